@@ -1,0 +1,1 @@
+"""The codebook of memory blocks: initialisers, assignment, reconstruction, statistics."""

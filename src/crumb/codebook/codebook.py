@@ -1,0 +1,115 @@
+"""The codebook: memory blocks, nearest-block assignment, reconstruction."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from crumb.errors import InputError
+
+# Rows of the similarity matrix computed at a time: 4 MB of float32 for 256 blocks, which stays in
+# the cache of a CPU core, where the whole matrix (116 MB for 21 SqueezeNet maps) would not.
+_SIMILARITIES_AT_ONCE = 1 << 20
+
+
+def code_dtype(blocks: int) -> torch.dtype:
+    """The smallest integer type that can hold the index of one of ``blocks`` memory blocks."""
+    if blocks <= 1 << 8:
+        return torch.uint8
+    return torch.uint16 if blocks <= 1 << 16 else torch.int32
+
+
+class Codebook(nn.Module):
+    """Memory blocks shared by every slice, channel group and position of a feature map.
+
+    A feature map [C, H, W] is cut, at each position, into C / D slices of D channels. Each slice
+    is replaced by the memory block on whose direction its projection is longest (Talbot et al.
+    2025, equations 1-3). Of an exemplar only the indices of its blocks are kept: H * W * C / D
+    integers, ordered by row, column, slice.
+
+    Args:
+        blocks: float [K, D], the initial memory blocks.
+        feature_shape: (C, H, W) of the feature maps; D must divide C.
+
+    Attributes:
+        blocks: the trainable parameter, float [K, D].
+        code_length: indices per feature map, N = H * W * C / D.
+        dtype: of the indices; the smallest unsigned type that fits.
+
+    Raises:
+        InputError: D does not divide C.
+    """
+
+    def __init__(self, blocks: Tensor, feature_shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        channels, height, width = feature_shape
+        check_block_length(blocks.shape[1], channels)
+        self.blocks = nn.Parameter(blocks.clone())
+        self.feature_shape = feature_shape
+        self.code_length = height * width * channels // blocks.shape[1]
+        self.dtype = code_dtype(blocks.shape[0])
+
+    @torch.no_grad()
+    def encode(self, features: Tensor) -> Tensor:
+        """Assign each slice to its memory block.
+
+        The similarity is the dot product with the block divided by its length (a block shorter
+        than 1e-12 counts as that long); the largest wins, and the lowest index among equals.
+
+        Args:
+            features: float [B, C, H, W].
+
+        Returns:
+            indices, ``dtype`` [B, N].
+        """
+        directions = functional.normalize(self.blocks, dim=1, eps=1e-12).T.contiguous()
+        slices = features.permute(0, 2, 3, 1).reshape(-1, self.blocks.shape[1])
+        return _nearest(slices, directions).to(self.dtype).view(len(features), self.code_length)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Rebuild feature maps from indices with the present values of the blocks.
+
+        The gradient reaches the blocks, and only them: the choice of index has none (there is no
+        straight-through estimator).
+
+        Args:
+            codes: integers [B, N].
+
+        Returns:
+            float [B, C, H, W].
+        """
+        channels, height, width = self.feature_shape
+        rows = functional.embedding(codes.int(), self.blocks)
+        return rows.view(len(codes), height, width, channels).permute(0, 3, 1, 2)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Reconstruct feature maps, float [B, C, H, W] to the same: ``decode(encode(.))``."""
+        return self.decode(self.encode(features))
+
+
+def check_block_length(length: int, channels: int) -> None:
+    """Refuse a block length that does not divide the channels.
+
+    Raises:
+        InputError: with the lengths that do.
+    """
+    if length < 1 or channels % length:
+        fitting = [str(n) for n in range(1, channels + 1) if channels % n == 0 and n <= 128]
+        raise InputError(
+            f"--block-length {length}",
+            f"does not divide the {channels} channels at the cut",
+            f"choose one of {', '.join(fitting)}",
+        )
+
+
+def _nearest(slices: Tensor, directions: Tensor) -> Tensor:
+    """Column of the largest entry in each row of ``slices @ directions``, a few rows at a time."""
+    rows = max(1, _SIMILARITIES_AT_ONCE // directions.shape[1])
+    similarity = slices.new_empty(min(rows, len(slices)), directions.shape[1])
+    nearest = torch.empty(len(slices), dtype=torch.int64, device=slices.device)
+    for start in range(0, len(slices), rows):
+        piece = slices[start : start + rows]
+        scores = torch.mm(piece, directions, out=similarity[: len(piece)])
+        torch.argmax(scores, dim=1, out=nearest[start : start + rows])
+    return nearest

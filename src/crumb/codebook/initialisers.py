@@ -1,0 +1,196 @@
+"""Initial values of the memory blocks.
+
+Names and formulas are the paper's. sigma and rho describe the backbone's feature maps: their
+standard deviation and their share of exact zeros.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from crumb.errors import InputError
+
+# A half normal has a standard deviation of 0.603 times its scale.
+_HALF_NORMAL = 5 / 3
+
+
+@dataclass(frozen=True)
+class FeatureStatistics:
+    """What the matched initialisers need to know of the feature maps.
+
+    Attributes:
+        sigma: standard deviation over all activations.
+        rho: share of activations that are exactly zero.
+    """
+
+    sigma: float
+    rho: float
+
+    @classmethod
+    def measure(cls, features: Tensor) -> FeatureStatistics:
+        """Measured on feature maps, float [B, C, H, W]."""
+        return cls(features.std().item(), (features == 0).float().mean().item())
+
+
+# Published for SqueezeNet1.0 with ImageNet weights, by layer of the cut.
+PUBLISHED = {
+    ("squeezenet1_0", "features.12"): FeatureStatistics(14, 0.64),
+    ("squeezenet1_0", "features.3"): FeatureStatistics(0.73, 0.25),
+}
+# Published for a SqueezeNet that starts from random weights.
+_SCRATCH = FeatureStatistics(0.8523, 0.38)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an initialiser may use.
+
+    Attributes:
+        count: number of blocks, K.
+        length: of a block, D.
+        generator: of the random numbers (CPU).
+        features: float [B, C, H, W], the first batch.
+        statistics: of the features, published or measured.
+    """
+
+    count: int
+    length: int
+    generator: torch.Generator
+    features: Tensor
+    statistics: FeatureStatistics
+
+    def normal(self) -> Tensor:
+        """Standard normal values, float [K, D]."""
+        return torch.randn(self.count, self.length, generator=self.generator)
+
+
+def _dense(request: Request, statistics: FeatureStatistics) -> Tensor:
+    return (request.normal() * statistics.sigma * _HALF_NORMAL).abs()
+
+
+def _sparse(request: Request, statistics: FeatureStatistics) -> Tensor:
+    """The dense values with exactly round(rho * K * D) of them set to zero, at random places."""
+    values = _dense(request, statistics).flatten()
+    zeros = round(statistics.rho * len(values))
+    values[torch.randperm(len(values), generator=request.generator)[:zeros]] = 0
+    return values.view(request.count, request.length)
+
+
+def _every_permutation(request: Request, patterns: Tensor) -> Tensor:
+    """Large values where the pattern is one, values a twentieth of that where it is zero."""
+    large, small = (_dense(request, request.statistics) for _ in range(2))
+    return patterns * large + (1 - patterns) * small * 0.05
+
+
+def _all_patterns(request: Request, share: int) -> Tensor:
+    """All binary rows of length D, as float [2^D, D]; K must be 2^D / ``share``."""
+    if request.length > 16 or request.count * share != 2**request.length:
+        raise InputError(
+            "--initialiser",
+            f"needs 2^D / {share} blocks of length D, not {request.count} of {request.length}",
+            "choose --blocks and --block-length so, e.g. 256 and "
+            f"{8 if share == 1 else 9}, or another initialiser",
+        )
+    return torch.tensor(list(itertools.product((0.0, 1.0), repeat=request.length)))
+
+
+def _every_permutation_shuffled(request: Request) -> Tensor:
+    values = _every_permutation(request, _all_patterns(request, 1)).flatten()
+    order = torch.randperm(len(values), generator=request.generator)
+    return values[order].view(request.count, request.length)
+
+
+def _every_permutation_half(request: Request) -> Tensor:
+    patterns = _all_patterns(request, 2)
+    kept = torch.randperm(len(patterns), generator=request.generator)[: request.count]
+    return _every_permutation(request, patterns[kept])
+
+
+def _sample_first_batch(request: Request) -> Tensor:
+    """Each entry drawn with replacement from all activations of the first batch."""
+    pool = request.features.detach().cpu().flatten()
+    size = (request.count, request.length)
+    return pool[torch.randint(len(pool), size, generator=request.generator)].float()
+
+
+def _sample_slices(request: Request) -> Tensor:
+    """Whole slices of the first batch, drawn with replacement (ours, not in the paper)."""
+    slices = request.features.detach().cpu().permute(0, 2, 3, 1).reshape(-1, request.length)
+    chosen = torch.randint(len(slices), (request.count,), generator=request.generator)
+    return slices[chosen].float()
+
+
+INITIALISERS: dict[str, Callable[[Request], Tensor]] = {
+    "random_standard_normal": Request.normal,
+    "normal_MobileNet": lambda request: 0.5 * request.normal(),
+    "random_uniform": lambda request: torch.rand(
+        request.count, request.length, generator=request.generator
+    ),
+    "random_distmatch_dense": lambda request: _dense(request, request.statistics),
+    "random_distmatch_sparse": lambda request: _sparse(request, request.statistics),
+    "random_distmatch_sparse_scratch_pretrain": lambda request: _sparse(request, _SCRATCH),
+    "random_everyperm": lambda request: _every_permutation(request, _all_patterns(request, 1)),
+    "random_everyperm_shuffled": _every_permutation_shuffled,
+    "random_everyperm_remove_half_rows": _every_permutation_half,
+    "sample_first_batch": _sample_first_batch,
+    "sample_slices": _sample_slices,
+    "normal_matched": lambda request: request.normal() * request.statistics.sigma,
+    "zeros": lambda request: torch.zeros(request.count, request.length),
+}
+
+
+def check_initialiser(name: str, count: int) -> None:
+    """Refuse an unknown initialiser or an impossible number of blocks.
+
+    Raises:
+        InputError: with the names there are.
+    """
+    if name not in INITIALISERS:
+        raise InputError(
+            f"--initialiser {name}",
+            "no such initialiser",
+            f"choose one of {', '.join(INITIALISERS)}",
+        )
+    if count < 1:
+        raise InputError(f"--blocks {count}", "must be at least 1", "the paper uses 256")
+
+
+def initial_blocks(
+    name: str,
+    count: int,
+    length: int,
+    features: Tensor,
+    generator: torch.Generator,
+    published: FeatureStatistics | None = None,
+) -> Tensor:
+    """Initial memory blocks.
+
+    Args:
+        name: one of :data:`INITIALISERS`.
+        count: number of blocks, K.
+        length: of a block, D.
+        features: float [B, C, H, W], the first batch; sigma and rho are measured on it.
+        generator: of the random numbers (CPU).
+        published: used instead of measured statistics.
+
+    Returns:
+        float [K, D] on the CPU.
+
+    Raises:
+        InputError: unknown name, or a number of blocks that does not fit the initialiser.
+    """
+    check_initialiser(name, count)
+    statistics = published or FeatureStatistics.measure(features)
+    blocks = INITIALISERS[name](Request(count, length, generator, features, statistics))
+    assert blocks.shape == (count, length)
+    if not math.isfinite(blocks.sum().item()):
+        raise InputError(
+            "--initialiser", "gives values that are not finite", "check the weights and the images"
+        )
+    return blocks

@@ -1,0 +1,47 @@
+"""What a learner is shown at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Consecutive frames of a stream.
+
+    Attributes:
+        labels: int64 [B], indices into the learner's classes.
+        features: float32 [B, C, H, W], what the frozen front makes of the images.
+        images: uint8 [B, 3, S, S]; only for learners that ask for it.
+        first_pass: the frames are seen for the first time; what is stored on arrival is stored
+            only then.
+    """
+
+    labels: Tensor
+    features: Tensor
+    images: Tensor | None = None
+    first_pass: bool = True
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Batches(Protocol):
+    """One reading of a task, in stream order."""
+
+    @property
+    def batch_size(self) -> int:
+        """Of all batches but the last, which may be smaller."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        ...
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches, from the first frame to the last."""
+        ...

@@ -1,0 +1,15 @@
+"""The one exception a user is meant to see."""
+
+from __future__ import annotations
+
+
+class InputError(Exception):
+    """Something the user gave cannot be used.
+
+    The message is one line: what was given (file or flag), what is wrong with it, what to do.
+    The command line prints it and leaves with exit code 2; library callers catch it as usual.
+    """
+
+    def __init__(self, subject: object, problem: str, remedy: str) -> None:
+        parts = [" ".join(str(part).split()) for part in (subject, problem, remedy)]
+        super().__init__(f"{parts[0]}: {parts[1]}; {parts[2]}")

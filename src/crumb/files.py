@@ -1,0 +1,155 @@
+"""Writing files so that a reader never sees half of one, and reading them back with one-line errors.
+
+Everything the package writes is JSON, CSV, TOML, PNG or safetensors; nothing is a pickle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import tempfile
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crumb.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` whole or not at all (temporary name, sync, rename).
+
+    Raises:
+        InputError: the folder cannot be made or written, or the disk is full.
+    """
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            # mkstemp makes files private; results are meant to be shared like any other file.
+            os.fchmod(file.fileno(), 0o666 & ~_UMASK)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
+        raise InputError(
+            path, f"cannot be written ({error.strerror})", "choose another --output or free space"
+        ) from error
+
+
+def _current_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _current_umask()
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write UTF-8 text with LF line ends, whole or not at all."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object, two-space indented, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_toml(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a TOML table whole or not at all; keys whose value is None are left out."""
+    import tomli_w
+
+    write_text(path, tomli_w.dumps({key: item for key, item in value.items() if item is not None}))
+
+
+def write_csv(
+    path: Path, rows: Iterable[Sequence[object]], header: Sequence[str] | None = None
+) -> None:
+    """Write comma-separated rows with LF line ends, whole or not at all."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if header is not None:
+        writer.writerow(header)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, str]) -> None:
+    """Write a safetensors file, whole or not at all; ``meta`` becomes its metadata."""
+    from safetensors.torch import save
+
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_bytes(path, save(contiguous, metadata=dict(meta)))
+
+
+def read_text(path: Path, remedy: str) -> str:
+    """Read UTF-8 text; a byte order mark is dropped and CRLF becomes LF.
+
+    Raises:
+        InputError: the file is missing, unreadable or not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(path, f"cannot be read ({error.strerror})", remedy) from error
+    except UnicodeDecodeError as error:
+        raise InputError(path, "is not UTF-8 text", remedy) from error
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        InputError: the file is missing, broken or not an object.
+    """
+    try:
+        value = json.loads(read_text(path, remedy))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(path, f"is not valid JSON ({error})", remedy) from error
+    if not isinstance(value, dict):
+        raise InputError(path, "does not hold a JSON object", remedy)
+    return value
+
+
+def read_toml(path: Path, remedy: str) -> dict[str, Any]:
+    """Read a TOML table.
+
+    Raises:
+        InputError: the file is missing or broken.
+    """
+    try:
+        return tomllib.loads(read_text(path, remedy))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(path, f"is not valid TOML ({error})", remedy) from error
+
+
+def read_tensors(path: Path, remedy: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Read a safetensors file: its tensors on the CPU, and its metadata.
+
+    Raises:
+        InputError: the file is missing, cut short or not safetensors.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = file.metadata() or {}
+            # safe_open is no mapping; keys() is its own method.
+            return {name: file.get_tensor(name) for name in file.keys()}, meta  # noqa: SIM118
+    except OSError as error:
+        reason = error.strerror or "no such file"
+        raise InputError(path, f"cannot be read ({reason})", remedy) from error
+    except SafetensorError as error:
+        raise InputError(path, f"is not a whole safetensors file ({error})", remedy) from error

@@ -1,0 +1,147 @@
+"""Which exemplars are kept: at the end of a task (the paper) or on arrival (single pass)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from crumb.errors import InputError
+from crumb.memory.replay import ReplayMemory
+
+
+class EndOfTask:
+    """Equal shares by a second reading of the task (Talbot et al. 2025, algorithm 1).
+
+    Every class that has been seen gets floor(capacity / classes) exemplars. Of each batch and
+    class, the items at positions 0, s, 2s, ... are taken, where s spreads the capacity over the
+    task; a class with more than its share is thinned at random. Reading stops as soon as every
+    class has its share, so the end of a task may never be looked at.
+
+    Args:
+        memory: that is written.
+        generator: of the thinning (CPU).
+    """
+
+    def __init__(self, memory: ReplayMemory, generator: torch.Generator) -> None:
+        self.memory = memory
+        self._generator = generator
+        self._classes = self._share = self._skip = 0
+
+    def begin(self, classes: int, batches: int, batch_size: int) -> None:
+        """Start the second reading of a task.
+
+        Args:
+            classes: seen so far, this task's included.
+            batches: of the task.
+            batch_size: of all but the last.
+
+        Raises:
+            InputError: fewer exemplars than classes.
+        """
+        check_share(self.memory.capacity, classes)
+        self._classes = classes
+        self._share = self.memory.capacity // classes
+        self._skip = max(1, (batches - 1) * batch_size // self.memory.capacity)
+
+    def offer(self, rows: Tensor, labels: Tensor) -> bool:
+        """Take what is needed from one batch.
+
+        Args:
+            rows: [B, *row_shape], in stream order.
+            labels: int64 [B].
+
+        Returns:
+            whether every class has its share, so that reading can stop.
+        """
+        full = True
+        for label in range(self._classes):
+            offered = rows[(labels == label).to(rows.device)][:: self._skip]
+            full &= self._take(label, offered)
+        return full
+
+    def _take(self, label: int, offered: Tensor) -> bool:
+        held = self.memory.count(label)
+        total = held + len(offered)
+        if total < self._share:
+            self.memory.add(label, offered)
+            return False
+        kept = torch.randperm(total, generator=self._generator)[total - self._share :]
+        self.memory.keep(label, kept[kept < held].tolist())
+        self.memory.add(label, offered[(kept[kept >= held] - held).to(offered.device)])
+        return True
+
+
+class OnArrival:
+    """Class-balanced reservoir: every frame is offered once, when it arrives.
+
+    Chrysakis and Moens, "Online Continual Learning from Imbalanced Data", ICML 2020, algorithm 1.
+    While there is room everything is kept. Then a frame of a class that has never been the
+    largest replaces a random exemplar of the largest class, and a frame of one that has is
+    treated by reservoir sampling within its class, so each class's set is a uniform sample of
+    its frames once it has been the largest. Needs no task boundaries.
+
+    Args:
+        memory: that is written.
+        generator: of the choices (CPU).
+    """
+
+    def __init__(self, memory: ReplayMemory, generator: torch.Generator) -> None:
+        self.memory = memory
+        self._generator = generator
+        self._seen: dict[int, int] = {}
+        self._largest: set[int] = set()
+
+    def offer(self, rows: Tensor, labels: Tensor) -> None:
+        """Offer one batch, in stream order.
+
+        Args:
+            rows: [B, *row_shape].
+            labels: int64 [B].
+        """
+        for row, label in zip(rows, labels.tolist(), strict=True):
+            self._seen[label] = self._seen.get(label, 0) + 1
+            if len(self.memory) < self.memory.capacity:
+                self.memory.add(label, row[None])
+            else:
+                self._replace(row, label)
+
+    def _replace(self, row: Tensor, label: int) -> None:
+        counts = self.memory.counts
+        most = max(counts.values())
+        self._largest.update(other for other, count in counts.items() if count == most)
+        if label not in self._largest:
+            candidates = [other for other, count in counts.items() if count == most]
+            victim = candidates[self._below(len(candidates))]
+        elif self._below(self._seen[label]) < counts.get(label, 0):
+            victim = label
+        else:
+            return
+        self.memory.overwrite(victim, self._below(counts[victim]), label, row)
+
+    def _below(self, limit: int) -> int:
+        return int(torch.randint(limit, (), generator=self._generator))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Frames seen of each class, and which classes have been the largest."""
+        table = [[label, seen, label in self._largest] for label, seen in self._seen.items()]
+        return {"seen": torch.tensor(table, dtype=torch.int64).view(-1, 3)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over the counts of :meth:`state_dict`."""
+        table = state["seen"].tolist()
+        self._seen = {label: seen for label, seen, _ in table}
+        self._largest = {label for label, _, largest in table if largest}
+
+
+def check_share(capacity: int, classes: int) -> None:
+    """Refuse a memory in which some class would get no exemplar.
+
+    Raises:
+        InputError: with the smallest memory that works.
+    """
+    if capacity < classes:
+        raise InputError(
+            f"--memory-size {capacity}",
+            f"leaves no exemplar for each of {classes} classes",
+            f"give at least {classes}, or --write-policy on-arrival",
+        )

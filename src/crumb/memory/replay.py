@@ -1,0 +1,179 @@
+"""Exemplars of past classes, a fixed number of them, in one tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from crumb.errors import InputError
+
+
+class ReplayMemory:
+    """At most ``capacity`` exemplars of equal size, grouped by class.
+
+    The exemplars lie in one tensor that grows as they come and never beyond the capacity. Which
+    of its rows belong to which class is kept in one list per class, so no label is stored.
+
+    Args:
+        capacity: most exemplars, over all classes.
+        row_shape: of one exemplar.
+        dtype: of one exemplar.
+        device: where the exemplars are kept.
+
+    Attributes:
+        rows: [allocated, *row_shape]; only the rows that a class lists hold an exemplar.
+
+    Raises:
+        InputError: a capacity below 1.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        row_shape: tuple[int, ...],
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if capacity < 1:
+            raise InputError(
+                f"--memory-size {capacity}",
+                "holds no exemplar",
+                "give at least 1, or --storage none",
+            )
+        self.capacity = capacity
+        self.rows = torch.empty((0, *row_shape), dtype=dtype, device=device)
+        self._slots: dict[int, list[int]] = {}
+        self._free: list[int] = []
+
+    def __len__(self) -> int:
+        return sum(len(slots) for slots in self._slots.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the exemplars, as allocated."""
+        return self.rows.nbytes
+
+    @property
+    def bookkeeping_bytes(self) -> int:
+        """Bytes of the row numbers that say which exemplar is of which class (8 each)."""
+        return 8 * (len(self) + len(self._free))
+
+    @property
+    def counts(self) -> dict[int, int]:
+        """Exemplars held of each class that has any, by ascending label."""
+        return {label: len(self._slots[label]) for label in sorted(self._slots)}
+
+    def count(self, label: int) -> int:
+        """Exemplars held of one class."""
+        return len(self._slots.get(label, ()))
+
+    def add(self, label: int, rows: Tensor) -> None:
+        """Append exemplars to a class; the caller has made room for them.
+
+        Args:
+            label: of the class.
+            rows: [n, *row_shape].
+        """
+        slots = self._take_slots(len(rows))
+        self.rows[slots] = rows.to(self.rows.device, self.rows.dtype)
+        self._slots.setdefault(label, []).extend(slots)
+
+    def keep(self, label: int, positions: Sequence[int]) -> None:
+        """Drop all exemplars of a class but those at ``positions``, which take that order."""
+        old = self._slots.get(label, [])
+        kept = [old[position] for position in positions]
+        self._free.extend(sorted(set(old) - set(kept)))
+        self._slots[label] = kept
+        if not kept:
+            del self._slots[label]
+
+    def overwrite(self, label: int, position: int, new_label: int, row: Tensor) -> None:
+        """Put ``row`` of ``new_label`` in the place of one exemplar of ``label``."""
+        slot = self._slots[label].pop(position)
+        if not self._slots[label]:
+            del self._slots[label]
+        self.rows[slot] = row.to(self.rows.device, self.rows.dtype)
+        self._slots.setdefault(new_label, []).append(slot)
+
+    def draw(self, labels: Sequence[int], generator: torch.Generator) -> Tensor:
+        """One exemplar for each entry of ``labels``, uniformly and with replacement.
+
+        Args:
+            labels: classes that have exemplars.
+            generator: of the choice (CPU).
+
+        Returns:
+            [len(labels), *row_shape].
+        """
+        chances = torch.rand(len(labels), generator=generator, dtype=torch.float64).tolist()
+        slots = [
+            self._slots[label][int(chance * len(self._slots[label]))]
+            for label, chance in zip(labels, chances, strict=True)
+        ]
+        return self.rows[torch.tensor(slots, device=self.rows.device)]
+
+    def class_rows(self, label: int) -> Tensor:
+        """The exemplars of one class, in the order in which they are listed."""
+        slots = self._slots.get(label, [])
+        return self.rows[torch.tensor(slots, dtype=torch.int64, device=self.rows.device)]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The exemplars, class by class, and their labels; the capacity is configuration."""
+        labels = [label for label, count in self.counts.items() for _ in range(count)]
+        slots = [slot for label in self.counts for slot in self._slots[label]]
+        order = torch.tensor(slots, dtype=torch.int64, device=self.rows.device)
+        return {"rows": self.rows[order], "labels": torch.tensor(labels, dtype=torch.int64)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over the exemplars of :meth:`state_dict`.
+
+        Raises:
+            InputError: they are too many, or of another shape or type.
+        """
+        rows, labels = state["rows"], state["labels"]
+        fits = rows.shape[1:] == self.rows.shape[1:] and rows.dtype == self.rows.dtype
+        if not fits or len(rows) != len(labels) or len(rows) > self.capacity:
+            raise InputError(
+                "the saved replay memory",
+                f"{len(rows)} exemplars of {tuple(rows.shape[1:])} {rows.dtype} do not fit",
+                "load it with the settings it was saved with",
+            )
+        self.rows = self.rows[:0]
+        self._slots, self._free = {}, []
+        for label in labels.unique().tolist():
+            self.add(label, rows[labels == label])
+
+    def _take_slots(self, count: int) -> list[int]:
+        missing = count - len(self._free)
+        if missing > 0:
+            self._grow(missing)
+        taken, self._free = self._free[:count], self._free[count:]
+        return taken
+
+    def _grow(self, missing: int) -> None:
+        held = len(self.rows)
+        if held + missing > self.capacity:
+            raise AssertionError("a write policy asked for more exemplars than the capacity")
+        # Doubling makes the cost of a write independent of how much is held already.
+        size = min(self.capacity, max(held + missing, 2 * held))
+        rows = self.rows.new_empty((size, *self.rows.shape[1:]))
+        rows[:held] = self.rows
+        self.rows = rows
+        self._free.extend(range(held, size))
+
+
+def capacity_in_bytes(budget: int, row_bytes: int) -> int:
+    """How many exemplars fit into a budget.
+
+    Raises:
+        InputError: not even one does.
+    """
+    if budget < row_bytes:
+        raise InputError(
+            f"--memory-bytes {budget}",
+            f"holds not even one exemplar of {row_bytes} bytes",
+            f"give at least {row_bytes}",
+        )
+    return budget // row_bytes

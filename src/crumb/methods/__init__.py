@@ -1,0 +1,1 @@
+"""Learning methods, one file each, found through the registry."""

@@ -1,0 +1,284 @@
+"""The contract of every learner, and what all of them share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from crumb.data.batches import Batch, Batches
+from crumb.data.images import as_images
+from crumb.errors import InputError
+from crumb.methods.optimisation import momentum_state, replace_parameters, restore_momentum
+from crumb.nets.split import SplitNetwork
+from crumb.seeds import generator
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What every learner that trains by gradient descent is set by."""
+
+    lr: float = 0.001
+    """Learning rate of SGD, constant."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    weight_decay: float = 0.0001
+    """Weight decay of SGD, added after the clipping."""
+    clip: float = 10.0
+    """Gradient elements are clipped to [-CLIP, CLIP]."""
+
+    def __post_init__(self) -> None:
+        require("--lr", self.lr, self.lr > 0, "above 0")
+        require("--momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)")
+        require("--weight-decay", self.weight_decay, self.weight_decay >= 0, "at least 0")
+        require("--clip", self.clip, self.clip > 0, "above 0")
+
+
+def require(flag: str, value: float, holds: bool, range_: str) -> None:
+    """Refuse a setting that is out of range, infinite or not a number.
+
+    Raises:
+        InputError: naming the flag and the range.
+    """
+    if not holds or abs(value) == float("inf"):
+        raise InputError(f"{flag} {value}", "is out of range", f"give a finite number {range_}")
+
+
+@dataclass(frozen=True)
+class BytesHeld:
+    """What a learner keeps between batches besides one copy of the network.
+
+    Attributes:
+        replay: bytes of the exemplars.
+        extra: bytes of everything else that the method needs (row numbers, codebook, ...).
+    """
+
+    replay: int
+    extra: int
+
+
+class Learner(ABC):
+    """A network that learns classes from a stream.
+
+    Users call :meth:`observe`, :meth:`predict` and :meth:`save`. The stream loop calls
+    :meth:`learn` with features that it computed beforehand, and :meth:`begin_task` and
+    :meth:`end_task` where :attr:`needs_task_boundaries` says so.
+
+    Args:
+        network: split, with any head.
+        config: of the method.
+        seed: of every random number that the learner draws.
+        device: where it computes.
+
+    Attributes:
+        classes: names in the order in which they were met; a label is an index into it.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    Config: ClassVar[type] = TrainingConfig
+    offline: ClassVar[bool] = False
+    """Trains on everything so far at each task (an upper bound)."""
+    needs_task_boundaries: bool = False
+    needs_images: bool = False
+
+    def __init__(
+        self, network: SplitNetwork, config: Any, seed: int = 0, device: str = "cpu"
+    ) -> None:
+        self.network = network.to(device).train()
+        self.config = config
+        self.seed = seed
+        self.device = torch.device(device)
+        self.classes: list[str] = []
+        self.generators = {
+            name: generator(seed, name) for name in ("head", "codebook", "replay", "memory")
+        }
+        self.generators["dropout"] = generator(seed, "dropout", device)
+        network.use_generator(self.generators["dropout"])
+        network.new_head(16, self.generators["head"])
+        self.optimizer = torch.optim.SGD(
+            [*network.tail.parameters()],
+            lr=config.lr,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+        )
+
+    # What the stream loop calls.
+
+    @abstractmethod
+    def learn(self, batch: Batch) -> dict[str, Tensor]:
+        """Learn from one batch whose classes have been met.
+
+        Returns:
+            the losses by name, detached scalars on the device.
+        """
+
+    def scores(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of the classes met so far, [B, classes], by the direct and the memory path.
+
+        The memory path sees the reconstruction; where a method has none, both are the same.
+        """
+        logits = self.active(self.network(features))
+        return logits, logits
+
+    def begin_task(self, names: Sequence[str]) -> None:
+        """A task that may show these classes begins."""
+        self.meet(names)
+
+    def end_task(self, batches: Batches) -> None:
+        """The task is over; ``batches`` reads it once more."""
+
+    def statistics(self, batch: Batch) -> dict[str, float] | None:
+        """Figures of the codebook on this batch, for learners that have one."""
+        return None
+
+    def start_codebook(self, blocks: Tensor | None, source: object) -> None:
+        """Begin with pretrained memory blocks, float [K, D], for learners that have a codebook.
+
+        Raises:
+            InputError: naming ``source``: they are missing or of another size.
+        """
+
+    @abstractmethod
+    def bytes_held(self) -> BytesHeld:
+        """What is kept between batches, measured on the live tensors."""
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """All that is trained, by name."""
+        return {f"tail.{name}": p for name, p in self.network.tail.named_parameters()}
+
+    def meet(self, names: Iterable[str]) -> None:
+        """Give a label to each class that is new; the head grows when it must."""
+        new = [name for name in dict.fromkeys(names) if name not in self.classes]
+        self.reserve(len(self.classes) + len(new))
+        self.classes.extend(new)
+
+    def reserve(self, classes: int) -> None:
+        """Make room in the head for so many classes (doubling, so that growth is rare)."""
+        if classes > self.network.outputs:
+            self._resize_head(max(classes, 2 * self.network.outputs))
+
+    def start_head(self, outputs: int) -> None:
+        """A fresh head of exactly this size; only before anything was learned."""
+        assert not self.classes
+        self._resize_head(outputs)
+
+    def _resize_head(self, outputs: int) -> None:
+        old = list(self.network.head.parameters())
+        self.network.new_head(outputs, self.generators["head"], keep=len(self.classes))
+        replace_parameters(self.optimizer, old, list(self.network.head.parameters()))
+
+    # What method files are written with.
+
+    def active(self, logits: Tensor) -> Tensor:
+        """The columns of the classes met so far."""
+        return logits[:, : len(self.classes)]
+
+    def loss(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross entropy over the classes met so far, of features through the tail."""
+        return cross_entropy(self.active(self.network(features)), labels)
+
+    def step(self, loss: Tensor) -> None:
+        """One clipped SGD step; a parameter without gradient is left alone."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        parameters = (p for group in self.optimizer.param_groups for p in group["params"])
+        nn.utils.clip_grad_value_(parameters, self.config.clip)
+        self.optimizer.step()
+
+    # What users call.
+
+    def observe(self, images: Any, labels: str | Sequence[str]) -> dict[str, float]:
+        """Learn from labelled images; class names may be new at any time.
+
+        Args:
+            images: Pillow images, uint8 arrays [H, W, 3] or tensors [3, H, W], one or several.
+            labels: a class name for each image, or one for all of them.
+
+        Returns:
+            the losses by name.
+
+        Raises:
+            InputError: unusable images, another number of labels than images, or a loss that is
+                no longer finite.
+        """
+        pixels = as_images(images, self.network.preprocessing.size)
+        names = [labels] * len(pixels) if isinstance(labels, str) else list(labels)
+        if len(names) != len(pixels):
+            raise InputError(
+                "labels", f"{len(names)} for {len(pixels)} images", "give one for each"
+            )
+        if unusable := [name for name in names if not isinstance(name, str) or not name]:
+            raise InputError(
+                "labels", f"{unusable[0]!r} is no class name", "give non-empty strings"
+            )
+        self.meet(names)
+        pixels = pixels.to(self.device)
+        index = torch.tensor([self.classes.index(name) for name in names], device=self.device)
+        losses = self.learn(Batch(index, self.network.features(pixels), pixels))
+        figures = {name: value.item() for name, value in losses.items()}
+        for name, value in figures.items():
+            if value != value or abs(value) == float("inf"):
+                raise InputError(f"the {name} loss", f"became {value}", "use a smaller lr")
+        return figures
+
+    def predict(self, images: Any) -> list[str]:
+        """The most likely class of each image.
+
+        Raises:
+            InputError: unusable images, or no class has been met yet.
+        """
+        if not self.classes:
+            raise InputError("predict", "no class has been observed yet", "call observe first")
+        pixels = as_images(images, self.network.preprocessing.size).to(self.device)
+        with self.evaluation():
+            direct, _ = self.scores(self.network.features(pixels))
+        return [self.classes[label] for label in direct.argmax(1).tolist()]
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to one file, from which ``crumb.load`` goes on learning to the bit."""
+        from crumb.methods.persistence import save
+
+        save(self, Path(path))
+
+    def evaluation(self) -> _Evaluation:
+        """A context in which the network is in eval mode and records no gradients."""
+        return _Evaluation(self.network)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Every tensor that the learner's future depends on."""
+        state = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        state |= {f"generator.{name}": g.get_state() for name, g in self.generators.items()}
+        return state | momentum_state(self.optimizer, self.parameters())
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over :meth:`state_dict` of a learner with the same settings and classes."""
+        self.network.load_state_dict(under(state, "network."))
+        for name, value in under(state, "generator.").items():
+            self.generators[name].set_state(value.cpu())
+        restore_momentum(self.optimizer, self.parameters(), state)
+
+
+def under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries whose names begin with ``prefix``, without it."""
+    return {name[len(prefix) :]: v for name, v in state.items() if name.startswith(prefix)}
+
+
+class _Evaluation:
+    def __init__(self, network: SplitNetwork) -> None:
+        self._network = network
+        self._inference = torch.inference_mode()
+
+    def __enter__(self) -> None:
+        self._network.eval()
+        self._inference.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._inference.__exit__(None, None, None)
+        self._network.train()

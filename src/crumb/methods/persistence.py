@@ -1,0 +1,97 @@
+"""A learner in one file: safetensors for the numbers, JSON in its header for the rest."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from crumb.errors import InputError
+from crumb.files import read_tensors, write_tensors
+from crumb.methods.base import Learner, under
+from crumb.methods.registry import find_method
+from crumb.nets.backbones import build_network
+from crumb.nets.config import NetworkConfig
+
+FORMAT, VERSION = "crumb-learner", 1
+_REMEDY = "give a file written by learner.save or crumb pretrain of this version"
+
+
+def save(learner: Learner, path: Path) -> None:
+    """Write a learner whole or not at all.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    about = {
+        "method": learner.name,
+        "config": asdict(learner.config),
+        "network": asdict(learner.network.config),
+        "seed": learner.seed,
+        "classes": learner.classes,
+        "outputs": learner.network.outputs,
+    }
+    meta = {"format": FORMAT, "version": str(VERSION), "learner": json.dumps(about)}
+    write_tensors(path, learner.state_dict(), meta)
+
+
+def load(path: str | Path, device: str = "cpu") -> Learner:
+    """A learner that goes on where the saved one stopped, to the bit on the same machine.
+
+    Args:
+        path: of a file written by ``save``.
+        device: where to compute.
+
+    Raises:
+        InputError: missing, damaged, foreign, or of another format version.
+    """
+    tensors, about = _read(Path(path))
+    try:
+        method = find_method(about["method"])
+        # The file holds every weight, so none is fetched.
+        source = NetworkConfig(**{**about["network"], "weights": "random"})
+        network = build_network(source, about["seed"])
+        learner = method(network, method.Config(**about["config"]), about["seed"], device)
+        learner.start_head(about["outputs"])
+        learner.classes = list(about["classes"])
+        learner.load_state_dict(tensors)
+    except (KeyError, TypeError, RuntimeError, AssertionError) as error:
+        raise InputError(path, f"is damaged ({error})", _REMEDY) from error
+    network.config = NetworkConfig(**about["network"])
+    return learner
+
+
+def load_pretrained(learner: Learner, path: Path) -> None:
+    """Start ``learner`` from the tail and codebook of a saved one; the head stays fresh.
+
+    Raises:
+        InputError: the file is unusable, or of another backbone, cut, or codebook size.
+    """
+    tensors, about = _read(path)
+    for key in ("backbone", "cut"):
+        given, own = about["network"].get(key), getattr(learner.network.config, key)
+        if given != own:
+            raise InputError(path, f"has {key} {given}, this run {own}", "pretrain with the same")
+    head = {f"network.tail.{learner.network.head_name}.{part}" for part in ("weight", "bias")}
+    state = {f"network.{name}": value for name, value in learner.network.state_dict().items()}
+    kept = {name: tensors[name] for name in state if name in tensors and name not in head}
+    if len(kept) + len(head) != len(state):
+        raise InputError(path, "lacks tensors of this network", _REMEDY)
+    learner.network.load_state_dict(under(state | kept, "network."))
+    learner.start_codebook(tensors.get("codebook.blocks"), path)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    tensors, meta = read_tensors(path, _REMEDY)
+    if meta.get("format") != FORMAT:
+        raise InputError(path, "is not a learner file", _REMEDY)
+    if meta.get("version") != str(VERSION):
+        raise InputError(path, f"has format version {meta.get('version')}", _REMEDY)
+    try:
+        about = json.loads(meta["learner"])
+    except (KeyError, json.JSONDecodeError) as error:
+        raise InputError(path, "is damaged: its description is unreadable", _REMEDY) from error
+    return tensors, about

@@ -1,0 +1,83 @@
+"""Finding methods by name."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+from typing import Any
+
+import crumb.methods
+from crumb.errors import InputError
+from crumb.methods.base import Learner
+from crumb.nets.backbones import build_network
+from crumb.nets.config import NetworkConfig
+
+_METHODS: dict[str, type[Learner]] = {}
+
+
+def register(learner: type[Learner]) -> type[Learner]:
+    """Class decorator: make a method known by its ``name``."""
+    assert learner.name not in _METHODS, f"two methods named {learner.name}"
+    _METHODS[learner.name] = learner
+    return learner
+
+
+@cache
+def methods() -> dict[str, type[Learner]]:
+    """Every method in this package, by name."""
+    for module in pkgutil.iter_modules(crumb.methods.__path__):
+        importlib.import_module(f"crumb.methods.{module.name}")
+    return dict(sorted(_METHODS.items()))
+
+
+def find_method(name: str) -> type[Learner]:
+    """The class of a method.
+
+    Raises:
+        InputError: no such method.
+    """
+    if name not in methods():
+        raise InputError(
+            f"--method {name}", "no such method", f"choose one of {', '.join(methods())}"
+        )
+    return methods()[name]
+
+
+def create(
+    method: str = "crumb",
+    *,
+    backbone: str = "efficientnet_lite0",
+    cut: str | None = None,
+    weights: str = "pretrained",
+    seed: int = 0,
+    device: str = "cpu",
+    **settings: Any,
+) -> Learner:
+    """A learner ready to observe a stream.
+
+    Without task boundaries from a caller, exemplars are stored on arrival: ``crumb`` is created
+    with ``write_policy="on-arrival"`` unless another is asked for.
+
+    Args:
+        method: by name.
+        backbone: registered, or any torchvision or timm name together with ``cut``.
+        cut: dotted name of the first layer of the tail.
+        weights: ``pretrained``, ``random`` or a path.
+        seed: of every random number.
+        device: where to compute.
+        settings: fields of the method's ``Config``.
+
+    Raises:
+        InputError: a name or setting that does not exist or cannot be.
+    """
+    chosen = find_method(method)
+    fields = chosen.Config.__dataclass_fields__
+    if unknown := [name for name in settings if name not in fields]:
+        raise InputError(
+            unknown[0], f"is no setting of {method}", f"choose from {', '.join(fields)}"
+        )
+    if "write_policy" in fields:
+        settings.setdefault("write_policy", "on-arrival")
+    network = build_network(NetworkConfig(backbone, cut, weights), seed)
+    return chosen(network, chosen.Config(**settings), seed, device)

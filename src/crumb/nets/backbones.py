@@ -1,0 +1,118 @@
+"""The backbones that Crumb knows by name, and how any other is built."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from crumb.errors import InputError
+from crumb.nets.config import Backbone, NetworkConfig, Preprocessing
+from crumb.nets.split import SplitNetwork
+from crumb.nets.weights import load_weights
+
+BACKBONES = {
+    # The paper's network: 512 x 13 x 13 features, and a 3x3 classifier convolution in place of
+    # the stock 1x1 (Talbot et al. 2025, section III-A).
+    "squeezenet1_0": Backbone(
+        "torchvision",
+        "squeezenet1_0",
+        "features.12",
+        head_kernel=3,
+        initialiser="random_distmatch_sparse",
+    ),
+    # The paper's second network: 64 x 14 x 14 features, blocks of 8.
+    "mobilenet_v2": Backbone(
+        "torchvision",
+        "mobilenet_v2",
+        "features.8",
+        initialiser="normal_MobileNet",
+        block_length=8,
+    ),
+    # Ours, for use without the internet: 192 x 7 x 7 signed features.
+    "efficientnet_lite0": Backbone(
+        "timm",
+        "tf_efficientnet_lite0",
+        "blocks.6",
+        preprocessing=Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+    ),
+}
+
+
+def find_backbone(name: str, cut: str | None = None) -> Backbone:
+    """The entry of a registered name, or a new one for any torchvision or timm name.
+
+    Args:
+        name: registered, or a name that torchvision or timm lists (torchvision first).
+        cut: overrides the registered cut; needed for a name that is not registered.
+
+    Raises:
+        InputError: no such network, or no cut for one that is not registered.
+    """
+    known = BACKBONES.get(name) or _find_elsewhere(name)
+    layer = cut or known.cut
+    if not layer:
+        raise InputError(
+            f"--backbone {name}", "has no cut of its own", "name the tail's first layer with --cut"
+        )
+    return Backbone(**{**vars(known), "cut": layer})
+
+
+def _find_elsewhere(name: str) -> Backbone:
+    import timm
+    import torchvision
+
+    vision = torchvision.models.list_models(torchvision.models)
+    if name in vision:
+        return Backbone("torchvision", name, "")
+    if timm.is_model(name):
+        defaults = timm.get_pretrained_cfg(name)
+        if defaults is None:
+            return Backbone("timm", name, "")
+        size = defaults.input_size[-1]
+        return Backbone("timm", name, "", 1, Preprocessing(size, defaults.mean, defaults.std))
+    near = difflib.get_close_matches(name, [*BACKBONES, *vision, *timm.list_models()], 4)
+    raise InputError(
+        f"--backbone {name}",
+        "is no network of Crumb, torchvision or timm",
+        f"did you mean {', '.join(near or BACKBONES)}?",
+    )
+
+
+def build_network(config: NetworkConfig, seed: int = 0) -> SplitNetwork:
+    """Build a backbone, load its weights and split it.
+
+    Args:
+        config: the cut that was found is written back to the network's own ``config``.
+        seed: of random weights.
+
+    Returns:
+        the split network on the CPU, in eval mode, with the head that came with the weights.
+
+    Raises:
+        InputError: see :func:`find_backbone`, :func:`load_weights`, :class:`SplitNetwork`.
+    """
+    backbone = find_backbone(config.backbone, config.cut)
+    model = _create(backbone, seed)
+    load_weights(model, backbone.library, backbone.model, config.weights)
+    network = SplitNetwork(model, backbone, replace(config, cut=backbone.cut))
+    network.eval()
+    return network
+
+
+def _create(backbone: Backbone, seed: int) -> nn.Module:
+    # Both libraries draw initial weights from the global generator: lend it, then restore it.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if backbone.library == "timm":
+            import timm
+
+            return timm.create_model(backbone.model, pretrained=False)
+        import torchvision
+
+        # googlenet and inception would add a second head in training mode.
+        auxiliary = {"aux_logits": False, "init_weights": True}
+        extra = auxiliary if backbone.model in ("googlenet", "inception_v3") else {}
+        return torchvision.models.get_model(backbone.model, weights=None, **extra)

@@ -1,0 +1,73 @@
+"""What describes a network: its input, where it comes from, where it is cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from crumb.errors import InputError
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How pixels become the input of a front.
+
+    Attributes:
+        size: images are resized to ``size`` x ``size`` pixels, aspect ratio ignored.
+        mean: per channel, subtracted from values in [0, 1].
+        std: per channel, divides the result.
+    """
+
+    size: int = 224
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 [B, 3, size, size] to float32 of the same shape, in channels-last memory."""
+        values = images.to(memory_format=torch.channels_last, dtype=torch.float32)
+        mean = torch.tensor(self.mean, device=images.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(1, 3, 1, 1)
+        return values.div_(255).sub_(mean).div_(std)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """How to build one network and where to cut it.
+
+    Attributes:
+        library: ``torchvision`` or ``timm``.
+        model: the network's name there.
+        cut: dotted name of the first layer of the tail.
+        head_kernel: side of the head's kernel where the head is a convolution.
+        preprocessing: of the images.
+        initialiser: of the codebook, where none is asked for.
+        block_length: of the codebook, where none is asked for.
+    """
+
+    library: str
+    model: str
+    cut: str
+    head_kernel: int = 1
+    preprocessing: Preprocessing = Preprocessing()
+    initialiser: str = "random_standard_normal"
+    block_length: int = 16
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Which network, cut where, with which weights."""
+
+    backbone: str = "efficientnet_lite0"
+    """squeezenet1_0, mobilenet_v2, efficientnet_lite0, or any torchvision or timm name."""
+    cut: str | None = None
+    """Dotted name of the first layer of the trainable tail; known for the three above."""
+    weights: str = "pretrained"
+    """pretrained, random, or the path of a .safetensors or .pth state of the network."""
+    dropout: float | None = None
+    """Dropout probability in the tail; the network's own by default."""
+
+    def __post_init__(self) -> None:
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise InputError(f"--dropout {self.dropout}", "is no probability", "give 0 <= P < 1")

@@ -1,0 +1,264 @@
+"""Cutting any feed-forward classifier at a named layer: a frozen front, a trainable tail.
+
+CRUMB (Talbot et al. 2025, section III-A) stores feature maps from the middle of a network, so the
+network is needed as two functions: ``front`` up to the cut, ``tail`` from the cut to the logits.
+The cut is found on the network's own call graph, so no model needs code of its own here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, fx, nn
+
+from crumb.errors import InputError
+from crumb.nets.config import Backbone, NetworkConfig
+
+
+class SeededDropout(nn.Module):
+    """Dropout whose masks come from a generator that is handed in, not from global state."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+        self.generator: torch.Generator | None = None
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Zero each value with the given probability and rescale the rest; identity in eval."""
+        if not self.training or self.probability == 0:
+            return values
+        keep = 1 - self.probability
+        mask = torch.empty_like(values).bernoulli_(keep, generator=self.generator)
+        return values * mask.div_(keep)
+
+
+class SplitNetwork(nn.Module):
+    """A classifier cut in two, with a fresh head.
+
+    The front is frozen and always in eval mode. Batch norm in the tail uses the statistics it was
+    pretrained with, also in training: class-incremental batches hold few classes, and running
+    statistics that follow them make stored exemplars drift (the original lets them drift).
+
+    Args:
+        model: the whole classifier.
+        backbone: where to cut it, how to preprocess images, the kernel of the head.
+        config: as asked for; its dropout replaces that of the tail unless None.
+
+    Attributes:
+        feature_shape: (channels, height, width) of what crosses the cut.
+
+    Raises:
+        InputError: no such layer, or more than one tensor crosses the cut.
+    """
+
+    def __init__(self, model: nn.Module, backbone: Backbone, config: NetworkConfig) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.config = config
+        self.preprocessing = backbone.preprocessing
+        self.front, self.tail = split(model.eval(), backbone.cut)
+        self.front.requires_grad_(False)
+        self.head_name, self._head_template = find_head(self.tail)
+        _replace_dropout(self.tail, config.dropout)
+        self.feature_shape = self._measure_feature_shape(backbone.cut)
+
+    def _measure_feature_shape(self, cut: str) -> tuple[int, int, int]:
+        size = self.preprocessing.size
+        with torch.no_grad():
+            shape = tuple(self.front(torch.zeros(1, 3, size, size)).shape)
+        if len(shape) != 4:
+            raise InputError(
+                f"--cut {cut}",
+                f"what crosses it has shape {shape}, not (batch, channels, height, width)",
+                "choose a layer in the convolutional part of the network",
+            )
+        return (shape[1], shape[2], shape[3])
+
+    @property
+    def head(self) -> nn.Linear | nn.Conv2d:
+        """The last layer, whose outputs are the classes."""
+        module = self.tail.get_submodule(self.head_name)
+        assert isinstance(module, (nn.Linear, nn.Conv2d))
+        return module
+
+    @property
+    def outputs(self) -> int:
+        """Number of classes that the head has room for."""
+        return self.head.weight.shape[0]
+
+    def new_head(self, outputs: int, generator: torch.Generator, keep: int = 0) -> None:
+        """Replace the head by a fresh one with the default initialisation of its layer type.
+
+        Args:
+            outputs: number of classes.
+            generator: of the initial values (CPU).
+            keep: this many rows of the present head are carried over.
+        """
+        old, device = self.head, next(self.tail.parameters()).device
+        kernel = self.backbone.head_kernel
+        head = _fresh_head(self._head_template, outputs, kernel, generator).to(device)
+        if keep:
+            assert head.bias is not None
+            assert old.bias is not None
+            with torch.no_grad():
+                head.weight[:keep] = old.weight[:keep]
+                head.bias[:keep] = old.bias[:keep]
+        parent, _, name = self.head_name.rpartition(".")
+        setattr(self.tail.get_submodule(parent), name, head.train(self.training))
+
+    def use_generator(self, generator: torch.Generator) -> None:
+        """Draw all dropout masks of the tail from ``generator`` (on the device of the tail)."""
+        for module in self.tail.modules():
+            if isinstance(module, SeededDropout):
+                module.generator = generator
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """The frozen front: uint8 [B, 3, S, S] to float32 [B, C, H, W]."""
+        return self.front(self.preprocessing(images)).contiguous()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The tail: float32 [B, C, H, W] to logits [B, outputs]."""
+        return self.tail(features)
+
+    def train(self, mode: bool = True) -> SplitNetwork:
+        """Set the tail's mode; the front and every batch norm stay in eval mode."""
+        super().train(mode)
+        self.front.eval()
+        for module in self.tail.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+
+class _CutTracer(fx.Tracer):
+    """Looks only into the modules that contain the cut, so nearly any forward can be traced."""
+
+    def __init__(self, cut: str) -> None:
+        super().__init__()
+        self._cut = cut
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return not self._cut.startswith(module_qualified_name + ".")
+
+
+def split(model: nn.Module, cut: str) -> tuple[fx.GraphModule, fx.GraphModule]:
+    """Cut ``model`` before the layer ``cut``.
+
+    Returns:
+        front and tail; their state keeps the model's names. Together they compute the model.
+
+    Raises:
+        InputError: no such layer, it is not called, or more than one tensor crosses the cut.
+    """
+    flag = f"--cut {cut}"
+    layers = [name for name, _ in model.named_modules() if name]
+    if cut not in layers:
+        raise InputError(flag, "no such layer", f"choose one of {', '.join(_near(cut, layers))}")
+    try:
+        graph = _CutTracer(cut).trace(model)
+    except (fx.proxy.TraceError, TypeError, RuntimeError, AttributeError, KeyError) as error:
+        raise InputError(
+            flag, f"the network cannot be traced there ({error})", "choose an outer layer"
+        ) from error
+    nodes = list(graph.nodes)
+    start = next((i for i, node in enumerate(nodes) if node.target == cut), None)
+    if start is None:
+        raise InputError(flag, "the network never calls it on its own", "choose its parent layer")
+    before = {node for node in nodes[:start] if node.op != "get_attr"}
+    crossing = {
+        value for node in nodes[start:] for value in node.all_input_nodes if value in before
+    }
+    if len(crossing) != 1:
+        raise InputError(
+            flag,
+            f"{len(crossing)} tensors cross the cut (a skip connection)",
+            "choose the start of a whole stage",
+        )
+    (feature,) = crossing
+    front = _subgraph(model, end=feature, start=None, name="Front")
+    return front, _subgraph(model, end=nodes[-1], start=feature, name="Tail")
+
+
+def _near(cut: str, layers: Sequence[str]) -> list[str]:
+    """Layers beside the one asked for: as deep as its longest prefix that exists, plus one."""
+    prefix = cut
+    while prefix and prefix not in layers:
+        prefix = prefix.rpartition(".")[0]
+    depth = prefix.count(".") + 1 if prefix else 0
+    near = [
+        name
+        for name in layers
+        if name.count(".") == depth and name.startswith(prefix + "." if prefix else "")
+    ]
+    return near[:20] or [prefix]
+
+
+def _subgraph(model: nn.Module, end: fx.Node, start: fx.Node | None, name: str) -> fx.GraphModule:
+    """What computes ``end`` from ``start`` (None: from the network's own input)."""
+    graph, copies = fx.Graph(), {}
+    if start is not None:
+        copies[start] = graph.placeholder("features")
+
+    def copy(node: fx.Node) -> fx.Node:
+        if node not in copies:
+            for value in node.all_input_nodes:
+                copy(value)
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+        return copies[node]
+
+    if end.op == "output":
+        copy(end)
+    else:
+        graph.output(copy(end))
+    return fx.GraphModule(model, graph, name)
+
+
+def find_head(tail: fx.GraphModule) -> tuple[str, nn.Linear | nn.Conv2d]:
+    """The last linear or convolutional layer of the tail, by name.
+
+    Raises:
+        InputError: the tail has none, so it cannot be given classes.
+    """
+    for node in reversed(list(tail.graph.nodes)):
+        if node.op != "call_module":
+            continue
+        called = tail.get_submodule(str(node.target))
+        layers = [
+            (f"{node.target}.{name}" if name else str(node.target), module)
+            for name, module in called.named_modules()
+            if isinstance(module, (nn.Linear, nn.Conv2d))
+        ]
+        if layers:
+            return layers[-1]
+    raise InputError("--backbone", "the tail has no classifier layer", "choose an earlier --cut")
+
+
+def _fresh_head(
+    template: nn.Linear | nn.Conv2d,
+    outputs: int,
+    kernel: int,
+    generator: torch.Generator,
+) -> nn.Linear | nn.Conv2d:
+    if isinstance(template, nn.Linear):
+        head: nn.Linear | nn.Conv2d = nn.utils.skip_init(nn.Linear, template.in_features, outputs)
+    else:
+        head = nn.utils.skip_init(
+            nn.Conv2d, template.in_channels, outputs, kernel, padding=kernel // 2
+        )
+    assert head.bias is not None
+    bound = head.weight[0].numel() ** -0.5
+    with torch.no_grad():
+        head.weight.uniform_(-bound, bound, generator=generator)
+        head.bias.uniform_(-bound, bound, generator=generator)
+    return head
+
+
+def _replace_dropout(tail: nn.Module, probability: float | None) -> None:
+    for parent in list(tail.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.Dropout):
+                setattr(
+                    parent, name, SeededDropout(child.p if probability is None else probability)
+                )

@@ -1,0 +1,1 @@
+"""Running a learner over a stream: batches, evaluation, results."""
