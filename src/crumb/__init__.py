@@ -4,7 +4,7 @@
     learner.observe(images, names)
     learner.predict(images)
 
-Names are imported on first use, so that ``import crumb`` and ``crumb --help`` do not wait for torch.
+Names are imported on first use: ``import crumb`` and ``crumb --help`` do not wait for torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one, and reading them back with one-line errors.
+"""Writing files so that no reader sees half of one; reading them with one-line errors.
 
 Everything the package writes is JSON, CSV, TOML, PNG or safetensors; nothing is a pickle.
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def as_images(inputs: Any, size: int) -> Tensor:
     single = isinstance(inputs, Image.Image) or (
         isinstance(inputs, (np.ndarray, Tensor)) and inputs.ndim == 3
     )
-    images: Iterable[Any] = [inputs] if single else inputs
+    images: Any = [inputs] if single else inputs
     batch = [_as_image(image, size) for image in images]
     if not batch:
         raise InputError("images", "an empty batch", "give at least one image")

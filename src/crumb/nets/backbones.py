@@ -71,8 +71,9 @@ def _find_elsewhere(name: str) -> Backbone:
         defaults = timm.get_pretrained_cfg(name)
         if defaults is None:
             return Backbone("timm", name, "")
-        size = defaults.input_size[-1]
-        return Backbone("timm", name, "", 1, Preprocessing(size, defaults.mean, defaults.std))
+        (red, green, blue), (r, g, b) = defaults.mean, defaults.std
+        preprocessing = Preprocessing(defaults.input_size[-1], (red, green, blue), (r, g, b))
+        return Backbone("timm", name, "", preprocessing=preprocessing)
     near = difflib.get_close_matches(name, [*BACKBONES, *vision, *timm.list_models()], 4)
     raise InputError(
         f"--backbone {name}",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.proxy import TraceError
 
 from crumb.errors import InputError
 from crumb.nets.config import Backbone, NetworkConfig
@@ -158,7 +159,7 @@ def split(model: nn.Module, cut: str) -> tuple[fx.GraphModule, fx.GraphModule]:
         raise InputError(flag, "no such layer", f"choose one of {', '.join(_near(cut, layers))}")
     try:
         graph = _CutTracer(cut).trace(model)
-    except (fx.proxy.TraceError, TypeError, RuntimeError, AttributeError, KeyError) as error:
+    except (TraceError, TypeError, RuntimeError, AttributeError, KeyError) as error:
         raise InputError(
             flag, f"the network cannot be traced there ({error})", "choose an outer layer"
         ) from error
@@ -241,12 +242,14 @@ def _fresh_head(
     kernel: int,
     generator: torch.Generator,
 ) -> nn.Linear | nn.Conv2d:
-    if isinstance(template, nn.Linear):
-        head: nn.Linear | nn.Conv2d = nn.utils.skip_init(nn.Linear, template.in_features, outputs)
-    else:
-        head = nn.utils.skip_init(
-            nn.Conv2d, template.in_channels, outputs, kernel, padding=kernel // 2
-        )
+    head: nn.Linear | nn.Conv2d
+    # The constructors draw from the global generator; on the meta device they draw nothing.
+    with torch.device("meta"):
+        if isinstance(template, nn.Linear):
+            head = nn.Linear(template.in_features, outputs)
+        else:
+            head = nn.Conv2d(template.in_channels, outputs, kernel, padding=kernel // 2)
+    head = head.to_empty(device="cpu")
     assert head.bias is not None
     bound = head.weight[0].numel() ** -0.5
     with torch.no_grad():

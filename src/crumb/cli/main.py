@@ -1,0 +1,84 @@
+"""The command ``crumb``: finds the subcommand, and turns every failure into one line."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from types import FrameType
+
+from crumb.errors import InputError
+
+COMMANDS = {
+    "demo": "index the sample clips, compare three methods, draw what happened",
+    "index": "make a data set of a folder of videos",
+    "data": "check a data set (crumb data stats FOLDER)",
+    "tasks": "write the file lists of a protocol",
+    "pretrain": "pretrain the tail and the codebook",
+    "stream": "stream a data set through a method and test it",
+    "methods": "list the methods",
+}
+
+
+class _Terminated(BaseException):
+    """SIGTERM, raised where the program stands so that files are closed and records written."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        the exit code: 0; 2 for input that cannot be used; 130 or 143 when interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+        return 0
+    if words[0] == "--version":
+        from crumb import __version__
+
+        print(f"crumb {__version__}")
+        return 0
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return _run(words)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _run(words: list[str]) -> int:
+    try:
+        if words[0] not in COMMANDS:
+            raise InputError(words[0], "is no command", f"choose one of {', '.join(COMMANDS)}")
+        import_module(f"crumb.cli.{words[0]}").run(words[1:])
+    except InputError as error:
+        print(f"crumb: {error}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, _Terminated) as signalled:
+        print(
+            "\ncrumb: interrupted; finished runs are kept, the same command with --resume goes on",
+            file=sys.stderr,
+        )
+        return 130 if isinstance(signalled, KeyboardInterrupt) else 143
+    return 0
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {about}" for name, about in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: crumb COMMAND ...",
+            "",
+            "Learning from a stream without forgetting, in almost no memory.",
+            "",
+            *lines,
+            "",
+            "crumb COMMAND --help tells what a command takes. Start with: crumb demo",
+        ]
+    )

@@ -1,0 +1,47 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from crumb.stream.results import RunRecord, summarise
+
+_COLUMNS = (
+    ("final accuracy, %", "final_accuracy", 1),
+    ("average accuracy, %", "average_accuracy", 1),
+    ("forgetting, points", "forgetting", 1),
+    ("replay bytes", "replay_bytes", 0),
+    ("seconds a run", "seconds", 1),
+)
+
+
+def summary_table(methods: Mapping[str, Sequence[RunRecord]]) -> str:
+    """One row a method: mean and sample standard deviation over its runs."""
+    rows = [["method", *[title for title, _, _ in _COLUMNS], "runs"]]
+    for method, records in methods.items():
+        summary = summarise(records)["summary"]
+        cells = [_cell(summary[name], digits) for _, name, digits in _COLUMNS]
+        rows.append([method, *cells, str(len(records))])
+    return align(rows)
+
+
+def align(rows: Sequence[Sequence[str]]) -> str:
+    """Columns side by side, the first flush left, the others flush right, a rule below the head."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            [row[0].ljust(widths[0])]
+            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        )
+        for row in rows
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _cell(figure: Mapping[str, float | None], digits: int) -> str:
+    mean, deviation = figure["mean"], figure["std"]
+    if mean is None:
+        return "-"
+    if deviation is None or digits == 0:
+        return f"{mean:,.{digits}f}"
+    return f"{mean:,.{digits}f} ± {deviation:.{digits}f}"

@@ -1,0 +1,60 @@
+"""``crumb tasks``: the file lists of a protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from crumb.cli.parsing import parse
+from crumb.data.filelists import write_task_list
+from crumb.data.index import load_dataset
+from crumb.data.protocol import PROTOCOLS, TaskLayout, lay_out
+from crumb.stream.config import Protocol, at_least
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """Write file lists: which images, in which order, with which labels, are which task.
+
+    Streaming does not need them (it lays tasks out in memory); they are for other programs.
+    """
+
+    dataset: Annotated[Path, tyro.conf.Positional]
+    """Folder written by `crumb index`."""
+    protocols: tuple[Protocol, ...] = PROTOCOLS
+    """Which protocols."""
+    runs: int = 10
+    """How many runs; the number of a run is its seed."""
+    first_run: int = 0
+    """Number of the first run."""
+    offline: bool = False
+    """Lists in which task t holds everything of tasks 0 to t."""
+    classes: tuple[str, ...] = ()
+    """Only these classes of the data set."""
+    layout: TaskLayout = field(default_factory=TaskLayout)
+    """Sizes of the tasks."""
+    output: Path | None = None
+    """Folder of the lists; <data set's name>_task_filelists in its folder by default."""
+
+    def __post_init__(self) -> None:
+        at_least("--runs", self.runs, 1)
+        at_least("--first-run", self.first_run, 0)
+
+
+def run(words: Sequence[str]) -> None:
+    """Lay out and write every run asked for."""
+    command = parse(Tasks, words, "crumb tasks")
+    dataset = load_dataset(command.dataset)
+    if command.classes:
+        dataset = dataset.select(command.classes)
+    folder = command.output or dataset.folder / f"{dataset.name}_task_filelists"
+    mode = "offline" if command.offline else "stream"
+    for protocol in command.protocols:
+        for number in range(command.first_run, command.first_run + command.runs):
+            tasks = lay_out(dataset, protocol, number, command.offline, command.layout)
+            write_task_list(tasks, folder)
+        print(f"{protocol}, {mode}: {command.runs} runs in {folder / protocol}")

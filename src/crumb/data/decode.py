@@ -1,0 +1,190 @@
+"""Decoding many clips into PNG files, side by side and never twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from tqdm import tqdm
+
+from crumb.data.video import frames_at_one_per_second
+from crumb.errors import InputError
+from crumb.files import read_json, write_json
+
+_FORMAT, _VERSION = "crumb-frames", 1
+_PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+_CLIPS_BETWEEN_RECORDS = 200
+
+
+@dataclass(frozen=True)
+class ClipFile:
+    """A clip to decode.
+
+    Attributes:
+        key: Its name in the record: the path relative to the root of the tree.
+        source: The video.
+        frames: Stem of its frames: frame n becomes the file ``<frames>_<n>.png``.
+    """
+
+    key: str
+    source: Path
+    frames: Path
+
+    def frame(self, number: int) -> Path:
+        """File of frame ``number``, counted from 1."""
+        return self.frames.with_name(f"{self.frames.name}_{number}.png")
+
+
+def decode_clips(clips: Sequence[ClipFile], record: Path, workers: int) -> dict[str, int]:
+    """Write one frame a second of each clip as 224 x 224 PNG files.
+
+    A clip is left alone if ``record`` has it with its present size and all its frames are there,
+    each to its last byte. The record is written at the end and also on the way out of an error or
+    an interruption, so that what was decoded is not decoded again.
+
+    Args:
+        clips: Clips with different keys.
+        record: JSON file that says which clips are done.
+        workers: Processes that decode; 1 decodes in this one.
+
+    Returns:
+        Number of frames of each clip, by key.
+
+    Raises:
+        InputError: ``workers`` is below 1, a clip or the record is broken, or a file cannot be
+            written.
+    """
+    if workers < 1:
+        raise InputError("--workers", f"is {workers}", "give a number of at least 1")
+    known = _read_record(record) if record.exists() else {}
+    sizes = {clip.key: _size(clip.source) for clip in clips}
+    done: dict[str, int] = {}
+    for clip in clips:
+        entry = known.get(clip.key)
+        if entry and entry["bytes"] == sizes[clip.key] and _all_whole(clip, entry["frames"]):
+            done[clip.key] = entry["frames"]
+    waiting = [clip for clip in clips if clip.key not in done]
+    try:
+        progress = tqdm(desc="clips", total=len(clips), initial=len(done), disable=None)
+        with progress, closing(_decode_all(waiting, workers)) as results:
+            for clip, frames in results:
+                done[clip.key] = frames
+                progress.update()
+                if len(done) % _CLIPS_BETWEEN_RECORDS == 0:
+                    _write_record(record, sizes, done)
+    finally:
+        _write_record(record, sizes, done)
+    return done
+
+
+def _decode_all(
+    clips: Sequence[ClipFile], workers: int
+) -> Generator[tuple[ClipFile, int], None, None]:
+    """Each clip and its number of frames, in the order they are finished."""
+    if workers == 1 or len(clips) <= 1:
+        for clip in clips:
+            yield clip, _decode(clip)
+        return
+    # Processes, as Pillow holds the interpreter while it compresses; spawned, as a fork of a
+    # process with threads can hang.
+    pool = ProcessPoolExecutor(min(workers, len(clips)), get_context("spawn"), _ignore_interrupts)
+    try:
+        tasks = {pool.submit(_try_to_decode, clip): clip for clip in clips}
+        for task in as_completed(tasks):
+            clip, frames = tasks[task], task.result()
+            # An InputError does not travel between processes: the failure is repeated here.
+            yield clip, _decode(clip) if frames is None else frames
+    except BrokenProcessPool as error:
+        raise InputError("--workers", "one of them died", "give a smaller number") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C, which reaches all processes, to the one that keeps the record."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _try_to_decode(clip: ClipFile) -> int | None:
+    try:
+        return _decode(clip)
+    except InputError:
+        return None
+
+
+def _decode(clip: ClipFile) -> int:
+    number = 0
+    try:
+        clip.frames.parent.mkdir(parents=True, exist_ok=True)
+        for number, image in enumerate(frames_at_one_per_second(clip.source), 1):
+            _save(image, clip.frame(number))
+    except OSError as error:
+        problem = f"cannot be written ({error.strerror})"
+        raise InputError(clip.frames.parent, problem, "free space or choose --output") from error
+    return number
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    """Write a PNG whole or not at all.
+
+    Unlike ``crumb.files`` it does not wait for the disk, which would take twice the time of
+    decoding: a frame lost with the power is noticed by its missing end and decoded again.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        image.save(temporary, "PNG", compress_level=1)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})"
+        raise InputError(path, problem, "fetch the clip again, or take it out") from error
+
+
+def _all_whole(clip: ClipFile, frames: int) -> bool:
+    return all(_is_whole(clip.frame(number)) for number in range(1, frames + 1))
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(_PNG_END), os.SEEK_END)
+            return file.read() == _PNG_END
+    except OSError:
+        return False
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    remedy = "delete it: all clips are then decoded again"
+    record = read_json(path, remedy)
+    clips = record.get("clips")
+    if (record.get("format"), record.get("version")) != (_FORMAT, _VERSION):
+        raise InputError(path, f"is not of the format {_FORMAT!r}, version {_VERSION}", remedy)
+    if not isinstance(clips, dict) or not all(map(_is_entry, clips.values())):
+        raise InputError(path, "has a malformed entry", remedy)
+    return clips
+
+
+def _is_entry(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        type(value.get(key)) is int and value[key] > 0 for key in ("bytes", "frames")
+    )
+
+
+def _write_record(path: Path, sizes: Mapping[str, int], done: Mapping[str, int]) -> None:
+    clips = {key: {"bytes": sizes[key], "frames": done[key]} for key in sorted(done)}
+    write_json(path, {"format": _FORMAT, "version": _VERSION, "clips": clips})

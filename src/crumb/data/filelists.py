@@ -1,0 +1,194 @@
+"""File lists: the tasks of a run as text files in the published format.
+
+``<protocol>/run<r>/<stream|offline>/`` holds ``train_task_00_filelist.txt`` and so on, and
+``test_filelist.txt``: one ``path label`` a line. Beside them lies ``train_all.txt``, a table of all
+training rows with their index columns, task and label; nothing here reads it back.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from crumb.data.index import path_problem
+from crumb.data.protocol import PROTOCOLS, Frames, TaskList
+from crumb.errors import InputError
+from crumb.files import read_text, write_text
+
+_REMEDY = "write the lists again"
+_TRAIN_LIST = re.compile(r"train_task_([0-9]{2,})_filelist\.txt")
+_TEST_LIST = "test_filelist.txt"
+
+
+def list_folder(folder: Path, protocol: str, run: int, offline: bool) -> Path:
+    """Where below ``folder`` the lists of one run lie."""
+    return folder / protocol / f"run{run}" / ("offline" if offline else "stream")
+
+
+def write_task_list(tasks: TaskList, folder: Path) -> None:
+    """Write the lists of one run below ``folder``; lists of an earlier layout are removed.
+
+    ``train_all.txt`` is written for a task list that has its table, that is one laid out here.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    target = list_folder(folder, tasks.protocol, tasks.run, tasks.offline)
+    names = [_train_list(number) for number in range(len(tasks.tasks))]
+    for name, frames in zip([*names, _TEST_LIST], [*tasks.tasks, tasks.test], strict=True):
+        lines = zip(frames.paths, frames.labels.tolist(), strict=True)
+        write_text(target / name, "".join(f"{path} {label}\n" for path, label in lines))
+    for path in target.iterdir():
+        if _TRAIN_LIST.fullmatch(path.name) and path.name not in names:
+            path.unlink()
+    if tasks.table is not None:
+        write_text(target / "train_all.txt", tasks.table.to_csv(lineterminator="\n"))
+
+
+def read_task_list(
+    folder: Path,
+    protocol: str,
+    run: int,
+    offline: bool,
+    images: Path,
+    class_names: Sequence[str] | None,
+) -> TaskList:
+    """Read the lists of one run.
+
+    Args:
+        folder: Folder that holds ``<protocol>/run<r>/``.
+        protocol: One of ``crumb.data.protocol.PROTOCOLS``.
+        run: Number of the run.
+        offline: Read the offline lists in place of the stream.
+        images: Root that the listed paths are relative to.
+        class_names: Name of label 0, 1, ...; None names each class by its label.
+
+    Returns:
+        The run, without its table.
+
+    Raises:
+        InputError: a list is missing or empty, or a line of it is malformed, names an image that
+            is missing or outside ``images``, gives an image two labels, leaves out a label (the
+            labels up to each task must count 0, 1, ... without a gap), tests on a label that is
+            not trained on, or tests on an image twice.
+    """
+    if protocol not in PROTOCOLS:
+        raise InputError("--protocol", f"{protocol!r} is unknown", f"use {', '.join(PROTOCOLS)}")
+    source = list_folder(folder, protocol, run, offline)
+    checker = _Checker(images)
+    tasks = []
+    for path in _train_lists(source):
+        tasks.append(checker.read(path))
+        checker.check_gap(path, tasks[-1])
+    known = len(checker.labels)
+    test_path = source / _TEST_LIST
+    test = checker.read(test_path)
+    for line, label in enumerate(test.labels.tolist(), 1):
+        if label >= known:
+            problem = f"has the unknown class {label}, which no training list has"
+            raise InputError(f"{test_path}, line {line}", problem, _REMEDY)
+    _check_repeats(test_path, test.paths)
+    if class_names is not None and len(class_names) != known:
+        problem = f"have {known} classes where {len(class_names)} names are given"
+        raise InputError(source, problem, "give one name for each label")
+    names = tuple(class_names) if class_names is not None else tuple(map(str, range(known)))
+    return TaskList(protocol, run, offline, tuple(tasks), test, names)
+
+
+def _train_list(task: int) -> str:
+    return f"train_task_{task:02}_filelist.txt"
+
+
+def _train_lists(source: Path) -> Iterator[Path]:
+    if not source.is_dir():
+        raise InputError(source, "is not a folder", _REMEDY)
+    numbers = sorted(
+        int(match[1]) for path in source.iterdir() if (match := _TRAIN_LIST.fullmatch(path.name))
+    )
+    # A gap in the numbers shows as a missing file when it is read.
+    last = numbers[-1] if numbers else 0
+    for number in range(last + 1):
+        yield source / _train_list(number)
+
+
+class _Checker:
+    """Reads lists and holds every line against those before it and against the images."""
+
+    def __init__(self, images: Path) -> None:
+        self.images = images
+        self.labels: set[int] = set()
+        self.label_of: dict[str, int] = {}
+        self.root = os.path.realpath(images)
+        self.real_folders: dict[str, str] = {}
+
+    def read(self, path: Path) -> Frames:
+        """Images and labels of one list."""
+        paths, labels = [], []
+        for where, image, label in _lines(path):
+            if image not in self.label_of:
+                self._check_image(where, image)
+            elif self.label_of[image] != label:
+                problem = f"gives {image} the label {label}, before it was {self.label_of[image]}"
+                raise InputError(where, problem, _REMEDY)
+            self.label_of[image] = label
+            paths.append(image)
+            labels.append(label)
+        if not paths:
+            raise InputError(path, "is empty", _REMEDY)
+        return Frames(tuple(paths), np.array(labels, dtype=np.int64))
+
+    def check_gap(self, path: Path, frames: Frames) -> None:
+        """Take in the labels of a training list; with those before they must be 0, 1, ...."""
+        self.labels |= set(frames.labels.tolist())
+        missing = next(label for label in range(len(self.labels) + 1) if label not in self.labels)
+        for line, label in enumerate(frames.labels.tolist(), 1):
+            if label > missing:
+                problem = f"has label {label}, but no line up to this task has label {missing}"
+                raise InputError(f"{path}, line {line}", problem, "number labels in task order")
+
+    def _check_image(self, where: str, image: str) -> None:
+        file = self.images / image
+        folder = str(file.parent)
+        if folder not in self.real_folders:
+            self.real_folders[folder] = os.path.realpath(folder)
+        real = self.real_folders[folder]
+        if file.is_symlink():
+            real = os.path.realpath(file)
+        if os.path.commonpath([self.root, real]) != self.root:
+            problem = f"the path {image!r} leads out of the images root"
+            raise InputError(where, problem, "list images below the images root")
+        if not file.is_file():
+            raise InputError(where, f"there is no image {file}", "check the images root")
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str, int]]:
+    """Place, image path and label of each line."""
+    text = read_text(path, _REMEDY)
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], 1):
+        where = f"{path}, line {number}"
+        fields = line.split(" ")
+        if len(fields) < 2:
+            raise InputError(where, f"{line!r} is no path and label", _REMEDY)
+        image, label = " ".join(fields[:-1]), fields[-1]
+        if problem := path_problem(image):
+            raise InputError(where, problem, "write `path label`, the path below the images root")
+        if re.fullmatch("-[0-9]+", label):
+            raise InputError(where, f"has the negative label {label}", _REMEDY)
+        if not re.fullmatch("[0-9]{1,9}", label):
+            raise InputError(where, f"the label {label!r} is no whole number", _REMEDY)
+        yield where, image, int(label)
+
+
+def _check_repeats(path: Path, images: tuple[str, ...]) -> None:
+    """Raise InputError for an image tested on twice, unless its clip was continued backwards."""
+    last: dict[str, int] = {}
+    for line, image in enumerate(images):
+        first = last.setdefault(image, line)
+        between = images[first : line + 1]
+        if first != line and (len(between) < 3 or between != between[::-1]):
+            problem = f"repeats {image} of line {first + 1}"
+            raise InputError(f"{path}, line {line + 1}", problem, "list each test image once")

@@ -1,0 +1,217 @@
+"""The index of a data set: one row for each image, and the names that go with its numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from crumb.errors import InputError
+from crumb.files import read_json, read_text, write_json, write_text
+
+COLUMNS = ("class", "object", "session", "im_num", "im_path")
+"""Category id, physical instance, clip of that instance, frame of that clip, relative path."""
+
+RECORD = "dataset.json"
+_FORMAT, _VERSION = "crumb-dataset", 1
+_REINDEX = "write it again with `crumb index`"
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An indexed data set.
+
+    Attributes:
+        name: Short name, such as "toybox".
+        folder: Holds dataset.json and the index.
+        images: Root that the index's im_path is relative to.
+        index: One row an image, columns ``COLUMNS``; class holds integer ids.
+        class_names: Name of each class id.
+        test_sessions: Sessions whose images are tested on; all others are trained on.
+    """
+
+    name: str
+    folder: Path
+    images: Path
+    index: pd.DataFrame
+    class_names: dict[int, str]
+    test_sessions: tuple[int, ...]
+
+    def select(self, classes: Sequence[str]) -> Dataset:
+        """The same data set with only the named classes, in the index's own row order.
+
+        Raises:
+            InputError: no class, a class twice, or one that the data set does not have.
+        """
+        known = f"name classes among {', '.join(self.class_names.values())}"
+        if not classes:
+            raise InputError("--classes", "is empty", known)
+        for position, name in enumerate(classes):
+            if name not in self.class_names.values():
+                raise InputError("--classes", f"has no class called {name!r}", known)
+            if name in classes[:position]:
+                raise InputError("--classes", f"names {name!r} twice", "name each class once")
+        kept = {number: name for number, name in self.class_names.items() if name in classes}
+        index = self.index[self.index["class"].isin(list(kept))].reset_index(drop=True)
+        return replace(self, index=index, class_names=kept)
+
+
+def path_problem(path: str) -> str | None:
+    """What keeps ``path`` out of an index or a file list; None if nothing does.
+
+    The published readers split lines at white space, so a path must not hold any.
+    """
+    if not path:
+        return "the path is empty"
+    if path.split() != [path]:
+        return f"the path {path!r} holds a blank"
+    if path.startswith("/"):
+        return f"the path {path!r} is absolute"
+    if ".." in path.split("/"):
+        return f"the path {path!r} leaves the images root"
+    return None
+
+
+def index_text(index: pd.DataFrame) -> str:
+    """An index as CSV text, with the published unnamed first column of row numbers from 0."""
+    return index[list(COLUMNS)].reset_index(drop=True).to_csv(lineterminator="\n")
+
+
+def read_index(path: Path) -> pd.DataFrame:
+    """Read an index file; columns beyond ``COLUMNS``, the row number included, are dropped.
+
+    Returns:
+        One row an image in the file's order; im_path is text, the other columns int64.
+
+    Raises:
+        InputError: the file is missing or empty, lacks a column, or a row is malformed (no whole
+            number, negative, unusable path, or the clip and frame of an earlier row).
+    """
+    rows = csv_rows(path, _REINDEX)
+    header = next(rows, (1, []))[1]
+    if not header:
+        raise InputError(path, "is empty", _REINDEX)
+    missing = [column for column in COLUMNS if column not in header]
+    if missing:
+        raise InputError(path, f"has no column {missing[0]!r}", f"give {', '.join(COLUMNS)}")
+    places = [header.index(column) for column in COLUMNS]
+    records: dict[tuple[int, ...], str] = {}
+    for line, row in rows:
+        where = f"{path}, line {line}"
+        if len(row) != len(header):
+            raise InputError(where, f"has {len(row)} fields, not {len(header)}", _REINDEX)
+        *numbers, image = (row[place] for place in places)
+        for column, text in zip(COLUMNS, numbers, strict=False):
+            if not _WHOLE_NUMBER.fullmatch(text):
+                raise InputError(where, f"{column} {text!r} is no whole number", _REINDEX)
+            if text.startswith("-"):
+                raise InputError(where, f"{column} {text} is negative", "number from 0 or 1")
+        if problem := path_problem(image):
+            raise InputError(where, problem, "use plain paths below the images root")
+        key = tuple(map(int, numbers))
+        if key in records:
+            problem = "has the class, object, session and im_num of an earlier row"
+            raise InputError(where, problem, "keep one row for each frame")
+        records[key] = image
+    if not records:
+        raise InputError(path, "lists no images", _REINDEX)
+    index = pd.DataFrame(list(records), columns=list(COLUMNS[:-1]), dtype="int64")
+    index["im_path"] = list(records.values())
+    return index
+
+
+def csv_rows(path: Path, remedy: str) -> Iterator[tuple[int, list[str]]]:
+    """Line number (from 1) and fields of each row of a CSV file that is not blank.
+
+    Raises:
+        InputError: the file cannot be read or is no CSV.
+    """
+    reader = csv.reader(io.StringIO(read_text(path, remedy)), strict=True)
+    try:
+        for row in reader:
+            if row:
+                yield reader.line_num, row
+    except csv.Error as error:
+        where = f"{path}, line {reader.line_num}"
+        raise InputError(where, f"is no CSV ({error})", remedy) from error
+
+
+def write_dataset(dataset: Dataset) -> None:
+    """Write the index as ``<name>_dirmap.csv``, then dataset.json, into the data set's folder.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    index_name = f"{dataset.name}_dirmap.csv"
+    folder, images = dataset.folder.resolve(), dataset.images.resolve()
+    inside = images.is_relative_to(folder)
+    write_text(dataset.folder / index_name, index_text(dataset.index))
+    record = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "name": dataset.name,
+        "index": index_name,
+        "images": images.relative_to(folder).as_posix() if inside else str(images),
+        "test_sessions": list(dataset.test_sessions),
+        "classes": {name: number for number, name in dataset.class_names.items()},
+    }
+    write_json(dataset.folder / RECORD, record)
+
+
+def load_dataset(folder: Path) -> Dataset:
+    """Read a data set that ``write_dataset`` wrote.
+
+    The images themselves are not looked at: task lists can be laid out without them.
+
+    Raises:
+        InputError: ``folder`` is none or holds no data set, dataset.json is of another format or
+            version or lacks an entry, or the index is missing, broken or has unnamed class ids.
+    """
+    if not folder.is_dir():
+        raise InputError(folder, "is not a folder", "give the folder that `crumb index` wrote")
+    path = folder / RECORD
+    record = read_json(path, "make the data set with `crumb index`")
+    if record.get("format") != _FORMAT:
+        raise InputError(path, f"is not of the format {_FORMAT!r}", _REINDEX)
+    if record.get("version") != _VERSION:
+        problem = f"has version {record.get('version')!r}, this program reads {_VERSION}"
+        raise InputError(path, problem, _REINDEX)
+    _check_record(path, record)
+    class_names = {number: name for name, number in record["classes"].items()}
+    index = read_index(folder / record["index"])
+    unnamed = sorted(set(index["class"].unique().tolist()) - set(class_names))
+    if unnamed:
+        raise InputError(path, f"has no name for class id {unnamed[0]}", _REINDEX)
+    return Dataset(
+        name=record["name"],
+        folder=folder,
+        images=folder / record["images"],
+        index=index,
+        class_names=class_names,
+        test_sessions=tuple(record["test_sessions"]),
+    )
+
+
+def _check_record(path: Path, record: dict[str, Any]) -> None:
+    """Raise InputError unless every entry of dataset.json has its type."""
+    for key in ("name", "index", "images"):
+        if not (isinstance(record.get(key), str) and record[key]):
+            raise InputError(path, f"{key!r} is missing or no text", _REINDEX)
+    sessions, classes = record.get("test_sessions"), record.get("classes")
+    if not (isinstance(sessions, list) and sessions and all(map(_is_count, sessions))):
+        raise InputError(path, "'test_sessions' is no list of session numbers", _REINDEX)
+    if not (isinstance(classes, dict) and classes and all(map(_is_count, classes.values()))):
+        raise InputError(path, "'classes' does not map names to ids", _REINDEX)
+    if len(set(classes.values())) < len(classes):
+        raise InputError(path, "'classes' gives one id to two names", _REINDEX)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0

@@ -1,0 +1,261 @@
+"""The four protocols: how the images of a data set become a stream of tasks.
+
+======================  =============================  ============================================
+protocol                a task holds                   order inside a task
+======================  =============================  ============================================
+``iid``                 any images                     images shuffled
+``class_iid``           all images of a few classes    images shuffled
+``instance``            a few clips of any class       clips shuffled, frames in time order
+``class_instance``      all clips of a few classes     clips shuffled, frames in time order
+======================  =============================  ============================================
+
+Run r of a protocol is laid out with seed r and is equal, line for line, to the lists published
+with CRUMB for ``class_iid`` and ``class_instance``. The other two depart from them on purpose:
+
+* ``iid``: the published tasks are cut one row too long, so that the last row of a task opens the
+  next one as well. Here tasks do not overlap.
+* ``instance``: the published lookup compares a clip's class with the object column and its object
+  with the session column, which loses most clips. Here a clip is (class, object, session).
+
+Test images keep the order of the index.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from crumb.data.index import COLUMNS, Dataset
+from crumb.errors import InputError
+
+PROTOCOLS = ("iid", "class_iid", "instance", "class_instance")
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Images in order.
+
+    Attributes:
+        paths: n paths relative to the data set's images root.
+        labels: (n,) int64, the label of each image.
+    """
+
+    paths: tuple[str, ...]
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class TaskList:
+    """One run of a protocol.
+
+    Attributes:
+        protocol: One of ``PROTOCOLS``.
+        run: Number of the run, which is its seed.
+        offline: Whether task t holds the images of tasks 0..t (an upper bound, not a stream).
+        tasks: The training images of each task, in the order they arrive.
+        test: The test images of all classes.
+        classes: Class name of label 0, 1, ...; labels count classes in order of first appearance.
+        table: The rows of all tasks one below the other, with the columns ``Unnamed: 0`` (row
+            number in the index), ``COLUMNS``, task and label; None if read from file lists.
+    """
+
+    protocol: str
+    run: int
+    offline: bool
+    tasks: tuple[Frames, ...]
+    test: Frames
+    classes: tuple[str, ...]
+    table: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class TaskLayout:
+    """How large tasks are.
+
+    Attributes:
+        classes_per_task: New classes in a task of the class protocols.
+        images_per_task: Images in a task of ``iid``. None: as many tasks as the class protocols
+            have, of equal size (to within one image).
+        clips_per_task: Clips in a task of ``instance``. None: likewise.
+
+    Raises:
+        InputError: a number below 1.
+    """
+
+    classes_per_task: int = 2
+    images_per_task: int | None = None
+    clips_per_task: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("classes_per_task", "images_per_task", "clips_per_task"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                flag = "--" + name.replace("_", "-")
+                raise InputError(flag, f"is {value}", "give a number of at least 1")
+
+
+def lay_out(
+    dataset: Dataset,
+    protocol: str,
+    run: int,
+    offline: bool = False,
+    layout: TaskLayout = TaskLayout(),
+) -> TaskList:
+    """Lay out one run of a protocol.
+
+    ``class_iid`` and ``class_instance`` are equal to the published lists; ``iid`` has no rows that
+    two tasks share and ``instance`` finds every clip, both of which the published lists lack (see
+    the module). The result depends on the arguments alone: no global generator is used.
+
+    Args:
+        dataset: Rows of its test sessions are the test set, all others the training set.
+        protocol: One of ``PROTOCOLS``.
+        run: Seed of the run, 0 or more; the published runs are 0 to 9.
+        offline: Let task t hold everything of tasks 0..t, shuffled anew.
+        layout: Sizes of the tasks.
+
+    Raises:
+        InputError: the protocol is unknown, the run out of range, the training or the test set
+            empty, or a class has test images only.
+    """
+    if protocol not in PROTOCOLS:
+        raise InputError("--protocol", f"{protocol!r} is unknown", f"use {', '.join(PROTOCOLS)}")
+    if not 0 <= run < 2**32:
+        raise InputError("--run", f"is {run}", "give a number from 0 to 4294967295")
+    train, test = _split(dataset)
+    by_protocol = {
+        "iid": _iid,
+        "class_iid": _class_iid,
+        "instance": _instance,
+        "class_instance": _class_instance,
+    }
+    tasks = by_protocol[protocol](train, run, offline, layout)
+    classes = train["class"].to_numpy()
+    order = pd.unique(classes[np.concatenate(tasks)])
+    label_of = {number: label for label, number in enumerate(order.tolist())}
+    return TaskList(
+        protocol=protocol,
+        run=run,
+        offline=offline,
+        tasks=tuple(_frames(train.iloc[rows], label_of) for rows in tasks),
+        test=_frames(test, label_of),
+        classes=tuple(dataset.class_names[number] for number in order.tolist()),
+        table=_table(train, tasks, label_of),
+    )
+
+
+def _split(dataset: Dataset) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Training and test rows; the row labels are row numbers of the index."""
+    index = dataset.index.reset_index(drop=True)
+    is_test = index["session"].isin(dataset.test_sessions).to_numpy()
+    train, test = index.loc[~is_test], index.loc[is_test]
+    sessions = ", ".join(map(str, dataset.test_sessions))
+    for rows, problem in ((train, "no session to train on"), (test, "no session to test on")):
+        if rows.empty:
+            raise InputError(
+                dataset.folder, f"has {problem}", f"the test sessions are {sessions}; add others"
+            )
+    untrained = np.setdiff1d(test["class"].to_numpy(), train["class"].to_numpy())
+    if len(untrained):
+        name = dataset.class_names[int(untrained[0])]
+        raise InputError(
+            dataset.folder, f"has only test images of class {name!r}", "add clips or drop the class"
+        )
+    return train, test
+
+
+def _frames(rows: pd.DataFrame, label_of: dict[int, int]) -> Frames:
+    labels = [label_of[number] for number in rows["class"].tolist()]
+    return Frames(tuple(rows["im_path"].tolist()), np.array(labels, dtype=np.int64))
+
+
+def _table(
+    train: pd.DataFrame, tasks: Sequence[np.ndarray], label_of: dict[int, int]
+) -> pd.DataFrame:
+    rows = train.iloc[np.concatenate(tasks)][list(COLUMNS)]
+    table = rows.reset_index(names="Unnamed: 0")
+    table["task"] = np.repeat(np.arange(len(tasks)), [len(task) for task in tasks])
+    table["label"] = [label_of[number] for number in table["class"].tolist()]
+    return table
+
+
+def _iid(train: pd.DataFrame, run: int, offline: bool, layout: TaskLayout) -> list[np.ndarray]:
+    order = np.random.RandomState(run).permutation(len(train))
+    bounds = _bounds(len(order), layout.images_per_task, _class_tasks(train, layout))
+    if not offline:
+        return [order[start:end] for start, end in bounds]
+    return [order[:end][np.random.RandomState(run).permutation(end)] for _, end in bounds]
+
+
+def _class_iid(
+    train: pd.DataFrame, run: int, offline: bool, layout: TaskLayout
+) -> list[np.ndarray]:
+    classes = _shuffled_classes(train, np.random.RandomState(run))
+    tasks = []
+    for start, end in _bounds(len(classes), layout.classes_per_task):
+        chosen = classes[0 if offline else start : end]
+        rows = np.flatnonzero(train["class"].isin(chosen.tolist()))
+        # A fresh generator each time: the published tasks of one run share their permutation.
+        tasks.append(rows[np.random.RandomState(run).permutation(len(rows))])
+    return tasks
+
+
+def _instance(train: pd.DataFrame, run: int, offline: bool, layout: TaskLayout) -> list[np.ndarray]:
+    clips = _clips(train, ["class", "object", "session"])
+    generator = np.random.RandomState(run)
+    order = generator.permutation(len(clips))
+    tasks = []
+    for start, end in _bounds(len(clips), layout.clips_per_task, _class_tasks(train, layout)):
+        chosen = generator.permutation(order[:end]) if offline else order[start:end]
+        tasks.append(np.concatenate([clips[clip][1] for clip in chosen]))
+    return tasks
+
+
+def _class_instance(
+    train: pd.DataFrame, run: int, offline: bool, layout: TaskLayout
+) -> list[np.ndarray]:
+    clips = _clips(train, ["object", "session", "class"])
+    generator = np.random.RandomState(run)
+    classes = _shuffled_classes(train, generator)
+    tasks = []
+    for start, end in _bounds(len(classes), layout.classes_per_task):
+        if offline:
+            # Drops nothing, but the published offline lists draw these numbers before the clips'.
+            generator.shuffle(classes[:end])
+        chosen = set(classes[0 if offline else start : end].tolist())
+        of_task = [rows for (_, _, number), rows in clips if number in chosen]
+        tasks.append(np.concatenate([of_task[i] for i in generator.permutation(len(of_task))]))
+    return tasks
+
+
+def _shuffled_classes(train: pd.DataFrame, generator: np.random.RandomState) -> np.ndarray:
+    return generator.permutation(pd.unique(train["class"].to_numpy()))
+
+
+def _clips(train: pd.DataFrame, key: list[str]) -> list[tuple[tuple[int, ...], np.ndarray]]:
+    """Key and row positions of each clip: clips ascending by ``key``, rows in time order."""
+    columns = [train[column].to_numpy() for column in [*key, "im_num"]]
+    order = np.lexsort(columns[::-1])
+    keys = np.stack(columns[:-1], axis=1)[order]
+    starts = np.flatnonzero(np.any(keys[1:] != keys[:-1], axis=1)) + 1
+    rows = np.split(order, starts)
+    firsts = keys[np.concatenate([[0], starts])].tolist()
+    return [(tuple(first), part) for first, part in zip(firsts, rows, strict=True)]
+
+
+def _class_tasks(train: pd.DataFrame, layout: TaskLayout) -> int:
+    return math.ceil(len(pd.unique(train["class"].to_numpy())) / layout.classes_per_task)
+
+
+def _bounds(total: int, size: int | None, tasks: int = 1) -> list[tuple[int, int]]:
+    """Start and end of each task: ``size`` items each, or ``tasks`` parts of equal size."""
+    if size is not None:
+        return [(start, min(start + size, total)) for start in range(0, total, size)]
+    tasks = min(tasks, total)
+    cuts = [total * task // tasks for task in range(tasks + 1)]
+    return list(itertools.pairwise(cuts))

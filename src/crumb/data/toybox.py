@@ -1,0 +1,243 @@
+"""A tree of Toybox clips, or of clips laid out like them, becomes a data set of frames.
+
+Names, numbers and the rules of balancing are those published with CRUMB. Nothing is random.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from crumb.data.decode import ClipFile, decode_clips
+from crumb.data.index import COLUMNS, Dataset, csv_rows, index_text, path_problem, write_dataset
+from crumb.errors import InputError
+from crumb.files import write_csv, write_text
+
+CLASSES = {
+    "cup": 1,
+    "mug": 2,
+    "spoon": 3,
+    "ball": 4,
+    "duck": 5,
+    "cat": 6,
+    "horse": 7,
+    "giraffe": 8,
+    "car": 9,
+    "truck": 10,
+    "airplane": 11,
+    "helicopter": 12,
+}
+SESSIONS = {
+    "rxplus": 1,
+    "ryplus": 2,
+    "rzplus": 3,
+    "rxminus": 4,
+    "ryminus": 5,
+    "rzminus": 6,
+    "tx": 7,
+    "ty": 8,
+    "tz": 9,
+    "hodgepodge": 10,
+}
+DROPPED_SESSIONS = ("present", "absent")
+TEST_SESSIONS = (3, 6, 9)
+SUPER_CATEGORIES = ("animals", "households", "vehicles")
+
+CLASS_TABLE = "toybox_classes.csv"
+_LAYOUT = (
+    f"expected are clips {'|'.join(SUPER_CATEGORIES)}/<class>_<2 digits>_pivothead/*_<session>.mp4"
+)
+_OBJECT_FOLDER = re.compile(r"(.+)_([0-9]{2})_pivothead")
+_FRAMES, _SHORTEST, _SESSIONS, _LAST_OBJECT = 15, 8, 10, 30
+_CLIP = ["class", "object", "session"]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip of the tree: path relative to its root, class name, object and session numbers."""
+
+    path: Path
+    class_name: str
+    object: int
+    session: int
+
+
+def index_toybox(root: Path, output: Path, workers: int) -> Dataset:
+    """Decode a tree of clips at one frame a second and write it as a balanced data set.
+
+    Below ``output`` come to lie the frames (images/), the record of what is decoded
+    (frames.json), the index of all frames (toybox_dirmap_unbalanced.csv), the balanced index
+    (toybox_dirmap.csv), the class ids (toybox_classes.csv) and, last, dataset.json. A second call
+    decodes only clips that are new, changed or damaged.
+
+    The clips are ``{animals|households|vehicles}/<class>_<nn>_pivothead/*_<session>.mp4``.
+    Sessions "present" and "absent" are left out, as published, and so are hidden files and files
+    that are no .mp4. A table toybox_classes.csv (class,index) in ``root`` decides on the class ids;
+    without one the twelve published classes keep theirs and others follow alphabetically from 13.
+
+    Args:
+        root: The tree.
+        output: Folder of the data set; made if need be.
+        workers: Processes that decode clips.
+
+    Raises:
+        InputError: the tree is not laid out as above, holds a broken clip or one of less than 8
+            frames, a class has no object with all ten sessions, or ``output`` cannot be written.
+            The data set is not written then.
+    """
+    clips = _clips(root)
+    class_ids = _class_ids(root, {clip.class_name for clip in clips})
+    images = output / "images"
+    files = [
+        ClipFile(clip.path.as_posix(), root / clip.path, images / clip.path.with_suffix(""))
+        for clip in clips
+    ]
+    frame_counts = decode_clips(files, output / "frames.json", workers)
+    rows = [
+        (class_ids[clip.class_name], clip.object, clip.session, number, image)
+        for clip, file in zip(clips, files, strict=True)
+        for number in range(1, frame_counts[file.key] + 1)
+        for image in [file.frame(number).relative_to(images).as_posix()]
+    ]
+    frames = pd.DataFrame(sorted(rows), columns=list(COLUMNS))
+    class_names = {number: name for name, number in class_ids.items()}
+    index = balance(frames, class_names)
+    write_text(output / "toybox_dirmap_unbalanced.csv", index_text(frames))
+    write_csv(output / CLASS_TABLE, class_ids.items(), header=("class", "index"))
+    dataset = Dataset("toybox", output, images, index, class_names, TEST_SESSIONS)
+    write_dataset(dataset)
+    return dataset
+
+
+def balance(frames: pd.DataFrame, class_names: Mapping[int, str] | None = None) -> pd.DataFrame:
+    """Give every class the same number of objects, sessions and frames, by the published rules.
+
+    In this order: frames 1 to 15 of a clip are kept; a shorter clip is continued backwards (9
+    frames become 1..9, 8..3); objects with fewer than ten sessions are dropped; of every class
+    that then has 30 objects, object 30 is dropped; objects are renumbered from 1 in each class.
+
+    Args:
+        frames: Index of all frames, columns ``COLUMNS``, im_num counted from 1.
+        class_names: Names of class ids, for error messages.
+
+    Returns:
+        The balanced index, ordered by class, object, session, im_num.
+
+    Raises:
+        InputError: a clip has less than 8 frames, or a class has no object with ten sessions.
+    """
+    names = class_names or {}
+    kept = frames.loc[(frames["im_num"] <= _FRAMES).to_numpy(), list(COLUMNS)]
+    kept = kept.sort_values([*_CLIP, "im_num"], kind="stable")
+    count = kept.groupby(_CLIP)["im_num"].transform("size").to_numpy()
+    parts = [kept.loc[count >= _FRAMES]]
+    for (number, item, session), clip in kept.loc[count < _FRAMES].groupby(_CLIP):
+        if len(clip) < _SHORTEST:
+            raise InputError(
+                f"class {names.get(number, number)}, object {item}, session {session}",
+                f"has {len(clip)} frames at one a second, of at least {_SHORTEST}",
+                "take the object out of the tree or give a longer clip",
+            )
+        there_and_back = pd.concat([clip, clip.iloc[-2::-1]]).iloc[:_FRAMES]
+        parts.append(there_and_back.assign(im_num=range(1, _FRAMES + 1)))
+    index = pd.concat(parts).drop_duplicates().sort_values([*_CLIP, "im_num"], kind="stable")
+
+    sessions = index.groupby(["class", "object"])["session"].transform("nunique").to_numpy()
+    index = index.loc[sessions >= _SESSIONS]
+    objects = index.groupby("class")["object"].transform("nunique").to_numpy()
+    index = index.loc[~((objects == _LAST_OBJECT) & (index["object"] == _LAST_OBJECT).to_numpy())]
+    for number in pd.unique(frames["class"].to_numpy()).tolist():
+        if not (index["class"] == number).any():
+            subject = f"class {names.get(number, number)}"
+            raise InputError(subject, f"has no object with {_SESSIONS} sessions", "add its clips")
+    if index.empty:
+        raise InputError("the index", "has no frames", _LAYOUT)
+    numbers = index.groupby("class")["object"].rank(method="dense").astype("int64")
+    return index.assign(object=numbers).reset_index(drop=True)
+
+
+def _clips(root: Path) -> list[Clip]:
+    """All clips of the tree, in the order of their paths."""
+    if not root.is_dir():
+        raise InputError(root, "is not a folder", _LAYOUT)
+    _check_top(root)
+    found: dict[tuple[str, int, int], Clip] = {}
+    for super_category in SUPER_CATEGORIES:
+        for folder in _visible(root / super_category):
+            match = _OBJECT_FOLDER.fullmatch(folder.name)
+            if match is None or not folder.is_dir():
+                raise InputError(folder, "is no folder <class>_<2 digits>_pivothead", _LAYOUT)
+            for path in _visible(folder):
+                session = _session(path)
+                if session is None:
+                    continue
+                clip = Clip(path.relative_to(root), match[1], int(match[2]), session)
+                if problem := path_problem(clip.path.as_posix()):
+                    raise InputError(path, problem, "rename it")
+                same = found.setdefault((clip.class_name, clip.object, clip.session), clip)
+                if same is not clip:
+                    problem = f"is the same class, object and session as {same.path}"
+                    raise InputError(path, problem, "keep one of the two")
+    if not found:
+        raise InputError(root, "holds no clips", _LAYOUT)
+    return list(found.values())
+
+
+def _check_top(root: Path) -> None:
+    """Raise InputError for a root without super-categories, or with an unknown one."""
+    if not any((root / name).is_dir() for name in SUPER_CATEGORIES):
+        raise InputError(root, f"has no folder {', '.join(SUPER_CATEGORIES)}", _LAYOUT)
+    for folder in _visible(root):
+        if folder.name not in SUPER_CATEGORIES and any(folder.glob("*_pivothead")):
+            raise InputError(folder, "is no known super-category", _LAYOUT)
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    """Entries that are not hidden, by name; none if there is no such folder."""
+    if folder.is_dir():
+        yield from sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _session(path: Path) -> int | None:
+    """Session number of a clip; None for one that is left out, or for another kind of file."""
+    if path.suffix.lower() != ".mp4":
+        return None
+    name = path.stem.rsplit("_", 1)[-1]
+    if name in DROPPED_SESSIONS:
+        return None
+    if name not in SESSIONS:
+        known = ", ".join((*SESSIONS, *DROPPED_SESSIONS))
+        raise InputError(path, f"has the unknown transformation {name!r}", f"known are {known}")
+    return SESSIONS[name]
+
+
+def _class_ids(root: Path, names: set[str]) -> dict[str, int]:
+    """Ids of the classes of the tree, ascending."""
+    table = root / CLASS_TABLE
+    if table.exists():
+        known = _read_class_table(table)
+        for name in sorted(names - set(known)):
+            raise InputError(table, f"does not list the class {name!r}", "add its line")
+    else:
+        others = sorted(names - set(CLASSES))
+        known = CLASSES | {name: len(CLASSES) + 1 + n for n, name in enumerate(others)}
+    return {name: known[name] for name in sorted(names, key=known.__getitem__)}
+
+
+def _read_class_table(path: Path) -> dict[str, int]:
+    remedy = "give the header class,index and one class with its own number a line"
+    rows = csv_rows(path, remedy)
+    if next(rows, (1, []))[1] != ["class", "index"]:
+        raise InputError(path, "has no header class,index", remedy)
+    ids: dict[str, int] = {}
+    for line, row in rows:
+        if len(row) != 2 or not re.fullmatch("[0-9]{1,9}", row[1]):
+            raise InputError(f"{path}, line {line}", "is no name and number", remedy)
+        if row[0] in ids or int(row[1]) in ids.values():
+            raise InputError(f"{path}, line {line}", "repeats a class or a number", remedy)
+        ids[row[0]] = int(row[1])
+    return ids

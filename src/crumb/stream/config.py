@@ -1,0 +1,127 @@
+"""Settings of a run. The dataclasses are the flags, their defaults and their help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from crumb.data.protocol import TaskLayout
+from crumb.errors import InputError
+
+Protocol = Literal["iid", "class_iid", "instance", "class_instance"]
+
+
+@dataclass(frozen=True)
+class MachineConfig:
+    """How the machine is used; nothing here changes a result."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    workers: int = 2
+    """Threads that decode images."""
+    feature_cache_bytes: int = 4 << 30
+    """Memory for feature maps that are computed once; the rest is computed when needed."""
+
+    def __post_init__(self) -> None:
+        at_least("--workers", self.workers, 1)
+        at_least("--feature-cache-bytes", self.feature_cache_bytes, 0)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How a learner is tested."""
+
+    top_k: tuple[int, ...] = (1, 5)
+    """Accuracies: the true class among the K best (K is capped at the classes seen)."""
+    test_batch_size: int = 128
+    """Images scored at a time; changes no result."""
+    select_best_epoch: bool = False
+    """After each task go back to the epoch that did best on held-out TRAINING images."""
+    validation_share: float = 0.1
+    """Share of each task's training images held out for that."""
+
+    def __post_init__(self) -> None:
+        for k in self.top_k:
+            at_least("--top-k", k, 1)
+        if 1 not in self.top_k or len(set(self.top_k)) != len(self.top_k):
+            raise InputError("--top-k", "must hold 1 and no number twice", "give for example 1 5")
+        at_least("--test-batch-size", self.test_batch_size, 1)
+        if not 0 < self.validation_share < 1:
+            raise InputError(
+                f"--validation-share {self.validation_share}", "is no share", "give 0 < S < 1"
+            )
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """Stream a data set through a learner and test it after every epoch."""
+
+    dataset: Annotated[Path, tyro.conf.Positional]
+    """Folder written by `crumb index`."""
+    method: str = "crumb"
+    """Learning method."""
+    protocol: Protocol = "class_instance"
+    """How images are ordered into tasks."""
+    runs: int = 1
+    """How many runs; the number of a run is its seed."""
+    first_run: int = 0
+    """Number of the first run."""
+    classes: tuple[str, ...] = ()
+    """Only these classes of the data set."""
+    layout: TaskLayout = field(default_factory=TaskLayout)
+    """Sizes of the tasks."""
+    filelists: Path | None = None
+    """Read the tasks from lists that `crumb tasks` wrote, instead of laying them out."""
+    batch_size: int = 21
+    """Images per batch."""
+    epochs_first_task: int = 10
+    """Readings of the first task."""
+    epochs: int = 1
+    """Readings of every later task."""
+    pretrained: Path | None = None
+    """Start from the tail and codebook in this file of `crumb pretrain`."""
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    machine: MachineConfig = field(default_factory=MachineConfig)
+    save_model: bool = False
+    """Keep the learner of each run, as learner_run<r>.safetensors."""
+    resume: bool = False
+    """Keep the finished runs of an earlier call with the same settings, and do the others."""
+    output: Path | None = None
+    """Results folder; outputs/<data set>/<protocol>/<method>_<backbone> by default."""
+
+    def __post_init__(self) -> None:
+        for flag in ("runs", "batch_size", "epochs_first_task", "epochs"):
+            at_least(f"--{flag.replace('_', '-')}", getattr(self, flag), 1)
+        at_least("--first-run", self.first_run, 0)
+
+
+def at_least(flag: str, value: int, least: int) -> None:
+    """Refuse a setting below ``least``.
+
+    Raises:
+        InputError: naming the flag.
+    """
+    if value < least:
+        raise InputError(f"{flag} {value}", f"is below {least}", f"give at least {least}")
+
+
+def choose_device(name: str) -> str:
+    """Resolve ``auto`` and check that a device exists.
+
+    Raises:
+        InputError: no such device on this machine.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, number = name.partition(":")
+    known = kind == "cpu" and not number
+    if kind == "cuda" and torch.cuda.is_available() and (not number or number.isdecimal()):
+        known = int(number or 0) < torch.cuda.device_count()
+    if not known:
+        raise InputError(f"--device {name}", "is not on this machine", "give cpu or auto")
+    return name

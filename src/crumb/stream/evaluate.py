@@ -1,0 +1,87 @@
+"""Testing a learner: every accuracy from one pass over the test images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crumb.methods.base import Learner
+from crumb.stream.feed import Reading
+
+TESTS = ("all", "1st", "current_task")
+PATHS = ("direct", "mem")
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one pass over the test images gave.
+
+    Attributes:
+        accuracy: percent, by (k, test, path): k of :attr:`top_k`, one of ``TESTS`` and ``PATHS``.
+        by_task: percent of the direct path, top-1, on the classes that each task so far brought;
+            None for a task that brought none.
+    """
+
+    accuracy: dict[tuple[int, str, str], float]
+    by_task: list[float | None]
+
+
+def evaluate(
+    learner: Learner, test: Reading, groups: Sequence[Sequence[int]], top_k: Sequence[int]
+) -> Score:
+    """Test a learner on the classes seen so far.
+
+    Args:
+        learner: to be tested; nothing about it changes.
+        test: the test images of these classes.
+        groups: for each task so far the labels that it brought (or, where it brought none, []).
+        top_k: the k of top-k accuracy; capped at the number of classes seen.
+    """
+    hits = _hits(learner, test, top_k)
+    labels = test.frames.labels
+    current = groups[-1] or sorted(set(labels.tolist()))
+    masks = {
+        "all": np.ones(len(labels), bool),
+        "1st": np.isin(labels, groups[0]),
+        "current_task": np.isin(labels, current),
+    }
+    accuracy = {
+        (k, name, path): _percent(hits[k, path][mask])
+        for k in top_k
+        for name, mask in masks.items()
+        for path in PATHS
+    }
+    direct = hits[1, "direct"]
+    by_task = [_percent(direct[np.isin(labels, group)]) if group else None for group in groups]
+    return Score(accuracy, by_task)
+
+
+def _percent(hits: np.ndarray) -> float:
+    return 100.0 * int(hits.sum()) / len(hits) if len(hits) else float("nan")
+
+
+def _hits(
+    learner: Learner, test: Reading, top_k: Sequence[int]
+) -> dict[tuple[int, str], np.ndarray]:
+    """Whether the true class is among the k best: bool (images,), by (k, path)."""
+    parts: dict[tuple[int, str], list[Tensor]] = {(k, p): [] for k in top_k for p in PATHS}
+    with learner.evaluation():
+        for batch in test:
+            direct, mem = learner.scores(batch.features)
+            best = {"direct": _ranking(direct, top_k)}
+            best["mem"] = best["direct"] if mem is direct else _ranking(mem, top_k)
+            for k in top_k:
+                for path in PATHS:
+                    found = (best[path][:, :k] == batch.labels[:, None]).any(1)
+                    parts[k, path].append(found)
+    return {key: torch.cat(found).cpu().numpy() for key, found in parts.items()}
+
+
+def _ranking(logits: Tensor, top_k: Sequence[int]) -> Tensor:
+    """The best labels of each image, best first; the lowest label first among equals."""
+    count = min(max(top_k), logits.shape[1])
+    return logits.sort(dim=1, descending=True, stable=True).indices[:, :count]

@@ -1,0 +1,49 @@
+"""Pretraining the tail and the codebook (Talbot et al. 2025, section III-D)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from crumb.data.protocol import TaskLayout, lay_out
+from crumb.methods.crumb import CrumbConfig
+from crumb.nets.config import NetworkConfig
+from crumb.stream.config import StreamConfig, choose_device
+from crumb.stream.results import Results
+from crumb.stream.run import Plan, new_learner, open_dataset, open_store, run_once
+
+PRETRAINED = "pretrained.safetensors"
+
+
+def pretrain(config: StreamConfig, network: NetworkConfig, method: CrumbConfig) -> Results:
+    """Train tail and codebook on all classes at once, on the sum of both losses.
+
+    One task, in the shuffled order of the published ``iid`` list of the run; nothing is stored
+    and nothing replayed. ``config.epochs_first_task`` readings of ``config.first_run``.
+
+    Returns:
+        the results folder; the learner is :data:`PRETRAINED` in it, for ``--pretrained``.
+
+    Raises:
+        InputError: as :func:`crumb.stream.run.stream`.
+    """
+    device = choose_device(config.machine.device)
+    dataset = open_dataset(config.dataset, config.classes)
+    everything = TaskLayout(images_per_task=len(dataset.index))
+    tasks = lay_out(dataset, "iid", config.first_run, True, everything)
+    method = replace(method, storage="none", replay_times=0)
+    learner = new_learner(config, network, method, config.first_run, device)
+    folder = config.output or Path("outputs") / dataset.name / f"pretrain_{network.backbone}"
+    sections: dict[str, Any] = {
+        "stream": config,
+        "network": learner.network.config,
+        "method": method,
+    }
+    results = Results(folder, {name: asdict(part) for name, part in sections.items()})
+    store = open_store(learner, config, dataset, [tasks])
+    plan = Plan(tasks, [config.epochs_first_task], config.batch_size, learner, store, config)
+    record = run_once(plan)
+    learner.save(folder / PRETRAINED)
+    results.add(record)
+    return results

@@ -1,0 +1,233 @@
+"""The results folder: accuracies as the published CSV files, and what lies next to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from crumb import __version__
+from crumb.errors import InputError
+from crumb.files import read_json, read_toml, write_csv, write_json, write_toml
+from crumb.stream.evaluate import PATHS, TESTS, Score
+from crumb.stream.metrics import backward_transfer, forgetting, mean_and_deviation
+
+FORMAT, VERSION = "crumb-results", 1
+# Settings that may differ between the calls that together make up one results folder.
+_FREE = {"output", "resume", "runs", "first_run", "machine", "save_model"}
+_FIGURES = (
+    "final_accuracy",
+    "average_accuracy",
+    "forgetting",
+    "backward_transfer",
+    "replay_bytes",
+    "extra_bytes",
+    "seconds",
+    "images_per_second",
+    "peak_memory_bytes",
+)
+
+
+@dataclass
+class RunRecord:
+    """Everything measured in one run.
+
+    Attributes:
+        run: its number, which is its seed.
+        classes: names in label order.
+        scores: by task, then epoch.
+        reported: for each task the epoch whose accuracy counts (the last, unless the best epoch
+            on held-out training images was asked for).
+        statistics: rows of mem_stats.csv.
+        replay_bytes: largest number of bytes of exemplars held.
+        extra_bytes: bytes held besides, when that was largest.
+        seconds: of learning, storing and testing.
+        images: images learned from, each reading counted.
+        peak_memory_bytes: of the process (or of the GPU, on one).
+    """
+
+    run: int
+    classes: list[str]
+    scores: list[list[Score]] = field(default_factory=list)
+    reported: list[int] = field(default_factory=list)
+    statistics: list[dict[str, float]] = field(default_factory=list)
+    replay_bytes: int = 0
+    extra_bytes: int = 0
+    seconds: float = 0.0
+    images: int = 0
+    peak_memory_bytes: int = 0
+
+    def after(self, task: int) -> Score:
+        """The score that counts for a task."""
+        return self.scores[task][self.reported[task]]
+
+    def matrix(self) -> list[list[float | None]]:
+        """Accuracy after each task (row) on the classes of each task so far (column)."""
+        return [self.after(task).by_task for task in range(len(self.scores))]
+
+    def figures(self) -> dict[str, float | None]:
+        """The key figures of the run, as in ``metrics.json``."""
+        tops = [self.after(task).accuracy[1, "all", "direct"] for task in range(len(self.scores))]
+        matrix = self.matrix()
+        values = (
+            tops[-1],
+            sum(tops) / len(tops),
+            forgetting(matrix),
+            backward_transfer(matrix),
+            self.replay_bytes,
+            self.extra_bytes,
+            self.seconds,
+            self.images / self.seconds,
+            self.peak_memory_bytes,
+        )
+        return dict(zip(_FIGURES, values, strict=True))
+
+
+class Results:
+    """A results folder.
+
+    Args:
+        folder: made if missing.
+        settings: the resolved configuration, by section.
+        resume: whether finished runs in it are to be kept.
+
+    Raises:
+        InputError: it holds results already (or, with ``resume``, those of other settings), or
+            cannot be written.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], resume: bool = False) -> None:
+        self.folder = folder
+        config = {"format": FORMAT, "version": VERSION, "crumb": __version__, **_plain(settings)}
+        existing = folder / "config.toml"
+        if existing.exists():
+            self._check_same(existing, config, resume)
+        write_toml(existing, config)
+        write_csv(folder / "hyperparams.csv", [*_flat(config).items()])
+
+    def _check_same(self, path: Path, config: dict[str, Any], resume: bool) -> None:
+        if not resume:
+            raise InputError(
+                self.folder, "holds results already", "choose another --output, or add --resume"
+            )
+        old, new = _flat(read_toml(path, "remove the folder")), _flat(config)
+        for name in sorted(old.keys() | new.keys()):
+            if not _FREE & set(name.split(".")) and old.get(name) != new.get(name):
+                raise InputError(
+                    f"--resume {self.folder}",
+                    f"was made with {name} = {old.get(name)}, not {new.get(name)}",
+                    "use the same settings or another --output",
+                )
+
+    def finished(self) -> list[RunRecord]:
+        """The runs in the folder, by number."""
+        paths = sorted(self.folder.glob("runs/run*.json"), key=lambda p: int(p.stem[3:]))
+        return [_read_record(path) for path in paths]
+
+    def add(self, record: RunRecord) -> None:
+        """Write one finished run, then the tables over all runs."""
+        name = f"run{record.run}"
+        for (k, test, path), table in _epochs(record).items():
+            file = f"top{k}_test_{test}_{path}_all_epochs_{name}.csv"
+            write_csv(self.folder / "all_epochs" / file, table)
+        matrix = [[*row, *[None] * (len(record.scores) - len(row))] for row in record.matrix()]
+        write_csv(self.folder / f"accuracy_matrix_{name}.csv", matrix)
+        write_json(self.folder / "runs" / f"{name}.json", _record_json(record))
+        self._write_tables(self.finished())
+
+    def _write_tables(self, records: Sequence[RunRecord]) -> None:
+        for key in records[0].scores[0][0].accuracy:
+            k, test, path = key
+            rows = [
+                [record.after(task).accuracy[key] for task in range(len(record.scores))]
+                for record in records
+            ]
+            write_csv(self.folder / f"top{k}_test_{test}_{path}_all_runs.csv", rows)
+        statistics = [row for record in records for row in record.statistics]
+        if statistics:
+            rows = [[number, *row.values()] for number, row in enumerate(statistics)]
+            write_csv(self.folder / "mem_stats.csv", rows, header=["", *statistics[0]])
+        write_json(self.folder / "metrics.json", summarise(records))
+
+
+def summarise(records: Sequence[RunRecord]) -> dict[str, Any]:
+    """Figures of each run, and their mean and sample standard deviation over the runs."""
+    runs = [{"run": record.run, **record.figures()} for record in records]
+    summary = {}
+    for name in _FIGURES:
+        values = [run[name] for run in runs if run[name] is not None]
+        mean, deviation = mean_and_deviation(values) if values else (None, None)
+        summary[name] = {"mean": mean, "std": deviation, "runs": len(values)}
+    return {"format": FORMAT, "version": VERSION, "summary": summary, "runs": runs}
+
+
+def _epochs(record: RunRecord) -> dict[tuple[int, str, str], list[list[float | str]]]:
+    longest = max(len(epochs) for epochs in record.scores)
+    return {
+        key: [
+            [*[score.accuracy[key] for score in epochs], *[""] * (longest - len(epochs))]
+            for epochs in record.scores
+        ]
+        for key in record.scores[0][0].accuracy
+    }
+
+
+def _record_json(record: RunRecord) -> dict[str, Any]:
+    value = asdict(record)
+    value["scores"] = [
+        [
+            {
+                "accuracy": {f"top{k}_{test}_{path}": v for (k, test, path), v in items},
+                "by_task": score.by_task,
+            }
+            for score in epochs
+            for items in [score.accuracy.items()]
+        ]
+        for epochs in record.scores
+    ]
+    return {"format": FORMAT, "version": VERSION, **value}
+
+
+def _read_record(path: Path) -> RunRecord:
+    remedy = "remove it to have the run done again"
+    value = read_json(path, remedy)
+    if (value.pop("format", None), value.pop("version", None)) != (FORMAT, VERSION):
+        raise InputError(path, f"is no run of format version {VERSION}", remedy)
+    try:
+        value["scores"] = [
+            [Score(_accuracy_keys(score["accuracy"]), score["by_task"]) for score in epochs]
+            for epochs in value["scores"]
+        ]
+        return RunRecord(**value)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(path, f"is damaged ({error})", remedy) from error
+
+
+def _accuracy_keys(table: dict[str, float]) -> dict[tuple[int, str, str], float]:
+    keys = {f"{test}_{path}": (test, path) for test in TESTS for path in PATHS}
+    found = {}
+    for name, value in table.items():
+        k, _, rest = name.removeprefix("top").partition("_")
+        found[int(k), *keys[rest]] = value
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """What TOML can hold: paths as text, no None."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """One level of names: ``section.name``."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,285 @@
+"""The stream loop: tasks in order, batches in order, a test after every epoch."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from crumb.data.filelists import read_task_list
+from crumb.data.index import Dataset, load_dataset
+from crumb.data.protocol import Frames, TaskList, lay_out
+from crumb.errors import InputError
+from crumb.memory.policies import check_share
+from crumb.methods.base import Learner
+from crumb.methods.persistence import load_pretrained
+from crumb.methods.registry import find_method
+from crumb.nets.backbones import build_network
+from crumb.nets.config import NetworkConfig
+from crumb.stream.config import StreamConfig, choose_device
+from crumb.stream.evaluate import evaluate
+from crumb.stream.features import FeatureStore, fingerprint
+from crumb.stream.feed import Reading, choose
+from crumb.stream.results import Results, RunRecord
+
+# Losses are looked at this often, so that a GPU is not made to wait at every step.
+_CHECK_EVERY = 50
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it starts: what is streamed, by whom.
+
+    Attributes:
+        tasks: with training and test frames.
+        epochs: readings of each task.
+        batch_size: of the stream.
+        learner: fresh.
+        store: of the features of all frames.
+        config: of the stream.
+    """
+
+    tasks: TaskList
+    epochs: Sequence[int]
+    batch_size: int
+    learner: Learner
+    store: FeatureStore
+    config: StreamConfig
+
+
+def stream(config: StreamConfig, network: NetworkConfig, method: Any) -> Results:
+    """Run a method over a data set, ``config.runs`` times.
+
+    Args:
+        config: of the stream.
+        network: which backbone.
+        method: the method's own configuration.
+
+    Returns:
+        the results folder, written.
+
+    Raises:
+        InputError: anything that the user gave and that cannot be used; finished runs are kept.
+    """
+    device = choose_device(config.machine.device)
+    dataset = open_dataset(config.dataset, config.classes)
+    kind = find_method(config.method)
+    runs = range(config.first_run, config.first_run + config.runs)
+    task_lists = {run: tasks_of(config, dataset, run, kind.offline) for run in runs}
+    check_memory(method, task_lists[config.first_run])
+    learner = new_learner(config, network, method, config.first_run, device)
+    folder = config.output or default_output(config, network, dataset)
+    sections = {"stream": config, "network": learner.network.config, "method": method}
+    results = Results(folder, {k: asdict(v) for k, v in sections.items()}, config.resume)
+    done = {record.run for record in results.finished()}
+    store: FeatureStore | None = None
+    for run in runs:
+        if run in done:
+            continue
+        if run != config.first_run:
+            learner = new_learner(config, network, method, run, device)
+        if store is None or store.fingerprint != fingerprint(learner.network):
+            store = open_store(learner, config, dataset, task_lists.values())
+        tasks = task_lists[run]
+        epochs = [config.epochs_first_task, *[config.epochs] * (len(tasks.tasks) - 1)]
+        results.add(run_once(Plan(tasks, epochs, config.batch_size, learner, store, config)))
+        if config.save_model:
+            learner.save(folder / f"learner_run{run}.safetensors")
+    return results
+
+
+def run_once(plan: Plan) -> RunRecord:
+    """One run over all tasks."""
+    learner, tasks = plan.learner, plan.tasks
+    learner.start_head(len(tasks.classes))
+    record = RunRecord(tasks.run, list(tasks.classes))
+    groups: list[list[int]] = []
+    started = time.perf_counter()
+    total = sum(
+        len(Reading(frames, plan.store, plan.batch_size)) * epochs
+        for frames, epochs in zip(tasks.tasks, plan.epochs, strict=True)
+    )
+    with tqdm(total=total, unit="batch", disable=None) as progress:
+        for task, frames in enumerate(tasks.tasks):
+            progress.set_description(f"{learner.name} run {tasks.run} task {task + 1}")
+            known = {label for group in groups for label in group}
+            groups.append(sorted(set(frames.labels.tolist()) - known))
+            _run_task(plan, task, groups, record, progress)
+    record.seconds = time.perf_counter() - started
+    record.peak_memory_bytes = _peak_memory(learner.device)
+    return record
+
+
+def _run_task(
+    plan: Plan, task: int, groups: list[list[int]], record: RunRecord, progress: tqdm
+) -> None:
+    """Learn one task, test after each epoch, write the memory (never after the last task)."""
+    learner, top_k = plan.learner, plan.config.evaluation.top_k
+    frames, held_out = _hold_out(plan, task)
+    seen = sum(len(group) for group in groups)
+    test = _test_reading(plan, plan.tasks.test, seen)
+    if learner.needs_task_boundaries:
+        learner.begin_task(plan.tasks.classes[:seen])
+    best: tuple[float, int, dict[str, Tensor]] = (-1.0, plan.epochs[task] - 1, {})
+    record.scores.append([])
+    for epoch in range(plan.epochs[task]):
+        reading = _reading(plan, frames, first_pass=epoch == 0)
+        _learn(plan, reading, record, (task, epoch), progress)
+        record.scores[task].append(evaluate(learner, test, groups, top_k))
+        accuracy = record.scores[task][-1].accuracy[1, "all", "direct"]
+        progress.set_postfix(accuracy=f"{accuracy:.1f}%")
+        if held_out is not None:
+            score = evaluate(learner, _test_reading(plan, held_out, seen), groups, (1,))
+            if (accuracy := score.accuracy[1, "all", "direct"]) > best[0]:
+                best = (accuracy, epoch, _snapshot(learner))
+    record.reported.append(best[1])
+    if best[2]:
+        _restore(learner, best[2])
+    if learner.needs_task_boundaries and task < len(plan.tasks.tasks) - 1:
+        learner.end_task(_reading(plan, frames, first_pass=False))
+    held = learner.bytes_held()
+    if held.replay >= record.replay_bytes:
+        record.replay_bytes, record.extra_bytes = held.replay, held.extra
+
+
+def _learn(
+    plan: Plan, reading: Reading, record: RunRecord, place: tuple[int, int], progress: tqdm
+) -> None:
+    """One reading of a task; the codebook's figures are taken before its first and last step."""
+    learner = plan.learner
+    losses: list[dict[str, Tensor]] = []
+    ends = {0, len(reading) - 1}
+    for number, batch in enumerate(reading):
+        newest = int(batch.labels.max())
+        if newest >= len(learner.classes):
+            learner.meet(plan.tasks.classes[: newest + 1])
+        if number in ends and (figures := learner.statistics(batch)) is not None:
+            at = {"run": plan.tasks.run, "task": place[0], "epoch": place[1]}
+            record.statistics.append(at | figures)
+        losses.append(learner.learn(batch))
+        record.images += len(batch)
+        progress.update()
+        if len(losses) == _CHECK_EVERY or number == len(reading) - 1:
+            _check_finite(losses, reading, number - len(losses) + 1, place)
+            losses.clear()
+
+
+def _check_finite(
+    losses: Sequence[dict[str, Tensor]], reading: Reading, start: int, place: tuple[int, int]
+) -> None:
+    finite = [torch.stack(list(parts.values())).isfinite().all() for parts in losses]
+    bad = (~torch.stack(finite)).nonzero().flatten().tolist()
+    if bad:
+        number = start + bad[0]
+        names = [name for name, value in losses[bad[0]].items() if not value.isfinite()]
+        raise InputError(
+            f"--lr: task {place[0]}, epoch {place[1]}, batch {number} "
+            f"({reading.paths(number)[0]} ...)",
+            f"the {' and '.join(names)} loss is not finite",
+            "use a smaller --lr; finished runs are kept",
+        )
+
+
+def _reading(plan: Plan, frames: Frames, first_pass: bool) -> Reading:
+    images = plan.learner.needs_images
+    return Reading(frames, plan.store, plan.batch_size, images, first_pass)
+
+
+def _test_reading(plan: Plan, frames: Frames, seen: int) -> Reading:
+    known = choose(frames, frames.labels < seen)
+    return Reading(known, plan.store, plan.config.evaluation.test_batch_size)
+
+
+def _hold_out(plan: Plan, task: int) -> tuple[Frames, Frames | None]:
+    """A task's frames, and those kept back to select the best epoch on (None if not asked for)."""
+    frames, evaluation = plan.tasks.tasks[task], plan.config.evaluation
+    if not evaluation.select_best_epoch or plan.epochs[task] < 2:
+        return frames, None
+    held = np.random.default_rng([plan.tasks.run, task]).random(len(frames.labels))
+    mask = held < evaluation.validation_share
+    return choose(frames, ~mask), choose(frames, mask)
+
+
+def _snapshot(learner: Learner) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in learner.parameters().items()}
+
+
+def _restore(learner: Learner, snapshot: dict[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, value in learner.parameters().items():
+            value.copy_(snapshot[name])
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Kilobytes everywhere but on macOS.
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+# Building what a run needs.
+
+
+def open_dataset(folder: Path, classes: Sequence[str]) -> Dataset:
+    """The data set, or only some of its classes; errors as its parts."""
+    dataset = load_dataset(folder)
+    return dataset.select(classes) if classes else dataset
+
+
+def tasks_of(config: StreamConfig, dataset: Dataset, run: int, offline: bool) -> TaskList:
+    """The tasks of one run: laid out, or read from lists."""
+    if config.filelists is None:
+        return lay_out(dataset, config.protocol, run, offline, config.layout)
+    names = list(dataset.class_names.values())
+    return read_task_list(config.filelists, config.protocol, run, offline, dataset.images, names)
+
+
+def new_learner(
+    config: StreamConfig, network: NetworkConfig, method: Any, seed: int, device: str
+) -> Learner:
+    """A fresh learner, from pretrained tail and codebook if asked for."""
+    learner = find_method(config.method)(build_network(network, seed), method, seed, device)
+    if config.pretrained is not None:
+        load_pretrained(learner, config.pretrained)
+    return learner
+
+
+def check_memory(method: Any, tasks: TaskList) -> None:
+    """Refuse at the start what the first write of the memory would refuse."""
+    size = getattr(method, "memory_size", None)
+    if size is not None and method.write_policy == "end-of-task" and len(tasks.tasks) > 1:
+        last = set(tasks.tasks[-1].labels.tolist())
+        earlier = {label for frames in tasks.tasks[:-1] for label in frames.labels.tolist()}
+        check_share(size, len(earlier) or len(last))
+
+
+def open_store(
+    learner: Learner, config: StreamConfig, dataset: Dataset, task_lists: Iterable[TaskList]
+) -> FeatureStore:
+    """Features of every frame that some run trains or tests on."""
+    paths = [
+        path
+        for tasks in task_lists
+        for frames in (*tasks.tasks, tasks.test)
+        for path in frames.paths
+    ]
+    machine = config.machine
+    return FeatureStore(
+        learner.network, dataset.images, paths, machine.feature_cache_bytes, machine.workers
+    )
+
+
+def default_output(config: StreamConfig, network: NetworkConfig, dataset: Dataset) -> Path:
+    """outputs/<data set>/<protocol>/<method>_<backbone>."""
+    name = f"{config.method}_{network.backbone}"
+    return Path("outputs") / dataset.name / config.protocol / name
