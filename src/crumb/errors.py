@@ -11,5 +11,10 @@ class InputError(Exception):
     """
 
     def __init__(self, subject: object, problem: str, remedy: str) -> None:
+        self._parts = (str(subject), problem, remedy)
         parts = [" ".join(str(part).split()) for part in (subject, problem, remedy)]
         super().__init__(f"{parts[0]}: {parts[1]}; {parts[2]}")
+
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
+        # Worker processes hand their errors over as pickles in memory.
+        return InputError, self._parts

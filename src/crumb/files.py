@@ -40,12 +40,14 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         Path(temporary).replace(path)
     except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
         raise InputError(
             path, f"cannot be written ({error.strerror})", "choose another --output or free space"
         ) from error
+    finally:
+        # After the rename nothing has this name; after an error or an interrupt, half a file.
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
 
 
 def _current_umask() -> int:
@@ -116,7 +118,7 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     """
     try:
         value = json.loads(read_text(path, remedy))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(path, f"is not valid JSON ({error})", remedy) from error
     if not isinstance(value, dict):
         raise InputError(path, "does not hold a JSON object", remedy)
@@ -131,7 +133,7 @@ def read_toml(path: Path, remedy: str) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(read_text(path, remedy))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(path, f"is not valid TOML ({error})", remedy) from error
 
 
@@ -149,7 +151,7 @@ def read_tensors(path: Path, remedy: str) -> tuple[dict[str, torch.Tensor], dict
             # safe_open is no mapping; keys() is its own method.
             return {name: file.get_tensor(name) for name in file.keys()}, meta  # noqa: SIM118
     except OSError as error:
-        reason = error.strerror or "no such file"
+        reason = error.strerror or ("is a directory" if path.is_dir() else "no such file")
         raise InputError(path, f"cannot be read ({reason})", remedy) from error
     except SafetensorError as error:
         raise InputError(path, f"is not a whole safetensors file ({error})", remedy) from error

@@ -6,10 +6,11 @@ import contextlib
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass, make_dataclass, replace
+from dataclasses import dataclass, is_dataclass, make_dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -17,6 +18,12 @@ from crumb.errors import InputError
 from crumb.files import read_toml
 
 T = TypeVar("T")
+
+PRESET_HELP = (
+    "--preset NAME takes the settings of a paper's experiment, e.g. core50/crumb for a stream or "
+    "pretrain/imagenet for pretraining, or those of a .toml file; flags win over it."
+)
+_PRESETS = Path(str(files("crumb") / "presets"))
 
 
 def parse(kind: type[T], words: Sequence[str], program: str, default: T | None = None) -> T:
@@ -28,7 +35,7 @@ def parse(kind: type[T], words: Sequence[str], program: str, default: T | None =
     output = io.StringIO()
     flat: Any = tyro.conf.OmitArgPrefixes[kind]
     about = (kind.__doc__ or "").split("\n\n")[0]
-    start = tyro.MISSING if default is None else default
+    start: Any = tyro.MISSING_NONPROP if default is None else default
     try:
         with contextlib.redirect_stderr(output):
             return tyro.cli(flat, prog=program, args=list(words), description=about, default=start)
@@ -51,21 +58,36 @@ def _first_paragraph(box: str) -> str:
     return " ".join(words).rstrip(".:")
 
 
-def combine(name: str, doc: str, **parts: type) -> type:
-    """A dataclass whose fields are other configurations; all their flags stand side by side."""
-    kind = make_dataclass(name, list(parts.items()), frozen=True)
-    kind.__doc__ = doc
-    return kind
+def parse_parts(
+    program: str, doc: str, words: Sequence[str], preset: Preset, **defaults: Any
+) -> Any:
+    """Parse words into several configurations whose flags stand side by side.
+
+    Flags win over the preset, and the preset over ``defaults``; each keyword is a section of the
+    preset.
+
+    Returns:
+        an object with one attribute for each keyword.
+
+    Raises:
+        InputError: the words or the preset do not fit.
+    """
+    filled = preset.fill(defaults)
+    types = [(name, type(value)) for name, value in filled.items()]
+    command = make_dataclass("Command", types, frozen=True)
+    command.__doc__ = f"{doc} {PRESET_HELP}"
+    return parse(command, words, program, command(**filled))
 
 
-def option(words: Sequence[str], flag: str, default: str) -> str:
-    """The value of one flag, read before the parser knows which flags there are."""
-    for place, word in enumerate(words):
-        if word == flag and place + 1 < len(words):
-            return words[place + 1]
-        if word.startswith(flag + "="):
-            return word.partition("=")[2]
-    return default
+def option(words: Sequence[str], flag: str) -> str | None:
+    """The value of one flag, read before the parser knows which flags there are; the last wins."""
+    found = None
+    for word, following in zip(words, [*words[1:], None], strict=True):
+        if word == flag:
+            found = following
+        elif word.startswith(flag + "="):
+            found = word.partition("=")[2]
+    return found
 
 
 def without(words: Sequence[str], flag: str) -> list[str]:
@@ -82,46 +104,125 @@ def without(words: Sequence[str], flag: str) -> list[str]:
     return kept
 
 
+@dataclass(frozen=True)
+class Preset:
+    """Settings from a TOML file.
+
+    Attributes:
+        name: as it was given; empty where none was.
+        sections: keys and values by section; ``about`` is for readers and sets nothing.
+    """
+
+    name: str
+    sections: Mapping[str, Any]
+
+    def get(self, section: str, key: str) -> Any:
+        """One value as the file has it, or None."""
+        values = self.sections.get(section)
+        return values.get(key) if isinstance(values, Mapping) else None
+
+    def fill(self, defaults: Mapping[str, Any]) -> dict[str, Any]:
+        """The default configurations with what the preset says in their places.
+
+        Raises:
+            InputError: naming preset, section and key: unknown, of another type or out of range.
+        """
+        if unknown := sorted(self.sections.keys() - defaults.keys() - {"about"}):
+            raise InputError(
+                f"--preset {self.name}",
+                f"has an unknown section {unknown[0]!r}",
+                f"use {', '.join(defaults)} or about",
+            )
+        return {
+            part: override(value, self.sections.get(part, {}), f"--preset {self.name}, {part}")
+            for part, value in defaults.items()
+        }
+
+
+def take_preset(words: Sequence[str]) -> tuple[Preset, list[str]]:
+    """The preset that ``--preset`` names, and the words without that flag.
+
+    Raises:
+        InputError: the flag has no value, or see :func:`read_preset`.
+    """
+    rest = without(words, "--preset")
+    if len(rest) == len(words):
+        return Preset("", {}), rest
+    name = option(words, "--preset")
+    if not name:
+        raise InputError("--preset", "names no preset", f"choose a .toml file or {_names()}")
+    return Preset(name, read_preset(name)), rest
+
+
 def read_preset(name: str) -> dict[str, Any]:
     """A preset by name (``core50/crumb``), or any TOML file of the same form.
 
     Raises:
-        InputError: no such preset.
+        InputError: no such preset, or not TOML.
     """
-    folder = Path(str(files("crumb") / "presets"))
     if name.endswith(".toml"):
         return read_toml(Path(name), "give a preset's name or a TOML file")
-    names = sorted(str(p.relative_to(folder).with_suffix("")) for p in folder.rglob("*.toml"))
-    if name not in names:
-        raise InputError(
-            f"--preset {name}", "no such preset", f"choose a .toml file or {', '.join(names)}"
-        )
-    return read_toml(folder / f"{name}.toml", "install the package again")
+    if name not in preset_names():
+        raise InputError(f"--preset {name}", "no such preset", f"choose a .toml file or {_names()}")
+    return read_toml(_PRESETS / f"{name}.toml", "install the package again")
 
 
-def override(default: Any, values: Mapping[str, Any], where: str) -> Any:
-    """A configuration with some fields replaced by what a preset says.
+def preset_names() -> list[str]:
+    """Every preset that comes with the package, sorted."""
+    paths = _PRESETS.rglob("*.toml")
+    return sorted(path.relative_to(_PRESETS).with_suffix("").as_posix() for path in paths)
+
+
+def _names() -> str:
+    return ", ".join(preset_names())
+
+
+def override(default: Any, values: Any, where: str) -> Any:
+    """A configuration with some fields replaced by a table of a preset.
 
     Raises:
-        InputError: a key that the configuration does not have, or a value of another type.
+        InputError: naming ``where``: no table, a key that the configuration does not have, or a
+            value of another type or out of range.
     """
-    known = {field.name: getattr(default, field.name) for field in fields(default)}
+    if not isinstance(values, Mapping):
+        raise InputError(where, f"is {values!r}", "make it a table")
+    hints = get_type_hints(type(default))
     changes: dict[str, Any] = {}
     for key, value in values.items():
-        if key not in known:
-            raise InputError(where, f"has an unknown key {key!r}", f"use {', '.join(known)}")
-        old = known[key]
+        if key not in hints:
+            raise InputError(where, f"has an unknown key {key!r}", f"use {', '.join(hints)}")
+        old = getattr(default, key)
         if is_dataclass(old):
             changes[key] = override(old, value, f"{where}.{key}")
         else:
-            _check_type(old, value, f"{where}.{key}")
-            changes[key] = tuple(value) if isinstance(value, list) else value
-    return replace(default, **changes)
+            changes[key] = _convert(value, hints[key], f"{where}.{key}")
+    try:
+        return replace(default, **changes)
+    except InputError as error:
+        raise InputError(where, f"does not fit ({error})", "correct the preset") from error
 
 
-def _check_type(old: object, value: object, where: str) -> None:
-    """TOML's own types must be those of the default; None admits any."""
-    expected: Any = {tuple: list, float: (int, float), Path: str}.get(type(old), type(old))
-    wrong = not isinstance(value, expected) or isinstance(value, bool) != isinstance(old, bool)
-    if old is not None and old is not tyro.MISSING and wrong:
-        raise InputError(where, f"is {value!r}", f"give a value like {old!r}")
+def _convert(value: object, hint: Any, where: str) -> Any:
+    """A value of a TOML file as the type that a field is annotated with."""
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    for kind in kinds:
+        if type(value) is kind or (get_origin(kind) is Literal and value in get_args(kind)):
+            return value
+        if kind is float and type(value) is int:
+            return float(value)
+        if kind is Path and isinstance(value, str):
+            return Path(value)
+        if get_origin(kind) is tuple and isinstance(value, list):
+            return tuple(_convert(item, get_args(kind)[0], where) for item in value)
+    wanted = " or ".join(_describe(kind) for kind in kinds if kind is not NoneType)
+    raise InputError(where, f"is {value!r}", f"give {wanted}")
+
+
+def _describe(kind: Any) -> str:
+    """What TOML value a type takes."""
+    if get_origin(kind) is Literal:
+        return " or ".join(map(repr, get_args(kind)))
+    if get_origin(kind) is tuple:
+        return f"a list, each {_describe(get_args(kind)[0])}"
+    words = {int: "a whole number", float: "a number", bool: "true or false"}
+    return words.get(kind, "a text in quotes")

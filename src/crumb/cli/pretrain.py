@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
-from crumb.cli.parsing import combine, parse
+from crumb.cli.parsing import parse_parts, take_preset
 from crumb.cli.tables import summary_table
 from crumb.methods.crumb import CrumbConfig
 from crumb.nets.config import NetworkConfig
@@ -39,16 +39,27 @@ class PretrainConfig:
 
 def run(words: Sequence[str]) -> None:
     """Parse, pretrain, print the key figures and the file to stream from."""
-    doc = PretrainConfig.__doc__ or ""
-    command = combine(
-        "Pretrain", doc, pretrain=PretrainConfig, network=NetworkConfig, method=CrumbConfig
-    )
-    default = command(
+    results = pretrain(*settings(words))
+    print(summary_table({"pretraining": results.finished()}))
+    print(f"for --pretrained: {results.folder / PRETRAINED}")
+
+
+def settings(words: Sequence[str]) -> tuple[StreamConfig, NetworkConfig, CrumbConfig]:
+    """The three configurations of pretraining: flags over preset over defaults.
+
+    Raises:
+        InputError: words or preset do not fit.
+    """
+    preset, words = take_preset(words)
+    parsed = parse_parts(
+        "crumb pretrain",
+        PretrainConfig.__doc__ or "",
+        words,
+        preset,
         pretrain=PretrainConfig(tyro.MISSING),
         network=NetworkConfig(),
         method=CrumbConfig(direct_loss=1.0),
     )
-    parsed: Any = parse(command, words, "crumb pretrain", default)
     own: PretrainConfig = parsed.pretrain
     config = StreamConfig(
         dataset=own.dataset,
@@ -61,6 +72,4 @@ def run(words: Sequence[str]) -> None:
         machine=own.machine,
         output=own.output,
     )
-    results = pretrain(config, parsed.network, parsed.method)
-    print(summary_table({"pretraining": results.finished()}))
-    print(f"for --pretrained: {results.folder / PRETRAINED}")
+    return config, parsed.network, parsed.method

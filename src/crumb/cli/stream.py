@@ -7,10 +7,11 @@ from typing import Any
 
 import tyro
 
-from crumb.cli.parsing import combine, option, override, parse, read_preset, without
+from crumb.cli.parsing import Preset, option, parse_parts, take_preset
 from crumb.cli.tables import summary_table
 from crumb.errors import InputError
-from crumb.methods.registry import find_method
+from crumb.methods.base import Learner
+from crumb.methods.registry import find_method, methods
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import StreamConfig
 from crumb.stream.run import stream
@@ -25,28 +26,40 @@ def run(words: Sequence[str]) -> None:
 
 
 def settings(words: Sequence[str]) -> tuple[StreamConfig, NetworkConfig, Any]:
-    """The three configurations of a run: flags over preset over defaults."""
-    preset = read_preset(name) if (name := option(words, "--preset", "")) else {}
-    words = without(words, "--preset")
-    sections = {"stream", "network", "method"}
-    if unknown := sorted(preset.keys() - sections - {"about"}):
-        raise InputError(f"--preset {name}", f"has a section {unknown[0]!r}", f"use {sections}")
-    named = preset.get("stream", {}).get("method", "crumb")
-    kind = find_method(option(words, "--method", named))
-    defaults = {
-        "stream": StreamConfig(dataset=tyro.MISSING),
-        "network": NetworkConfig(),
-        "method": kind.Config(),
-    }
-    filled = {
-        part: override(value, preset.get(part, {}), f"--preset {name}, {part}")
-        for part, value in defaults.items()
-    }
+    """The three configurations of a run: flags over preset over defaults.
+
+    Raises:
+        InputError: words or preset do not fit.
+    """
+    preset, words = take_preset(words)
+    kind = _method(words, preset)
     doc = (
         "Stream a data set through a method and test it after every epoch. "
-        "--preset NAME takes the settings of a paper's experiment, e.g. core50/crumb; "
         "--method M shows the flags of that method."
     )
-    command = combine("Stream", doc, stream=StreamConfig, network=NetworkConfig, method=kind.Config)
-    parsed: Any = parse(command, words, "crumb stream", command(**filled))
+    parsed = parse_parts(
+        "crumb stream",
+        doc,
+        words,
+        preset,
+        stream=StreamConfig(dataset=tyro.MISSING),
+        network=NetworkConfig(),
+        method=kind.Config(),
+    )
     return parsed.stream, parsed.network, parsed.method
+
+
+def _method(words: Sequence[str], preset: Preset) -> type[Learner]:
+    """The class of the method; which flags there are depends on it."""
+    if (given := option(words, "--method")) is not None:
+        return find_method(given)
+    named = preset.get("stream", "method")
+    if named is None:
+        return find_method("crumb")
+    if named not in [*methods()]:
+        raise InputError(
+            f"--preset {preset.name}, stream.method",
+            f"is {named!r}, no method",
+            f"choose one of {', '.join(methods())}",
+        )
+    return find_method(named)

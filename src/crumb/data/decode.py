@@ -98,11 +98,9 @@ def _decode_all(
     # process with threads can hang.
     pool = ProcessPoolExecutor(min(workers, len(clips)), get_context("spawn"), _ignore_interrupts)
     try:
-        tasks = {pool.submit(_try_to_decode, clip): clip for clip in clips}
+        tasks = {pool.submit(_decode, clip): clip for clip in clips}
         for task in as_completed(tasks):
-            clip, frames = tasks[task], task.result()
-            # An InputError does not travel between processes: the failure is repeated here.
-            yield clip, _decode(clip) if frames is None else frames
+            yield tasks[task], task.result()
     except BrokenProcessPool as error:
         raise InputError("--workers", "one of them died", "give a smaller number") from error
     finally:
@@ -112,13 +110,6 @@ def _decode_all(
 def _ignore_interrupts() -> None:
     """Leave Ctrl-C, which reaches all processes, to the one that keeps the record."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _try_to_decode(clip: ClipFile) -> int | None:
-    try:
-        return _decode(clip)
-    except InputError:
-        return None
 
 
 def _decode(clip: ClipFile) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,14 @@ def load_image(path: Path, size: int) -> Tensor:
 
 def pil_to_tensor(image: Image.Image, size: int) -> Tensor:
     """A Pillow image of any mode to uint8 [3, size, size]."""
-    upright = ImageOps.exif_transpose(image).convert("RGB")
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I;16"):
+        # Pillow would clip at 255, which makes nearly every 16-bit image white.
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+    if upright.mode == "P" and "transparency" in upright.info:
+        # Same colours, without the warning that the shorter way gives.
+        upright = upright.convert("RGBA")
+    upright = upright.convert("RGB")
     if upright.size != (size, size):
         upright = upright.resize((size, size), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(upright)).permute(2, 0, 1).contiguous()
@@ -72,10 +79,10 @@ def as_images(inputs: Any, size: int) -> Tensor:
     Raises:
         InputError: another type, shape or range, or no image at all.
     """
-    single = isinstance(inputs, Image.Image) or (
-        isinstance(inputs, (np.ndarray, Tensor)) and inputs.ndim == 3
-    )
-    images: Any = [inputs] if single else inputs
+    several = isinstance(inputs, Iterable)
+    if isinstance(inputs, (np.ndarray, Tensor)):
+        several = inputs.ndim > 3
+    images: Any = inputs if several else [inputs]
     batch = [_as_image(image, size) for image in images]
     if not batch:
         raise InputError("images", "an empty batch", "give at least one image")
@@ -83,6 +90,9 @@ def as_images(inputs: Any, size: int) -> Tensor:
 
 
 def _as_image(image: Any, size: int) -> Tensor:
+    shape = image.size if isinstance(image, Image.Image) else getattr(image, "shape", ())
+    if 0 in shape:
+        raise InputError("images", f"an image of shape {tuple(shape)}", "give at least one pixel")
     if isinstance(image, Image.Image):
         return pil_to_tensor(image, size)
     if isinstance(image, Tensor):
@@ -101,8 +111,6 @@ def _as_image(image: Any, size: int) -> Tensor:
         raise InputError(
             "images", f"a {type(image).__name__}", "give Pillow images, numpy arrays or tensors"
         )
-    if 0 in array.shape:
-        raise InputError("images", f"an image of shape {array.shape}", "give at least one pixel")
     return pil_to_tensor(Image.fromarray(np.ascontiguousarray(array)), size)
 
 

@@ -76,8 +76,10 @@ class ReplayMemory:
             label: of the class.
             rows: [n, *row_shape].
         """
+        if not len(rows):
+            return
         slots = self._take_slots(len(rows))
-        self.rows[slots] = rows.to(self.rows.device, self.rows.dtype)
+        _indexable(self.rows)[slots] = _indexable(rows.to(self.rows.device, self.rows.dtype))
         self._slots.setdefault(label, []).extend(slots)
 
     def keep(self, label: int, positions: Sequence[int]) -> None:
@@ -112,19 +114,17 @@ class ReplayMemory:
             self._slots[label][int(chance * len(self._slots[label]))]
             for label, chance in zip(labels, chances, strict=True)
         ]
-        return self.rows[torch.tensor(slots, device=self.rows.device)]
+        return self._at(slots)
 
     def class_rows(self, label: int) -> Tensor:
         """The exemplars of one class, in the order in which they are listed."""
-        slots = self._slots.get(label, [])
-        return self.rows[torch.tensor(slots, dtype=torch.int64, device=self.rows.device)]
+        return self._at(self._slots.get(label, []))
 
     def state_dict(self) -> dict[str, Tensor]:
         """The exemplars, class by class, and their labels; the capacity is configuration."""
         labels = [label for label, count in self.counts.items() for _ in range(count)]
         slots = [slot for label in self.counts for slot in self._slots[label]]
-        order = torch.tensor(slots, dtype=torch.int64, device=self.rows.device)
-        return {"rows": self.rows[order], "labels": torch.tensor(labels, dtype=torch.int64)}
+        return {"rows": self._at(slots), "labels": torch.tensor(labels, dtype=torch.int64)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over the exemplars of :meth:`state_dict`.
@@ -140,10 +140,14 @@ class ReplayMemory:
                 f"{len(rows)} exemplars of {tuple(rows.shape[1:])} {rows.dtype} do not fit",
                 "load it with the settings it was saved with",
             )
-        self.rows = self.rows[:0]
+        self.rows = self.rows.new_empty((0, *self.rows.shape[1:]))
         self._slots, self._free = {}, []
         for label in labels.unique().tolist():
-            self.add(label, rows[labels == label])
+            self.add(label, _indexable(rows)[labels == label].view(rows.dtype))
+
+    def _at(self, slots: Sequence[int]) -> Tensor:
+        places = torch.tensor(slots, dtype=torch.int64, device=self.rows.device)
+        return _indexable(self.rows)[places].view(self.rows.dtype)
 
     def _take_slots(self, count: int) -> list[int]:
         missing = count - len(self._free)
@@ -162,6 +166,11 @@ class ReplayMemory:
         rows[:held] = self.rows
         self.rows = rows
         self._free.extend(range(held, size))
+
+
+def _indexable(rows: Tensor) -> Tensor:
+    """The same bytes as a type that torch can index: it cannot write uint16 rows by number."""
+    return rows.view(torch.int16) if rows.dtype == torch.uint16 else rows
 
 
 def capacity_in_bytes(budget: int, row_bytes: int) -> int:

@@ -37,6 +37,7 @@ BACKBONES = {
         "tf_efficientnet_lite0",
         "blocks.6",
         preprocessing=Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+        initialiser="normal_matched",
     ),
 }
 
@@ -106,14 +107,15 @@ def build_network(config: NetworkConfig, seed: int = 0) -> SplitNetwork:
 def _create(backbone: Backbone, seed: int) -> nn.Module:
     # Both libraries draw initial weights from the global generator: lend it, then restore it.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         if backbone.library == "timm":
             import timm
 
             return timm.create_model(backbone.model, pretrained=False)
         import torchvision
 
-        # googlenet and inception would add a second head in training mode.
-        auxiliary = {"aux_logits": False, "init_weights": True}
-        extra = auxiliary if backbone.model in ("googlenet", "inception_v3") else {}
+        # googlenet and inception would add a second head in training mode; their weights were
+        # trained on pixels that the network itself rescales.
+        special = {"aux_logits": False, "init_weights": True, "transform_input": True}
+        extra = special if backbone.model in ("googlenet", "inception_v3") else {}
         return torchvision.models.get_model(backbone.model, weights=None, **extra)

@@ -51,7 +51,7 @@ class Backbone:
     cut: str
     head_kernel: int = 1
     preprocessing: Preprocessing = Preprocessing()
-    initialiser: str = "random_standard_normal"
+    initialiser: str = "normal_matched"
     block_length: int = 16
 
 

@@ -18,11 +18,17 @@ from crumb.nets.config import Backbone, NetworkConfig
 
 
 class SeededDropout(nn.Module):
-    """Dropout whose masks come from a generator that is handed in, not from global state."""
+    """Dropout whose masks come from a generator that is handed in, not from global state.
 
-    def __init__(self, probability: float) -> None:
+    Args:
+        probability: of a value to become zero.
+        whole: all values of a sample are kept or dropped together (stochastic depth).
+    """
+
+    def __init__(self, probability: float, whole: bool = False) -> None:
         super().__init__()
         self.probability = probability
+        self.whole = whole
         self.generator: torch.Generator | None = None
 
     def forward(self, values: Tensor) -> Tensor:
@@ -30,7 +36,8 @@ class SeededDropout(nn.Module):
         if not self.training or self.probability == 0:
             return values
         keep = 1 - self.probability
-        mask = torch.empty_like(values).bernoulli_(keep, generator=self.generator)
+        mask = values.new_empty(len(values), *[1] * (values.ndim - 1)) if self.whole else values
+        mask = torch.empty_like(mask).bernoulli_(keep, generator=self.generator)
         return values * mask.div_(keep)
 
 
@@ -50,7 +57,8 @@ class SplitNetwork(nn.Module):
         feature_shape: (channels, height, width) of what crosses the cut.
 
     Raises:
-        InputError: no such layer, or more than one tensor crosses the cut.
+        InputError: no such layer, more than one tensor crosses the cut, or a dropout probability
+            for a tail without dropout.
     """
 
     def __init__(self, model: nn.Module, backbone: Backbone, config: NetworkConfig) -> None:
@@ -60,7 +68,7 @@ class SplitNetwork(nn.Module):
         self.preprocessing = backbone.preprocessing
         self.front, self.tail = split(model.eval(), backbone.cut)
         self.front.requires_grad_(False)
-        self.head_name, self._head_template = find_head(self.tail)
+        self.head_name, _ = find_head(self.tail)
         _replace_dropout(self.tail, config.dropout)
         self.feature_shape = self._measure_feature_shape(backbone.cut)
 
@@ -98,7 +106,7 @@ class SplitNetwork(nn.Module):
         """
         old, device = self.head, next(self.tail.parameters()).device
         kernel = self.backbone.head_kernel
-        head = _fresh_head(self._head_template, outputs, kernel, generator).to(device)
+        head = _fresh_head(old, outputs, kernel, generator).to(device)
         if keep:
             assert head.bias is not None
             assert old.bias is not None
@@ -178,6 +186,11 @@ def split(model: nn.Module, cut: str) -> tuple[fx.GraphModule, fx.GraphModule]:
             "choose the start of a whole stage",
         )
     (feature,) = crossing
+    for node in feature.users:
+        # The features belong to the caller: an in-place layer would change them under its hands.
+        layer = model.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if layer is not None and "inplace" in vars(layer):
+            vars(layer)["inplace"] = False
     front = _subgraph(model, end=feature, start=None, name="Front")
     return front, _subgraph(model, end=nodes[-1], start=feature, name="Tail")
 
@@ -259,9 +272,19 @@ def _fresh_head(
 
 
 def _replace_dropout(tail: nn.Module, probability: float | None) -> None:
+    from torchvision.ops import StochasticDepth
+
+    found = False
     for parent in list(tail.modules()):
         for name, child in parent.named_children():
             if isinstance(child, nn.Dropout):
+                found = True
                 setattr(
                     parent, name, SeededDropout(child.p if probability is None else probability)
                 )
+            elif isinstance(child, StochasticDepth):
+                setattr(parent, name, SeededDropout(child.p, whole=True))
+    if probability and not found:
+        raise InputError(
+            f"--dropout {probability}", "this network's tail has no dropout layer", "leave it out"
+        )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import pickle
+import struct
+import warnings
 from pathlib import Path
 from urllib.error import URLError
 
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from crumb.errors import InputError
 from crumb.files import read_tensors
 
+_DAMAGE = (RuntimeError, EOFError, ValueError, LookupError, AssertionError, TypeError)
 _REMEDY = "give the path of a .safetensors or .pth state of this network, or 'random'"
 
 
@@ -54,14 +57,18 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return read_tensors(path, _REMEDY)[0]
     try:
-        value = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # torch warns of what the errors below say in one line.
+            warnings.simplefilter("ignore")
+            value = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(path, f"cannot be read ({error.strerror})", _REMEDY) from error
     except pickle.UnpicklingError as error:
         raise InputError(
             path, "holds code or is no weights file; it was not run", _REMEDY
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    # What torch raises on a damaged file depends on the place of the damage.
+    except (*_DAMAGE, struct.error) as error:
         raise InputError(path, "is not a whole weights file", _REMEDY) from error
     if isinstance(value, dict) and isinstance(value.get("state_dict"), dict):
         value = value["state_dict"]
@@ -71,7 +78,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _load_by_name(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    own = model.state_dict()
+    # Weights from before 2018 lack these counters, which the fixed statistics do not need.
+    own = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
     wrong = [name for name in own if name not in state or state[name].shape != own[name].shape]
     head = _classifier_names(model)
     if unusable := [name for name in wrong if name not in head]:
@@ -113,7 +121,9 @@ def _timm_state(name: str) -> dict[str, Tensor]:
     import timm
 
     try:
-        return timm.create_model(name, pretrained=True).state_dict()
+        # timm draws initial weights first, from the global generator.
+        with torch.random.fork_rng(devices=[]):
+            return timm.create_model(name, pretrained=True).state_dict()
     # The hub client raises its own families of errors, all of them below these.
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(

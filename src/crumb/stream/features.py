@@ -57,9 +57,10 @@ class FeatureStore:
         self._network = network
         self._images = images
         self._device = next(network.parameters()).device
-        self.fingerprint = fingerprint(network)
         channels, height, width = network.feature_shape
-        held = list(dict.fromkeys(paths))[: budget // (4 * channels * height * width)]
+        distinct = list(dict.fromkeys(paths))
+        held = distinct[: budget // (4 * channels * height * width)]
+        self._known = set(distinct)
         self._row = {path: row for row, path in enumerate(held)}
         self._features = torch.empty((len(held), *network.feature_shape))
         self._fill(held, workers)
@@ -93,6 +94,10 @@ class FeatureStore:
         finally:
             for future in itertools.chain.from_iterable(waiting):
                 future.cancel()
+
+    def covers(self, paths: Sequence[str]) -> bool:
+        """Whether the store was opened for all of these images."""
+        return self._known.issuperset(paths)
 
     def features(self, paths: Sequence[str]) -> Tensor:
         """Feature maps, float32 [n, C, H, W] on the network's device."""

@@ -41,7 +41,7 @@ def pretrain(config: StreamConfig, network: NetworkConfig, method: CrumbConfig) 
         "method": method,
     }
     results = Results(folder, {name: asdict(part) for name, part in sections.items()})
-    store = open_store(learner, config, dataset, [tasks])
+    store = open_store(learner, config, dataset, [tasks], {})
     plan = Plan(tasks, [config.epochs_first_task], config.batch_size, learner, store, config)
     record = run_once(plan)
     learner.save(folder / PRETRAINED)

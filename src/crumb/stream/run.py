@@ -56,13 +56,19 @@ class Plan:
     config: StreamConfig
 
 
-def stream(config: StreamConfig, network: NetworkConfig, method: Any) -> Results:
+def stream(
+    config: StreamConfig,
+    network: NetworkConfig,
+    method: Any,
+    stores: dict[str, FeatureStore] | None = None,
+) -> Results:
     """Run a method over a data set, ``config.runs`` times.
 
     Args:
         config: of the stream.
         network: which backbone.
         method: the method's own configuration.
+        stores: features computed so far; hand the same one to several calls to share them.
 
     Returns:
         the results folder, written.
@@ -81,14 +87,13 @@ def stream(config: StreamConfig, network: NetworkConfig, method: Any) -> Results
     sections = {"stream": config, "network": learner.network.config, "method": method}
     results = Results(folder, {k: asdict(v) for k, v in sections.items()}, config.resume)
     done = {record.run for record in results.finished()}
-    store: FeatureStore | None = None
+    stores = {} if stores is None else stores
     for run in runs:
         if run in done:
             continue
         if run != config.first_run:
             learner = new_learner(config, network, method, run, device)
-        if store is None or store.fingerprint != fingerprint(learner.network):
-            store = open_store(learner, config, dataset, task_lists.values())
+        store = open_store(learner, config, dataset, task_lists.values(), stores)
         tasks = task_lists[run]
         epochs = [config.epochs_first_task, *[config.epochs] * (len(tasks.tasks) - 1)]
         results.add(run_once(Plan(tasks, epochs, config.batch_size, learner, store, config)))
@@ -264,19 +269,29 @@ def check_memory(method: Any, tasks: TaskList) -> None:
 
 
 def open_store(
-    learner: Learner, config: StreamConfig, dataset: Dataset, task_lists: Iterable[TaskList]
+    learner: Learner,
+    config: StreamConfig,
+    dataset: Dataset,
+    task_lists: Iterable[TaskList],
+    stores: dict[str, FeatureStore],
 ) -> FeatureStore:
-    """Features of every frame that some run trains or tests on."""
+    """Features of every frame that some run trains or tests on; from ``stores`` if they are there.
+
+    Raises:
+        InputError: an image is missing or broken.
+    """
     paths = [
         path
         for tasks in task_lists
         for frames in (*tasks.tasks, tasks.test)
         for path in frames.paths
     ]
-    machine = config.machine
-    return FeatureStore(
-        learner.network, dataset.images, paths, machine.feature_cache_bytes, machine.workers
-    )
+    key = f"{dataset.images.resolve()} {fingerprint(learner.network)}"
+    if key not in stores or not stores[key].covers(paths):
+        machine = config.machine
+        budget = machine.feature_cache_bytes
+        stores[key] = FeatureStore(learner.network, dataset.images, paths, budget, machine.workers)
+    return stores[key]
 
 
 def default_output(config: StreamConfig, network: NetworkConfig, dataset: Dataset) -> Path:

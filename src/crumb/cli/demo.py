@@ -1,0 +1,79 @@
+"""``crumb demo``: the whole chain on the clips that come with the package."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from crumb.analysis.figures import accuracy_curves, task_frames
+from crumb.cli.parsing import parse
+from crumb.cli.tables import summary_table
+from crumb.data.protocol import lay_out
+from crumb.data.toybox import index_toybox
+from crumb.errors import InputError
+from crumb.methods.registry import find_method
+from crumb.nets.config import NetworkConfig
+from crumb.stream.config import MachineConfig, StreamConfig, at_least
+from crumb.stream.features import FeatureStore
+from crumb.stream.run import stream
+
+METHODS = {"finetune": (2, 1), "crumb": (2, 1), "offline": (2, 1)}
+"""Readings of the first task and of every later one."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Learn eight classes from 240 short clips, two classes at a time, by three methods.
+
+    finetune keeps nothing, crumb keeps 200 exemplars of 588 bytes, offline keeps everything.
+    """
+
+    output: Annotated[Path, tyro.conf.Positional] = Path("crumb-demo")
+    """Folder for frames, results and pictures."""
+    runs: int = 1
+    """How many runs of each method, each in another order."""
+    memory_size: int = 200
+    """Exemplars that crumb may keep."""
+
+    def __post_init__(self) -> None:
+        at_least("--runs", self.runs, 1)
+        at_least("--memory-size", self.memory_size, 1)
+
+
+def run(words: Sequence[str]) -> None:
+    """Index, stream, print the table, draw the pictures."""
+    command = parse(Demo, words, "crumb demo")
+    if (command.output / "results").exists():
+        raise InputError(command.output, "holds a demo already", "remove it or name another folder")
+    workers = os.cpu_count() or 1
+    print(f"1/3  indexing the sample clips into {command.output}")
+    clips = Path(str(files("crumb") / "sample" / "clips"))
+    dataset = index_toybox(clips, command.output / "sample", workers)
+    print(f"2/3  streaming {len(dataset.class_names)} classes, 2 at a time: {', '.join(METHODS)}")
+    records, stores = {}, dict[str, FeatureStore]()
+    for name, (first, later) in METHODS.items():
+        config = StreamConfig(
+            dataset=command.output / "sample",
+            method=name,
+            runs=command.runs,
+            epochs_first_task=first,
+            epochs=later,
+            machine=MachineConfig(workers=workers),
+            output=command.output / "results" / name,
+        )
+        settings = {"memory_size": command.memory_size} if name == "crumb" else {}
+        method = find_method(name).Config(**settings)
+        records[name] = stream(config, NetworkConfig(), method, stores).finished()
+    print("3/3  drawing")
+    accuracy_curves(records, command.output / "accuracy.png")
+    task_frames(lay_out(dataset, "class_instance", 0), dataset.images, command.output / "tasks.png")
+    print(f"\n{summary_table(records)}\n")
+    print(f"accuracy over tasks: {command.output / 'accuracy.png'}")
+    print(f"what was streamed:   {command.output / 'tasks.png'}")
+    print(f"all figures:         {command.output / 'results'}")
