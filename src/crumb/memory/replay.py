@@ -160,8 +160,9 @@ class ReplayMemory:
         held = len(self.rows)
         if held + missing > self.capacity:
             raise AssertionError("a write policy asked for more exemplars than the capacity")
-        # Doubling makes the cost of a write independent of how much is held already.
-        size = min(self.capacity, max(held + missing, 2 * held))
+        # Powers of two make the cost of a write independent of how much is held already, and the
+        # bytes independent of the steps in which the memory was filled.
+        size = min(self.capacity, 1 << (held + missing - 1).bit_length())
         rows = self.rows.new_empty((size, *self.rows.shape[1:]))
         rows[:held] = self.rows
         self.rows = rows

@@ -1,0 +1,47 @@
+"""A network small enough to compute by hand, built the way real ones are."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from crumb.nets.config import Backbone, NetworkConfig, Preprocessing
+from crumb.nets.split import SplitNetwork
+
+SIZE = 8
+
+
+class TinyClassifier(nn.Module):
+    """3 x 8 x 8 images, 8 x 2 x 2 features at ``pool``, one linear layer."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 4, stride=4)
+        self.norm = nn.BatchNorm2d(8)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(8, 5)
+
+    def forward(self, images):
+        features = self.stem(images)
+        pooled = self.pool(self.norm(features)).flatten(1)
+        return self.classifier(self.dropout(pooled))
+
+
+def tiny_network(dropout: float = 0.0) -> SplitNetwork:
+    """The same weights at every call."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = TinyClassifier(dropout)
+    preprocessing = Preprocessing(SIZE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    backbone = Backbone("tests", "tiny", "norm", preprocessing=preprocessing, block_length=4)
+    return SplitNetwork(model, backbone, NetworkConfig("tiny", "norm", "random"))
+
+
+def images_of(label: int, count: int, seed: int = 0) -> torch.Tensor:
+    """uint8 [count, 3, 8, 8]; each class has a colour of its own."""
+    generator = torch.Generator().manual_seed(1000 * label + seed)
+    noise = torch.randint(0, 60, (count, 3, SIZE, SIZE), generator=generator)
+    colour = torch.tensor([[40, 90, 160][(label + channel) % 3] for channel in range(3)])
+    offset = 30 * (label // 3)
+    return (noise + colour.view(1, 3, 1, 1) + offset).clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,230 @@
+"""What every registered method must do. A new method is tested here unasked."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+
+import pytest
+import torch
+from networks import images_of, tiny_network
+
+from crumb.data.batches import Batch
+from crumb.errors import InputError
+from crumb.methods import persistence
+from crumb.methods.base import Learner
+from crumb.methods.registry import find_method, methods
+
+MEMORY = 6
+
+
+def variants():
+    """Each method, and each value of its settings that changes what it keeps or when."""
+    for name, kind in methods().items():
+        names = {field.name for field in fields(kind.Config)}
+        storages = ("feature", "image", "raw_feature", "merec", "none")
+        for storage in storages if "storage" in names else (None,):
+            for policy in ("end-of-task", "on-arrival") if "write_policy" in names else (None,):
+                chosen = {"storage": storage, "write_policy": policy}
+                chosen |= {"memory_size": MEMORY if "memory_size" in names else None}
+                chosen = {key: value for key, value in chosen.items() if value is not None}
+                yield pytest.param(
+                    (name, chosen), id="-".join(filter(None, (name, storage, policy)))
+                )
+
+
+@pytest.fixture(params=list(variants()))
+def make(request):
+    name, settings = request.param
+    kind = find_method(name)
+
+    def build(seed=0, dropout=0.3) -> Learner:
+        return kind(tiny_network(dropout), kind.Config(**settings), seed)
+
+    return build
+
+
+@pytest.fixture(autouse=True)
+def tiny_backbone(monkeypatch):
+    """Files name a backbone; loading one must find ours."""
+    monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network(0.3))
+
+
+def batch_of(learner, *labels, seed=0, first_pass=True):
+    pixels = torch.cat([images_of(label, 1, seed + place) for place, label in enumerate(labels)])
+    features = learner.network.features(pixels)
+    return Batch(torch.tensor(labels), features, pixels, first_pass)
+
+
+class Task:
+    """Batches of fixed content that count how often they are read."""
+
+    def __init__(self, batches):
+        self.batches, self.batch_size, self.reads = batches, len(batches[0]), 0
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        self.reads += 1
+        return iter(self.batches)
+
+
+def run(learner, tasks=((0, 1), (2, 3), (4, 5)), start=0):
+    """Stream two classes at a time; yields after every batch."""
+    for number, pair in enumerate(tasks[start:], start):
+        if learner.needs_task_boundaries:
+            learner.begin_task([f"class {label}" for label in pair])
+        learner.meet([f"class {label}" for label in pair])
+        batches = [batch_of(learner, *pair, *pair, seed=10 * number + i) for i in range(3)]
+        for batch in batches:
+            learner.learn(batch)
+            yield learner
+        if learner.needs_task_boundaries:
+            learner.end_task(Task(batches))
+            yield learner
+
+
+def finish(learner, **kwargs):
+    for _ in run(learner, **kwargs):
+        pass
+    return learner
+
+
+def assert_same(one, other):
+    assert one.classes == other.classes
+    first, second = one.state_dict(), other.state_dict()
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+def test_is_documented(make):
+    kind = type(make())
+    assert kind.__doc__ is not None
+    assert kind.summary
+    assert kind.name in methods()
+
+
+def test_memory_budget_is_kept_at_every_step(make):
+    learner = make()
+    for _ in run(learner):
+        held = learner.bytes_held()
+        assert held.replay >= 0
+        assert held.extra >= 0
+        storage = getattr(learner, "storage", None)
+        if storage is not None:
+            row = torch.empty(storage.row_shape, dtype=storage.dtype, device="meta").nbytes
+            assert held.replay <= MEMORY * row
+            assert held.replay == learner.memory.rows.nbytes
+
+
+def test_same_seed_same_bytes(make):
+    assert_same(finish(make(seed=3)), finish(make(seed=3)))
+
+
+def test_another_seed_another_result(make):
+    one, other = (finish(make(seed=seed)).state_dict() for seed in (3, 4))
+    assert any(not torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_global_random_state_is_neither_used_nor_changed(make):
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    one = finish(make())
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert_same(one, finish(make()))
+
+
+def test_saved_and_loaded_it_goes_on_to_the_bit(make, tmp_path):
+    tasks = ((0, 1), (2, 3), (4, 5))
+    undisturbed = finish(make(), tasks=tasks)
+    half = finish(make(), tasks=tasks[:2])
+    half.save(tmp_path / "half.crumb")
+    loaded = persistence.load(tmp_path / "half.crumb")
+    assert_same(loaded, half)
+    assert_same(finish(loaded, tasks=tasks, start=2), undisturbed)
+
+
+def test_loaded_learner_predicts_the_same(make, tmp_path):
+    learner = finish(make())
+    learner.save(tmp_path / "learner.crumb")
+    images = torch.cat([images_of(label, 3, seed=50) for label in range(6)])
+    assert persistence.load(tmp_path / "learner.crumb").predict(images) == learner.predict(images)
+
+
+def test_new_classes_at_any_time_beyond_the_room_of_the_head(make):
+    learner = make()
+    for label in range(20):
+        losses = learner.observe(images_of(label % 6, 2, label), f"thing {label}")
+        assert all(math.isfinite(value) for value in losses.values())
+    assert learner.classes == [f"thing {label}" for label in range(20)]
+    assert learner.network.outputs >= 20
+    assert set(learner.predict(images_of(0, 2))) <= set(learner.classes)
+
+
+def test_batch_of_one_and_a_single_class(make):
+    learner = make()
+    learner.observe(images_of(0, 1), "only")
+    assert learner.predict(images_of(3, 2)) == ["only", "only"]
+
+
+def test_evaluation_changes_nothing(make):
+    learner = finish(make())
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
+    learner.predict(images_of(0, 4))
+    with learner.evaluation():
+        direct, mem = learner.scores(batch_of(learner, 0, 1).features)
+    assert direct.shape == mem.shape == (2, 6)
+    after = learner.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert learner.network.tail.training
+
+
+def test_learns_two_easy_classes(make):
+    learner = make(dropout=0.0)
+    learner.begin_task(["red", "blue"])
+    for seed in range(60):
+        batch = batch_of(learner, 0, 0, 1, 1, 0, 1, seed=seed)
+        learner.learn(batch)
+    wrong = [*learner.predict(images_of(0, 20, 500)), *learner.predict(images_of(1, 20, 501))]
+    assert wrong == ["red"] * 20 + ["blue"] * 20
+
+
+def test_front_never_changes(make):
+    learner = make()
+    before = {name: value.clone() for name, value in learner.network.front.state_dict().items()}
+    finish(learner)
+    after = learner.network.front.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_a_task_is_read_again_only_where_the_method_says_so(make):
+    learner = make()
+    learner.begin_task(["a", "b"])
+    task = Task([batch_of(learner, 0, 1)])
+    learner.learn(task.batches[0])
+    learner.end_task(task)
+    assert task.reads == 0 or learner.needs_task_boundaries
+
+
+def test_labels_must_fit_the_images(make):
+    learner = make()
+    with pytest.raises(InputError, match="2 for 3 images"):
+        learner.observe(images_of(0, 3), ["a", "b"])
+    with pytest.raises(InputError, match="no class name"):
+        learner.observe(images_of(0, 1), [""])
+    with pytest.raises(InputError, match="no class has been observed"):
+        learner.predict(images_of(0, 1))
+
+
+def test_loaded_file_must_be_whole_and_ours(make, tmp_path):
+    learner = finish(make())
+    path = tmp_path / "learner.crumb"
+    learner.save(path)
+    content = path.read_bytes()
+    for cut in (0, 7, 100, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:cut])
+        with pytest.raises(InputError, match=r"learner\.crumb"):
+            persistence.load(path)

@@ -1,0 +1,218 @@
+"""CRUMB's update rule, number by number."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from networks import images_of, tiny_network
+from torch.nn.functional import cross_entropy
+
+from crumb.data.batches import Batch
+from crumb.errors import InputError
+from crumb.methods.crumb import Crumb, CrumbConfig
+from crumb.methods.registry import create
+
+
+def learner_of(**settings):
+    learner = Crumb(tiny_network(), CrumbConfig(memory_size=8, **settings))
+    learner.start_head(4)
+    learner.begin_task(["a", "b", "c", "d"])
+    return learner
+
+
+def batch_of(learner, *labels, seed=0):
+    pixels = torch.cat([images_of(label, 1, seed + i) for i, label in enumerate(labels)])
+    return Batch(torch.tensor(labels), learner.network.features(pixels), pixels)
+
+
+def sgd(theta, gradient, velocity, *, lr=0.001, mu=0.9, decay=1e-4, clip=10.0):
+    """Clip each element, add weight decay, then momentum: the order matters."""
+    update = gradient.clamp(-clip, clip) + decay * theta
+    velocity = update if velocity is None else mu * velocity + update
+    return theta - lr * velocity, velocity
+
+
+def test_one_step_by_hand():
+    learner = learner_of(clip=0.01)
+    batch = batch_of(learner, 0, 1, 2)
+    learner.statistics(batch)
+    parameters = {name: p.detach().clone() for name, p in learner.parameters().items()}
+    codes = learner.codebook.encode(batch.features)
+    velocity = dict.fromkeys(parameters)
+    for _ in range(2):
+        current = learner.parameters()
+        loss = cross_entropy(learner.network(learner.codebook.decode(codes))[:, :4], batch.labels)
+        gradients = torch.autograd.grad(loss, list(current.values()))
+        for (name, theta), gradient in zip(parameters.items(), gradients, strict=True):
+            assert gradient.abs().max() < 0.01 or name.startswith(("tail", "codebook"))
+            parameters[name], velocity[name] = sgd(theta, gradient, velocity[name], clip=0.01)
+        losses = learner.learn(batch)
+        assert losses["codebook"].item() == pytest.approx(loss.item(), rel=1e-5)
+        for name, theta in learner.parameters().items():
+            torch.testing.assert_close(theta.detach(), parameters[name])
+
+
+@pytest.mark.parametrize(
+    ("settings", "terms"),
+    [
+        ({}, {"codebook": 1}),
+        ({"direct_loss": 1.0}, {"codebook": 1, "direct": 1}),
+        ({"codebook_loss": 0.0, "direct_loss": 1.0}, {"direct": 1}),
+        ({"storage": "none"}, {"codebook": 1}),
+        ({"storage": "image"}, {"direct": 1}),
+        ({"storage": "raw_feature"}, {"direct": 1}),
+        ({"storage": "merec"}, {"direct": 1}),
+    ],
+)
+def test_losses_are_the_intended_ones(settings, terms):
+    learner = learner_of(**settings)
+    batch = batch_of(learner, 0, 1, 2, 3)
+    if learner.uses_codebook:
+        learner.statistics(batch)
+    seen = []
+    step = learner.step
+    learner.step = lambda loss: (seen.append(loss.item()), step(loss))
+    losses = learner.learn(batch)
+    assert losses.keys() == terms.keys()
+    assert seen == [pytest.approx(sum(terms[name] * losses[name].item() for name in terms))]
+
+
+def test_only_the_passes_that_a_loss_needs():
+    learner = learner_of()
+    calls = []
+    forward = learner.network.tail.forward
+    learner.network.tail.forward = lambda features: (calls.append(1), forward(features))[1]
+    learner.learn(batch_of(learner, 0, 1))
+    assert len(calls) == 1
+
+
+def stored(learner, **counts):
+    """Exemplars that are told apart by their first index."""
+    batch = batch_of(learner, 0)
+    learner.statistics(batch)
+    code = learner.codebook.encode(batch.features)
+    for label, count in counts.items():
+        rows = code.repeat(count, 1)
+        rows[:, 0] = int(label[1:])
+        learner.memory.add(int(label[1:]), rows)
+    return learner
+
+
+@pytest.mark.parametrize(
+    ("counts", "labels", "drawn"),
+    [
+        # q = 2 absent classes, T = ceil(5 / 2) = 3 times each.
+        ({"_0": 1, "_1": 2, "_2": 3}, (2, 2, 2, 2, 2), [0, 1] * 3),
+        # Classes in the batch are not replayed, nor those without exemplars.
+        ({"_0": 1, "_2": 2}, (0, 3), [2] * 2),
+        # More absent classes than images: once each.
+        ({"_0": 1, "_1": 1, "_2": 1}, (3,), [0, 1, 2]),
+        # Nothing to replay.
+        ({"_0": 2}, (0, 0), None),
+        ({}, (0, 1), None),
+    ],
+)
+def test_replayed_classes(counts, labels, drawn):
+    learner = stored(learner_of(), **counts)
+    asked = []
+    draw = learner.memory.draw
+    learner.memory.draw = lambda wanted, g: (asked.append(list(wanted)), draw(wanted, g))[1]
+    losses = learner.learn(batch_of(learner, *labels))
+    assert asked == ([] if drawn is None else [drawn])
+    assert ("replay" in losses) == (drawn is not None)
+
+
+def test_replay_step_is_its_own_and_weighted():
+    learner = stored(learner_of(replay_coefficient=5.0, replay_times=3), _0=1)
+    seen = []
+    step = learner.step
+    learner.step = lambda loss: (seen.append(loss.item()), step(loss))
+    losses = learner.learn(batch_of(learner, 2, 3))
+    assert len(seen) == 4
+    assert seen[-1] == pytest.approx(5 * losses["replay"].item())
+
+
+def test_replay_reads_old_indices_with_present_blocks():
+    learner = stored(learner_of(), _1=1)
+    row = learner.memory.class_rows(1)
+    with torch.no_grad():
+        learner.codebook.blocks.mul_(2)
+    expected = learner.codebook.blocks[row.long()].view(1, 2, 2, 8).permute(0, 3, 1, 2)
+    assert torch.equal(learner.storage.features(row), expected)
+
+
+def test_memory_is_written_at_the_end_of_a_task_in_equal_shares():
+    learner = learner_of()
+    batches = [batch_of(learner, 0, 0, 1, 1, seed=s) for s in range(6)]
+    learner.learn(batches[0])
+    assert len(learner.memory) == 0
+    learner.end_task(SimpleTask(batches))
+    # Four classes met, room for 8: two exemplars each, and none of classes without frames.
+    assert learner.memory.counts == {0: 2, 1: 2}
+
+
+class SimpleTask(SimpleNamespace):
+    def __init__(self, batches):
+        super().__init__(batches=batches, batch_size=len(batches[0]))
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        return iter(self.batches)
+
+
+def test_later_readings_store_nothing_on_arrival():
+    learner = learner_of(write_policy="on-arrival")
+    batch = batch_of(learner, 0, 1)
+    learner.learn(batch)
+    learner.learn(Batch(batch.labels, batch.features, batch.images, first_pass=False))
+    assert learner.memory.counts == {0: 1, 1: 1}
+
+
+def test_417_squeezenet_exemplars_hold_2255136_bytes_of_indices():
+    learner = create("crumb", backbone="squeezenet1_0", weights="random", memory_size=417)
+    learner.meet("abcde")
+    features = torch.rand(21, 512, 13, 13)
+    labels = torch.arange(21) % 5
+    learner.learn(Batch(labels, features))
+    while len(learner.memory) < 417:
+        learner.writer.offer(learner.storage.encode(Batch(labels, features)), labels)
+    assert learner.memory.rows.dtype == torch.uint8
+    assert learner.memory.rows.shape == (417, 5_408)
+    assert learner.memory.rows.nbytes == learner.bytes_held().replay == 2_255_136
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"memory_size": 0}, "--memory-size"),
+        ({"memory_size": 5, "memory_bytes": 500}, "--memory-size"),
+        ({"memory_bytes": 0}, "--memory-bytes"),
+        ({"blocks": 0}, "--blocks"),
+        ({"lr": float("nan")}, "--lr"),
+        ({"lr": float("inf")}, "--lr"),
+        ({"momentum": 1.0}, "--momentum"),
+        ({"clip": 0.0}, "--clip"),
+        ({"replay_coefficient": -1.0}, "--replay-coefficient"),
+        ({"codebook_loss": 0.0}, "--codebook-loss"),
+    ],
+)
+def test_impossible_settings(settings, named):
+    with pytest.raises(InputError, match=named):
+        CrumbConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"block_length": 3}, "--block-length 3"),
+        ({"initialiser": "magic"}, "--initialiser magic"),
+        ({"memory_bytes": 7}, "--memory-bytes 7"),
+    ],
+)
+def test_settings_that_do_not_fit_the_network(settings, named):
+    with pytest.raises(InputError, match=named):
+        Crumb(tiny_network(), CrumbConfig(**settings))

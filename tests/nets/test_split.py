@@ -1,0 +1,343 @@
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torchvision.ops import StochasticDepth
+
+from crumb.errors import InputError
+from crumb.nets.backbones import build_network
+from crumb.nets.config import Backbone, NetworkConfig, Preprocessing
+from crumb.nets.split import SeededDropout, SplitNetwork, split
+
+NETWORKS = {
+    "squeezenet1_0": (None, "random"),
+    "mobilenet_v2": (None, "random"),
+    "resnet18": ("layer4", "random"),
+    "efficientnet_lite0": (None, "pretrained"),
+}
+
+
+def built(name: str, **settings: float) -> SplitNetwork:
+    cut, weights = NETWORKS[name]
+    return build_network(NetworkConfig(name, cut, weights, **settings))
+
+
+def whole(name: str) -> nn.Module:
+    if name == "efficientnet_lite0":
+        return timm.create_model("tf_efficientnet_lite0")
+    return torchvision.models.get_model(name, weights=None)
+
+
+def images(count: int = 2, size: int = 224, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=generator)
+
+
+def size_of(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(8, 8, 3, padding=1)
+        self.second = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values + self.second(self.first(values).relu())
+
+
+class Small(nn.Module):
+    """16 x 16 pixels, 8 channels, 5 classes, every kind of layer that needs care."""
+
+    def __init__(self, dropout: float = 0.5, depth: float = 0.0) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.rectify = nn.ReLU(inplace=True)
+        self.block = Residual()
+        self.norm = nn.BatchNorm2d(8)
+        self.depth = StochasticDepth(depth, "row")
+        self.dropout = nn.Dropout(dropout)
+        self.unused = nn.Conv2d(8, 8, 1)
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, values: Tensor) -> Tensor:
+        values = self.block(self.rectify(self.stem(values)))
+        values = values + self.depth(self.norm(values))
+        return self.fc(self.dropout(values.mean((2, 3))))
+
+
+def small(
+    cut: str = "block", dropout: float | None = None, model: nn.Module | None = None
+) -> SplitNetwork:
+    backbone = Backbone("torchvision", "small", cut, preprocessing=Preprocessing(16))
+    config = NetworkConfig("small", cut, "random", dropout)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        return SplitNetwork(model or Small(), backbone, config)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_front_then_tail_is_the_whole_network(name: str):
+    network, model = built(name), whole(name)
+    front, tail = network.front.state_dict(), network.tail.state_dict()
+    assert not front.keys() & tail.keys()
+    model.load_state_dict(front | tail)
+    pixels = network.preprocessing(images())
+    with torch.no_grad():
+        expected, found = model.eval()(pixels), network(network.features(images()))
+    assert expected.std() > 0
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize(
+    ("name", "front", "shape"),
+    [
+        ("squeezenet1_0", 538_240, (512, 13, 13)),
+        ("mobilenet_v2", 76_544, (64, 14, 14)),
+        ("resnet18", 2_782_784, (256, 14, 14)),
+        ("efficientnet_lite0", 2_353_408, (192, 7, 7)),
+    ],
+)
+def test_size_of_the_front_and_of_what_crosses_the_cut(
+    name: str, front: int, shape: tuple[int, ...]
+):
+    network = built(name)
+    assert size_of(network.front) == front
+    assert network.feature_shape == shape
+    features = network.features(images())
+    assert features.shape == (2, *shape)
+    assert features.dtype == torch.float32
+    assert features.is_contiguous()
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "per_class"),
+    [("squeezenet1_0", 197_184, 4_609), ("mobilenet_v2", 2_147_328, 1_281)],
+)
+@pytest.mark.parametrize("classes", [10, 100])
+def test_published_size_of_the_tail(name: str, layers: int, per_class: int, classes: int):
+    network = built(name)
+    network.new_head(classes, torch.Generator())
+    assert size_of(network.head) == per_class * classes
+    assert size_of(network.tail) == layers + per_class * classes
+    assert size_of(network) == size_of(network.front) + size_of(network.tail)
+
+
+def test_squeezenet_cut_after_its_first_pool():
+    network = build_network(NetworkConfig("squeezenet1_0", "features.3", "random"))
+    assert network.feature_shape == (96, 54, 54)
+
+
+def test_squeezenet_ends_in_a_rectified_convolution():
+    network = built("squeezenet1_0")
+    network.new_head(7, torch.Generator())
+    head = network.head
+    assert isinstance(head, nn.Conv2d)
+    assert (head.kernel_size, head.padding) == ((3, 3), (1, 1))
+    logits = network(network.features(images()))
+    assert logits.shape == (2, 7)
+    assert (logits >= 0).all()
+    assert logits.any()
+
+
+@pytest.mark.parametrize("cut", ["block.second", "depth"])
+def test_cut_inside_a_skip_connection_is_refused(cut: str):
+    with pytest.raises(InputError, match=f"--cut {cut}: 2 tensors cross .*whole stage"):
+        split(Small(), cut)
+
+
+def test_resnet_cut_inside_a_block_is_refused():
+    model = torchvision.models.get_model("resnet18", weights=None)
+    with pytest.raises(InputError, match=r"layer4\.1\.conv2: 2 tensors cross"):
+        split(model, "layer4.1.conv2")
+
+
+@pytest.mark.parametrize(
+    ("cut", "near"),
+    [("features", "stem, rectify, block"), ("block.third", r"block\.first, block\.second$")],
+)
+def test_unknown_layer_names_those_there_are(cut: str, near: str):
+    with pytest.raises(InputError, match=f"--cut {cut}: no such layer; choose one of {near}"):
+        split(Small(), cut)
+
+
+def test_layer_that_is_never_called_is_refused():
+    with pytest.raises(InputError, match="never calls it"):
+        split(Small(), "unused")
+
+
+def test_cut_after_the_last_map_is_refused():
+    with pytest.raises(InputError, match=r"--cut fc: .*shape \(1, 8\).*convolutional part"):
+        small("fc")
+
+
+class Branching(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self.conv(values) if values.sum() > 0 else values
+
+
+def test_network_that_cannot_be_traced_is_refused():
+    with pytest.raises(InputError, match="cannot be traced there"):
+        split(Branching(), "conv")
+
+
+def test_tail_without_a_classifier_is_refused():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    with pytest.raises(InputError, match="no classifier layer"):
+        small("1", model=model)
+
+
+def test_tail_leaves_its_input_alone():
+    network = small("rectify")
+    features = network.features(images(size=16))
+    before = features.clone()
+    assert (before < 0).any()
+    network(features)
+    assert torch.equal(features, before)
+
+
+def test_training_moves_the_tail_but_no_batch_norm_statistics():
+    network = small().train()
+    assert network.training
+    assert not network.front.training
+    network.use_generator(torch.Generator().manual_seed(0))
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    optimizer = torch.optim.SGD(network.tail.parameters(), lr=0.1)
+    for seed in range(3):
+        optimizer.zero_grad()
+        logits = network(network.features(images(4, 16, seed)))
+        cross_entropy(logits, torch.tensor([0, 1, 2, 3])).backward()
+        optimizer.step()
+    moved = {name for name, value in network.state_dict().items() if (value != state[name]).any()}
+    assert moved == {f"tail.{name}" for name, _ in network.tail.named_parameters()}
+    assert "tail.norm.running_mean" in state
+    assert all(parameter.grad is None for parameter in network.front.parameters())
+    assert not any(parameter.requires_grad for parameter in network.front.parameters())
+
+
+def test_batch_norm_of_a_real_tail_stays_in_eval_mode():
+    network = built("mobilenet_v2").train()
+    norms = [m for m in network.tail.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(norms) > 20
+    assert not any(norm.training for norm in norms)
+    assert any(module.training for module in network.tail.modules())
+
+
+def test_logits_in_eval_mode_do_not_depend_on_the_rest_of_the_batch():
+    network = small().train().eval()
+    features = network.features(images(3, 16))
+    torch.testing.assert_close(network(features)[:1], network(features[:1]))
+
+
+def test_features_carry_no_gradient():
+    network = small()
+    assert not network.features(images(1, 16)).requires_grad
+
+
+def test_dropout_mask_comes_from_the_generator():
+    dropout = SeededDropout(0.25)
+    values = torch.ones(64, 64)
+    masks = []
+    for seed in (1, 1, 2):
+        dropout.generator = torch.Generator().manual_seed(seed)
+        masks.append(dropout(values))
+    assert torch.equal(masks[0], masks[1])
+    assert not torch.equal(masks[0], masks[2])
+    assert masks[0].unique().tolist() == pytest.approx([0, 4 / 3])
+    assert (masks[0] == 0).float().mean().item() == pytest.approx(0.25, abs=0.03)
+    assert torch.equal(dropout.eval()(values), values)
+
+
+def test_stochastic_depth_drops_whole_samples():
+    dropout = SeededDropout(0.5, whole=True)
+    dropout.generator = torch.Generator().manual_seed(0)
+    found = dropout(torch.ones(200, 2, 3, 3))
+    per_sample = found.flatten(1)
+    assert (per_sample == per_sample[:, :1]).all()
+    assert set(per_sample[:, 0].tolist()) == {0.0, 2.0}
+
+
+@pytest.mark.parametrize("asked", [None, 0.0, 0.3])
+def test_dropout_probability_of_the_tail(asked: float | None):
+    network = small(dropout=asked)
+    layers = [m for m in network.tail.modules() if isinstance(m, SeededDropout) and not m.whole]
+    assert [layer.probability for layer in layers] == [0.5 if asked is None else asked]
+    assert not any(isinstance(m, (nn.Dropout, StochasticDepth)) for m in network.tail.modules())
+
+
+@pytest.mark.parametrize(("name", "own"), [("squeezenet1_0", 0.5), ("mobilenet_v2", 0.2)])
+def test_published_dropout(name: str, own: float):
+    layers = [m for m in built(name).tail.modules() if isinstance(m, SeededDropout)]
+    assert [layer.probability for layer in layers] == [own]
+
+
+def test_dropout_for_a_tail_without_any_is_refused():
+    with pytest.raises(InputError, match=r"--dropout 0\.3: .*no dropout layer"):
+        built("efficientnet_lite0", dropout=0.3)
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_0", "mobilenet_v2"])
+def test_building_consumes_no_global_randomness(name: str):
+    before = torch.get_rng_state()
+    network = built(name).train()
+    network.new_head(10, torch.Generator())
+    network.use_generator(torch.Generator())
+    network(network.features(images(1)))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_random_layers_consume_no_global_randomness():
+    network = small(model=Small(depth=0.5)).train()
+    features = network.features(images(8, 16))
+    before = torch.get_rng_state()
+    logits = []
+    for seed in (0, 0, 1):
+        network.use_generator(torch.Generator().manual_seed(seed))
+        logits.append(network(features))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(logits[0], logits[1])
+    assert not torch.equal(logits[0], logits[2])
+
+
+def test_new_head_keeps_the_rows_it_is_asked_to():
+    network = small()
+    network.new_head(4, torch.Generator().manual_seed(0))
+    old = network.head
+    network.new_head(9, torch.Generator().manual_seed(1), keep=3)
+    new = network.head
+    assert network.outputs == 9
+    assert torch.equal(new.weight[:3], old.weight[:3])
+    assert torch.equal(new.bias[:3], old.bias[:3])
+    assert not (new.weight[3] == old.weight[3]).any()
+    assert new.weight.requires_grad
+    assert new.bias.requires_grad
+    assert network(network.features(images(2, 16))).shape == (2, 9)
+
+
+def test_new_head_is_drawn_like_a_fresh_layer():
+    network = built("squeezenet1_0")
+    network.new_head(50, torch.Generator().manual_seed(0))
+    first = network.head.weight.detach()
+    network.new_head(50, torch.Generator().manual_seed(0))
+    assert torch.equal(network.head.weight, first)
+    bound = (512 * 9) ** -0.5
+    assert first.abs().max() <= bound
+    assert first.std().item() == pytest.approx(bound / 3**0.5, rel=0.02)
+    assert network.head.bias is not None
+    assert network.head.bias.abs().max() <= bound
+
+
+def test_old_head_leaves_no_trace():
+    network = small()
+    network.new_head(7, torch.Generator())
+    heads = [value for value in network.state_dict().values() if value.shape == (5, 8)]
+    assert not heads
