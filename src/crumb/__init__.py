@@ -1,8 +1,8 @@
 """Learning from a stream without forgetting, in almost no memory.
 
     learner = crumb.create("crumb", memory_bytes=250_000)
-    learner.observe(images, names)
-    learner.predict(images)
+    learner.observe(list(crumb.frames("cup.mp4")), "cup")
+    learner.predict(list(crumb.frames("what_is_it.mp4")))
 
 Names are imported on first use: ``import crumb`` and ``crumb --help`` do not wait for torch.
 """
@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING, Any
 from crumb.errors import InputError
 
 if TYPE_CHECKING:
+    from crumb.data.video import frames_at_one_per_second as frames
     from crumb.methods.base import Learner
     from crumb.methods.persistence import load
     from crumb.methods.registry import create
 
-__all__ = ["InputError", "Learner", "create", "load"]
+__all__ = ["InputError", "Learner", "create", "frames", "load"]
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Learner": "crumb.methods.base",
-    "create": "crumb.methods.registry",
-    "load": "crumb.methods.persistence",
+    "Learner": ("crumb.methods.base", "Learner"),
+    "create": ("crumb.methods.registry", "create"),
+    "frames": ("crumb.data.video", "frames_at_one_per_second"),
+    "load": ("crumb.methods.persistence", "load"),
 }
 
 
@@ -33,4 +35,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'crumb' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    module, attribute = _HOMES[name]
+    return getattr(import_module(module), attribute)

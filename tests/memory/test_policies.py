@@ -172,7 +172,9 @@ def test_writing_follows_the_generator():
 
 @given(
     st.integers(6, 40),
-    st.lists(st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=12), max_size=4), max_size=4),
+    st.lists(
+        st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=12), max_size=4), max_size=4
+    ),
 )
 def test_never_more_than_the_capacity_or_the_share(capacity: int, tasks: list[list[list[int]]]):
     writer, start = end_of_task(capacity), 0

@@ -43,7 +43,9 @@ def test_codes_follow_the_blocks_as_they_are_tuned(network: SplitNetwork, batch:
     assert before.shape == batch.features.shape
 
 
-@pytest.mark.parametrize(("storage", "size"), [(ImageStorage, 150_528), (RawFeatureStorage, 346_112)])
+@pytest.mark.parametrize(
+    ("storage", "size"), [(ImageStorage, 150_528), (RawFeatureStorage, 346_112)]
+)
 def test_images_and_raw_features_come_back_as_they_were(
     network: SplitNetwork,
     batch: Batch,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -29,39 +30,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        the exit code: 0; 2 for input that cannot be used; 130 or 143 when interrupted.
+        the exit code: 0; 2 for input that cannot be used; 130 or 143 when interrupted; 141 when
+        what reads the output has stopped reading.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help"):
-        print(_help())
-        return 0
-    if words[0] == "--version":
-        from crumb import __version__
-
-        print(f"crumb {__version__}")
-        return 0
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
-        return _run(words)
+        code = _run(words)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The interpreter flushes once more at its end, and would complain then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     finally:
         signal.signal(signal.SIGTERM, previous)
 
 
 def _run(words: list[str]) -> int:
     try:
-        if words[0] not in COMMANDS:
-            raise InputError(words[0], "is no command", f"choose one of {', '.join(COMMANDS)}")
-        import_module(f"crumb.cli.{words[0]}").run(words[1:])
+        _dispatch(words)
+    except SystemExit:
+        # The parser has printed the help of a command; its errors are InputErrors.
+        return 0
     except InputError as error:
         print(f"crumb: {error}", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, _Terminated) as signalled:
-        print(
-            "\ncrumb: interrupted; finished runs are kept, the same command with --resume goes on",
-            file=sys.stderr,
-        )
+        kept = "what is finished is kept; `crumb stream` goes on from it with --resume"
+        print(f"\ncrumb: interrupted; {kept}", file=sys.stderr)
         return 130 if isinstance(signalled, KeyboardInterrupt) else 143
     return 0
+
+
+def _dispatch(words: list[str]) -> None:
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+    elif words[0] == "--version":
+        from crumb import __version__
+
+        print(f"crumb {__version__}")
+    elif words[0] in COMMANDS:
+        import_module(f"crumb.cli.{words[0]}").run(words[1:])
+    else:
+        raise InputError(words[0], "is no command", f"choose one of {', '.join(COMMANDS)}")
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

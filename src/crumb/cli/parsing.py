@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, make_dataclass, replace
@@ -46,15 +47,15 @@ def parse(kind: type[T], words: Sequence[str], program: str, default: T | None =
 
 
 def _first_paragraph(box: str) -> str:
-    """The text of the parser's box, without frame, hints and help texts."""
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()
+    """The text of the parser's box, without title, frame, hints and help texts."""
     words = []
-    for line in lines:
+    # The title comes first; rules are of plain hyphens where the terminal knows nothing better.
+    for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:]:
         text = line.strip("│╭╮╰╯ ")
-        if words and (not text or set(text) <= {"─"}):
-            break
-        if text and "─" not in text:
+        if text.strip("─-"):
             words.append(text)
+        elif words:
+            break
     return " ".join(words).rstrip(".:")
 
 
@@ -82,7 +83,7 @@ def parse_parts(
 def option(words: Sequence[str], flag: str) -> str | None:
     """The value of one flag, read before the parser knows which flags there are; the last wins."""
     found = None
-    for word, following in zip(words, [*words[1:], None], strict=True):
+    for word, following in itertools.zip_longest(words, words[1:]):
         if word == flag:
             found = following
         elif word.startswith(flag + "="):

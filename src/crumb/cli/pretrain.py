@@ -13,7 +13,13 @@ from crumb.cli.parsing import parse_parts, take_preset
 from crumb.cli.tables import summary_table
 from crumb.methods.crumb import CrumbConfig
 from crumb.nets.config import NetworkConfig
-from crumb.stream.config import EvaluationConfig, MachineConfig, StreamConfig
+from crumb.stream.config import (
+    EvaluationConfig,
+    MachineConfig,
+    StreamConfig,
+    at_least,
+    check_runs,
+)
 from crumb.stream.pretrain import PRETRAINED, pretrain
 
 
@@ -35,6 +41,11 @@ class PretrainConfig:
     machine: MachineConfig = field(default_factory=MachineConfig)
     output: Path | None = None
     """Results folder; outputs/<data set>/pretrain_<backbone> by default."""
+
+    def __post_init__(self) -> None:
+        check_runs("--run", self.run)
+        at_least("--epochs", self.epochs, 1)
+        at_least("--batch-size", self.batch_size, 1)
 
 
 def run(words: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from crumb.cli.parsing import parse
 from crumb.data.filelists import write_task_list
 from crumb.data.index import load_dataset
 from crumb.data.protocol import PROTOCOLS, TaskLayout, lay_out
-from crumb.stream.config import Protocol, at_least
+from crumb.stream.config import Protocol, check_runs
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,7 @@ class Tasks:
     """Folder of the lists; <data set's name>_task_filelists in its folder by default."""
 
     def __post_init__(self) -> None:
-        at_least("--runs", self.runs, 1)
-        at_least("--first-run", self.first_run, 0)
+        check_runs("--first-run", self.first_run, self.runs)
 
 
 def run(words: Sequence[str]) -> None:

@@ -82,7 +82,8 @@ def decode_clips(clips: Sequence[ClipFile], record: Path, workers: int) -> dict[
                 if len(done) % _CLIPS_BETWEEN_RECORDS == 0:
                     _write_record(record, sizes, done)
     finally:
-        _write_record(record, sizes, done)
+        if done:
+            _write_record(record, sizes, done)
     return done
 
 

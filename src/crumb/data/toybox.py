@@ -139,7 +139,8 @@ def balance(frames: pd.DataFrame, class_names: Mapping[int, str] | None = None) 
         if len(clip) < _SHORTEST:
             raise InputError(
                 f"class {names.get(number, number)}, object {item}, session {session}",
-                f"has {len(clip)} frames at one a second, of at least {_SHORTEST}",
+                f"has {len(clip)} frames at one a second, of at least {_SHORTEST}, "
+                f"the first is {clip['im_path'].iloc[0]}",
                 "take the object out of the tree or give a longer clip",
             )
         there_and_back = pd.concat([clip, clip.iloc[-2::-1]]).iloc[:_FRAMES]

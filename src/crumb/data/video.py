@@ -16,7 +16,7 @@ from crumb.errors import InputError
 _REMEDY = "fetch the clip again, or take it out of the tree"
 
 
-def frames_at_one_per_second(path: Path, size: int = 224) -> Iterator[Image.Image]:
+def frames_at_one_per_second(path: Path | str, size: int = 224) -> Iterator[Image.Image]:
     """Yield one frame for each second of a clip, resized to a square whatever its shape.
 
     Frame n (n from 1) is the first frame whose time since the first frame is at least n - 1
@@ -34,6 +34,7 @@ def frames_at_one_per_second(path: Path, size: int = 224) -> Iterator[Image.Imag
     Raises:
         InputError: the file is missing, empty, cut short, damaged or no video, or has no frames.
     """
+    path = Path(path)
     if _is_cut_short(path):
         raise InputError(path, "is cut short", _REMEDY)
     try:

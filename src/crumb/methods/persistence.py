@@ -17,6 +17,14 @@ from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
 
 FORMAT, VERSION = "crumb-learner", 1
+_ABOUT = {
+    "method": str,
+    "config": dict,
+    "network": dict,
+    "seed": int,
+    "classes": list,
+    "outputs": int,
+}
 _REMEDY = "give a file written by learner.save or crumb pretrain of this version"
 
 
@@ -77,7 +85,11 @@ def load_pretrained(learner: Learner, path: Path) -> None:
             raise InputError(path, f"has {key} {given}, this run {own}", "pretrain with the same")
     head = {f"network.tail.{learner.network.head_name}.{part}" for part in ("weight", "bias")}
     state = {f"network.{name}": value for name, value in learner.network.state_dict().items()}
-    kept = {name: tensors[name] for name in state if name in tensors and name not in head}
+    kept = {
+        name: tensors[name]
+        for name, value in state.items()
+        if name in tensors and tensors[name].shape == value.shape and name not in head
+    }
     if len(kept) + len(head) != len(state):
         raise InputError(path, "lacks tensors of this network", _REMEDY)
     learner.network.load_state_dict(under(state | kept, "network."))
@@ -92,6 +104,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(path, f"has format version {meta.get('version')}", _REMEDY)
     try:
         about = json.loads(meta["learner"])
-    except (KeyError, json.JSONDecodeError) as error:
+        complete = all(isinstance(about[key], kind) for key, kind in _ABOUT.items())
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise InputError(path, "is damaged: its description is unreadable", _REMEDY) from error
+    if not complete:
+        raise InputError(path, "is damaged: its description is wrong", _REMEDY)
     return tensors, about

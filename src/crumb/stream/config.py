@@ -93,9 +93,9 @@ class StreamConfig:
     """Results folder; outputs/<data set>/<protocol>/<method>_<backbone> by default."""
 
     def __post_init__(self) -> None:
-        for flag in ("runs", "batch_size", "epochs_first_task", "epochs"):
+        check_runs("--first-run", self.first_run, self.runs)
+        for flag in ("batch_size", "epochs_first_task", "epochs"):
             at_least(f"--{flag.replace('_', '-')}", getattr(self, flag), 1)
-        at_least("--first-run", self.first_run, 0)
 
 
 def at_least(flag: str, value: int, least: int) -> None:
@@ -106,6 +106,23 @@ def at_least(flag: str, value: int, least: int) -> None:
     """
     if value < least:
         raise InputError(f"{flag} {value}", f"is below {least}", f"give at least {least}")
+
+
+def check_runs(flag: str, first: int, count: int = 1) -> None:
+    """Refuse numbers of runs that are no seeds of 32 bits.
+
+    Args:
+        flag: that gave ``first``.
+        first: number of the first run.
+        count: of runs.
+
+    Raises:
+        InputError: naming the flag.
+    """
+    at_least("--runs", count, 1)
+    at_least(flag, first, 0)
+    if first + count > 1 << 32:
+        raise InputError(f"{flag} {first}", "is too large", f"give at most {(1 << 32) - count}")
 
 
 def choose_device(name: str) -> str:

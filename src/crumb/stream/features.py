@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from crumb.data.images import load_image, load_images
+from crumb.errors import InputError
 from crumb.nets.split import SplitNetwork
 
 _BATCH = 64
@@ -43,7 +44,7 @@ class FeatureStore:
         workers: threads that decode images.
 
     Raises:
-        InputError: an image is missing or broken.
+        InputError: an image is missing, or one of those held is broken.
     """
 
     def __init__(
@@ -60,6 +61,9 @@ class FeatureStore:
         channels, height, width = network.feature_shape
         distinct = list(dict.fromkeys(paths))
         held = distinct[: budget // (4 * channels * height * width)]
+        for path in distinct[len(held) :]:
+            if not (images / path).is_file():
+                raise InputError(images / path, "no such image", "restore it, or index again")
         self._known = set(distinct)
         self._row = {path: row for row, path in enumerate(held)}
         self._features = torch.empty((len(held), *network.feature_shape))

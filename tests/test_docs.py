@@ -1,0 +1,91 @@
+"""Every command and every Python example in the documentation is run, as it stands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from crumb.cli.main import main
+from crumb.nets import backbones
+from crumb.nets.config import Backbone, Preprocessing
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`(crumb [a-z][^`]*)`")
+CLASSES = ("households/bottle", "households/lamp", "animals/person", "vehicles/car")
+
+
+def blocks(page, language):
+    return [body for kind, _, body in FENCE.findall(page.read_text()) if kind == language]
+
+
+def commands(page):
+    lines = "".join(blocks(page, "console")).splitlines()
+    return [line for line in lines if line.strip() and not line.startswith("#")]
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A folder with clips, and a small network in the place of the large ones."""
+    monkeypatch.chdir(tmp_path)
+    for name in CLASSES:
+        folder = f"{name}_01_pivothead"
+        shutil.copytree(ROOT / "src/crumb/sample/clips" / folder, tmp_path / "my-clips" / folder)
+    small = Backbone(
+        "timm", "mobilenetv3_small_050", "blocks.5", preprocessing=Preprocessing(64), block_length=8
+    )
+    for name in ("efficientnet_lite0", "squeezenet1_0"):
+        monkeypatch.setitem(backbones.BACKBONES, name, small)
+    monkeypatch.setattr(backbones, "load_weights", lambda *weights: None)
+    torch.set_num_threads(1)
+    return tmp_path
+
+
+def run(line, capsys):
+    words = shlex.split(line)
+    if words[0] == "make":
+        targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert set(words[1:]) <= set(targets), line
+        return
+    if words[0] in ("git", "cd"):
+        return
+    assert words[0] == "crumb", f"no known command: {line}"
+    code = main(words[1:])
+    assert code == 0, f"{line}\n{capsys.readouterr().err}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_run_in_the_order_of_the_page(page, workplace, capsys):
+    for line in commands(page):
+        run(line, capsys)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_examples_run(page, workplace):
+    for body in blocks(page, "python"):
+        exec(compile(body, page.name, "exec"), {})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_named_in_passing_exist(page, capsys):
+    """Their words are understood; FILE and the like stand for the reader's own."""
+    for line in INLINE.findall(page.read_text()):
+        words = shlex.split(line)
+        with pytest.raises(SystemExit) as left:
+            main([*words[1:2], "--help"])
+        assert left.value.code == 0, line
+        flags = {word for word in words if word.startswith("--")} - {"--help", "--preset"}
+        known = capsys.readouterr().out
+        assert all(flag in known for flag in flags), line
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
