@@ -133,15 +133,20 @@ class OnArrival:
         self._largest = {label for label, _, largest in table if largest}
 
 
-def check_share(capacity: int, classes: int) -> None:
+def check_share(capacity: int, classes: int, budget: int | None = None) -> None:
     """Refuse a memory in which some class would get no exemplar.
+
+    Args:
+        capacity: exemplars that it holds.
+        classes: that share it.
+        budget: bytes, where the capacity was given by them.
 
     Raises:
         InputError: with the smallest memory that works.
     """
     if capacity < classes:
         raise InputError(
-            f"--memory-size {capacity}",
+            f"--memory-size {capacity}" if budget is None else f"--memory-bytes {budget}",
             f"leaves no exemplar for each of {classes} classes",
-            f"give at least {classes}, or --write-policy on-arrival",
+            f"give room for at least {classes}, or --write-policy on-arrival",
         )

@@ -145,6 +145,13 @@ class Learner(ABC):
             InputError: naming ``source``: they are missing or of another size.
         """
 
+    def check_room(self, classes: int) -> None:
+        """Refuse settings under which the exemplars of so many classes could not be kept.
+
+        Raises:
+            InputError: with what would do.
+        """
+
     @abstractmethod
     def bytes_held(self) -> BytesHeld:
         """What is kept between batches, measured on the live tensors."""

@@ -17,7 +17,7 @@ from crumb.codebook.initialisers import PUBLISHED, check_initialiser, initial_bl
 from crumb.codebook.statistics import reconstruction_statistics
 from crumb.data.batches import Batch, Batches
 from crumb.errors import InputError
-from crumb.memory.policies import EndOfTask, OnArrival
+from crumb.memory.policies import EndOfTask, OnArrival, check_share
 from crumb.memory.replay import ReplayMemory, capacity_in_bytes
 from crumb.memory.storage import (
     CodeStorage,
@@ -177,15 +177,29 @@ class Crumb(Learner):
             self.writer.offer(self.storage.encode(batch), batch.labels)
 
     def _open_memory(self, storage: Storage) -> None:
-        config = self.config
-        capacity = config.memory_size or PAPER_MEMORY_SIZE
-        if config.memory_bytes is not None:
-            row = torch.empty(storage.row_shape, dtype=storage.dtype, device="meta")
-            capacity = capacity_in_bytes(config.memory_bytes, row.nbytes)
+        capacity = self._capacity(storage)
         self.storage = storage
         self.memory = ReplayMemory(capacity, storage.row_shape, storage.dtype, self.device)
-        policy = EndOfTask if config.write_policy == "end-of-task" else OnArrival
+        policy = EndOfTask if self.config.write_policy == "end-of-task" else OnArrival
         self.writer = policy(self.memory, self.generators["memory"])
+
+    def _capacity(self, storage: Storage) -> int:
+        """Most exemplars that may be kept."""
+        if self.config.memory_bytes is None:
+            return self.config.memory_size or PAPER_MEMORY_SIZE
+        row = torch.empty(storage.row_shape, dtype=storage.dtype, device="meta")
+        return capacity_in_bytes(self.config.memory_bytes, row.nbytes)
+
+    def _code_storage(self) -> CodeStorage:
+        """Storage as it will be once there is a codebook; for its sizes only."""
+        blocks = torch.empty(self.config.blocks, self.block_length, device="meta")
+        return CodeStorage(Codebook(blocks, self.network.feature_shape))
+
+    def check_room(self, classes: int) -> None:
+        """Refuse a memory in which some class would get no exemplar at the end of a task."""
+        storage = self._code_storage() if self.config.storage == "feature" else self.storage
+        if storage is not None and self.config.write_policy == "end-of-task":
+            check_share(self._capacity(storage), classes, self.config.memory_bytes)
 
     # The codebook.
 
@@ -197,7 +211,8 @@ class Crumb(Learner):
     @property
     def block_length(self) -> int:
         """Channels per memory block."""
-        return self.config.block_length or self.network.backbone.block_length
+        given = self.config.block_length
+        return self.network.backbone.block_length if given is None else given
 
     @property
     def initialiser(self) -> str:
@@ -209,11 +224,8 @@ class Crumb(Learner):
             return
         check_block_length(self.block_length, self.network.feature_shape[0])
         check_initialiser(self.initialiser, self.config.blocks)
-        if self.config.memory_bytes is not None and self.config.storage == "feature":
-            blocks = torch.empty(self.config.blocks, self.block_length, device="meta")
-            rows = CodeStorage(Codebook(blocks, self.network.feature_shape))
-            size = torch.empty(rows.row_shape, dtype=rows.dtype, device="meta").nbytes
-            capacity_in_bytes(self.config.memory_bytes, size)
+        if self.config.storage == "feature":
+            self._capacity(self._code_storage())
 
     def set_codebook(self, blocks: Tensor) -> None:
         """Start from these memory blocks, float [K, D]; at most once."""

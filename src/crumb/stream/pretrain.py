@@ -6,12 +6,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from crumb.data.protocol import TaskLayout, lay_out
+from crumb.data.protocol import TaskLayout
 from crumb.methods.crumb import CrumbConfig
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import StreamConfig, choose_device
 from crumb.stream.results import Results
 from crumb.stream.run import Plan, new_learner, open_dataset, open_store, run_once
+from crumb.stream.tasks import epochs_of, held_out, tasks_of
 
 PRETRAINED = "pretrained.safetensors"
 
@@ -31,7 +32,7 @@ def pretrain(config: StreamConfig, network: NetworkConfig, method: CrumbConfig) 
     device = choose_device(config.machine.device)
     dataset = open_dataset(config.dataset, config.classes)
     everything = TaskLayout(images_per_task=len(dataset.index))
-    tasks = lay_out(dataset, "iid", config.first_run, True, everything)
+    tasks = tasks_of(replace(config, layout=everything), dataset, config.first_run, True)
     method = replace(method, storage="none", replay_times=0)
     learner = new_learner(config, network, method, config.first_run, device)
     folder = config.output or Path("outputs") / dataset.name / f"pretrain_{network.backbone}"
@@ -40,10 +41,12 @@ def pretrain(config: StreamConfig, network: NetworkConfig, method: CrumbConfig) 
         "network": learner.network.config,
         "method": method,
     }
+    epochs = epochs_of(config, tasks)
+    held = held_out(config, tasks, epochs)
     results = Results(folder, {name: asdict(part) for name, part in sections.items()})
-    store = open_store(learner, config, dataset, [tasks], {})
-    plan = Plan(tasks, [config.epochs_first_task], config.batch_size, learner, store, config)
-    record = run_once(plan)
-    learner.save(folder / PRETRAINED)
-    results.add(record)
+    with results:
+        store = open_store(learner, config, dataset, [tasks], {})
+        record = run_once(Plan(tasks, epochs, held, config.batch_size, learner, store, config))
+        learner.save(folder / PRETRAINED)
+        results.add(record)
     return results

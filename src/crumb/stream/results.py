@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -87,31 +88,50 @@ class RunRecord:
 class Results:
     """A results folder.
 
+    As a context it is opened for writing: the settings are written on entry, and removed again if
+    it is left by an error before any run is finished.
+
     Args:
-        folder: made if missing.
+        folder: made on entry if missing.
         settings: the resolved configuration, by section.
         resume: whether finished runs in it are to be kept.
 
     Raises:
-        InputError: it holds results already (or, with ``resume``, those of other settings), or
-            cannot be written.
+        InputError: it holds results already (or, with ``resume``, those of other settings); on
+            entry, it cannot be written.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], resume: bool = False) -> None:
         self.folder = folder
-        config = {"format": FORMAT, "version": VERSION, "crumb": __version__, **_plain(settings)}
-        existing = folder / "config.toml"
-        if existing.exists():
-            self._check_same(existing, config, resume)
-        write_toml(existing, config)
-        write_csv(folder / "hyperparams.csv", [*_flat(config).items()])
+        self._config = {
+            "format": FORMAT,
+            "version": VERSION,
+            "crumb": __version__,
+            **_plain(settings),
+        }
+        self._files = (folder / "config.toml", folder / "hyperparams.csv")
+        self._is_new = not self._files[0].exists()
+        if not self._is_new:
+            self._check_same(self._files[0], resume)
 
-    def _check_same(self, path: Path, config: dict[str, Any], resume: bool) -> None:
+    def __enter__(self) -> None:
+        write_toml(self._files[0], self._config)
+        write_csv(self._files[1], [*_flat(self._config).items()])
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is not None and self._is_new and not self._paths():
+            for path in self._files:
+                path.unlink(missing_ok=True)
+            # Other files of the user's may lie there.
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
+
+    def _check_same(self, path: Path, resume: bool) -> None:
         if not resume:
             raise InputError(
                 self.folder, "holds results already", "choose another --output, or add --resume"
             )
-        old, new = _flat(read_toml(path, "remove the folder")), _flat(config)
+        old, new = _flat(read_toml(path, "remove the folder")), _flat(self._config)
         for name in sorted(old.keys() | new.keys()):
             if not _FREE & set(name.split(".")) and old.get(name) != new.get(name):
                 raise InputError(
@@ -121,20 +141,28 @@ class Results:
                 )
 
     def finished(self) -> list[RunRecord]:
-        """The runs in the folder, by number."""
-        paths = sorted(self.folder.glob("runs/run*.json"), key=lambda p: int(p.stem[3:]))
-        return [_read_record(path) for path in paths]
+        """The runs in the folder, by number.
+
+        Raises:
+            InputError: a run is damaged.
+        """
+        return sorted(map(_read_record, self._paths()), key=lambda record: record.run)
+
+    def _paths(self) -> list[Path]:
+        return [*self.folder.glob("runs/run*.json")]
 
     def add(self, record: RunRecord) -> None:
-        """Write one finished run, then the tables over all runs."""
+        """Write one finished run and the tables over all runs; a run of its number is replaced."""
         name = f"run{record.run}"
+        others = [other for other in self.finished() if other.run != record.run]
         for (k, test, path), table in _epochs(record).items():
             file = f"top{k}_test_{test}_{path}_all_epochs_{name}.csv"
             write_csv(self.folder / "all_epochs" / file, table)
         matrix = [[*row, *[None] * (len(record.scores) - len(row))] for row in record.matrix()]
         write_csv(self.folder / f"accuracy_matrix_{name}.csv", matrix)
+        self._write_tables(sorted([*others, record], key=lambda record: record.run))
+        # Last, as it is what makes the run a finished one.
         write_json(self.folder / "runs" / f"{name}.json", _record_json(record))
-        self._write_tables(self.finished())
 
     def _write_tables(self, records: Sequence[RunRecord]) -> None:
         for key in records[0].scores[0][0].accuracy:
@@ -199,9 +227,17 @@ def _read_record(path: Path) -> RunRecord:
             [Score(_accuracy_keys(score["accuracy"]), score["by_task"]) for score in epochs]
             for epochs in value["scores"]
         ]
-        return RunRecord(**value)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(path, f"is damaged ({error})", remedy) from error
+        record = RunRecord(**value)
+        # What the tables are made of must be there: damage shows here or nowhere.
+        record.figures()
+        keys = [score.accuracy.keys() for epochs in record.scores for score in epochs]
+        keys += [row.keys() for row in record.statistics]
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise InputError(path, f"is damaged ({error!r})", remedy) from error
+    shapes = len({frozenset(part) for part in keys})
+    if path.stem != f"run{record.run}" or shapes > 1 + bool(record.statistics):
+        raise InputError(path, "is damaged or renamed", remedy)
+    return record
 
 
 def _accuracy_keys(table: dict[str, float]) -> dict[tuple[int, str, str], float]:

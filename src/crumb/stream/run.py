@@ -15,11 +15,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from crumb.data.filelists import read_task_list
 from crumb.data.index import Dataset, load_dataset
-from crumb.data.protocol import Frames, TaskList, lay_out
+from crumb.data.protocol import Frames, TaskList
 from crumb.errors import InputError
-from crumb.memory.policies import check_share
 from crumb.methods.base import Learner
 from crumb.methods.persistence import load_pretrained
 from crumb.methods.registry import find_method
@@ -30,6 +28,7 @@ from crumb.stream.evaluate import evaluate
 from crumb.stream.features import FeatureStore, fingerprint
 from crumb.stream.feed import Reading, choose
 from crumb.stream.results import Results, RunRecord
+from crumb.stream.tasks import epochs_of, held_out, tasks_of
 
 # Losses are looked at this often, so that a GPU is not made to wait at every step.
 _CHECK_EVERY = 50
@@ -42,6 +41,7 @@ class Plan:
     Attributes:
         tasks: with training and test frames.
         epochs: readings of each task.
+        held_out: for each task which frames are kept back, bool (n,).
         batch_size: of the stream.
         learner: fresh.
         store: of the features of all frames.
@@ -50,6 +50,7 @@ class Plan:
 
     tasks: TaskList
     epochs: Sequence[int]
+    held_out: Sequence[np.ndarray]
     batch_size: int
     learner: Learner
     store: FeatureStore
@@ -81,24 +82,29 @@ def stream(
     kind = find_method(config.method)
     runs = range(config.first_run, config.first_run + config.runs)
     task_lists = {run: tasks_of(config, dataset, run, kind.offline) for run in runs}
-    check_memory(method, task_lists[config.first_run])
+    epochs = {run: epochs_of(config, tasks) for run, tasks in task_lists.items()}
+    held = {run: held_out(config, tasks, epochs[run]) for run, tasks in task_lists.items()}
     learner = new_learner(config, network, method, config.first_run, device)
+    check_memory(learner, task_lists[config.first_run])
     folder = config.output or default_output(config, network, dataset)
     sections = {"stream": config, "network": learner.network.config, "method": method}
     results = Results(folder, {k: asdict(v) for k, v in sections.items()}, config.resume)
     done = {record.run for record in results.finished()}
     stores = {} if stores is None else stores
-    for run in runs:
-        if run in done:
-            continue
-        if run != config.first_run:
-            learner = new_learner(config, network, method, run, device)
-        store = open_store(learner, config, dataset, task_lists.values(), stores)
-        tasks = task_lists[run]
-        epochs = [config.epochs_first_task, *[config.epochs] * (len(tasks.tasks) - 1)]
-        results.add(run_once(Plan(tasks, epochs, config.batch_size, learner, store, config)))
-        if config.save_model:
-            learner.save(folder / f"learner_run{run}.safetensors")
+    with results:
+        for run, tasks in task_lists.items():
+            model = folder / f"learner_run{run}.safetensors"
+            if run in done and (model.exists() or not config.save_model):
+                continue
+            if run != config.first_run:
+                learner = new_learner(config, network, method, run, device)
+            store = open_store(learner, config, dataset, task_lists.values(), stores)
+            batch_size = config.batch_size
+            plan = Plan(tasks, epochs[run], held[run], batch_size, learner, store, config)
+            record = run_once(plan)
+            if config.save_model:
+                learner.save(model)
+            results.add(record)
     return results
 
 
@@ -129,7 +135,8 @@ def _run_task(
 ) -> None:
     """Learn one task, test after each epoch, write the memory (never after the last task)."""
     learner, top_k = plan.learner, plan.config.evaluation.top_k
-    frames, held_out = _hold_out(plan, task)
+    frames = choose(plan.tasks.tasks[task], ~plan.held_out[task])
+    validation = choose(plan.tasks.tasks[task], plan.held_out[task])
     seen = sum(len(group) for group in groups)
     test = _test_reading(plan, plan.tasks.test, seen)
     if learner.needs_task_boundaries:
@@ -142,8 +149,8 @@ def _run_task(
         record.scores[task].append(evaluate(learner, test, groups, top_k))
         accuracy = record.scores[task][-1].accuracy[1, "all", "direct"]
         progress.set_postfix(accuracy=f"{accuracy:.1f}%")
-        if held_out is not None:
-            score = evaluate(learner, _test_reading(plan, held_out, seen), groups, (1,))
+        if validation.paths:
+            score = evaluate(learner, _test_reading(plan, validation, seen), groups, (1,))
             if (accuracy := score.accuracy[1, "all", "direct"]) > best[0]:
                 best = (accuracy, epoch, _snapshot(learner))
     record.reported.append(best[1])
@@ -204,16 +211,6 @@ def _test_reading(plan: Plan, frames: Frames, seen: int) -> Reading:
     return Reading(known, plan.store, plan.config.evaluation.test_batch_size)
 
 
-def _hold_out(plan: Plan, task: int) -> tuple[Frames, Frames | None]:
-    """A task's frames, and those kept back to select the best epoch on (None if not asked for)."""
-    frames, evaluation = plan.tasks.tasks[task], plan.config.evaluation
-    if not evaluation.select_best_epoch or plan.epochs[task] < 2:
-        return frames, None
-    held = np.random.default_rng([plan.tasks.run, task]).random(len(frames.labels))
-    mask = held < evaluation.validation_share
-    return choose(frames, ~mask), choose(frames, mask)
-
-
 def _snapshot(learner: Learner) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in learner.parameters().items()}
 
@@ -241,14 +238,6 @@ def open_dataset(folder: Path, classes: Sequence[str]) -> Dataset:
     return dataset.select(classes) if classes else dataset
 
 
-def tasks_of(config: StreamConfig, dataset: Dataset, run: int, offline: bool) -> TaskList:
-    """The tasks of one run: laid out, or read from lists."""
-    if config.filelists is None:
-        return lay_out(dataset, config.protocol, run, offline, config.layout)
-    names = list(dataset.class_names.values())
-    return read_task_list(config.filelists, config.protocol, run, offline, dataset.images, names)
-
-
 def new_learner(
     config: StreamConfig, network: NetworkConfig, method: Any, seed: int, device: str
 ) -> Learner:
@@ -259,13 +248,10 @@ def new_learner(
     return learner
 
 
-def check_memory(method: Any, tasks: TaskList) -> None:
-    """Refuse at the start what the first write of the memory would refuse."""
-    size = getattr(method, "memory_size", None)
-    if size is not None and method.write_policy == "end-of-task" and len(tasks.tasks) > 1:
-        last = set(tasks.tasks[-1].labels.tolist())
-        earlier = {label for frames in tasks.tasks[:-1] for label in frames.labels.tolist()}
-        check_share(size, len(earlier) or len(last))
+def check_memory(learner: Learner, tasks: TaskList) -> None:
+    """Refuse at the start what the last write of the memory would refuse."""
+    earlier = {label for frames in tasks.tasks[:-1] for label in frames.labels.tolist()}
+    learner.check_room(len(earlier))
 
 
 def open_store(

@@ -1,0 +1,107 @@
+"""The tasks of a run, and what is held out of them; all that is wrong with them is found here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from crumb.data.filelists import read_task_list
+from crumb.data.index import Dataset
+from crumb.data.protocol import TaskList, lay_out
+from crumb.errors import InputError
+from crumb.seeds import derive
+from crumb.stream.config import StreamConfig
+
+
+def tasks_of(config: StreamConfig, dataset: Dataset, run: int, offline: bool) -> TaskList:
+    """The tasks of one run: laid out, or read from lists.
+
+    Raises:
+        InputError: see :func:`crumb.data.protocol.lay_out` and
+            :func:`crumb.data.filelists.read_task_list`; a list names an image that the data set
+            does not have, or its labels are not one for each class; a class has no test image.
+    """
+    if config.filelists is None:
+        tasks = lay_out(dataset, config.protocol, run, offline, config.layout)
+    else:
+        lists = read_task_list(
+            config.filelists, config.protocol, run, offline, dataset.images, None
+        )
+        tasks = replace(lists, classes=_classes(lists, dataset, config.filelists))
+    tested = set(tasks.test.labels.tolist())
+    for label, name in enumerate(tasks.classes):
+        if label not in tested:
+            raise InputError(
+                config.filelists or dataset.folder,
+                f"has no test image of class {name!r}",
+                "add some, or name the other classes with --classes",
+            )
+    return tasks
+
+
+def _classes(tasks: TaskList, dataset: Dataset, lists: Path) -> tuple[str, ...]:
+    """The name of label 0, 1, ...: lists hold numbers only, so it is that of the images."""
+    numbers = dataset.index["class"].tolist()
+    names = [dataset.class_names[number] for number in numbers]
+    name_of = dict(zip(dataset.index["im_path"].tolist(), names, strict=True))
+    found: dict[int, str] = {}
+    for frames in (*tasks.tasks, tasks.test):
+        for path, label in zip(frames.paths, frames.labels.tolist(), strict=True):
+            name = name_of.get(path)
+            if name is None:
+                problem = f"list {path}, which is of no class that is streamed"
+                raise InputError(lists, problem, "write the lists again, with the same --classes")
+            if found.setdefault(label, name) != name:
+                problem = f"give both {found[label]} and {name} the label {label}"
+                raise InputError(lists, problem, "write the lists again")
+    names = [found[label] for label in sorted(found)]
+    for label, name in enumerate(names):
+        if name in names[:label]:
+            problem = f"give {name} the labels {names.index(name)} and {label}"
+            raise InputError(lists, problem, "write the lists again")
+    return tuple(names)
+
+
+def epochs_of(config: StreamConfig, tasks: TaskList) -> list[int]:
+    """How often each task is read."""
+    return [config.epochs_first_task, *[config.epochs] * (len(tasks.tasks) - 1)]
+
+
+def held_out(config: StreamConfig, tasks: TaskList, epochs: Sequence[int]) -> list[np.ndarray]:
+    """Which training frames of each task are kept back to select its best epoch on.
+
+    One draw decides on an image for the whole run, as a clip continued backwards holds it twice
+    and an offline task once more: what is selected on was never learned from.
+
+    Args:
+        config: of the stream.
+        tasks: of the run.
+        epochs: readings of each task; where neither it nor a later one is read twice, there is
+            nothing to select.
+
+    Returns:
+        for each task bool (n,), true for the frames held out.
+
+    Raises:
+        InputError: a task would have nothing to learn from, or nothing to select on.
+    """
+    paths = dict.fromkeys(path for frames in tasks.tasks for path in frames.paths)
+    draws = np.random.default_rng(derive(tasks.run, "validation")).random(len(paths))
+    share = config.evaluation.validation_share
+    held = {path for path, draw in zip(paths, draws, strict=True) if draw < share}
+    masks = []
+    for task, frames in enumerate(tasks.tasks):
+        selects = config.evaluation.select_best_epoch and max(epochs[task:]) > 1
+        mask = np.array([selects and path in held for path in frames.paths])
+        if selects and (mask.all() or not mask.any()):
+            what, size = ("learn from", "smaller") if mask.all() else ("select on", "larger")
+            raise InputError(
+                f"--validation-share {share}",
+                f"leaves task {task} of run {tasks.run} nothing to {what}",
+                f"give a {size} one",
+            )
+        masks.append(mask)
+    return masks
