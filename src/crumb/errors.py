@@ -1,4 +1,4 @@
-"""The one exception a user is meant to see."""
+"""The one exception a user is meant to see, and the check that raises it most often."""
 
 from __future__ import annotations
 
@@ -18,3 +18,13 @@ class InputError(Exception):
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
         # Worker processes hand their errors over as pickles in memory.
         return InputError, self._parts
+
+
+def require(flag: str, value: float, holds: bool, range_: str) -> None:
+    """Refuse a setting that is out of range, infinite or not a number.
+
+    Raises:
+        InputError: naming the flag and the range.
+    """
+    if not holds or abs(value) == float("inf"):
+        raise InputError(f"{flag} {value}", "is out of range", f"give a finite number {range_}")

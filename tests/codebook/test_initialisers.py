@@ -89,7 +89,7 @@ def test_sparse_has_the_published_number_of_zeros(length: int, zeros: int, seed:
 
 def test_zeros_of_sparse_are_spread_over_all_blocks():
     rows = (blocks("random_distmatch_sparse", published=SQUEEZENET) == 0).sum(1)
-    assert 1 <= rows.min()
+    assert rows.min() >= 1
     assert rows.max() <= 16
     assert rows.float().std() < 4
 

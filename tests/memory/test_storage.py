@@ -10,7 +10,8 @@ from hypothesis.extra import numpy as npst
 from crumb.codebook.codebook import Codebook
 from crumb.data.batches import Batch
 from crumb.memory.replay import ReplayMemory
-from crumb.memory.storage import CodeStorage, GaussianMemory, ImageStorage, RawFeatureStorage
+from crumb.memory.gaussian import GaussianMemory
+from crumb.memory.storage import CodeStorage, ImageStorage, RawFeatureStorage
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
 from crumb.nets.split import SplitNetwork

@@ -112,11 +112,11 @@ def test_memory_budget_is_kept_at_every_step(make):
         held = learner.bytes_held()
         assert held.replay >= 0
         assert held.extra >= 0
-        storage = getattr(learner, "storage", None)
+        storage = getattr(getattr(learner, "exemplars", None), "storage", None)
         if storage is not None:
             row = torch.empty(storage.row_shape, dtype=storage.dtype, device="meta").nbytes
             assert held.replay <= MEMORY * row
-            assert held.replay == learner.memory.rows.nbytes
+            assert held.replay == learner.exemplars.memory.rows.nbytes
 
 
 def test_same_seed_same_bytes(make):

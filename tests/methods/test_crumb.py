@@ -69,7 +69,7 @@ def test_one_step_by_hand():
 def test_losses_are_the_intended_ones(settings, terms):
     learner = learner_of(**settings)
     batch = batch_of(learner, 0, 1, 2, 3)
-    if learner.uses_codebook:
+    if learner.codebook is not None:
         learner.statistics(batch)
     seen = []
     step = learner.step
@@ -96,7 +96,7 @@ def stored(learner, **counts):
     for label, count in counts.items():
         rows = code.repeat(count, 1)
         rows[:, 0] = int(label[1:])
-        learner.memory.add(int(label[1:]), rows)
+        learner.exemplars.memory.add(int(label[1:]), rows)
     return learner
 
 
@@ -117,8 +117,10 @@ def stored(learner, **counts):
 def test_replayed_classes(counts, labels, drawn):
     learner = stored(learner_of(), **counts)
     asked = []
-    draw = learner.memory.draw
-    learner.memory.draw = lambda wanted, g: (asked.append(list(wanted)), draw(wanted, g))[1]
+    draw = learner.exemplars.memory.draw
+    learner.exemplars.memory.draw = lambda wanted, g: (asked.append(list(wanted)), draw(wanted, g))[
+        1
+    ]
     losses = learner.learn(batch_of(learner, *labels))
     assert asked == ([] if drawn is None else [drawn])
     assert ("replay" in losses) == (drawn is not None)
@@ -136,21 +138,21 @@ def test_replay_step_is_its_own_and_weighted():
 
 def test_replay_reads_old_indices_with_present_blocks():
     learner = stored(learner_of(), _1=1)
-    row = learner.memory.class_rows(1)
+    row = learner.exemplars.memory.class_rows(1)
     with torch.no_grad():
         learner.codebook.blocks.mul_(2)
     expected = learner.codebook.blocks[row.long()].view(1, 2, 2, 8).permute(0, 3, 1, 2)
-    assert torch.equal(learner.storage.features(row), expected)
+    assert torch.equal(learner.exemplars.storage.features(row), expected)
 
 
 def test_memory_is_written_at_the_end_of_a_task_in_equal_shares():
     learner = learner_of()
     batches = [batch_of(learner, 0, 0, 1, 1, seed=s) for s in range(6)]
     learner.learn(batches[0])
-    assert len(learner.memory) == 0
+    assert len(learner.exemplars.memory) == 0
     learner.end_task(SimpleTask(batches))
     # Four classes met, room for 8: two exemplars each, and none of classes without frames.
-    assert learner.memory.counts == {0: 2, 1: 2}
+    assert learner.exemplars.memory.counts == {0: 2, 1: 2}
 
 
 class SimpleTask(SimpleNamespace):
@@ -169,7 +171,7 @@ def test_later_readings_store_nothing_on_arrival():
     batch = batch_of(learner, 0, 1)
     learner.learn(batch)
     learner.learn(Batch(batch.labels, batch.features, batch.images, first_pass=False))
-    assert learner.memory.counts == {0: 1, 1: 1}
+    assert learner.exemplars.memory.counts == {0: 1, 1: 1}
 
 
 def test_417_squeezenet_exemplars_hold_2255136_bytes_of_indices():
@@ -178,11 +180,13 @@ def test_417_squeezenet_exemplars_hold_2255136_bytes_of_indices():
     features = torch.rand(21, 512, 13, 13)
     labels = torch.arange(21) % 5
     learner.learn(Batch(labels, features))
-    while len(learner.memory) < 417:
-        learner.writer.offer(learner.storage.encode(Batch(labels, features)), labels)
-    assert learner.memory.rows.dtype == torch.uint8
-    assert learner.memory.rows.shape == (417, 5_408)
-    assert learner.memory.rows.nbytes == learner.bytes_held().replay == 2_255_136
+    while len(learner.exemplars.memory) < 417:
+        learner.exemplars.policy.offer(
+            learner.exemplars.storage.encode(Batch(labels, features)), labels
+        )
+    assert learner.exemplars.memory.rows.dtype == torch.uint8
+    assert learner.exemplars.memory.rows.shape == (417, 5_408)
+    assert learner.exemplars.memory.rows.nbytes == learner.bytes_held().replay == 2_255_136
 
 
 @pytest.mark.parametrize(

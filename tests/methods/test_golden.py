@@ -72,7 +72,7 @@ def trace(start):
         if task == 1:
             stored = load_file(GOLDEN / "memory_after_task0.safetensors")
             for label in (0, 1):
-                learner.memory.add(label, stored[f"class{label}"])
+                learner.exemplars.memory.add(label, stored[f"class{label}"])
         for epoch in range(epochs):
             key = f"task{task}_epoch{epoch}"
             result["losses"][key] = []

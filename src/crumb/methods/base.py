@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from crumb.data.batches import Batch, Batches
 from crumb.data.images import as_images
-from crumb.errors import InputError
+from crumb.errors import InputError, require
 from crumb.methods.optimisation import momentum_state, replace_parameters, restore_momentum
 from crumb.nets.split import SplitNetwork
 from crumb.seeds import generator
@@ -38,16 +38,6 @@ class TrainingConfig:
         require("--momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)")
         require("--weight-decay", self.weight_decay, self.weight_decay >= 0, "at least 0")
         require("--clip", self.clip, self.clip > 0, "above 0")
-
-
-def require(flag: str, value: float, holds: bool, range_: str) -> None:
-    """Refuse a setting that is out of range, infinite or not a number.
-
-    Raises:
-        InputError: naming the flag and the range.
-    """
-    if not holds or abs(value) == float("inf"):
-        raise InputError(f"{flag} {value}", "is out of range", f"give a finite number {range_}")
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def pretrain(config: StreamConfig, network: NetworkConfig, method: CrumbConfig) 
     sections: dict[str, Any] = {
         "stream": config,
         "network": learner.network.config,
-        "method": method,
+        "method": learner.config,
     }
     epochs = epochs_of(config, tasks)
     held = held_out(config, tasks, epochs)

@@ -87,7 +87,7 @@ def stream(
     learner = new_learner(config, network, method, config.first_run, device)
     check_memory(learner, task_lists[config.first_run])
     folder = config.output or default_output(config, network, dataset)
-    sections = {"stream": config, "network": learner.network.config, "method": method}
+    sections = {"stream": config, "network": learner.network.config, "method": learner.config}
     results = Results(folder, {k: asdict(v) for k, v in sections.items()}, config.resume)
     done = {record.run for record in results.finished()}
     stores = {} if stores is None else stores

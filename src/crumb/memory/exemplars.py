@@ -1,0 +1,176 @@
+"""Exemplars of past classes as a learner sees them: offered batches, drawn as feature maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from crumb.data.batches import Batch, Batches
+from crumb.errors import InputError, require
+from crumb.memory.policies import EndOfTask, OnArrival, check_share
+from crumb.memory.replay import ReplayMemory, capacity_in_bytes
+from crumb.memory.storage import Storage
+
+PAPER_MEMORY_SIZE = 417
+"""Codes of 5,408 bytes in the room of 15 images (Talbot et al. 2025, section IV-C)."""
+
+
+@dataclass(frozen=True)
+class MemoryConfig:
+    """How much is kept of the past, in which form, chosen how."""
+
+    memory_size: int | None = None
+    """Capacity in exemplars over all classes (default 417, the paper's)."""
+    memory_bytes: int | None = None
+    """Capacity in bytes of exemplars, instead of MEMORY-SIZE."""
+    storage: Literal["feature", "image", "raw_feature", "merec", "none"] = "feature"
+    """What is kept of an exemplar: block indices, pixels, the feature map, a Gaussian, nothing."""
+    write_policy: Literal["end-of-task", "on-arrival"] = "end-of-task"
+    """Second reading of each task (the paper), or a class-balanced reservoir in a single pass."""
+
+    def __post_init__(self) -> None:
+        if self.memory_size is not None and self.memory_bytes is not None:
+            raise InputError("--memory-size", "contradicts --memory-bytes", "give one of them")
+        for flag in ("memory_size", "memory_bytes"):
+            value = getattr(self, flag)
+            if value is not None:
+                require(f"--{flag.replace('_', '-')}", value, value >= 1, "at least 1")
+
+    def capacity(self, storage: Storage) -> int:
+        """Capacity in exemplars of a storage.
+
+        Raises:
+            InputError: the bytes hold not even one.
+        """
+        if self.memory_bytes is None:
+            return self.memory_size or PAPER_MEMORY_SIZE
+        row = torch.empty(storage.row_shape, dtype=storage.dtype, device="meta")
+        return capacity_in_bytes(self.memory_bytes, row.nbytes)
+
+
+class PastClasses(Protocol):
+    """What replay needs of a memory; :class:`Exemplars` and :class:`GaussianMemory` are it."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the exemplars, as allocated."""
+        ...
+
+    @property
+    def bookkeeping_bytes(self) -> int:
+        """Bytes of everything else the memory holds."""
+        ...
+
+    def count(self, label: int) -> int:
+        """Exemplars of one class."""
+        ...
+
+    def draw(self, labels: list[int], generator: torch.Generator) -> Tensor:
+        """One feature map for each entry of ``labels``, float32 [n, C, H, W]."""
+        ...
+
+    def arrived(self, batch: Batch) -> None:
+        """A batch was learned; what is stored on arrival is stored now."""
+        ...
+
+    def reread(self, batches: Batches, classes: int) -> None:
+        """A task is over; what is stored by a second reading is stored now."""
+        ...
+
+    def check_room(self, classes: int) -> None:
+        """Refuse at the start what :meth:`reread` would refuse later."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything held."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over :meth:`state_dict`."""
+        ...
+
+
+class Exemplars:
+    """A replay memory, what it stores of a frame, and the policy that writes it.
+
+    Args:
+        config: capacity and policy.
+        storage: what is kept of a frame.
+        generator: of the policy's choices (CPU).
+        device: where exemplars are kept.
+
+    Raises:
+        InputError: a capacity in bytes that holds not even one exemplar.
+    """
+
+    def __init__(
+        self,
+        config: MemoryConfig,
+        storage: Storage,
+        generator: torch.Generator,
+        device: torch.device | str,
+    ) -> None:
+        self.storage = storage
+        self._budget = config.memory_bytes
+        capacity = config.capacity(storage)
+        self.memory = ReplayMemory(capacity, storage.row_shape, storage.dtype, device)
+        policy = OnArrival if config.write_policy == "on-arrival" else EndOfTask
+        self.policy = policy(self.memory, generator)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the exemplars, as allocated."""
+        return self.memory.nbytes
+
+    @property
+    def bookkeeping_bytes(self) -> int:
+        """Bytes of the row numbers of the exemplars."""
+        return self.memory.bookkeeping_bytes
+
+    def count(self, label: int) -> int:
+        """Exemplars of one class."""
+        return self.memory.count(label)
+
+    def draw(self, labels: list[int], generator: torch.Generator) -> Tensor:
+        """One exemplar for each entry of ``labels``, as feature maps, float [n, C, H, W]."""
+        return self.storage.features(self.memory.draw(labels, generator))
+
+    def arrived(self, batch: Batch) -> None:
+        """Offer a batch that was read for the first time to an on-arrival policy."""
+        if isinstance(self.policy, OnArrival) and batch.first_pass:
+            self.policy.offer(self.storage.encode(batch), batch.labels)
+
+    def reread(self, batches: Batches, classes: int) -> None:
+        """Offer a finished task to an end-of-task policy, until every class has its share.
+
+        Raises:
+            InputError: fewer exemplars than classes.
+        """
+        if isinstance(self.policy, EndOfTask):
+            self.policy.begin(classes, len(batches), batches.batch_size)
+            for batch in batches:
+                if self.policy.offer(self.storage.encode(batch), batch.labels):
+                    break
+
+    def check_room(self, classes: int) -> None:
+        """Refuse a memory in which some of these classes would get no exemplar.
+
+        Raises:
+            InputError: naming the flag that set the capacity.
+        """
+        if isinstance(self.policy, EndOfTask):
+            check_share(self.memory.capacity, classes, self._budget)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The exemplars and what the policy has counted."""
+        counted = self.policy.state_dict() if isinstance(self.policy, OnArrival) else {}
+        return self.memory.state_dict() | counted
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over :meth:`state_dict`; errors as :class:`ReplayMemory`."""
+        self.memory.load_state_dict(state)
+        if isinstance(self.policy, OnArrival):
+            self.policy.load_state_dict(state)

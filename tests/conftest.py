@@ -1,0 +1,114 @@
+"""A tiny data set of real frames and a tiny network, made once for all tests."""
+
+from __future__ import annotations
+
+import os
+
+# Before torch is imported: tests run side by side, one thread each.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from crumb.cli.stream import settings
+from crumb.data.index import Dataset, write_dataset
+from crumb.data.toybox import index_toybox
+from crumb.stream.features import FeatureStore
+from crumb.stream.results import Results
+from crumb.stream.run import stream
+
+torch.set_num_threads(1)
+
+OBJECTS = (
+    "animals/person_01_pivothead",
+    "households/bed_01_pivothead",
+    "households/bottle_01_pivothead",
+    "vehicles/car_01_pivothead",
+)
+BACKBONE, CUT = "test_efficientnet", "blocks.4"
+FRAMES = (1, 6, 11)
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree of 4 classes with one object each, 10 sample clips an object."""
+    root = tmp_path_factory.mktemp("clips") / "tree"
+    sample = Path(str(files("crumb") / "sample" / "clips"))
+    for folder in OBJECTS:
+        shutil.copytree(sample / folder, root / folder)
+    return root
+
+
+@pytest.fixture(scope="session")
+def dataset(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Three frames of each clip: 84 images to train on, 36 to test on."""
+    folder = tmp_path_factory.mktemp("data")
+    whole = index_toybox(clips, folder / "whole", workers=1)
+    index = whole.index[whole.index["im_num"].isin(FRAMES)].reset_index(drop=True)
+    images = folder / "mini" / "images"
+    for path in index["im_path"]:
+        (images / path).parent.mkdir(parents=True, exist_ok=True)
+        (whole.images / path).rename(images / path)
+    small = replace(whole, folder=folder / "mini", images=images, index=index)
+    write_dataset(small)
+    return small
+
+
+@pytest.fixture
+def dataset_copy(dataset: Dataset, tmp_path: Path) -> Path:
+    """The folder of a copy of the data set, to be damaged."""
+    return shutil.copytree(dataset.folder, tmp_path / "copy")
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of the tiny network; the same front in every run."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        state = timm.create_model(BACKBONE).state_dict()
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_file(state, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def network_words(weights: Path) -> list[str]:
+    """Flags of the tiny network: 48 x 10 x 10 features."""
+    return ["--backbone", BACKBONE, "--cut", CUT, "--weights", str(weights)]
+
+
+@pytest.fixture(scope="session")
+def words(dataset: Dataset, network_words: list[str]) -> list[str]:
+    """A short stream: data set, network, rate and size of batches that learn something."""
+    return [str(dataset.folder), *network_words, "--lr", "0.02", "--batch-size", "12"]
+
+
+@pytest.fixture(scope="session")
+def stores() -> dict[str, FeatureStore]:
+    """Features, computed once for all streams that need no others."""
+    return {}
+
+
+@pytest.fixture
+def streamed(
+    words: list[str], stores: dict[str, FeatureStore], tmp_path: Path
+) -> Callable[..., Results]:
+    """Streams with further flags into a folder of its own, with shared features."""
+    count = 0
+
+    def run(*more: str, own_stores: dict[str, FeatureStore] | None = None) -> Results:
+        nonlocal count
+        count += 1
+        output = ["--output", str(tmp_path / f"results{count}")]
+        parts = settings([*words, "--epochs-first-task", "2", *output, *more])
+        return stream(*parts, stores if own_stores is None else own_stores)
+
+    return run
