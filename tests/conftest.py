@@ -19,8 +19,10 @@ import torch
 from safetensors.torch import save_file
 
 from crumb.cli.stream import settings
+from crumb.data.images import load_images
 from crumb.data.index import Dataset, write_dataset
 from crumb.data.toybox import index_toybox
+from crumb.nets.config import Preprocessing
 from crumb.stream.features import FeatureStore
 from crumb.stream.results import Results
 from crumb.stream.run import stream
@@ -69,13 +71,22 @@ def dataset_copy(dataset: Dataset, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of the tiny network; the same front in every run."""
+def weights(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of the tiny network: random ones, with the batch norm of the data set.
+
+    The same front in every run, and one that lets the tail learn.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        state = timm.create_model(BACKBONE).state_dict()
+        model = timm.create_model(BACKBONE).train()
+    pixels = load_images(dataset.images, list(dataset.index["im_path"][::4]), 160)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        model(Preprocessing(160)(pixels))
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_file(state, path)
+    save_file(model.state_dict(), path)
     return path
 
 

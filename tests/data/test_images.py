@@ -12,7 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from torchvision.transforms.functional import InterpolationMode, resize
+from torchvision.transforms import InterpolationMode, Resize
 
 from crumb.data.images import as_images, load_image, load_images, pil_to_tensor
 from crumb.errors import InputError
@@ -30,7 +30,7 @@ def picture(height: int = 6, width: int = 8, seed: int = 0) -> np.ndarray:
 
 def antialiased(array: np.ndarray, size: int) -> torch.Tensor:
     """What torchvision makes of a Pillow image."""
-    image = resize(Image.fromarray(array), [size, size], InterpolationMode.BILINEAR)
+    image = Resize((size, size), InterpolationMode.BILINEAR)(Image.fromarray(array))
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
@@ -65,7 +65,7 @@ CONVERT: dict[str, Callable[[], Image.Image]] = {
     "1": lambda: Image.fromarray(GREY > 127),
     "L": lambda: Image.fromarray(GREY),
     "LA": lambda: Image.merge("LA", (Image.fromarray(GREY), Image.new("L", (8, 6), 9))),
-    "I;16": lambda: Image.fromarray(GREY.astype(np.uint16) * 257),
+    "I;16": lambda: Image.fromarray(GREY.astype(np.uint16) * 256 + 37),
     "RGBA": lambda: Image.fromarray(np.dstack([picture(), GREY])),
     "P": lambda: Image.fromarray(picture()).quantize(200),
     "CMYK": lambda: Image.fromarray(picture()).convert("CMYK"),
@@ -118,9 +118,8 @@ def test_exif_turns_the_image_upright(
     exif[0x112] = tag
     stored = np.ascontiguousarray(undo(upright))
     path = tmp_path / f"a.{suffix}"
-    Image.fromarray(stored).save(
-        path, exif=exif, **({"lossless": True} if suffix == "webp" else {})
-    )
+    more: dict[str, Any] = {"lossless": True} if suffix == "webp" else {}
+    Image.fromarray(stored).save(path, exif=exif, **more)
     assert torch.equal(load_image(path, 16), torch.from_numpy(upright).permute(2, 0, 1))
 
 
@@ -172,7 +171,9 @@ def test_truncated_file_is_one_line(suffix: str, tmp_path: Path):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.sampled_from(["JPEG", "PNG", "GIF", "BMP", "WEBP"]), st.data())
 def test_damaged_file_is_one_error_or_an_image(tmp_path: Path, kind: str, data: st.DataObject):
     path = tmp_path / "a"
@@ -230,10 +231,15 @@ def test_forms_and_sizes_may_be_mixed():
     assert batch[2].unique().tolist() == [7]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 255))
 def test_every_byte_survives_the_way_over_floats(value: int):
     image = torch.full((3, 1, 1), value / 255)
     assert as_images(image, 1).flatten().tolist() == [value] * 3
+
+
+def test_floats_are_rounded():
+    assert as_images(torch.full((3, 1, 1), 100.6 / 255), 1).unique().tolist() == [101]
 
 
 def test_images_are_copied():

@@ -170,6 +170,7 @@ def test_writing_follows_the_generator():
     assert not torch.equal(memories[0], memories[2])
 
 
+@settings(deadline=None)
 @given(
     st.integers(6, 40),
     st.lists(
@@ -203,6 +204,7 @@ def stream(policy: OnArrival, labels: list[int], batch: int = 7) -> None:
         policy.offer(rows, piece)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 25), st.lists(st.integers(0, 4), max_size=80), st.integers(1, 9))
 def test_on_arrival_uses_the_whole_capacity(capacity: int, labels: list[int], batch: int):
     policy = on_arrival(capacity)
@@ -213,6 +215,7 @@ def test_on_arrival_uses_the_whole_capacity(capacity: int, labels: list[int], ba
         check_rows(policy.memory)
 
 
+@settings(deadline=None)
 @given(st.integers(2, 30), st.integers(1, 6), st.integers(0, 20), st.integers(0, 99))
 def test_on_arrival_balances_a_stream_of_one_class_after_the_other(
     capacity: int, classes: int, more: int, seed: int
@@ -262,7 +265,7 @@ def test_on_arrival_includes_every_frame_of_a_class_equally_often():
         assert ((found - expected).square() / expected).sum() < 60
 
 
-@settings(max_examples=40)
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=60), st.data())
 def test_on_arrival_goes_on_after_a_restart(labels: list[int], data: st.DataObject):
     cut = data.draw(st.integers(1, len(labels) - 1))
@@ -282,6 +285,16 @@ def test_on_arrival_goes_on_after_a_restart(labels: list[int], data: st.DataObje
     ):
         assert mine.keys() == theirs.keys()
         assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_on_arrival_leaves_the_shares_of_classes_that_had_theirs(seed: int):
+    policy = on_arrival(3, seed)
+    stream(policy, [0] * 50 + [1] * 50)
+    before = policy.memory.counts
+    assert sorted(before.values()) == [1, 2]
+    stream(policy, [0, 1] * 20)
+    assert policy.memory.counts == before
 
 
 def test_on_arrival_follows_the_generator():

@@ -3,14 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from crumb.codebook.codebook import Codebook
 from crumb.data.batches import Batch
-from crumb.memory.replay import ReplayMemory
 from crumb.memory.gaussian import GaussianMemory
+from crumb.memory.replay import ReplayMemory
 from crumb.memory.storage import CodeStorage, ImageStorage, RawFeatureStorage
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
@@ -39,7 +39,7 @@ def test_codes_follow_the_blocks_as_they_are_tuned(network: SplitNetwork, batch:
     assert rows[0].nbytes == 5_408
     before = storage.features(rows)
     with torch.no_grad():
-        codebook.blocks *= 2
+        codebook.blocks.mul_(2)
     assert torch.equal(storage.features(rows), 2 * before)
     assert before.shape == batch.features.shape
 
@@ -79,6 +79,7 @@ def gaussian(state: GaussianMemory) -> dict[int, tuple[int, np.ndarray, np.ndarr
     }
 
 
+@settings(deadline=None)
 @given(batches())
 def test_mean_and_variance_are_those_of_all_frames(stream: list[tuple[np.ndarray, list[int]]]):
     memory = GaussianMemory(SHAPE, "cpu")

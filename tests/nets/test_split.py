@@ -316,6 +316,8 @@ def test_new_head_keeps_the_rows_it_is_asked_to():
     new = network.head
     assert network.outputs == 9
     assert torch.equal(new.weight[:3], old.weight[:3])
+    assert old.bias is not None
+    assert new.bias is not None
     assert torch.equal(new.bias[:3], old.bias[:3])
     assert not (new.weight[3] == old.weight[3]).any()
     assert new.weight.requires_grad

@@ -1,0 +1,53 @@
+"""Calling the command line in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from crumb.cli.main import main
+
+
+def listing(folder: Path) -> dict[Path, bytes | None] | None:
+    """Every entry below a folder, files with their content; None where there is nothing."""
+    if folder.is_file():
+        return {folder: folder.read_bytes()}
+    if not folder.exists():
+        return None
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """Where results would go; nothing is there."""
+    return tmp_path / "output"
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str], output: Path) -> Callable[..., str]:
+    """Calls a command that must end in one line and leave the output folder as it was.
+
+    The line is returned; it holds all of ``names``.
+    """
+
+    def call(*words: object, names: tuple[str, ...] | str, at: Path = output) -> str:
+        before = listing(at)
+        code = main([*map(str, words)])
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+        assert len(lines) == 1, lines
+        assert code == 2
+        (line,) = lines
+        assert line.startswith("crumb: ")
+        assert "Traceback" not in line
+        # Subject, problem and remedy; no rule or box of the parser.
+        assert ": " in line.removeprefix("crumb: ")
+        assert "; " in line
+        assert not {"───", "---", "╭"} & {line[i : i + 3] for i in range(len(line))}
+        for name in [names] if isinstance(names, str) else names:
+            assert name in line
+        assert listing(at) == before
+        return line
+
+    return call
