@@ -2,12 +2,11 @@
 
 import csv
 import io
-import json
+import itertools
 import os
 import pickle
 import shutil
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -115,22 +114,19 @@ def test_classes(refused: Refused, stream: list, classes: list[str]):
 
 
 @pytest.mark.parametrize("flag", INTEGERS)
-@pytest.mark.parametrize("value", ["-1", "0", "nan", "abc", "1.5", "inf"])
-def test_whole_numbers(refused: Refused, stream: list, flag: str, value: str):
-    if value == "0" and INTEGERS[flag] == 0:
-        pytest.skip("0 is a good value")
-    refused(*stream, flag, value, names=(flag, value))
+def test_whole_numbers(refused: Refused, stream: list, flag: str):
+    for value in ("-1", *["0"][: INTEGERS[flag]], "nan", "abc", "1.5"):
+        refused(*stream, flag, value, names=(flag, value))
 
 
 @pytest.mark.parametrize("flag", NUMBERS)
-@pytest.mark.parametrize("value", ["-1", "nan", "abc", "inf", *[None] * 3])
-def test_numbers(refused: Refused, stream: list, flag: str, value: str | None):
-    for given in NUMBERS[flag] if value is None else [value]:
-        refused(*stream, flag, given, names=(flag, given))
+def test_numbers(refused: Refused, stream: list, flag: str):
+    for value in ("-1", *NUMBERS[flag], "nan", "inf", "abc"):
+        refused(*stream, flag, value, names=(flag, value))
 
 
 @pytest.mark.parametrize(
-    ("words", "names"),
+    ("flags", "names"),
     [
         (["--first-run", "4294967296"], "--first-run 4294967296"),
         (["--first-run", "4294967295", "--runs", "2"], "--first-run 4294967295"),
@@ -148,10 +144,9 @@ def test_numbers(refused: Refused, stream: list, flag: str, value: str | None):
         (["--select-best-epoch", "--validation-share", "0.9999"], "--validation-share 0.9999"),
         (["--dropout", "0.5"], "--dropout 0.5"),
     ],
-    ids=" ".join,
 )
-def test_settings_that_cannot_be(refused: Refused, stream: list, words: list[str], names: str):
-    refused(*stream, *words, names=names)
+def test_settings_that_cannot_be(refused: Refused, stream: list, flags: list[str], names: str):
+    refused(*stream, *flags, names=names)
 
 
 @pytest.mark.parametrize("flag", ["--run", "--epochs", "--batch-size", "--workers"])
@@ -209,7 +204,7 @@ def noise_in_the_middle(path: Path) -> None:
     path.write_bytes(bytes(content))
 
 
-@pytest.mark.parametrize("damage", [half, empty, text, noise_in_the_middle])
+@pytest.mark.parametrize("damage", [half, empty, text])
 def test_broken_clip(
     refused: Refused, tree: Path, first_clip: Path, output: Path, damage: Callable
 ):
@@ -217,27 +212,30 @@ def test_broken_clip(
     refused("index", "toybox", tree, "--output", output, "--workers", "1", names=str(first_clip))
 
 
-def shorten(path: Path, seconds: float) -> None:
-    """Cut a clip, frame by frame of its stream."""
+def shorten(path: Path) -> None:
+    """Leave a clip three of its frames."""
     whole = path.rename(path.with_suffix(".whole"))
     with av.open(str(whole)) as given, av.open(str(path), "w") as made:
-        source = given.streams.video[0]
-        target = made.add_stream_from_template(source)
-        for packet in given.demux(source):
-            if packet.dts is not None and packet.dts * (source.time_base or Fraction(1)) < seconds:
-                packet.stream = target
-                made.mux(packet)
+        target = made.add_stream_from_template(given.streams.video[0])
+        for packet in itertools.islice(given.demux(given.streams.video[0]), 3):
+            packet.stream = target
+            made.mux(packet)
     whole.unlink()
 
 
-def test_short_clip(capsys, tree: Path, first_clip: Path, output: Path):
-    shorten(first_clip, 5)
+@pytest.mark.parametrize(
+    ("damage", "problem"), [(noise_in_the_middle, "decoded"), (shorten, "has 3 frames")]
+)
+def test_a_clip_that_is_found_unusable_late(
+    capsys, tree: Path, first_clip: Path, output: Path, damage: Callable, problem: str
+):
+    damage(first_clip)
     assert main(["index", "toybox", str(tree), "--output", str(output), "--workers", "1"]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert "frames at one a second, of at least 8" in line
+    assert problem in line
     assert first_clip.stem in line
-    # The frames are kept for the next call, but there is no data set.
-    assert {path.name for path in output.iterdir()} == {"images", "frames.json"}
+    # Frames are kept for the next call, but there is no data set.
+    assert {path.name for path in output.iterdir()} <= {"images", "frames.json"}
 
 
 def no_folders(tree: Path) -> None:
@@ -255,11 +253,6 @@ def strange_category(tree: Path) -> None:
 def strange_session(tree: Path) -> None:
     clip = min(tree.rglob("*.mp4"))
     clip.rename(clip.with_name("bed_01_pivothead_upsidedown.mp4"))
-
-
-def session_missing(tree: Path) -> None:
-    for path in [*tree.rglob("*.mp4")][1:]:
-        path.unlink()
 
 
 @pytest.mark.parametrize("change", [no_folders, strange_folder, strange_category, strange_session])
@@ -357,16 +350,25 @@ def test_missing_image(
         refused(command, *words, names=image.name)
 
 
-@pytest.mark.parametrize("damage", [half, empty, text])
+@pytest.mark.parametrize(
+    ("damage", "task", "cache"),
+    [(half, 0, "1000000"), (empty, 0, "1000000"), (text, 0, "1000000"), (half, 1, "0")],
+)
 def test_damaged_image(
-    refused: Refused, dataset_copy: Path, network_words: list[str], output: Path, damage: Callable
+    refused: Refused,
+    dataset: Dataset,
+    dataset_copy: Path,
+    network_words: list[str],
+    output: Path,
+    damage: Callable,
+    task: int,
+    cache: str,
 ):
-    image = max(dataset_copy.rglob("*.png"))
+    """Without a cache it is found only when it is needed, and yet nothing is left behind."""
+    image = dataset_copy / "images" / lay_out(dataset, "class_instance", 0).tasks[task].paths[0]
     damage(image)
     words = [dataset_copy, *network_words, "--output", output, "--epochs-first-task", "1"]
-    refused("stream", *words, names=image.name)
-    # Found only when it is needed, and yet nothing is left behind.
-    refused("stream", *words, "--feature-cache-bytes", "0", names=image.name)
+    refused("stream", *words, "--feature-cache-bytes", cache, names=image.name)
 
 
 # File lists.
@@ -432,10 +434,14 @@ def test_lists_that_mix_up_classes(refused: Refused, stream: list, dataset: Data
         listed(lists, name, lambda rows: [row.replace(" 3", " 2") for row in rows])
     refused(*stream, "--filelists", lists, names=(str(lists), "label 2"))
     write_task_list(tasks, lists)
-    image = tasks.tasks[0].paths[list(tasks.tasks[0].labels).index(0)]
-    for name in (FIRST, TEST):
-        listed(lists, name, lambda rows: [r.replace(" 0", " 4") if r[:40] == image[:40] and
-                                          "_tz_" in r else r for r in rows])  # fmt: skip
+    for name, session in ((FIRST, "_tx_"), (TEST, "_tz_")):
+        listed(
+            lists,
+            name,
+            lambda rows, session=session: [
+                row.replace(" 0", " 4") if session in row else row for row in rows
+            ],
+        )
     refused(*stream, "--filelists", lists, names=(str(lists), "the labels 0 and 4"))
 
 
@@ -448,7 +454,7 @@ def test_no_lists(refused: Refused, stream: list, lists: Path):
 # Networks and weights.
 
 
-@pytest.mark.parametrize("cut", ["blocks.9", "nowhere", "blocks.2.0.bn2", "classifier", "conv"])
+@pytest.mark.parametrize("cut", ["blocks.9", "nowhere", "classifier", "conv"])
 def test_cut(refused: Refused, stream: list, cut: str):
     refused(*stream, "--cut", cut, names=f"--cut {cut}")
 
@@ -569,18 +575,18 @@ def test_pretrained_of_another_sort_of_file(
 @pytest.mark.parametrize(
     ("meta", "names"),
     [
-        ({"version": "2"}, "has format version 2"),
-        ({"learner": "{"}, "is damaged"),
-        ({"learner": "{}"}, "is damaged"),
-        ({"learner": "[]"}, "is damaged"),
-        ({"learner": '{"network": 3}'}, "is damaged"),
+        ({"crumb-learner": '{"version": 2}'}, "has format version 2"),
+        ({"crumb-learner": "{"}, "is damaged"),
+        ({"crumb-learner": "{}"}, "is damaged"),
+        ({"crumb-learner": "[]"}, "is damaged"),
+        ({"crumb-learner": '{"version": 1, "network": 3}'}, "is damaged"),
     ],
 )
 def test_pretrained_with_a_bad_description(
     refused: Refused, stream: list, tmp_path: Path, meta: dict, names: str
 ):
     path = learner_file(tmp_path / "bad.safetensors")
-    header = {"format": "crumb-learner", "version": "1", "learner": "{}"}
+    header = {"crumb-learner": "{}"}
     save_file(load_file(path), path, metadata=header | meta)
     refused(*stream, "--pretrained", path, names=(str(path), names))
 
@@ -609,7 +615,7 @@ def test_a_loss_that_is_not_finite(refused: Refused, stream: list):
 
 
 def test_finished_runs_survive_a_later_loss(
-    capsys, refused: Refused, stream: list, output: Path, monkeypatch
+    capsys, stream: list, output: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def learn(self, batch):
         losses = healthy(self, batch)
@@ -620,7 +626,11 @@ def test_finished_runs_survive_a_later_loss(
     monkeypatch.setattr(Finetune, "learn", learn)
     assert main([*words]) == 0
     capsys.readouterr()
-    refused(*words, "--runs", "2", "--resume", names="task 0, epoch 0, batch 0")
+    before = {path: path.read_bytes() for path in output.rglob("*0.*")}
+    assert before
+    assert main([*words, "--runs", "2", "--resume"]) == 2
+    assert "task 0, epoch 0, batch 0" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in output.rglob("*0.*")} == before
     # Also of the same call.
     shutil.rmtree(output)
     assert main([*words, "--runs", "2"]) == 2
@@ -652,13 +662,22 @@ def test_output_of_tasks_and_clips(refused: Refused, dataset: Dataset, tree: Pat
     refused("index", "toybox", tree, *words, names=str(file), at=file)
 
 
-@pytest.fixture
-def finished(stream: list, output: Path, capsys) -> Path:
+USUAL = ["--method", "finetune", "--epochs-first-task", "1"]
+
+
+@pytest.fixture(scope="module")
+def one_run(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder of one run, of a method that is quick."""
-    words = ["--method", "finetune", "--epochs-first-task", "1"]
-    assert main([*map(str, stream), *words]) == 0
+    folder = tmp_path_factory.mktemp("finished") / "results"
+    assert main(["stream", *words, *USUAL, "--output", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def finished(one_run: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A copy of it where results would go."""
     capsys.readouterr()
-    return output
+    return shutil.copytree(one_run, output)
 
 
 def test_output_with_results(refused: Refused, stream: list, words: list[str], finished: Path):
@@ -680,8 +699,7 @@ def test_output_with_results(refused: Refused, stream: list, words: list[str], f
 def test_resume_with_other_settings(
     refused: Refused, stream: list, finished: Path, flags: list[str], key: str
 ):
-    usual = ["--method", "finetune", "--epochs-first-task", "1", "--resume"]
-    refused(*stream, *usual, *flags, names=(str(finished), key))
+    refused(*stream, *USUAL, "--resume", *flags, names=(str(finished), key))
 
 
 @pytest.mark.parametrize("damage", [half, empty, text, lambda path: path.write_text("{}")])
@@ -690,18 +708,21 @@ def test_resume_with_a_damaged_run(
 ):
     path = finished / "runs" / "run0.json"
     damage(path)
-    words = ["--method", "finetune", "--epochs-first-task", "1", "--runs", "2", "--resume"]
-    refused(*stream, *words, names=str(path))
-    # The line says to remove it.
-    path.unlink()
-    assert main([*map(str, stream), *words]) == 0
-    assert json.loads((finished / "metrics.json").read_text())["summary"]["seconds"]["runs"] == 2
+    refused(*stream, *USUAL, "--runs", "2", "--resume", names=(str(path), "remove it"))
+
+
+def test_a_damaged_run_that_is_removed_is_done_again(stream: list, finished: Path, one_run: Path):
+    (finished / "runs" / "run0.json").unlink()
+    assert main([*map(str, stream), *USUAL, "--resume"]) == 0
+    for path in one_run.rglob("*_run*.csv"):
+        assert path.read_bytes() == (finished / path.relative_to(one_run)).read_bytes()
 
 
 def test_resume_with_damaged_settings(refused: Refused, stream: list, finished: Path):
-    half(finished / "config.toml")
-    words = ["--method", "finetune", "--epochs-first-task", "1", "--resume"]
-    refused(*stream, *words, names="config.toml")
+    # Cut within a line: where a cut at half falls depends on the length of the paths in it.
+    settings = finished / "config.toml"
+    settings.write_text(settings.read_text().rpartition("=")[0])
+    refused(*stream, *USUAL, "--resume", names="config.toml")
 
 
 def test_demo_that_is_there_already(refused: Refused, output: Path):

@@ -265,20 +265,22 @@ def test_on_arrival_includes_every_frame_of_a_class_equally_often():
         assert ((found - expected).square() / expected).sum() < 60
 
 
-@settings(deadline=None, max_examples=40)
-@given(st.lists(st.integers(0, 3), min_size=2, max_size=60), st.data())
-def test_on_arrival_goes_on_after_a_restart(labels: list[int], data: st.DataObject):
-    cut = data.draw(st.integers(1, len(labels) - 1))
-    first = on_arrival(8)
-    stream(first, labels[:cut])
+def restarted(policy: OnArrival) -> OnArrival:
     generator = torch.Generator()
-    again = OnArrival(ReplayMemory(8, (2,), torch.int32), generator)
-    again.load_state_dict(first.state_dict())
-    again.memory.load_state_dict(first.memory.state_dict())
-    generator.set_state(first._generator.get_state())
-    rest = torch.tensor(labels[cut:])
+    again = OnArrival(ReplayMemory(policy.memory.capacity, (2,), torch.int32), generator)
+    again.load_state_dict(policy.state_dict())
+    again.memory.load_state_dict(policy.memory.state_dict())
+    generator.set_state(policy._generator.get_state())
+    return again
+
+
+def assert_goes_on_after_a_restart(before: list[int], after: list[int], capacity: int) -> None:
+    first = on_arrival(capacity)
+    stream(first, before)
+    again = restarted(first)
+    rest = torch.tensor(after)
     for policy in (first, again):
-        policy.offer(frames(rest, cut), rest)
+        policy.offer(frames(rest, len(before)), rest)
     for mine, theirs in (
         (first.state_dict(), again.state_dict()),
         (first.memory.state_dict(), again.memory.state_dict()),
@@ -287,14 +289,26 @@ def test_on_arrival_goes_on_after_a_restart(labels: list[int], data: st.DataObje
         assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(0, 3), min_size=2, max_size=60), st.integers(1, 59))
+def test_on_arrival_goes_on_after_a_restart(labels: list[int], cut: int):
+    cut = min(cut, len(labels) - 1)
+    assert_goes_on_after_a_restart(labels[:cut], labels[cut:], 8)
+
+
+def test_on_arrival_remembers_who_was_largest_after_a_restart():
+    assert_goes_on_after_a_restart([0] * 50 + [1] * 50, [0, 1, 1], 3)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_on_arrival_leaves_the_shares_of_classes_that_had_theirs(seed: int):
     policy = on_arrival(3, seed)
     stream(policy, [0] * 50 + [1] * 50)
     before = policy.memory.counts
     assert sorted(before.values()) == [1, 2]
-    stream(policy, [0, 1] * 20)
-    assert policy.memory.counts == before
+    for label in [0, 1] * 20:
+        policy.offer(frames(torch.tensor([label]), 100), torch.tensor([label]))
+        assert policy.memory.counts == before
 
 
 def test_on_arrival_follows_the_generator():

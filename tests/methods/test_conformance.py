@@ -147,6 +147,13 @@ def test_saved_and_loaded_it_goes_on_to_the_bit(make, tmp_path):
     assert_same(finish(loaded, tasks=tasks, start=2), undisturbed)
 
 
+def test_saved_twice_gives_the_same_bytes(make, tmp_path):
+    learner = finish(make())
+    for name in ("one", "two"):
+        learner.save(tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
 def test_loaded_learner_predicts_the_same(make, tmp_path):
     learner = finish(make())
     learner.save(tmp_path / "learner.crumb")

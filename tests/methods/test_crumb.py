@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from crumb.methods.crumb import Crumb, CrumbConfig
 from crumb.methods.registry import create
 
 
-def learner_of(**settings):
+def learner_of(**settings) -> Any:
     learner = Crumb(tiny_network(), CrumbConfig(memory_size=8, **settings))
     learner.start_head(4)
     learner.begin_task(["a", "b", "c", "d"])
@@ -175,7 +176,7 @@ def test_later_readings_store_nothing_on_arrival():
 
 
 def test_417_squeezenet_exemplars_hold_2255136_bytes_of_indices():
-    learner = create("crumb", backbone="squeezenet1_0", weights="random", memory_size=417)
+    learner: Any = create("crumb", backbone="squeezenet1_0", weights="random", memory_size=417)
     learner.meet("abcde")
     features = torch.rand(21, 512, 13, 13)
     labels = torch.arange(21) % 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -49,7 +50,7 @@ def start():
     source = NetworkConfig(
         "squeezenet1_0", weights=str(GOLDEN / "initial.safetensors"), dropout=0.0
     )
-    learner = Crumb(build_network(source), CrumbConfig(memory_size=2))
+    learner: Any = Crumb(build_network(source), CrumbConfig(memory_size=2))
     learner.start_head(4)
     with torch.no_grad():
         learner.network.head.weight.copy_(initial["classifier.1.weight"])
@@ -62,7 +63,7 @@ def start():
 def trace(start):
     """Losses, accuracies and tensors after each task of the golden stream."""
     learner, data = start
-    result = {"losses": {}, "accuracy": {}, "after": {}, "first": {}}
+    result: dict[str, Any] = {"losses": {}, "accuracy": {}, "after": {}}
     first = batches(*data["task0"])[0]
     result["first"] = learner.statistics(first)
     result["codes"] = learner.codebook.encode(first.features[:1])[0]

@@ -58,6 +58,15 @@ def test_more_workers_change_no_bit(network, dataset, paths):
     assert torch.equal(one.features(paths), three.features(paths))
 
 
+def test_many_images_stay_in_their_places(network, dataset):
+    """More than are decoded at a time."""
+    paths = list(dataset.index["im_path"])
+    store = FeatureStore(network, dataset.images, paths, 1 << 30, workers=2)
+    chosen = [paths[place] for place in (0, 63, 64, 119)]
+    expected = network.features(load_images(dataset.images, chosen, 160))
+    torch.testing.assert_close(store.features(chosen), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_covers_what_it_was_opened_for(network, dataset, paths):
     store = FeatureStore(network, dataset.images, paths[:6], 0, workers=1)
     assert store.covers(paths[2:5])

@@ -116,8 +116,8 @@ def _ignore_interrupts() -> None:
 def _decode(clip: ClipFile) -> int:
     number = 0
     try:
-        clip.frames.parent.mkdir(parents=True, exist_ok=True)
         for number, image in enumerate(frames_at_one_per_second(clip.source), 1):
+            clip.frames.parent.mkdir(parents=True, exist_ok=True)
             _save(image, clip.frame(number))
     except OSError as error:
         problem = f"cannot be written ({error.strerror})"

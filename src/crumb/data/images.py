@@ -14,6 +14,7 @@ from torch import Tensor
 
 from crumb.errors import InputError
 
+
 def load_image(path: Path, size: int) -> Tensor:
     """Read one image file.
 

@@ -16,7 +16,7 @@ from crumb.methods.registry import find_method
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
 
-FORMAT, VERSION = "crumb-learner", 1
+_KEY, VERSION = "crumb-learner", 1
 _ABOUT = {
     "method": str,
     "config": dict,
@@ -42,8 +42,9 @@ def save(learner: Learner, path: Path) -> None:
         "classes": learner.classes,
         "outputs": learner.network.outputs,
     }
-    meta = {"format": FORMAT, "version": str(VERSION), "learner": json.dumps(about)}
-    write_tensors(path, learner.state_dict(), meta)
+    described = {"version": VERSION, **about}
+    # One key, because several are written in an order that changes from file to file.
+    write_tensors(path, learner.state_dict(), {_KEY: json.dumps(described)})
 
 
 def load(path: str | Path, device: str = "cpu") -> Learner:
@@ -98,15 +99,16 @@ def load_pretrained(learner: Learner, path: Path) -> None:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors, meta = read_tensors(path, _REMEDY)
-    if meta.get("format") != FORMAT:
+    if _KEY not in meta:
         raise InputError(path, "is not a learner file", _REMEDY)
-    if meta.get("version") != str(VERSION):
-        raise InputError(path, f"has format version {meta.get('version')}", _REMEDY)
     try:
-        about = json.loads(meta["learner"])
-        complete = all(isinstance(about[key], kind) for key, kind in _ABOUT.items())
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        about = json.loads(meta[_KEY])
+        version = about["version"]
+        complete = all(isinstance(about.get(key), kind) for key, kind in _ABOUT.items())
+    except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise InputError(path, "is damaged: its description is unreadable", _REMEDY) from error
+    if version != VERSION:
+        raise InputError(path, f"has format version {version}", _REMEDY)
     if not complete:
         raise InputError(path, "is damaged: its description is wrong", _REMEDY)
     return tensors, about

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import crumb.methods
 from crumb.errors import InputError
@@ -13,10 +13,12 @@ from crumb.methods.base import Learner
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
 
+T = TypeVar("T", bound=Learner)
+
 _METHODS: dict[str, type[Learner]] = {}
 
 
-def register(learner: type[Learner]) -> type[Learner]:
+def register(learner: type[T]) -> type[T]:
     """Class decorator: make a method known by its ``name``."""
     assert learner.name not in _METHODS, f"two methods named {learner.name}"
     _METHODS[learner.name] = learner

@@ -183,6 +183,18 @@ def _learn(
         if len(losses) == _CHECK_EVERY or number == len(reading) - 1:
             _check_finite(losses, reading, number - len(losses) + 1, place)
             losses.clear()
+    _check_weights(learner, place)
+
+
+def _check_weights(learner: Learner, place: tuple[int, int]) -> None:
+    """The last step of a reading has no later loss that would show what it did."""
+    for name, value in learner.parameters().items():
+        if not value.isfinite().all():
+            raise InputError(
+                f"--lr: task {place[0]}, epoch {place[1]}, last batch",
+                f"{name} is no longer finite",
+                "use a smaller --lr; finished runs are kept",
+            )
 
 
 def _check_finite(
@@ -276,6 +288,8 @@ def open_store(
     if key not in stores or not stores[key].covers(paths):
         machine = config.machine
         budget = machine.feature_cache_bytes
+        # Another front has other features: the old ones only fill memory.
+        stores.clear()
         stores[key] = FeatureStore(learner.network, dataset.images, paths, budget, machine.workers)
     return stores[key]
 

@@ -1,0 +1,204 @@
+"""Commands from end to end, and how they end: exit codes, closed pipes, signals."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import crumb
+from crumb.cli.main import COMMANDS, main
+from crumb.data.index import Dataset
+from crumb.data.protocol import PROTOCOLS
+
+PROGRAM = [sys.executable, "-c", "import sys; from crumb.cli.main import main; sys.exit(main())"]
+
+Started = Callable[..., subprocess.Popen]
+
+
+@pytest.fixture
+def started() -> Iterator[Started]:
+    """Starts the command in a process of its own, which ends with the test at the latest."""
+    processes: list[subprocess.Popen] = []
+
+    def start(*words: object) -> subprocess.Popen:
+        command = [*PROGRAM, *map(str, words)]
+        processes.append(
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+# Help.
+
+
+@pytest.mark.parametrize("words", [[], ["-h"], ["--help"]])
+def test_help_lists_every_command(capsys, words: list[str]):
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    for command in COMMANDS:
+        assert f"  {command} " in printed
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command(capsys, command: str):
+    assert main([command, "--help"]) == 0
+    captured = capsys.readouterr()
+    assert f"crumb {command}" in captured.out
+    assert captured.err == ""
+
+
+def test_help_shows_the_flags_of_the_method(capsys):
+    main(["stream", "--help"])
+    assert "--memory-size" in capsys.readouterr().out
+    main(["stream", "--method", "finetune", "--help"])
+    assert "--memory-size" not in capsys.readouterr().out
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"crumb {crumb.__version__}\n"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["stream", "--help"]], ids=" ".join)
+def test_a_reader_that_stops_reading(started: Started, words: list[str]):
+    process = started(*words)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.wait(60) == 141
+    assert process.stderr.read() == ""
+
+
+# What commands do.
+
+
+def test_index_then_stats(capsys, clips: Path, tmp_path: Path):
+    tree, folder = tmp_path / "tree", tmp_path / "set"
+    (tree / "vehicles").mkdir(parents=True)
+    (tree / "vehicles" / "car_01_pivothead").symlink_to(clips / "vehicles" / "car_01_pivothead")
+    assert main(["index", "toybox", str(tree), "--output", str(folder), "--workers", "1"]) == 0
+    report, place = capsys.readouterr().out.rsplit("data set: ", 1)
+    assert place == f"{folder}\n"
+    assert "150" in report
+    assert main(["data", "stats", str(folder)]) == 0
+    assert capsys.readouterr().out == report
+
+
+def test_tasks(capsys, dataset: Dataset, tmp_path: Path):
+    words = ["tasks", str(dataset.folder), "--runs", "2", "--output", str(tmp_path)]
+    assert main(words) == 0
+    assert main([*words, "--offline", "--protocols", "iid"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 5
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*_filelist.txt")}
+    names = ["train_task_00_filelist.txt", "train_task_01_filelist.txt", "test_filelist.txt"]
+    folders = [f"{protocol}/run{run}/stream" for protocol in PROTOCOLS for run in (0, 1)]
+    folders += ["iid/run0/offline", "iid/run1/offline"]
+    assert found == {f"{folder}/{name}" for folder in folders for name in names}
+
+
+def test_methods(capsys):
+    assert main(["methods"]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert {"crumb", "finetune", "offline"} <= set(names)
+
+
+def test_pretrain_then_stream(capsys, words: list[str], tmp_path: Path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert main(["pretrain", *words, "--epochs", "1", "--output", str(first)]) == 0
+    *table, place = capsys.readouterr().out.splitlines()
+    assert table[0].startswith("method")
+    assert table[2].startswith("pretraining")
+    file = place.removeprefix("for --pretrained: ")
+    assert Path(file).is_file()
+    assert main(["stream", *words, "--pretrained", file, "--output", str(second)]) == 0
+    *table, place = capsys.readouterr().out.splitlines()
+    assert table[2].startswith("crumb")
+    assert place == f"results: {second}"
+
+
+def test_where_results_go_by_default(words: list[str], tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["stream", *words, "--method", "finetune", "--epochs-first-task", "1"]) == 0
+    folder = tmp_path / "outputs" / "toybox" / "class_instance" / "finetune_test_efficientnet"
+    assert (folder / "metrics.json").is_file()
+
+
+# Signals.
+
+
+def tables(folder: Path) -> dict[str, bytes]:
+    """Every table but the settings, which hold the name of the folder."""
+    paths = [path for path in folder.rglob("*.csv") if path.name != "hyperparams.csv"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    for _ in range(6000):
+        if path.exists():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    raise AssertionError(f"{path} never came")
+
+
+@pytest.fixture(scope="module")
+def long_stream(words: list[str]) -> list[str]:
+    """Two runs of about a second each."""
+    return ["stream", *words, "--method", "finetune", "--runs", "2", "--epochs-first-task", "40"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(long_stream: list[str], tmp_path_factory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("undisturbed") / "out"
+    assert main([*long_stream, "--output", str(folder)]) == 0
+    return tables(folder)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_stream_is_resumed(
+    started: Started,
+    long_stream: list[str],
+    undisturbed: dict[str, bytes],
+    tmp_path: Path,
+    number: int,
+    code: int,
+):
+    command = [*long_stream, "--output", str(tmp_path / "out")]
+    process = started(*command)
+    run = tmp_path / "out" / "runs" / "run0.json"
+    wait_for(run, process)
+    os.kill(process.pid, number)
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == code
+    (line,) = [line for line in printed.splitlines() if line.strip()]
+    assert line.startswith("crumb: interrupted")
+    # Nothing half-written: the finished run, and no file of the other.
+    assert [path.name for path in run.parent.iterdir()] == ["run0.json"]
+    assert not list((tmp_path / "out").rglob(".*"))
+    first = run.read_bytes()
+    assert main([*command, "--resume"]) == 0
+    assert tables(tmp_path / "out") == undisturbed
+    assert run.read_bytes() == first
+
+
+def test_a_stream_interrupted_before_its_first_run_leaves_nothing(
+    started: Started, long_stream: list[str], tmp_path: Path
+):
+    process = started(*long_stream, "--output", tmp_path / "out")
+    wait_for(tmp_path / "out" / "hyperparams.csv", process)
+    # Features are computed now.
+    time.sleep(0.1)
+    os.kill(process.pid, signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert not (tmp_path / "out").exists()
