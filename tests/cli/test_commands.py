@@ -94,6 +94,13 @@ def test_index_then_stats(capsys, clips: Path, tmp_path: Path):
     assert capsys.readouterr().out == report
 
 
+def test_stats_of_an_index_file(capsys, dataset: Dataset):
+    assert main(["data", "stats", str(dataset.folder / "toybox_dirmap.csv")]) == 0
+    printed = capsys.readouterr().out
+    assert f"{len(dataset.index)} images of {len(dataset.class_names)} classes" in printed
+    assert "images per session" in printed
+
+
 def test_tasks(capsys, dataset: Dataset, tmp_path: Path):
     words = ["tasks", str(dataset.folder), "--runs", "2", "--output", str(tmp_path)]
     assert main(words) == 0

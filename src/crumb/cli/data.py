@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from crumb.cli.parsing import parse
-from crumb.data.index import load_dataset
+from crumb.data.index import load_dataset, read_index
 from crumb.data.stats import balance_report
 
 
@@ -21,11 +21,17 @@ class Data:
     action: Annotated[Literal["stats"], tyro.conf.Positional]
     """What to do."""
     dataset: Annotated[Path, tyro.conf.Positional]
-    """Folder written by `crumb index`."""
+    """Folder written by `crumb index`, or any index file with the published columns."""
 
 
 def run(words: Sequence[str]) -> None:
     """Print the figures."""
     command = parse(Data, words, "crumb data")
+    if command.dataset.is_file():
+        index = read_index(command.dataset)
+        # An index holds no names.
+        names = {number: f"class {number}" for number in sorted(index["class"].unique().tolist())}
+        print(balance_report(index, names, command.dataset.name))
+        return
     dataset = load_dataset(command.dataset)
     print(balance_report(dataset.index, dataset.class_names, dataset.name))

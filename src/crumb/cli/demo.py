@@ -16,7 +16,6 @@ from crumb.cli.parsing import parse
 from crumb.cli.tables import summary_table
 from crumb.data.protocol import lay_out
 from crumb.data.toybox import index_toybox
-from crumb.errors import InputError
 from crumb.methods.registry import find_method
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import MachineConfig, StreamConfig, at_least
@@ -32,6 +31,7 @@ class Demo:
     """Learn eight classes from 240 short clips, two classes at a time, by three methods.
 
     finetune keeps nothing, crumb keeps 200 exemplars of 588 bytes, offline keeps everything.
+    What an earlier call finished in the same folder is not done again.
     """
 
     output: Annotated[Path, tyro.conf.Positional] = Path("crumb-demo")
@@ -49,8 +49,6 @@ class Demo:
 def run(words: Sequence[str]) -> None:
     """Index, stream, print the table, draw the pictures."""
     command = parse(Demo, words, "crumb demo")
-    if (command.output / "results").exists():
-        raise InputError(command.output, "holds a demo already", "remove it or name another folder")
     workers = os.cpu_count() or 1
     print(f"1/3  indexing the sample clips into {command.output}")
     clips = Path(str(files("crumb") / "sample" / "clips"))
@@ -66,6 +64,7 @@ def run(words: Sequence[str]) -> None:
             epochs=later,
             machine=MachineConfig(workers=workers),
             output=command.output / "results" / name,
+            resume=True,
         )
         settings = {"memory_size": command.memory_size} if name == "crumb" else {}
         method = find_method(name).Config(**settings)

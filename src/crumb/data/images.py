@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,11 +30,9 @@ def load_image(path: Path, size: int) -> Tensor:
     """
     remedy = "repair or remove it, then index again"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                image.draft("RGB", (size, size))
-                return pil_to_tensor(image, size)
+        with Image.open(path) as image:
+            image.draft("RGB", (size, size))
+            return pil_to_tensor(image, size)
     except FileNotFoundError as error:
         raise InputError(path, "no such image", remedy) from error
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
