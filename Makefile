@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+SOURCES := src tests tools benchmarks
 
 .PHONY: demo test lint type format bench clean
 
@@ -12,8 +13,8 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
 lint: $(INSTALLED)
-	$(BIN)/ruff check src tests tools
-	$(BIN)/ruff format --check src tests tools
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
 
 type: $(INSTALLED)
 	$(BIN)/pyright
@@ -22,11 +23,13 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/assignment.py
 
 format: $(INSTALLED)
-	$(BIN)/ruff check --fix src tests tools
-	$(BIN)/ruff format src tests tools
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
 
 $(INSTALLED): pyproject.toml constraints.txt
-	test -d .venv || $(PYTHON) -m venv .venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Crumb needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
+	test -e $@ || $(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 

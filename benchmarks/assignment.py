@@ -51,7 +51,7 @@ def peak_bytes(function: Callable[[], object]) -> int:
     held = peak = 0
     for event in profiler.profiler.kineto_results.events():  # type: ignore[union-attr]
         if event.name() == "[memory]":
-            held += event.nbytes()
+            held += event.nbytes()  # type: ignore[attr-defined]
             peak = max(peak, held)
     return peak
 

@@ -102,7 +102,28 @@ def test_a_flag_without_value(refused: Refused, words: list[str], flag: str):
 
 @pytest.mark.parametrize("command", ["stream", "pretrain", "tasks", "data", "index"])
 def test_nothing_but_the_command(refused: Refused, command: str):
-    refused(command, names=f"crumb {command}")
+    line = refused(command, names=f"crumb {command}")
+    assert "missing; see" in line
+    assert "(required)" not in line
+
+
+def test_what_is_missing(refused: Refused):
+    refused("index", "toybox", names="crumb index: PATH is missing; see crumb index --help")
+    refused("data", names="crumb data: {stats} and PATH are missing; see crumb data --help")
+
+
+@pytest.mark.parametrize(
+    ("flag", "meant"), [("--memory-sise", "--memory-size"), ("--runz", "--runs")]
+)
+def test_a_misspelt_flag(refused: Refused, stream: list, flag: str, meant: str):
+    refused(*stream, flag, "3", names=f"{flag}, 3 (did you mean {meant}?)")
+    assert "did you mean" not in refused(*stream, "--qqqqqq", "3", names="--qqqqqq")
+
+
+def test_a_misspelt_backbone(refused: Refused, stream: list):
+    line = refused(*stream, "--backbone", "squeezenet9", names="did you mean ")
+    near = line.rpartition("did you mean ")[2].rstrip("?").split(", ")
+    assert len(near) == len(set(near)) > 1
 
 
 @pytest.mark.parametrize("classes", [["dragon"], ["car", "dragon"], ["car", "car"]])
@@ -259,6 +280,16 @@ def strange_session(tree: Path) -> None:
 def test_wrong_layout(refused: Refused, tree: Path, output: Path, change: Callable):
     change(tree)
     refused("index", "toybox", tree, "--output", output, names=str(tree))
+
+
+def test_an_output_in_the_way_of_the_clips(refused: Refused, tree: Path, monkeypatch):
+    for output in (tree, tree / "set", tree.parent):
+        words = ["index", "toybox", tree, "--output", output]
+        refused(*words, names=(f"--output {output}", str(tree)), at=tree.parent)
+    monkeypatch.chdir(tree.parent)
+    refused("index", "toybox", "tree", "--output", "tree/../tree/set", names="--output", at=tree)
+    (tree.parent / "toybox-data").symlink_to(tree)
+    refused("index", "toybox", "tree", names="--output toybox-data", at=tree)
 
 
 def test_no_tree(refused: Refused, tmp_path: Path, output: Path):
@@ -723,8 +754,3 @@ def test_resume_with_damaged_settings(refused: Refused, stream: list, finished: 
     settings = finished / "config.toml"
     settings.write_text(settings.read_text().rpartition("=")[0])
     refused(*stream, *USUAL, "--resume", names="config.toml")
-
-
-def test_demo_that_is_there_already(refused: Refused, output: Path):
-    (output / "results").mkdir(parents=True)
-    refused("demo", output, names=str(output))

@@ -1,6 +1,7 @@
 """Commands from end to end, and how they end: exit codes, closed pipes, signals."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,22 +91,79 @@ def test_index_then_stats(capsys, clips: Path, tmp_path: Path):
     report, place = capsys.readouterr().out.rsplit("data set: ", 1)
     assert place == f"{folder}\n"
     assert "150" in report
+    assert "left out" not in report
     assert main(["data", "stats", str(folder)]) == 0
     assert capsys.readouterr().out == report
+
+
+def test_index_says_what_is_left_out(capsys, clips: Path, tmp_path: Path):
+    tree = tmp_path / "tree"
+    shutil.copytree(clips / "vehicles/car_01_pivothead", tree / "vehicles/car_01_pivothead")
+    clip = min(tree.rglob("*.mp4"))
+    (tree / "vehicles/car_02_pivothead").mkdir()
+    shutil.copy(clip, tree / "vehicles/car_02_pivothead/car_02_pivothead_tx.mp4")
+    words = ["index", "toybox", str(tree), "--output", str(tmp_path / "set"), "--workers", "1"]
+    assert main(words) == 0
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first == (
+        "left out: car object 2 "
+        "(no rxplus, ryplus, rzplus, rxminus, ryminus, rzminus, ty, tz, hodgepodge)"
+    )
+    assert second == "toybox: 150 images of 1 classes"
+
+
+@pytest.mark.parametrize(
+    ("command", "advice"),
+    [
+        ("index", "call it again: what is finished is not done again"),
+        ("demo", "call it again: what is finished is not done again"),
+        ("pretrain", "there is nothing to resume"),
+    ],
+)
+def test_what_to_do_after_an_interruption(monkeypatch, capsys, command: str, advice: str):
+    def interrupted(words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"crumb.cli.{command}.run", interrupted)
+    assert main([command]) == 130
+    assert capsys.readouterr().err == f"\ncrumb: interrupted; {advice}\n"
 
 
 def test_stats_of_an_index_file(capsys, dataset: Dataset):
     assert main(["data", "stats", str(dataset.folder / "toybox_dirmap.csv")]) == 0
     printed = capsys.readouterr().out
-    assert f"{len(dataset.index)} images of {len(dataset.class_names)} classes" in printed
-    assert "images per session" in printed
+    # The record beside it names this file, so the data set is what is looked at.
+    assert main(["data", "stats", str(dataset.folder)]) == 0
+    assert capsys.readouterr().out == printed
+
+
+def test_stats_of_an_index_file_alone(capsys, dataset: Dataset, tmp_path: Path):
+    shutil.copy(dataset.folder / "dataset.json", tmp_path)
+    for folder, name in ((tmp_path, "other.csv"), (tmp_path / "alone", "toybox_dirmap.csv")):
+        folder.mkdir(exist_ok=True)
+        shutil.copy(dataset.folder / "toybox_dirmap.csv", folder / name)
+        assert main(["data", "stats", str(folder / name)]) == 0
+        printed = capsys.readouterr().out
+        head = f"{name}: {len(dataset.index)} images of {len(dataset.class_names)} classes\n"
+        assert printed.startswith(head)
+        assert "images per session" in printed
+        assert all(f"class {number} " in printed for number in dataset.class_names)
 
 
 def test_tasks(capsys, dataset: Dataset, tmp_path: Path):
     words = ["tasks", str(dataset.folder), "--runs", "2", "--output", str(tmp_path)]
     assert main(words) == 0
-    assert main([*words, "--offline", "--protocols", "iid"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 5
+    assert main([*words, "--offline", "--protocol", "iid"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    assert all(": 2 runs in " in line for line in lines)
+    one = ["tasks", str(dataset.folder), "--runs", "1", "--output", str(tmp_path / "one")]
+    assert main([*one, "--protocol", "iid", "instance"]) == 0
+    assert [line.split(" in ")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "iid, stream: 1 run",
+        "instance, stream: 1 run",
+    ]
+    shutil.rmtree(tmp_path / "one")
     found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*_filelist.txt")}
     names = ["train_task_00_filelist.txt", "train_task_01_filelist.txt", "test_filelist.txt"]
     folders = [f"{protocol}/run{run}/stream" for protocol in PROTOCOLS for run in (0, 1)]
@@ -188,7 +246,7 @@ def test_an_interrupted_stream_is_resumed(
     _, printed = process.communicate(timeout=60)
     assert process.returncode == code
     (line,) = [line for line in printed.splitlines() if line.strip()]
-    assert line.startswith("crumb: interrupted")
+    assert line == "crumb: interrupted; finished runs are kept: go on with --resume"
     # Nothing half-written: the finished run, and no file of the other.
     assert [path.name for path in run.parent.iterdir()] == ["run0.json"]
     assert not list((tmp_path / "out").rglob(".*"))

@@ -37,3 +37,8 @@ def test_demo_prints_a_table_and_draws(small_network, tmp_path, capsys):
     assert main(["demo", str(output), "--memory-size", "40"]) == 0
     assert rows["crumb"] in capsys.readouterr().out, "finished runs are kept, seconds included"
     assert {path: path.read_bytes() for path in output.rglob("*_all_runs.csv")} == results
+    assert main(["demo", str(output), "--memory-size", "41"]) == 2
+    assert capsys.readouterr().err == (
+        f"crumb: {output}: holds results of other settings; "
+        "name another folder (crumb demo OTHER) or remove it\n"
+    )

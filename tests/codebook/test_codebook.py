@@ -179,7 +179,6 @@ def test_features_get_no_gradient():
         (256, torch.uint8),
         (257, torch.uint16),
         (65_536, torch.uint16),
-        (65_537, torch.int32),
     ],
 )
 def test_indices_have_the_smallest_type_that_holds_them(blocks: int, dtype: torch.dtype):

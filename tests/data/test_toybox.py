@@ -15,6 +15,7 @@ from video_clips import seconds, write_clip
 
 from crumb.data import decode
 from crumb.data.index import COLUMNS, load_dataset, read_index
+from crumb.data.left_out import left_out
 from crumb.data.toybox import (
     CLASSES,
     DROPPED_SESSIONS,
@@ -258,7 +259,10 @@ def copy_clip(name: str) -> Callable[[Path], object]:
     ("change", "complaint"),
     [
         (shutil.rmtree, "tree: is not a folder"),
-        (lambda tree: shutil.rmtree(tree / "households"), "tree: has no folder animals"),
+        (
+            lambda tree: shutil.rmtree(tree / "households"),
+            "tree: has none of the folders animals, households, vehicles;",
+        ),
         (remove_all, "tree: holds no clips; expected are clips animals"),
         (copy_object("households/cup_1_pivothead"), "cup_1_pivothead: is no folder <class>"),
         (copy_object("households/cups"), "cups: is no folder <class>"),
@@ -268,7 +272,6 @@ def copy_clip(name: str) -> Callable[[Path], object]:
         (copy_clip("cup_01_pivothead_spin.mp4"), "_spin.mp4: has the unknown transformation"),
         (copy_clip("cup_01_again_tx.mp4"), "is the same class, object and session as"),
         (copy_object("households/tea cup_02_pivothead"), "holds a blank"),
-        (lambda tree: (tree / f"{CUP_TX}.mp4").unlink(), "class cup: has no object with 10"),
         (
             lambda tree: write_clip(tree / f"{CUP_TX}.mp4", seconds(7)),
             "class cup, object 1, session 7: has 7 frames",
@@ -281,6 +284,42 @@ def test_bad_trees(tree: Path, tmp_path: Path, change: Callable[[Path], object],
         index_toybox(tree, tmp_path / "set", workers=1)
     assert complaint in str(caught.value)
     assert not (tmp_path / "set/dataset.json").exists()
+
+
+def test_a_class_without_a_whole_object_is_found_before_decoding(tree: Path, tmp_path: Path):
+    shutil.copytree(tree / CUP, tree / "households/cup_02_pivothead")
+    (tree / "households/cup_02_pivothead/cup_01_pivothead_rxplus.mp4").unlink()
+    (tree / f"{CUP_TX}.mp4").unlink()
+    (tree / CUP / "cup_01_pivothead_tz.mp4").unlink()
+    with pytest.raises(InputError) as caught:
+        index_toybox(tree, tmp_path / "set", workers=1)
+    assert str(caught.value).startswith(
+        "class cup: has no object with 10 sessions, object 2 has no rxplus;"
+    )
+    assert not (tmp_path / "set").exists()
+
+
+def test_what_is_left_out_is_said(pristine: Path, indexed: Path):
+    assert left_out(pristine / "tree") == ["left out: 1 clip named present or absent"]
+    tree = indexed / "tree"
+    for item in range(2, 31):
+        folder = tree / f"households/cup_{item:02}_pivothead"
+        shutil.copytree(tree / CUP, folder)
+    (tree / "animals/hot_dog_30_pivothead").mkdir()
+    shutil.copy(tree / f"{CUP_TX}.mp4", tree / "animals/hot_dog_30_pivothead/dog_ty.MP4")
+    (tree / DOG / "notes.txt").touch()
+    (tree / DOG / "more").mkdir()
+    lines = left_out(tree)
+    assert lines == [
+        "left out: cup object 30 (30 objects; the published sample has 29)",
+        "left out: hot_dog object 30 "
+        "(no rxplus, ryplus, rzplus, rxminus, ryminus, rzminus, tx, tz, hodgepodge)",
+        "left out: 30 clips named present or absent",
+        "left out: 2 files that are no .mp4",
+    ]
+    (tree / "households/cup_06_pivothead/cup_01_pivothead_tx.mp4").unlink()
+    # 29 whole objects are left, so object 30 stays.
+    assert left_out(tree) == ["left out: cup object 6 (no tx)", *lines[1:]]
 
 
 def test_a_link_to_a_missing_clip(tree: Path, tmp_path: Path):

@@ -105,7 +105,7 @@ class Memory(RuleBasedStateMachine):
         row = 2 * self.dtype.itemsize
         assert self.memory.rows.untyped_storage().nbytes() == self.memory.nbytes
         assert len(self.memory) * row <= self.memory.nbytes <= CAPACITY * row
-        assert self.memory.bookkeeping_bytes == 8 * len(self.memory.rows)
+        assert self.memory.bookkeeping_bytes == 4 * len(self.memory.rows)
 
 
 class MemoryOfShortCodes(Memory):
@@ -125,7 +125,7 @@ def test_417_codes_hold_the_published_bytes():
         memory.add(start % 5, torch.zeros(min(21, 417 - start), 5_408, dtype=torch.uint8))
     assert len(memory) == 417
     assert memory.nbytes == memory.rows.untyped_storage().nbytes() == 2_255_136
-    assert memory.bookkeeping_bytes == 417 * 8
+    assert memory.bookkeeping_bytes == 417 * 4
 
 
 def test_nothing_is_allocated_before_the_first_exemplar():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import fields
 
 import pytest
@@ -26,7 +25,8 @@ def variants():
         for storage in storages if "storage" in names else (None,):
             for policy in ("end-of-task", "on-arrival") if "write_policy" in names else (None,):
                 chosen = {"storage": storage, "write_policy": policy}
-                chosen |= {"memory_size": MEMORY if "memory_size" in names else None}
+                sized = "memory_size" in names and storage not in ("merec", "none")
+                chosen |= {"memory_size": MEMORY if sized else None}
                 chosen = {key: value for key, value in chosen.items() if value is not None}
                 yield pytest.param(
                     (name, chosen), id="-".join(filter(None, (name, storage, policy)))
@@ -164,8 +164,13 @@ def test_loaded_learner_predicts_the_same(make, tmp_path):
 def test_new_classes_at_any_time_beyond_the_room_of_the_head(make):
     learner = make()
     for label in range(20):
-        losses = learner.observe(images_of(label % 6, 2, label), f"thing {label}")
-        assert all(math.isfinite(value) for value in losses.values())
+        if learner.needs_task_boundaries:
+            learner.begin_task([f"thing {label}"])
+        learner.meet([f"thing {label}"])
+        pixels = images_of(label % 6, 2, label)
+        index = torch.full((2,), label)
+        losses = learner.learn(Batch(index, learner.network.features(pixels), pixels))
+        assert all(value.isfinite() for value in losses.values())
     assert learner.classes == [f"thing {label}" for label in range(20)]
     assert learner.network.outputs >= 20
     assert set(learner.predict(images_of(0, 2))) <= set(learner.classes)
@@ -173,7 +178,8 @@ def test_new_classes_at_any_time_beyond_the_room_of_the_head(make):
 
 def test_batch_of_one_and_a_single_class(make):
     learner = make()
-    learner.observe(images_of(0, 1), "only")
+    learner.begin_task(["only"])
+    learner.learn(batch_of(learner, 0))
     assert learner.predict(images_of(3, 2)) == ["only", "only"]
 
 
@@ -216,12 +222,52 @@ def test_a_task_is_read_again_only_where_the_method_says_so(make):
     assert task.reads == 0 or learner.needs_task_boundaries
 
 
-def test_labels_must_fit_the_images(make):
+def observing(make):
+    """A learner that users may call observe of; None if it stores at the end of tasks only."""
     learner = make()
+    if not learner.needs_task_boundaries:
+        return learner
+    with pytest.raises(InputError, match="on-arrival"):
+        learner.observe(images_of(0, 1), "a")
+    assert learner.classes == []
+    return None
+
+
+def test_observe_learns_in_batches_what_learn_learns(make):
+    learner, other = observing(make), make()
+    if learner is None:
+        return
+    pixels = torch.cat([images_of(0, 3), images_of(1, 2)])
+    learner.observe(pixels, ["a", "a", "a", "b", "b"], batch_size=2)
+    for labels, shown in zip(([0, 0], [0, 1], [1]), pixels.split(2), strict=True):
+        other.meet(["ab"[label] for label in labels])
+        other.learn(Batch(torch.tensor(labels), other.network.features(shown), shown))
+    assert_same(learner, other)
+
+
+def test_a_loss_that_is_not_finite_is_not_learned_from(make):
+    learner = observing(make)
+    if learner is None:
+        return
+    learner.observe(torch.cat([images_of(0, 2), images_of(1, 2)]), ["a", "a", "b", "b"])
+    with torch.no_grad():
+        learner.network.head.bias[0] = float("nan")
+    before = {name: p.detach().clone() for name, p in learner.parameters().items()}
+    with pytest.raises(InputError, match="no longer finite"):
+        learner.observe(images_of(0, 2), "a")
+    after = learner.parameters()
+    assert all(torch.equal(p.nan_to_num(), after[name].nan_to_num()) for name, p in before.items())
+
+
+def test_labels_must_fit_the_images(make):
+    learner = observing(make)
+    if learner is None:
+        return
     with pytest.raises(InputError, match="2 for 3 images"):
         learner.observe(images_of(0, 3), ["a", "b"])
-    with pytest.raises(InputError, match="no class name"):
-        learner.observe(images_of(0, 1), [""])
+    for labels in ([""], [3], 3):
+        with pytest.raises(InputError, match="no class name"):
+            learner.observe(images_of(0, 1), labels)
     with pytest.raises(InputError, match="no class has been observed"):
         learner.predict(images_of(0, 1))
 

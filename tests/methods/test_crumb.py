@@ -12,12 +12,15 @@ from torch.nn.functional import cross_entropy
 
 from crumb.data.batches import Batch
 from crumb.errors import InputError
+from crumb.methods import persistence
 from crumb.methods.crumb import Crumb, CrumbConfig
 from crumb.methods.registry import create
 
 
 def learner_of(**settings) -> Any:
-    learner = Crumb(tiny_network(), CrumbConfig(memory_size=8, **settings))
+    if settings.get("storage") not in ("merec", "none"):
+        settings |= {"memory_size": 8}
+    learner = Crumb(tiny_network(), CrumbConfig(**settings))
     learner.start_head(4)
     learner.begin_task(["a", "b", "c", "d"])
     return learner
@@ -196,7 +199,12 @@ def test_417_squeezenet_exemplars_hold_2255136_bytes_of_indices():
         ({"memory_size": 0}, "--memory-size"),
         ({"memory_size": 5, "memory_bytes": 500}, "--memory-size"),
         ({"memory_bytes": 0}, "--memory-bytes"),
+        ({"storage": "merec", "memory_bytes": 500}, "--storage merec"),
+        ({"storage": "none", "memory_size": 5}, "--storage none"),
+        ({"storage": "pixels"}, "--storage pixels"),
+        ({"write_policy": "never"}, "--write-policy never"),
         ({"blocks": 0}, "--blocks"),
+        ({"blocks": 65_537}, "--blocks"),
         ({"lr": float("nan")}, "--lr"),
         ({"lr": float("inf")}, "--lr"),
         ({"momentum": 1.0}, "--momentum"),
@@ -221,3 +229,29 @@ def test_impossible_settings(settings, named):
 def test_settings_that_do_not_fit_the_network(settings, named):
     with pytest.raises(InputError, match=named):
         Crumb(tiny_network(), CrumbConfig(**settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"device": "cuda:99"}, "--device cuda:99"),
+        ({"seed": -1}, "seed -1"),
+        ({"memory_bytes": "1"}, "settings of crumb"),
+        ({"memory": 3}, "memory: is no setting"),
+        ({"method": "nope"}, "--method nope"),
+    ],
+)
+def test_create_refuses_what_cannot_be(settings, named):
+    with pytest.raises(InputError, match=named):
+        create(**{"method": "crumb", "weights": "random", **settings})
+
+
+def test_a_streamed_learner_goes_on_in_single_pass(tmp_path, monkeypatch):
+    monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network())
+    learner = stored(learner_of(), _0=3, _1=2)
+    learner.save(tmp_path / "streamed")
+    loaded: Any = persistence.load(tmp_path / "streamed", write_policy="on-arrival")
+    assert loaded.exemplars.memory.counts == {0: 3, 1: 2}
+    loaded.observe(images_of(2, 20), "c")
+    assert loaded.exemplars.memory.counts[2] > 0
+    assert len(loaded.exemplars.memory) == 8

@@ -86,6 +86,8 @@ def test_metrics(folder):
         "extra_bytes": 40,
         "seconds": 2,
         "images_per_second": 45,
+        "test_seconds": 0,
+        "feature_seconds": 0,
         "peak_memory_bytes": 1000,
     }
     average = metrics["summary"]["average_accuracy"]

@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 import tyro
 
 from crumb.cli.parsing import parse
-from crumb.data.index import load_dataset, read_index
+from crumb.data.index import RECORD, Dataset, load_dataset, read_index
 from crumb.data.stats import balance_report
+from crumb.files import read_json
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,21 @@ class Data:
 def run(words: Sequence[str]) -> None:
     """Print the figures."""
     command = parse(Data, words, "crumb data")
-    if command.dataset.is_file():
-        index = read_index(command.dataset)
-        # An index holds no names.
-        names = {number: f"class {number}" for number in sorted(index["class"].unique().tolist())}
-        print(balance_report(index, names, command.dataset.name))
+    path = command.dataset
+    dataset = _dataset_of(path) if path.is_file() else load_dataset(path)
+    if dataset:
+        print(balance_report(dataset.index, dataset.class_names, dataset.name))
         return
-    dataset = load_dataset(command.dataset)
-    print(balance_report(dataset.index, dataset.class_names, dataset.name))
+    index = read_index(path)
+    # An index holds no names.
+    names = {number: f"class {number}" for number in sorted(index["class"].unique().tolist())}
+    print(balance_report(index, names, path.name))
+
+
+def _dataset_of(index: Path) -> Dataset | None:
+    """The data set whose record lies beside an index file and names it, if there is one."""
+    record = index.parent / RECORD
+    if not record.is_file():
+        return None
+    named = read_json(record, "mend or remove it").get("index") == index.name
+    return load_dataset(index.parent) if named else None

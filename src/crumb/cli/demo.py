@@ -16,6 +16,7 @@ from crumb.cli.parsing import parse
 from crumb.cli.tables import summary_table
 from crumb.data.protocol import lay_out
 from crumb.data.toybox import index_toybox
+from crumb.errors import InputError
 from crumb.methods.registry import find_method
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import MachineConfig, StreamConfig, at_least
@@ -68,7 +69,17 @@ def run(words: Sequence[str]) -> None:
         )
         settings = {"memory_size": command.memory_size} if name == "crumb" else {}
         method = find_method(name).Config(**settings)
-        records[name] = stream(config, NetworkConfig(), method, stores).finished()
+        try:
+            records[name] = stream(config, NetworkConfig(), method, stores).finished()
+        except InputError as error:
+            # The demo has no --resume and no --output to choose.
+            if not str(error).startswith("--resume "):
+                raise
+            raise InputError(
+                command.output,
+                "holds results of other settings",
+                "name another folder (crumb demo OTHER) or remove it",
+            ) from error
     print("3/3  drawing")
     accuracy_curves(records, command.output / "accuracy.png")
     task_frames(lay_out(dataset, "class_instance", 0), dataset.images, command.output / "tasks.png")

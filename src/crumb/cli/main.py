@@ -21,6 +21,14 @@ COMMANDS = {
     "methods": "list the methods",
 }
 
+# What to do after an interruption, by command.
+_AFTER = {
+    "stream": "finished runs are kept: go on with --resume",
+    "index": "call it again: what is finished is not done again",
+    "demo": "call it again: what is finished is not done again",
+}
+_NOTHING = "there is nothing to resume"
+
 
 class _Terminated(BaseException):
     """SIGTERM, raised where the program stands so that files are closed and records written."""
@@ -57,8 +65,8 @@ def _run(words: list[str]) -> int:
         print(f"crumb: {error}", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, _Terminated) as signalled:
-        kept = "what is finished is kept; `crumb stream` goes on from it with --resume"
-        print(f"\ncrumb: interrupted; {kept}", file=sys.stderr)
+        command = words[0] if words else ""
+        print(f"\ncrumb: interrupted; {_AFTER.get(command, _NOTHING)}", file=sys.stderr)
         return 130 if isinstance(signalled, KeyboardInterrupt) else 143
     return 0
 

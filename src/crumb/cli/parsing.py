@@ -43,20 +43,29 @@ def parse(kind: type[T], words: Sequence[str], program: str, default: T | None =
     except SystemExit as left:
         if not left.code:
             raise
-    raise InputError(program, _first_paragraph(output.getvalue()), f"see {program} --help")
+    raise InputError(program, _problem(output.getvalue()), f"see {program} --help")
 
 
-def _first_paragraph(box: str) -> str:
-    """The text of the parser's box, without title, frame, hints and help texts."""
-    words = []
+def _problem(box: str) -> str:
+    """What the parser's box says, without title, frame and help texts."""
     # The title comes first; rules are of plain hyphens where the terminal knows nothing better.
-    for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:]:
-        text = line.strip("│╭╮╰╯ ")
-        if text.strip("─-"):
-            words.append(text)
-        elif words:
-            break
-    return " ".join(words).rstrip(".:")
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:]
+    lines = [line.strip("│╭╮╰╯").rstrip() for line in lines]
+    groups = itertools.groupby(lines, key=lambda line: bool(line.strip(" ─-")))
+    first, *others = [list(group) for is_text, group in groups if is_text] or [[""]]
+    if first[0].strip().startswith("Missing from"):
+        # Below each name stands its help text, further to the right.
+        names = [line.strip() for line in first[1:] if _indent(line) == _indent(first[1])]
+        return f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} missing"
+    text = " ".join(line.strip() for line in first).rstrip(".:")
+    for title, *hints in others:
+        if title.strip().startswith("Perhaps you meant") and hints:
+            text += f" (did you mean {hints[0].split()[0]}?)"
+    return text
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def parse_parts(

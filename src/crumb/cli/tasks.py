@@ -25,8 +25,8 @@ class Tasks:
 
     dataset: Annotated[Path, tyro.conf.Positional]
     """Folder written by `crumb index`."""
-    protocols: tuple[Protocol, ...] = PROTOCOLS
-    """Which protocols."""
+    protocol: tuple[Protocol, ...] = PROTOCOLS
+    """Which protocols; one or more."""
     runs: int = 10
     """How many runs; the number of a run is its seed."""
     first_run: int = 0
@@ -52,8 +52,9 @@ def run(words: Sequence[str]) -> None:
         dataset = dataset.select(command.classes)
     folder = command.output or dataset.folder / f"{dataset.name}_task_filelists"
     mode = "offline" if command.offline else "stream"
-    for protocol in command.protocols:
+    for protocol in command.protocol:
         for number in range(command.first_run, command.first_run + command.runs):
             tasks = lay_out(dataset, protocol, number, command.offline, command.layout)
             write_task_list(tasks, folder)
-        print(f"{protocol}, {mode}: {command.runs} runs in {folder / protocol}")
+        runs = "1 run" if command.runs == 1 else f"{command.runs} runs"
+        print(f"{protocol}, {mode}: {runs} in {folder / protocol}")

@@ -14,10 +14,8 @@ _SIMILARITIES_AT_ONCE = 1 << 20
 
 
 def code_dtype(blocks: int) -> torch.dtype:
-    """The smallest integer type that can hold the index of one of ``blocks`` memory blocks."""
-    if blocks <= 1 << 8:
-        return torch.uint8
-    return torch.uint16 if blocks <= 1 << 16 else torch.int32
+    """The smallest unsigned type for the index of one of ``blocks`` (at most 2^16) blocks."""
+    return torch.uint8 if blocks <= 1 << 8 else torch.uint16
 
 
 class Codebook(nn.Module):

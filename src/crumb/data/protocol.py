@@ -79,9 +79,9 @@ class TaskLayout:
 
     Attributes:
         classes_per_task: New classes in a task of the class protocols.
-        images_per_task: Images in a task of ``iid``. None: as many tasks as the class protocols
-            have, of equal size (to within one image).
-        clips_per_task: Clips in a task of ``instance``. None: likewise.
+        images_per_task: Images in a task of iid. None: as many tasks as the class protocols have,
+            of equal size (to within one image).
+        clips_per_task: Clips in a task of instance. None: likewise.
 
     Raises:
         InputError: a number below 1.

@@ -6,7 +6,7 @@ Names, numbers and the rules of balancing are those published with CRUMB. Nothin
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,12 +47,15 @@ DROPPED_SESSIONS = ("present", "absent")
 TEST_SESSIONS = (3, 6, 9)
 SUPER_CATEGORIES = ("animals", "households", "vehicles")
 
+LAST_OBJECT = 30
+"""Where a class has that many objects, the one of that number is left out, as published."""
+
 CLASS_TABLE = "toybox_classes.csv"
 _LAYOUT = (
     f"expected are clips {'|'.join(SUPER_CATEGORIES)}/<class>_<2 digits>_pivothead/*_<session>.mp4"
 )
 _OBJECT_FOLDER = re.compile(r"(.+)_([0-9]{2})_pivothead")
-_FRAMES, _SHORTEST, _SESSIONS, _LAST_OBJECT = 15, 8, 10, 30
+_FRAMES, _SHORTEST, _SESSIONS = 15, 8, 10
 _CLIP = ["class", "object", "session"]
 
 
@@ -76,8 +79,9 @@ def index_toybox(root: Path, output: Path, workers: int) -> Dataset:
 
     The clips are ``{animals|households|vehicles}/<class>_<nn>_pivothead/*_<session>.mp4``.
     Sessions "present" and "absent" are left out, as published, and so are hidden files and files
-    that are no .mp4. A table toybox_classes.csv (class,index) in ``root`` decides on the class ids;
-    without one the twelve published classes keep theirs and others follow alphabetically from 13.
+    that are no .mp4; ``crumb.data.left_out`` says what is. A table toybox_classes.csv
+    (class,index) in ``root`` decides on the class ids; without one the twelve published classes
+    keep theirs and others follow alphabetically from 13.
 
     Args:
         root: The tree.
@@ -86,10 +90,11 @@ def index_toybox(root: Path, output: Path, workers: int) -> Dataset:
 
     Raises:
         InputError: the tree is not laid out as above, holds a broken clip or one of less than 8
-            frames, a class has no object with all ten sessions, or ``output`` cannot be written.
-            The data set is not written then.
+            frames, a class has no object with all ten sessions (found before anything is decoded),
+            or ``output`` cannot be written. The data set is not written then.
     """
-    clips = _clips(root)
+    clips = find_clips(root)
+    _check_complete(clips)
     class_ids = _class_ids(root, {clip.class_name for clip in clips})
     images = output / "images"
     files = [
@@ -150,7 +155,7 @@ def balance(frames: pd.DataFrame, class_names: Mapping[int, str] | None = None) 
     sessions = index.groupby(["class", "object"])["session"].transform("nunique").to_numpy()
     index = index.loc[sessions >= _SESSIONS]
     objects = index.groupby("class")["object"].transform("nunique").to_numpy()
-    index = index.loc[~((objects == _LAST_OBJECT) & (index["object"] == _LAST_OBJECT).to_numpy())]
+    index = index.loc[~((objects == LAST_OBJECT) & (index["object"] == LAST_OBJECT).to_numpy())]
     for number in pd.unique(frames["class"].to_numpy()).tolist():
         if not (index["class"] == number).any():
             subject = f"class {names.get(number, number)}"
@@ -161,18 +166,22 @@ def balance(frames: pd.DataFrame, class_names: Mapping[int, str] | None = None) 
     return index.assign(object=numbers).reset_index(drop=True)
 
 
-def _clips(root: Path) -> list[Clip]:
-    """All clips of the tree, in the order of their paths."""
+def find_clips(root: Path) -> list[Clip]:
+    """All clips of the tree that are not left out by their name, in the order of their paths.
+
+    Raises:
+        InputError: the tree is not laid out as ``index_toybox`` says, or holds no clips.
+    """
     if not root.is_dir():
         raise InputError(root, "is not a folder", _LAYOUT)
     _check_top(root)
     found: dict[tuple[str, int, int], Clip] = {}
     for super_category in SUPER_CATEGORIES:
-        for folder in _visible(root / super_category):
+        for folder in visible(root / super_category):
             match = _OBJECT_FOLDER.fullmatch(folder.name)
             if match is None or not folder.is_dir():
                 raise InputError(folder, "is no folder <class>_<2 digits>_pivothead", _LAYOUT)
-            for path in _visible(folder):
+            for path in visible(folder):
                 session = _session(path)
                 if session is None:
                     continue
@@ -188,16 +197,42 @@ def _clips(root: Path) -> list[Clip]:
     return list(found.values())
 
 
+def missing_sessions(clips: Sequence[Clip]) -> dict[tuple[str, int], list[str]]:
+    """Names of the sessions without a clip, for each (class name, object), both ascending."""
+    found: dict[tuple[str, int], set[int]] = {}
+    for clip in clips:
+        found.setdefault((clip.class_name, clip.object), set()).add(clip.session)
+    return {
+        key: [name for name, number in SESSIONS.items() if number not in found[key]]
+        for key in sorted(found)
+    }
+
+
+def _check_complete(clips: Sequence[Clip]) -> None:
+    """Raise InputError for a class of which no object has all sessions."""
+    of_class: dict[str, list[tuple[int, int, str]]] = {}
+    for (name, item), missing in missing_sessions(clips).items():
+        of_class.setdefault(name, []).append((len(missing), item, ", ".join(missing)))
+    for name, objects in of_class.items():
+        count, item, missing = min(objects)
+        if count:
+            raise InputError(
+                f"class {name}",
+                f"has no object with {_SESSIONS} sessions, object {item} has no {missing}",
+                "add the clips, or take the class out of the tree",
+            )
+
+
 def _check_top(root: Path) -> None:
     """Raise InputError for a root without super-categories, or with an unknown one."""
     if not any((root / name).is_dir() for name in SUPER_CATEGORIES):
-        raise InputError(root, f"has no folder {', '.join(SUPER_CATEGORIES)}", _LAYOUT)
-    for folder in _visible(root):
+        raise InputError(root, f"has none of the folders {', '.join(SUPER_CATEGORIES)}", _LAYOUT)
+    for folder in visible(root):
         if folder.name not in SUPER_CATEGORIES and any(folder.glob("*_pivothead")):
             raise InputError(folder, "is no known super-category", _LAYOUT)
 
 
-def _visible(folder: Path) -> Iterator[Path]:
+def visible(folder: Path) -> Iterator[Path]:
     """Entries that are not hidden, by name; none if there is no such folder."""
     if folder.is_dir():
         yield from sorted(path for path in folder.iterdir() if not path.name.startswith("."))

@@ -21,8 +21,8 @@ def frames_at_one_per_second(path: Path | str, size: int = 224) -> Iterator[Imag
 
     Frame n (n from 1) is the first frame whose time since the first frame is at least n - 1
     seconds, by the clip's own time stamps; a clip of variable frame rate that stands still for
-    seconds repeats a frame. That is what ffmpeg at one frame a second amounts to: as many frames,
-    one of each second, though its rounding of times may choose a neighbour within the second.
+    seconds repeats a frame. ffmpeg at one frame a second rounds times: it takes another frame of
+    the same second, and may give one frame fewer where a clip ends in the first half of a second.
 
     Args:
         path: A video of any format that PyAV reads.

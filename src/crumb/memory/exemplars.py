@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -14,6 +14,8 @@ from crumb.memory.policies import EndOfTask, OnArrival, check_share
 from crumb.memory.replay import ReplayMemory, capacity_in_bytes
 from crumb.memory.storage import Storage
 
+StorageKind = Literal["feature", "image", "raw_feature", "merec", "none"]
+WritePolicy = Literal["end-of-task", "on-arrival"]
 PAPER_MEMORY_SIZE = 417
 """Codes of 5,408 bytes in the room of 15 images (Talbot et al. 2025, section IV-C)."""
 
@@ -26,12 +28,25 @@ class MemoryConfig:
     """Capacity in exemplars over all classes (default 417, the paper's)."""
     memory_bytes: int | None = None
     """Capacity in bytes of exemplars, instead of MEMORY-SIZE."""
-    storage: Literal["feature", "image", "raw_feature", "merec", "none"] = "feature"
+    storage: StorageKind = "feature"
     """What is kept of an exemplar: block indices, pixels, the feature map, a Gaussian, nothing."""
-    write_policy: Literal["end-of-task", "on-arrival"] = "end-of-task"
+    write_policy: WritePolicy = "end-of-task"
     """Second reading of each task (the paper), or a class-balanced reservoir in a single pass."""
 
     def __post_init__(self) -> None:
+        for flag, value, choices in (
+            ("--storage", self.storage, get_args(StorageKind)),
+            ("--write-policy", self.write_policy, get_args(WritePolicy)),
+        ):
+            if value not in choices:
+                raise InputError(f"{flag} {value}", "no such choice", f"use {', '.join(choices)}")
+        given = (self.memory_size, self.memory_bytes) != (None, None)
+        if given and self.storage in ("merec", "none"):
+            raise InputError(
+                f"--storage {self.storage}",
+                "holds no exemplars that a capacity could count",
+                "leave --memory-size and --memory-bytes out",
+            )
         if self.memory_size is not None and self.memory_bytes is not None:
             raise InputError("--memory-size", "contradicts --memory-bytes", "give one of them")
         for flag in ("memory_size", "memory_bytes"):
@@ -127,8 +142,9 @@ class Exemplars:
 
     @property
     def bookkeeping_bytes(self) -> int:
-        """Bytes of the row numbers of the exemplars."""
-        return self.memory.bookkeeping_bytes
+        """Bytes of the row numbers of the exemplars and of what the policy counts."""
+        counted = self.policy.nbytes if isinstance(self.policy, OnArrival) else 0
+        return self.memory.bookkeeping_bytes + counted
 
     def count(self, label: int) -> int:
         """Exemplars of one class."""

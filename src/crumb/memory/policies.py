@@ -105,6 +105,11 @@ class OnArrival:
             else:
                 self._replace(row, label)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the counts: eight, and one for having been the largest, for each class."""
+        return 9 * len(self._seen)
+
     def _replace(self, row: Tensor, label: int) -> None:
         counts = self.memory.counts
         most = max(counts.values())
@@ -127,7 +132,13 @@ class OnArrival:
         return {"seen": torch.tensor(table, dtype=torch.int64).view(-1, 3)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over the counts of :meth:`state_dict`."""
+        """Take over the counts of :meth:`state_dict`.
+
+        Exemplars that another policy chose come without counts: they count as all that was seen.
+        """
+        if "seen" not in state:
+            self._seen = self.memory.counts
+            return
         table = state["seen"].tolist()
         self._seen = {label: seen for label, seen, _ in table}
         self._largest = {label for label, _, largest in table if largest}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -44,8 +45,8 @@ class ReplayMemory:
             )
         self.capacity = capacity
         self.rows = torch.empty((0, *row_shape), dtype=dtype, device=device)
-        self._slots: dict[int, list[int]] = {}
-        self._free: list[int] = []
+        self._slots: dict[int, array[int]] = {}
+        self._free = _numbers()
 
     def __len__(self) -> int:
         return sum(len(slots) for slots in self._slots.values())
@@ -57,8 +58,8 @@ class ReplayMemory:
 
     @property
     def bookkeeping_bytes(self) -> int:
-        """Bytes of the row numbers that say which exemplar is of which class (8 each)."""
-        return 8 * (len(self) + len(self._free))
+        """Bytes of the row numbers that say which exemplar is of which class."""
+        return sum(len(n) * n.itemsize for n in (*self._slots.values(), self._free))
 
     @property
     def counts(self) -> dict[int, int]:
@@ -80,16 +81,15 @@ class ReplayMemory:
             return
         slots = self._take_slots(len(rows))
         _indexable(self.rows)[slots] = _indexable(rows.to(self.rows.device, self.rows.dtype))
-        self._slots.setdefault(label, []).extend(slots)
+        self._slots.setdefault(label, _numbers()).extend(slots)
 
     def keep(self, label: int, positions: Sequence[int]) -> None:
         """Drop all exemplars of a class but those at ``positions``, which take that order."""
-        old = self._slots.get(label, [])
-        kept = [old[position] for position in positions]
-        self._free.extend(sorted(set(old) - set(kept)))
-        self._slots[label] = kept
-        if not kept:
-            del self._slots[label]
+        old = self._slots.pop(label, _numbers())
+        kept = _numbers(old[position] for position in positions)
+        self._free.extend(sorted(set(old) - set(kept), reverse=True))
+        if kept:
+            self._slots[label] = kept
 
     def overwrite(self, label: int, position: int, new_label: int, row: Tensor) -> None:
         """Put ``row`` of ``new_label`` in the place of one exemplar of ``label``."""
@@ -97,7 +97,7 @@ class ReplayMemory:
         if not self._slots[label]:
             del self._slots[label]
         self.rows[slot] = row.to(self.rows.device, self.rows.dtype)
-        self._slots.setdefault(new_label, []).append(slot)
+        self._slots.setdefault(new_label, _numbers()).append(slot)
 
     def draw(self, labels: Sequence[int], generator: torch.Generator) -> Tensor:
         """One exemplar for each entry of ``labels``, uniformly and with replacement.
@@ -118,7 +118,7 @@ class ReplayMemory:
 
     def class_rows(self, label: int) -> Tensor:
         """The exemplars of one class, in the order in which they are listed."""
-        return self._at(self._slots.get(label, []))
+        return self._at(self._slots.get(label, _numbers()))
 
     def state_dict(self) -> dict[str, Tensor]:
         """The exemplars, class by class, and their labels; the capacity is configuration."""
@@ -141,7 +141,7 @@ class ReplayMemory:
                 "load it with the settings it was saved with",
             )
         self.rows = self.rows.new_empty((0, *self.rows.shape[1:]))
-        self._slots, self._free = {}, []
+        self._slots, self._free = {}, _numbers()
         for label in labels.unique().tolist():
             self.add(label, _indexable(rows)[labels == label].view(rows.dtype))
 
@@ -153,8 +153,7 @@ class ReplayMemory:
         missing = count - len(self._free)
         if missing > 0:
             self._grow(missing)
-        taken, self._free = self._free[:count], self._free[count:]
-        return taken
+        return [self._free.pop() for _ in range(count)]
 
     def _grow(self, missing: int) -> None:
         held = len(self.rows)
@@ -166,7 +165,12 @@ class ReplayMemory:
         rows = self.rows.new_empty((size, *self.rows.shape[1:]))
         rows[:held] = self.rows
         self.rows = rows
-        self._free.extend(range(held, size))
+        self._free.extend(range(size - 1, held - 1, -1))
+
+
+def _numbers(values: Iterable[int] = ()) -> array[int]:
+    """Row numbers, four bytes each."""
+    return array("i", values)
 
 
 def _indexable(rows: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -86,6 +87,7 @@ class Learner(ABC):
         self.seed = seed
         self.device = torch.device(device)
         self.classes: list[str] = []
+        self._checks_losses = False
         self.generators = {
             name: generator(seed, name) for name in ("head", "codebook", "replay", "memory")
         }
@@ -183,6 +185,8 @@ class Learner(ABC):
 
     def step(self, loss: Tensor) -> None:
         """One clipped SGD step; a parameter without gradient is left alone."""
+        if self._checks_losses and not loss.isfinite():
+            raise InputError("the loss", "is no longer finite", "load the last save, lower the lr")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         parameters = (p for group in self.optimizer.param_groups for p in group["params"])
@@ -191,52 +195,65 @@ class Learner(ABC):
 
     # What users call.
 
-    def observe(self, images: Any, labels: str | Sequence[str]) -> dict[str, float]:
-        """Learn from labelled images; class names may be new at any time.
+    def observe(
+        self, images: Any, labels: str | Sequence[str], batch_size: int = 21
+    ) -> dict[str, float]:
+        """Learn from labelled images, each seen once; class names may be new at any time.
 
         Args:
             images: Pillow images, uint8 arrays [H, W, 3] or tensors [3, H, W], one or several.
             labels: a class name for each image, or one for all of them.
+            batch_size: images learned from in one step.
 
         Returns:
-            the losses by name.
+            the losses of the last step, by name.
 
         Raises:
-            InputError: unusable images, another number of labels than images, or a loss that is
-                no longer finite.
+            InputError: unusable images, another number of labels than images, a learner that
+                stores only at the end of a task, or a loss that is no longer finite (which is
+                noticed before it is learned from).
         """
+        if self.needs_task_boundaries:
+            raise InputError(
+                "write_policy end-of-task",
+                "stores nothing in observe",
+                'create or load the learner with write_policy="on-arrival"',
+            )
         pixels = as_images(images, self.network.preprocessing.size)
-        names = [labels] * len(pixels) if isinstance(labels, str) else list(labels)
+        names = _names([labels] * len(pixels) if isinstance(labels, str) else labels)
         if len(names) != len(pixels):
             raise InputError(
                 "labels", f"{len(names)} for {len(pixels)} images", "give one for each"
             )
-        if unusable := [name for name in names if not isinstance(name, str) or not name]:
-            raise InputError(
-                "labels", f"{unusable[0]!r} is no class name", "give non-empty strings"
-            )
-        self.meet(names)
-        pixels = pixels.to(self.device)
-        index = torch.tensor([self.classes.index(name) for name in names], device=self.device)
-        losses = self.learn(Batch(index, self.network.features(pixels), pixels))
-        figures = {name: value.item() for name, value in losses.items()}
-        for name, value in figures.items():
-            if value != value or abs(value) == float("inf"):
-                raise InputError(f"the {name} loss", f"became {value}", "use a smaller lr")
-        return figures
+        self._checks_losses = True
+        losses: dict[str, Tensor] = {}
+        for start in range(0, len(pixels), batch_size):
+            part = names[start : start + batch_size]
+            self.meet(part)
+            index = torch.tensor([self.classes.index(name) for name in part], device=self.device)
+            shown = pixels[start : start + batch_size].to(self.device)
+            losses = self.learn(Batch(index, self.network.features(shown), shown))
+        return {name: value.item() for name, value in losses.items()}
 
-    def predict(self, images: Any) -> list[str]:
+    def predict(self, images: Any, batch_size: int = 128) -> list[str]:
         """The most likely class of each image.
+
+        Args:
+            images: as for :meth:`observe`.
+            batch_size: images scored at a time; changes no result.
 
         Raises:
             InputError: unusable images, or no class has been met yet.
         """
         if not self.classes:
             raise InputError("predict", "no class has been observed yet", "call observe first")
-        pixels = as_images(images, self.network.preprocessing.size).to(self.device)
+        pixels = as_images(images, self.network.preprocessing.size)
+        best: list[int] = []
         with self.evaluation():
-            direct, _ = self.scores(self.network.features(pixels))
-        return [self.classes[label] for label in direct.argmax(1).tolist()]
+            for part in pixels.split(batch_size):
+                direct, _ = self.scores(self.network.features(part.to(self.device)))
+                best.extend(direct.argmax(1).tolist())
+        return [self.classes[label] for label in best]
 
     def save(self, path: str | Path) -> None:
         """Write everything to one file, from which ``crumb.load`` goes on learning to the bit."""
@@ -244,9 +261,15 @@ class Learner(ABC):
 
         save(self, Path(path))
 
-    def evaluation(self) -> _Evaluation:
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
         """A context in which the network is in eval mode and records no gradients."""
-        return _Evaluation(self.network)
+        self.network.eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            self.network.train()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Every tensor that the learner's future depends on."""
@@ -258,7 +281,9 @@ class Learner(ABC):
         """Take over :meth:`state_dict` of a learner with the same settings and classes."""
         self.network.load_state_dict(under(state, "network."))
         for name, value in under(state, "generator.").items():
-            self.generators[name].set_state(value.cpu())
+            # Dropout masks of a CPU cannot be continued on a GPU, nor the other way round.
+            if len(value) == len(self.generators[name].get_state()):
+                self.generators[name].set_state(value.cpu())
         restore_momentum(self.optimizer, self.parameters(), state)
 
 
@@ -267,15 +292,8 @@ def under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name[len(prefix) :]: v for name, v in state.items() if name.startswith(prefix)}
 
 
-class _Evaluation:
-    def __init__(self, network: SplitNetwork) -> None:
-        self._network = network
-        self._inference = torch.inference_mode()
-
-    def __enter__(self) -> None:
-        self._network.eval()
-        self._inference.__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        self._inference.__exit__(None, None, None)
-        self._network.train()
+def _names(labels: Any) -> list[str]:
+    names = list(labels) if isinstance(labels, Iterable) else [labels]
+    if unusable := [name for name in names if not isinstance(name, str) or not name]:
+        raise InputError("labels", f"{unusable[0]!r} is no class name", "give non-empty strings")
+    return names

@@ -48,7 +48,7 @@ class CrumbConfig(MemoryConfig, TrainingConfig):
     def __post_init__(self) -> None:
         MemoryConfig.__post_init__(self)
         TrainingConfig.__post_init__(self)
-        require("--blocks", self.blocks, 1 <= self.blocks <= 1 << 20, "from 1 to 2^20")
+        require("--blocks", self.blocks, 1 <= self.blocks <= 1 << 16, "from 1 to 65536")
         for flag in ("replay_coefficient", "replay_times", "codebook_loss", "direct_loss"):
             value = getattr(self, flag)
             require(f"--{flag.replace('_', '-')}", value, value >= 0, "at least 0")
@@ -88,7 +88,7 @@ class Crumb(Learner):
         weights = {"codebook": self.config.codebook_loss, "direct": self.config.direct_loss}
         if self.codebook is None:
             weights = {"direct": 1.0}
-        self.step(sum((weights[name] * loss for name, loss in losses.items()), torch.zeros(())))
+        self.step(torch.stack([weights[name] * loss for name, loss in losses.items()]).sum())
         for _ in range(self.config.replay_times):
             if (replay := self._replay(batch.labels)) is not None:
                 losses["replay"] = replay
@@ -252,6 +252,7 @@ def _resolved(config: CrumbConfig, backbone: Backbone) -> CrumbConfig:
     chosen: dict[str, Any] = {
         "block_length": backbone.block_length,
         "initialiser": backbone.initialiser,
-        "memory_size": PAPER_MEMORY_SIZE if config.memory_bytes is None else None,
     }
+    if config.memory_bytes is None and config.storage not in ("merec", "none"):
+        chosen["memory_size"] = PAPER_MEMORY_SIZE
     return replace(config, **{k: v for k, v in chosen.items() if getattr(config, k) is None})

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from crumb.device import choose_device
 from crumb.errors import InputError
 from crumb.files import read_tensors, write_tensors
 from crumb.methods.base import Learner, under
@@ -47,17 +48,21 @@ def save(learner: Learner, path: Path) -> None:
     write_tensors(path, learner.state_dict(), {_KEY: json.dumps(described)})
 
 
-def load(path: str | Path, device: str = "cpu") -> Learner:
-    """A learner that goes on where the saved one stopped, to the bit on the same machine.
+def load(path: str | Path, device: str = "cpu", write_policy: str | None = None) -> Learner:
+    """A learner that goes on where the saved one stopped, to the bit on the same device.
 
     Args:
         path: of a file written by ``save``.
-        device: where to compute.
+        device: where to compute: auto, cpu, cuda or cuda:N.
+        write_policy: replaces the one that the learner was saved with.
 
     Raises:
-        InputError: missing, damaged, foreign, or of another format version.
+        InputError: missing, damaged, foreign, or of another format version; no such device.
     """
+    device = choose_device(device)
     tensors, about = _read(Path(path))
+    if write_policy is not None:
+        about["config"]["write_policy"] = write_policy
     try:
         method = find_method(about["method"])
         # The file holds every weight, so none is fetched.

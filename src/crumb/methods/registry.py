@@ -8,7 +8,8 @@ from functools import cache
 from typing import Any, TypeVar
 
 import crumb.methods
-from crumb.errors import InputError
+from crumb.device import choose_device
+from crumb.errors import InputError, require
 from crumb.methods.base import Learner
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
@@ -67,7 +68,7 @@ def create(
         cut: dotted name of the first layer of the tail.
         weights: ``pretrained``, ``random`` or a path.
         seed: of every random number.
-        device: where to compute.
+        device: where to compute: auto, cpu, cuda or cuda:N.
         settings: fields of the method's ``Config``.
 
     Raises:
@@ -81,5 +82,12 @@ def create(
         )
     if "write_policy" in fields:
         settings.setdefault("write_policy", "on-arrival")
+    device = choose_device(device)
+    require("seed", seed, 0 <= seed < 1 << 63, "from 0 to 2^63 - 1")
+    try:
+        config = chosen.Config(**settings)
+    except TypeError as error:
+        problem = f"have a value of the wrong type ({error})"
+        raise InputError(f"the settings of {method}", problem, "give numbers as numbers") from error
     network = build_network(NetworkConfig(backbone, cut, weights), seed)
-    return chosen(network, chosen.Config(**settings), seed, device)
+    return chosen(network, config, seed, device)

@@ -75,7 +75,9 @@ def _find_elsewhere(name: str) -> Backbone:
         (red, green, blue), (r, g, b) = defaults.mean, defaults.std
         preprocessing = Preprocessing(defaults.input_size[-1], (red, green, blue), (r, g, b))
         return Backbone("timm", name, "", preprocessing=preprocessing)
-    near = difflib.get_close_matches(name, [*BACKBONES, *vision, *timm.list_models()], 4)
+    # Some names are in two of the lists.
+    names = list(dict.fromkeys([*BACKBONES, *vision, *timm.list_models()]))
+    near = difflib.get_close_matches(name, names, 4)
     raise InputError(
         f"--backbone {name}",
         "is no network of Crumb, torchvision or timm",

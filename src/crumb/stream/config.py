@@ -16,7 +16,7 @@ Protocol = Literal["iid", "class_iid", "instance", "class_instance"]
 
 @dataclass(frozen=True)
 class MachineConfig:
-    """How the machine is used; nothing here changes a result."""
+    """How the machine is used; results are the same up to rounding."""
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
@@ -123,22 +123,3 @@ def check_runs(flag: str, first: int, count: int = 1) -> None:
     at_least(flag, first, 0)
     if first + count > 1 << 32:
         raise InputError(f"{flag} {first}", "is too large", f"give at most {(1 << 32) - count}")
-
-
-def choose_device(name: str) -> str:
-    """Resolve ``auto`` and check that a device exists.
-
-    Raises:
-        InputError: no such device on this machine.
-    """
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, number = name.partition(":")
-    known = kind == "cpu" and not number
-    if kind == "cuda" and torch.cuda.is_available() and (not number or number.isdecimal()):
-        known = int(number or 0) < torch.cuda.device_count()
-    if not known:
-        raise InputError(f"--device {name}", "is not on this machine", "give cpu or auto")
-    return name

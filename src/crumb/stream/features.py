@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -34,7 +35,7 @@ class FeatureStore:
     """The feature map of each image of a data set.
 
     As many as the budget allows are computed at the start and kept in memory; the others are
-    computed whenever they are asked for. Both ways give the same features.
+    computed whenever they are asked for, which gives the same features up to rounding.
 
     Args:
         network: its front is used.
@@ -42,6 +43,9 @@ class FeatureStore:
         paths: of the images.
         budget: bytes of feature maps to hold.
         workers: threads that decode images.
+
+    Attributes:
+        seconds: that decoding and computing the features held took.
 
     Raises:
         InputError: an image is missing, or one of those held is broken.
@@ -67,7 +71,9 @@ class FeatureStore:
         self._known = set(distinct)
         self._row = {path: row for row, path in enumerate(held)}
         self._features = torch.empty((len(held), *network.feature_shape))
+        started = time.perf_counter()
         self._fill(held, workers)
+        self.seconds = time.perf_counter() - started
 
     def _fill(self, paths: list[str], workers: int) -> None:
         progress = tqdm(total=len(paths), desc="features", unit="image", disable=None)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from crumb.data.protocol import TaskLayout
+from crumb.device import choose_device
 from crumb.methods.crumb import CrumbConfig
 from crumb.nets.config import NetworkConfig
-from crumb.stream.config import StreamConfig, choose_device
+from crumb.stream.config import StreamConfig
 from crumb.stream.results import Results
 from crumb.stream.run import Plan, new_learner, open_dataset, open_store, run_once
 from crumb.stream.tasks import epochs_of, held_out, tasks_of
@@ -33,7 +34,7 @@ def pretrain(config: StreamConfig, network: NetworkConfig, method: CrumbConfig) 
     dataset = open_dataset(config.dataset, config.classes)
     everything = TaskLayout(images_per_task=len(dataset.index))
     tasks = tasks_of(replace(config, layout=everything), dataset, config.first_run, True)
-    method = replace(method, storage="none", replay_times=0)
+    method = replace(method, storage="none", memory_size=None, memory_bytes=None, replay_times=0)
     learner = new_learner(config, network, method, config.first_run, device)
     folder = config.output or Path("outputs") / dataset.name / f"pretrain_{network.backbone}"
     sections: dict[str, Any] = {

@@ -16,7 +16,7 @@ from crumb.stream.metrics import backward_transfer, forgetting, mean_and_deviati
 
 FORMAT, VERSION = "crumb-results", 1
 # Settings that may differ between the calls that together make up one results folder.
-_FREE = {"output", "resume", "runs", "first_run", "machine", "save_model"}
+_FREE = {"crumb", "output", "resume", "runs", "first_run", "workers", "save_model"}
 _FIGURES = (
     "final_accuracy",
     "average_accuracy",
@@ -26,6 +26,8 @@ _FIGURES = (
     "extra_bytes",
     "seconds",
     "images_per_second",
+    "test_seconds",
+    "feature_seconds",
     "peak_memory_bytes",
 )
 
@@ -43,9 +45,12 @@ class RunRecord:
         statistics: rows of mem_stats.csv.
         replay_bytes: largest number of bytes of exemplars held.
         extra_bytes: bytes held besides, when that was largest.
-        seconds: of learning, storing and testing.
+        seconds: of learning and storing.
         images: images learned from, each reading counted.
-        peak_memory_bytes: of the process (or of the GPU, on one).
+        peak_memory_bytes: of the process since it began (on a GPU: of the GPU in this run).
+        test_seconds: of the tests after each epoch.
+        feature_seconds: in which the features held in memory were computed, once for all runs
+            and methods that share them.
     """
 
     run: int
@@ -58,6 +63,8 @@ class RunRecord:
     seconds: float = 0.0
     images: int = 0
     peak_memory_bytes: int = 0
+    test_seconds: float = 0.0
+    feature_seconds: float = 0.0
 
     def after(self, task: int) -> Score:
         """The score that counts for a task."""
@@ -80,6 +87,8 @@ class RunRecord:
             self.extra_bytes,
             self.seconds,
             self.images / self.seconds,
+            self.test_seconds,
+            self.feature_seconds,
             self.peak_memory_bytes,
         )
         return dict(zip(_FIGURES, values, strict=True))

@@ -17,13 +17,14 @@ from tqdm import tqdm
 
 from crumb.data.index import Dataset, load_dataset
 from crumb.data.protocol import Frames, TaskList
+from crumb.device import choose_device
 from crumb.errors import InputError
 from crumb.methods.base import Learner
 from crumb.methods.persistence import load_pretrained
 from crumb.methods.registry import find_method
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
-from crumb.stream.config import StreamConfig, choose_device
+from crumb.stream.config import StreamConfig
 from crumb.stream.evaluate import evaluate
 from crumb.stream.features import FeatureStore, fingerprint
 from crumb.stream.feed import Reading, choose
@@ -85,7 +86,8 @@ def stream(
     epochs = {run: epochs_of(config, tasks) for run, tasks in task_lists.items()}
     held = {run: held_out(config, tasks, epochs[run]) for run, tasks in task_lists.items()}
     learner = new_learner(config, network, method, config.first_run, device)
-    check_memory(learner, task_lists[config.first_run])
+    for tasks in task_lists.values():
+        check_memory(learner, tasks)
     folder = config.output or default_output(config, network, dataset)
     sections = {"stream": config, "network": learner.network.config, "method": learner.config}
     results = Results(folder, {k: asdict(v) for k, v in sections.items()}, config.resume)
@@ -114,7 +116,9 @@ def run_once(plan: Plan) -> RunRecord:
     learner.start_head(len(tasks.classes))
     record = RunRecord(tasks.run, list(tasks.classes))
     groups: list[list[int]] = []
-    started = time.perf_counter()
+    record.feature_seconds = plan.store.seconds
+    if learner.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(learner.device)
     total = sum(
         len(Reading(frames, plan.store, plan.batch_size)) * epochs
         for frames, epochs in zip(tasks.tasks, plan.epochs, strict=True)
@@ -125,7 +129,6 @@ def run_once(plan: Plan) -> RunRecord:
             known = {label for group in groups for label in group}
             groups.append(sorted(set(frames.labels.tolist()) - known))
             _run_task(plan, task, groups, record, progress)
-    record.seconds = time.perf_counter() - started
     record.peak_memory_bytes = _peak_memory(learner.device)
     return record
 
@@ -144,9 +147,15 @@ def _run_task(
     best: tuple[float, int, dict[str, Tensor]] = (-1.0, plan.epochs[task] - 1, {})
     record.scores.append([])
     for epoch in range(plan.epochs[task]):
-        reading = _reading(plan, frames, first_pass=epoch == 0)
-        _learn(plan, reading, record, (task, epoch), progress)
-        record.scores[task].append(evaluate(learner, test, groups, top_k))
+        # Pixels are for storage: on arrival, or in the second reading of the task.
+        pixels = learner.needs_images and not learner.needs_task_boundaries
+        reading = Reading(frames, plan.store, plan.batch_size, pixels, first_pass=epoch == 0)
+        with _Clock() as clock:
+            _learn(plan, reading, record, (task, epoch), progress)
+        record.seconds += clock.seconds
+        with _Clock() as clock:
+            record.scores[task].append(evaluate(learner, test, groups, top_k))
+        record.test_seconds += clock.seconds
         accuracy = record.scores[task][-1].accuracy[1, "all", "direct"]
         progress.set_postfix(accuracy=f"{accuracy:.1f}%")
         if validation.paths:
@@ -157,7 +166,10 @@ def _run_task(
     if best[2]:
         _restore(learner, best[2])
     if learner.needs_task_boundaries and task < len(plan.tasks.tasks) - 1:
-        learner.end_task(_reading(plan, frames, first_pass=False))
+        images = learner.needs_images
+        with _Clock() as clock:
+            learner.end_task(Reading(frames, plan.store, plan.batch_size, images, False))
+        record.seconds += clock.seconds
     held = learner.bytes_held()
     if held.replay >= record.replay_bytes:
         record.replay_bytes, record.extra_bytes = held.replay, held.extra
@@ -213,14 +225,20 @@ def _check_finite(
         )
 
 
-def _reading(plan: Plan, frames: Frames, first_pass: bool) -> Reading:
-    images = plan.learner.needs_images
-    return Reading(frames, plan.store, plan.batch_size, images, first_pass)
-
-
 def _test_reading(plan: Plan, frames: Frames, seen: int) -> Reading:
     known = choose(frames, frames.labels < seen)
     return Reading(known, plan.store, plan.config.evaluation.test_batch_size)
+
+
+class _Clock:
+    """Seconds spent in a with block."""
+
+    def __enter__(self) -> _Clock:
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.seconds = time.perf_counter() - self._started
 
 
 def _snapshot(learner: Learner) -> dict[str, Tensor]:
@@ -284,7 +302,7 @@ def open_store(
         for frames in (*tasks.tasks, tasks.test)
         for path in frames.paths
     ]
-    key = f"{dataset.images.resolve()} {fingerprint(learner.network)}"
+    key = f"{dataset.images.resolve()} {learner.device} {fingerprint(learner.network)}"
     if key not in stores or not stores[key].covers(paths):
         machine = config.machine
         budget = machine.feature_cache_bytes
