@@ -43,8 +43,8 @@ def accuracy_curves(methods: Mapping[str, Sequence[RunRecord]], path: Path) -> N
         tasks, mean = np.arange(1, curves.shape[1] + 1), curves.mean(0)
         colour = _COLOURS[number % len(_COLOURS)]
         style = _LINES[number % len(_LINES)]
-        axes.plot(tasks, mean, style, color=colour, marker="o", label=name)
-        axes.annotate(f"{mean[-1]:.0f}", (tasks[-1], mean[-1]), (6, -3), textcoords="offset points")
+        label = f"{name}: {mean[-1]:.0f} % at the end"
+        axes.plot(tasks, mean, style, color=colour, marker="o", label=label)
         if len(curves) > 1:
             spread = curves.std(0, ddof=1)
             axes.fill_between(tasks, mean - spread, mean + spread, color=colour, alpha=0.15, lw=0)
