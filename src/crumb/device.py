@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Literal
+
 from crumb.errors import InputError
 
+Precision = Literal["full", "tf32", "bf16"]
 
-def choose_device(name: str) -> str:
-    """Resolve ``auto`` and check that a device exists.
 
-    On CUDA, convolutions are set to be deterministic and in full precision, so that the same seed
-    gives the same bytes and the published settings their figures.
+def choose_device(name: str, precision: Precision = "full", deterministic: bool = True) -> str:
+    """Resolve ``auto``, check that a device exists, set how it computes.
 
     Args:
         name: auto, cpu, cuda or cuda:N.
+        precision: tf32 lets a GPU round the factors of products to 10 bits; the others do not.
+        deterministic: a GPU uses only operations whose result is always the same (it warns of an
+            operation that has no such form), so that the same seed gives the same bytes.
 
     Raises:
-        InputError: no such device on this machine.
+        InputError: no such device on this machine, or tf32 on one that has none.
     """
     import torch
 
@@ -28,7 +35,45 @@ def choose_device(name: str) -> str:
     if not known:
         raise InputError(f"--device {name}", "is not on this machine", "give cpu or auto")
     if kind == "cuda":
-        torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.allow_tf32 = False
+        # Read when the GPU's library of products is first used.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.deterministic = deterministic
+        torch.backends.cudnn.benchmark = not deterministic
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        torch.use_deterministic_algorithms(deterministic, warn_only=True)
+        # No operation here reads what it did not write.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore
+    elif precision == "tf32":
+        raise InputError("--precision tf32", "is of NVIDIA GPUs", "give full or bf16")
     return name
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def lone_workers(count: int, name: str) -> ThreadPoolExecutor:
+    """Threads of which each computes alone: torch shares none of its operations among others.
+
+    Several operations at once, each on one thread, are faster than one after the other on all
+    threads, which wait for one another after each.
+
+    Args:
+        count: of threads.
+        name: that the threads begin with.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(count, name, torch.set_num_threads, (1,))
+    started = Barrier(count + 1)
+    for _ in range(count):
+        pool.submit(started.wait)
+    started.wait()
+    # What the last caller has set holds for every thread that is started later.
+    torch.set_num_threads(before)
+    return pool

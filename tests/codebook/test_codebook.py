@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as npst
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from crumb.codebook import codebook as module
+from crumb.codebook import nearest
 from crumb.codebook.codebook import Codebook, check_block_length, code_dtype
 from crumb.codebook.statistics import reconstruction_statistics
 from crumb.errors import InputError
@@ -77,18 +77,50 @@ def test_encode_does_not_depend_on_the_size_of_its_pieces(case, pieces: int):
     codebook = codebook_of(blocks, features)
     whole = codebook.encode(torch.from_numpy(features))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_SIMILARITIES_AT_ONCE", pieces)
+        patch.setattr(nearest, "_SIMILARITIES_AT_ONCE", pieces)
         assert torch.equal(codebook.encode(torch.from_numpy(features)), whole)
 
 
-def test_last_piece_may_be_short(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("threads", [1, 3])
+def test_last_piece_may_be_short(monkeypatch: pytest.MonkeyPatch, threads: int):
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(3, 8, 3, 5, generator=generator)
     codebook = Codebook(torch.randn(16, 2, generator=generator), (8, 3, 5))
     whole = codebook.encode(features)
+    monkeypatch.setattr(nearest, "_ROWS_PER_THREAD", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     for rows in (1, 7, 59, 60, 61, 179, 181):
-        monkeypatch.setattr(module, "_SIMILARITIES_AT_ONCE", 16 * rows)
+        monkeypatch.setattr(nearest, "_SIMILARITIES_AT_ONCE", 16 * rows)
         assert torch.equal(codebook.encode(features), whole)
+
+
+@settings(deadline=None)
+@given(exact_cases(), st.integers(2, 5), st.booleans())
+def test_threads_and_memory_format_change_nothing(case, threads: int, inference: bool):
+    blocks, features = case
+    codebook = codebook_of(blocks, features)
+    maps = torch.from_numpy(features)
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode(inference):
+        patch.setattr(nearest, "_ROWS_PER_THREAD", 1)
+        patch.setattr(torch, "get_num_threads", lambda: threads)
+        expected = reference(blocks, features).tolist()
+        assert codebook.encode(maps).tolist() == expected
+        laid = maps.contiguous(memory_format=torch.channels_last)
+        assert codebook.encode(laid).tolist() == expected
+
+
+@settings(deadline=None)
+@given(
+    npst.arrays(
+        np.float32,
+        st.tuples(st.integers(1, 12), st.just(3)),
+        elements=st.sampled_from([0, 1, -2, math.inf, -math.inf, math.nan]),
+    )
+)
+def test_infinities_and_nan_are_chosen_as_argmax_chooses(slices: np.ndarray):
+    directions = torch.tensor([[1.0, 0, 0, 1, 0], [0, 1.0, 0, 0, 1], [0, 0, 1.0, 0, 0]])
+    found = nearest.nearest_blocks(torch.from_numpy(slices), directions)
+    assert found.tolist() == (torch.from_numpy(slices) @ directions).argmax(1).tolist()
 
 
 @settings(deadline=None)
@@ -224,7 +256,9 @@ class Similarities(TorchDispatchMode):
         return result
 
 
-def test_no_similarity_matrix_exceeds_4_megabytes():
+def test_no_similarity_matrix_exceeds_4_megabytes(monkeypatch: pytest.MonkeyPatch):
+    # What other threads do is not seen here; they share the limit.
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     codebook, features = Codebook(torch.randn(256, 16), (512, 13, 13)), torch.randn(2, 512, 13, 13)
     with Similarities(256) as seen:
         codebook.encode(features)

@@ -6,11 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from crumb.codebook.nearest import nearest_blocks
 from crumb.errors import InputError
-
-# Rows of the similarity matrix computed at a time: 4 MB of float32 for 256 blocks, which stays in
-# the cache of a CPU core, where the whole matrix (116 MB for 21 SqueezeNet maps) would not.
-_SIMILARITIES_AT_ONCE = 1 << 20
 
 
 def code_dtype(blocks: int) -> torch.dtype:
@@ -62,8 +59,10 @@ class Codebook(nn.Module):
             indices, ``dtype`` [B, N].
         """
         directions = functional.normalize(self.blocks, dim=1, eps=1e-12).T.contiguous()
+        # In channels-last memory, which networks hand out, slices lie side by side as they are.
         slices = features.permute(0, 2, 3, 1).reshape(-1, self.blocks.shape[1])
-        return _nearest(slices, directions).to(self.dtype).view(len(features), self.code_length)
+        found = nearest_blocks(slices, directions)
+        return found.to(self.dtype).view(len(features), self.code_length)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Rebuild feature maps from indices with the present values of the blocks.
@@ -99,18 +98,3 @@ def check_block_length(length: int, channels: int) -> None:
             f"does not divide the {channels} channels at the cut",
             f"choose one of {', '.join(fitting)}",
         )
-
-
-def _nearest(slices: Tensor, directions: Tensor) -> Tensor:
-    """Column of the largest entry in each row of ``slices @ directions``, a few rows at a time."""
-    rows = max(1, _SIMILARITIES_AT_ONCE // directions.shape[1])
-    count = min(rows, len(slices))
-    similarity = slices.new_empty(count, directions.shape[1])
-    largest = slices.new_empty(count)
-    nearest = torch.empty(len(slices), dtype=torch.int64, device=slices.device)
-    for start in range(0, len(slices), rows):
-        piece = slices[start : start + rows]
-        scores = torch.mm(piece, directions, out=similarity[: len(piece)])
-        # Like argmax it gives the first of equals, at a third of its time on a CPU.
-        torch.max(scores, 1, out=(largest[: len(piece)], nearest[start : start + rows]))
-    return nearest
