@@ -112,7 +112,7 @@ def test_size_of_the_front_and_of_what_crosses_the_cut(
     features = network.features(images())
     assert features.shape == (2, *shape)
     assert features.dtype == torch.float32
-    assert features.is_contiguous()
+    assert features.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize(

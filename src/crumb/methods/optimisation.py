@@ -42,4 +42,6 @@ def restore_momentum(
     optimizer.state.clear()
     for name, parameter in parameters.items():
         if (buffer := state.get(f"momentum.{name}")) is not None:
-            optimizer.state[parameter] = {"momentum_buffer": buffer.to(parameter.device).clone()}
+            # In the memory format of the parameter, which is what the next step is fastest with.
+            kept = torch.empty_like(parameter, requires_grad=False).copy_(buffer)
+            optimizer.state[parameter] = {"momentum_buffer": kept}

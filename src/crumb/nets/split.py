@@ -8,6 +8,7 @@ The cut is found on the network's own call graph, so no model needs code of its 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, fx, nn
@@ -15,6 +16,9 @@ from torch.fx.proxy import TraceError
 
 from crumb.errors import InputError
 from crumb.nets.config import Backbone, NetworkConfig
+
+# Dropout probabilities are multiples of one in this many.
+_STEPS = 1 << 16
 
 
 class SeededDropout(nn.Module):
@@ -35,10 +39,27 @@ class SeededDropout(nn.Module):
         """Zero each value with the given probability and rescale the rest; identity in eval."""
         if not self.training or self.probability == 0:
             return values
-        keep = 1 - self.probability
-        mask = values.new_empty(len(values), *[1] * (values.ndim - 1)) if self.whole else values
-        mask = torch.empty_like(mask).bernoulli_(keep, generator=self.generator)
-        return values * mask.div_(keep)
+        like = values.new_empty(len(values), *[1] * (values.ndim - 1)) if self.whole else values
+        share = mask_share(1 - self.probability)
+        return values * _mask(share, like, self.generator).to(values.dtype).div_(share)
+
+
+def mask_share(keep: float) -> float:
+    """The share of values that is kept when ``keep`` is asked for: the nearest 65,536th."""
+    return max(1, round(keep * _STEPS)) / _STEPS
+
+
+def _mask(share: float, like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """True with probability ``share``, bool of the shape and memory format of ``like``.
+
+    Four values are cut from each random integer of 64 bits: on a CPU ``bernoulli_``, which draws
+    one at a time, takes a third of a step of SqueezeNet's tail.
+    """
+    words = torch.empty(-(-like.numel() // 4), dtype=torch.int64, device=like.device)
+    words.random_(-(1 << 63), None, generator=generator)
+    last = round(share * _STEPS) - _STEPS // 2 - 1
+    kept = words.view(torch.int16) <= last
+    return kept.as_strided(like.shape, torch.empty_like(like, device="meta").stride())
 
 
 class SplitNetwork(nn.Module):
@@ -48,6 +69,9 @@ class SplitNetwork(nn.Module):
     pretrained with, also in training: class-incremental batches hold few classes, and running
     statistics that follow them make stored exemplars drift (the original lets them drift).
 
+    Weights and features are in channels-last memory, which is faster and in which the slices of
+    the codebook lie side by side.
+
     Args:
         model: the whole classifier.
         backbone: where to cut it, how to preprocess images, the kernel of the head.
@@ -55,6 +79,8 @@ class SplitNetwork(nn.Module):
 
     Attributes:
         feature_shape: (channels, height, width) of what crosses the cut.
+        bf16: whether convolutions and products are computed in bfloat16 (weights, features and
+            logits stay float32).
 
     Raises:
         InputError: no such layer, more than one tensor crosses the cut, or a dropout probability
@@ -70,6 +96,8 @@ class SplitNetwork(nn.Module):
         self.front.requires_grad_(False)
         self.head_name, _ = find_head(self.tail)
         _replace_dropout(self.tail, config.dropout)
+        self.bf16 = False
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.feature_shape = self._measure_feature_shape(backbone.cut)
 
     def _measure_feature_shape(self, cut: str) -> tuple[int, int, int]:
@@ -124,12 +152,37 @@ class SplitNetwork(nn.Module):
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """The frozen front: uint8 [B, 3, S, S] to float32 [B, C, H, W]."""
-        return self.front(self.preprocessing(images)).contiguous()
+        """The frozen front: uint8 [B, 3, S, S] to float32 [B, C, H, W] in channels-last memory."""
+        with self._precision():
+            features = self.front(self.preprocessing(images))
+        return features.float().contiguous(memory_format=torch.channels_last)
 
     def forward(self, features: Tensor) -> Tensor:
-        """The tail: float32 [B, C, H, W] to logits [B, outputs]."""
-        return self.tail(features)
+        """The tail: float32 [B, C, H, W] to logits, float32 [B, outputs]."""
+        with self._precision():
+            return self.tail(features).float()
+
+    def _precision(self) -> AbstractContextManager[object]:
+        kind = next(self.tail.parameters()).device.type
+        return torch.autocast(kind, torch.bfloat16) if self.bf16 else nullcontext()
+
+    def compile(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Compile front and tail in place (``torch.compile``).
+
+        Raises:
+            InputError: they cannot be compiled on this machine.
+        """
+        size = self.preprocessing.size
+        for part in (self.front, self.tail):
+            part.compile(dynamic=True)
+        try:
+            device = next(self.tail.parameters()).device
+            self(self.features(torch.zeros(2, 3, size, size, dtype=torch.uint8, device=device)))
+        # What the compiler raises differs with what it lacks: a C++ compiler, Triton, an operation.
+        except Exception as error:
+            raise InputError(
+                "--compile", f"does not work here ({_first_line(error)})", "leave it out"
+            ) from error
 
     def train(self, mode: bool = True) -> SplitNetwork:
         """Set the tail's mode; the front and every batch norm stay in eval mode."""
@@ -268,7 +321,11 @@ def _fresh_head(
     with torch.no_grad():
         head.weight.uniform_(-bound, bound, generator=generator)
         head.bias.uniform_(-bound, bound, generator=generator)
-    return head
+    return head.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _replace_dropout(tail: nn.Module, probability: float | None) -> None:
