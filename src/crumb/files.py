@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     import torch
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+_WRITE_REMEDY = "choose another --output or free space"
+
+
+def write_bytes(path: Path, content: bytes, remedy: str = _WRITE_REMEDY) -> None:
     """Write ``content`` to ``path`` whole or not at all (temporary name, sync, rename).
 
     Raises:
@@ -40,9 +43,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         Path(temporary).replace(path)
     except OSError as error:
-        raise InputError(
-            path, f"cannot be written ({error.strerror})", "choose another --output or free space"
-        ) from error
+        raise InputError(path, f"cannot be written ({error.strerror})", remedy) from error
     finally:
         # After the rename nothing has this name; after an error or an interrupt, half a file.
         if temporary is not None:
@@ -59,14 +60,14 @@ def _current_umask() -> int:
 _UMASK = _current_umask()
 
 
-def write_text(path: Path, content: str) -> None:
+def write_text(path: Path, content: str, remedy: str = _WRITE_REMEDY) -> None:
     """Write UTF-8 text with LF line ends, whole or not at all."""
-    write_bytes(path, content.encode())
+    write_bytes(path, content.encode(), remedy)
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any], remedy: str = _WRITE_REMEDY) -> None:
     """Write a JSON object, two-space indented, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    write_text(path, json.dumps(value, indent=2) + "\n", remedy)
 
 
 def write_toml(path: Path, value: Mapping[str, Any]) -> None:
@@ -88,12 +89,17 @@ def write_csv(
     write_text(path, text.getvalue())
 
 
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, str]) -> None:
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, torch.Tensor],
+    meta: Mapping[str, str],
+    remedy: str = _WRITE_REMEDY,
+) -> None:
     """Write a safetensors file, whole or not at all; ``meta`` becomes its metadata."""
     from safetensors.torch import save
 
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, save(contiguous, metadata=dict(meta)))
+    write_bytes(path, save(contiguous, metadata=dict(meta)), remedy)
 
 
 def read_text(path: Path, remedy: str) -> str:

@@ -37,7 +37,7 @@ def batches(maps, labels):
 def accuracy(learner, maps, labels):
     seen = labels < len(learner.classes)
     with learner.evaluation():
-        direct, mem = learner.scores(maps[seen])
+        direct, mem = learner.scores(maps[seen]), learner.mem_scores(maps[seen])
     return {
         name: 100 * (logits.argmax(1) == labels[seen]).float().mean().item()
         for name, logits in (("direct", direct), ("mem", mem))

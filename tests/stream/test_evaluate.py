@@ -23,8 +23,11 @@ class Fixed:
         self.passes: list[int] = []
         self.evaluating = False
 
-    def features(self, paths: tuple[str, ...]) -> Tensor:
-        return torch.tensor([int(path) for path in paths])
+    def request(self, paths: tuple[str, ...]) -> tuple[str, ...]:
+        return paths
+
+    def finish(self, request: tuple[str, ...]) -> Tensor:
+        return torch.tensor([int(path) for path in request])
 
     @contextmanager
     def evaluation(self):
@@ -32,11 +35,14 @@ class Fixed:
         yield
         self.evaluating = False
 
-    def scores(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def scores(self, features: Tensor) -> Tensor:
         assert self.evaluating
         self.passes.extend(features.tolist())
-        direct = self.direct[features]
-        return direct, direct if self.mem is self.direct else self.mem[features]
+        return self.direct[features]
+
+    def mem_scores(self, features: Tensor) -> Tensor | None:
+        assert self.evaluating
+        return None if self.mem is self.direct else self.mem[features]
 
 
 def score(fixed: Any, labels: list[int], groups: list[list[int]], top_k=(1, 5), batch_size=4):

@@ -1,4 +1,7 @@
-"""Feature maps computed once, or whenever asked for: the same ones."""
+"""Feature maps computed once, or whenever asked for: the same ones to the bit."""
+
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +11,7 @@ from crumb.errors import InputError
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
 from crumb.stream.features import FeatureStore, fingerprint
+from crumb.stream.store import Cache
 
 BYTES = 4 * 48 * 10 * 10
 
@@ -24,51 +28,91 @@ def paths(dataset):
 
 @pytest.fixture(scope="module")
 def expected(network, dataset, paths):
-    """Through the front one by one, in evaluation mode."""
+    """Through the front four at a time, in the order of the index."""
     pixels = load_images(dataset.images, paths, 160)
-    return torch.cat([network.features(image[None]) for image in pixels])
+    return torch.cat([network.features(part) for part in pixels.split(4)])
 
 
-@pytest.mark.parametrize("budget", [0, BYTES - 1, 5 * BYTES, 12 * BYTES, 1 << 30])
-def test_any_budget_gives_the_same_features(network, dataset, paths, expected, budget):
-    store = FeatureStore(network, dataset.images, paths, budget, workers=2)
+@pytest.fixture
+def counted(monkeypatch):
+    """Images that went through the front, a number for each pass."""
+    passes = []
+    compute = FeatureStore.compute
+
+    def count(self, paths):
+        passes.append(len(paths))
+        return compute(self, paths)
+
+    monkeypatch.setattr(FeatureStore, "compute", count)
+    return passes
+
+
+def opened(network, dataset, paths, cache: Cache, workers: int = 2) -> FeatureStore:
+    store = FeatureStore(network, dataset.images, workers)
+    store.hold(paths, cache)
+    return store
+
+
+def memory(budget: int = 1 << 30) -> Cache:
+    return Cache("memory", budget, Path("nowhere"))
+
+
+@pytest.mark.parametrize("kind", ["auto", "memory", "disk", "off"])
+@pytest.mark.parametrize("budget", [0, BYTES - 1, 6 * BYTES, 13 * BYTES, 1 << 30])
+def test_every_cache_gives_the_same_features(
+    network, dataset, paths, expected, kind, budget, tmp_path
+):
+    store = opened(network, dataset, paths, Cache(kind, budget, tmp_path))
     order = [7, 0, 3, 3, 11, 5, 7]
-    found = store.features([paths[i] for i in order])
-    torch.testing.assert_close(found, expected[order], rtol=1e-5, atol=1e-6)
-    assert found.shape == (7, 48, 10, 10)
+    found = store.get([paths[i] for i in order])
+    assert torch.equal(found, expected[order])
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    # A file is a little larger than its rows.
+    fits = {"memory": budget, "off": 0}.get(kind, budget - budget // BYTES * 1024) // BYTES
+    assert store.bytes_held == BYTES * max(0, min(12, fits))
 
 
-def test_an_image_goes_through_the_front_once(network, dataset, paths, monkeypatch):
-    counted = []
-    features = network.features
-
-    def count(images):
-        counted.append(len(images))
-        return features(images)
-
-    monkeypatch.setattr(network, "features", count)
-    store = FeatureStore(network, dataset.images, [*paths, *paths[:4]], 1 << 30, workers=1)
+def test_an_image_goes_through_the_front_once(network, dataset, paths, counted):
+    store = opened(network, dataset, [*paths, *paths[:4]], memory())
     for _ in range(3):
-        store.features(paths)
+        store.get(paths)
+    assert sum(counted) == 12
+
+
+def test_equal_images_go_through_the_front_once(
+    network, dataset, dataset_copy, paths, counted, expected
+):
+    shutil.copy(dataset_copy / "images" / paths[0], dataset_copy / "images" / "again.png")
+    store = FeatureStore(network, dataset_copy / "images", 1)
+    store.hold([*paths, "again.png"], memory())
+    assert sum(counted) == 12
+    assert torch.equal(store.get(["again.png"]), expected[:1])
+
+
+def test_more_images_can_be_held_later(network, dataset, paths, counted, expected):
+    store = opened(network, dataset, paths[:5], memory())
+    store.hold(paths, memory())
+    assert torch.equal(store.get(paths), expected)
     assert sum(counted) == 12
 
 
 def test_more_workers_change_no_bit(network, dataset, paths):
-    one, three = (FeatureStore(network, dataset.images, paths, 1 << 30, n) for n in (1, 3))
-    assert torch.equal(one.features(paths), three.features(paths))
+    one, three = (opened(network, dataset, paths, memory(), n) for n in (1, 3))
+    assert torch.equal(one.get(paths), three.get(paths))
 
 
 def test_many_images_stay_in_their_places(network, dataset):
-    """More than are decoded at a time."""
+    """More than the workers take at a time, half of them held."""
     paths = list(dataset.index["im_path"])
-    store = FeatureStore(network, dataset.images, paths, 1 << 30, workers=2)
-    chosen = [paths[place] for place in (0, 63, 64, 119)]
+    store = opened(network, dataset, paths, memory(BYTES * 60))
+    order = torch.randperm(120, generator=torch.Generator().manual_seed(0)).tolist()
+    chosen = [paths[place] for place in order]
     expected = network.features(load_images(dataset.images, chosen, 160))
-    torch.testing.assert_close(store.features(chosen), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(store.get(chosen), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_covers_what_it_was_opened_for(network, dataset, paths):
-    store = FeatureStore(network, dataset.images, paths[:6], 0, workers=1)
+    store = opened(network, dataset, paths[:6], memory(0))
     assert store.covers(paths[2:5])
     assert not store.covers(paths[5:7])
 
@@ -76,7 +120,15 @@ def test_covers_what_it_was_opened_for(network, dataset, paths):
 @pytest.mark.parametrize("budget", [0, 1 << 30])
 def test_a_missing_image_is_named_at_the_start(network, dataset, paths, budget):
     with pytest.raises(InputError, match="no_such_clip_1.png: no such image"):
-        FeatureStore(network, dataset.images, [*paths, "no_such_clip_1.png"], budget, workers=2)
+        opened(network, dataset, [*paths, "no_such_clip_1.png"], memory(budget))
+
+
+def test_pixels_are_those_of_the_images(network, dataset, paths, tmp_path):
+    expected = load_images(dataset.images, paths, 160)
+    for cache in (memory(), memory(0), Cache("disk", 1 << 30, tmp_path)):
+        store = FeatureStore(network, dataset.images, 2)
+        store.pixels.hold(paths, cache)
+        assert torch.equal(store.pixels.get(paths), expected)
 
 
 def test_fingerprint_tells_fronts_apart(network, weights):
@@ -84,3 +136,5 @@ def test_fingerprint_tells_fronts_apart(network, weights):
     other = build_network(NetworkConfig("test_efficientnet", "blocks.4", "random"), seed=1)
     assert fingerprint(same) == fingerprint(network)
     assert fingerprint(other) != fingerprint(network)
+    same.bf16 = True
+    assert fingerprint(same) != fingerprint(network)

@@ -220,7 +220,7 @@ def test_each_image_is_learned_as_often_as_asked_in_order(
     expected = [frames for frames, epochs in zip(tasks, (3, 2), strict=True) for _ in range(epochs)]
     labels = torch.cat([batch.labels for batch in seen])
     assert labels.tolist() == [label for frames in expected for label in frames.labels.tolist()]
-    features = store.features([path for frames in expected for path in frames.paths])
+    features = store.get([path for frames in expected for path in frames.paths])
     assert torch.equal(torch.cat([batch.features for batch in seen]), features)
     sizes = [len(frames.paths) for frames in expected]
     cut = [min(12, size - start) for size in sizes for start in range(0, size, 12)]
@@ -307,7 +307,7 @@ def test_a_saved_learner_predicts_the_same(
     assert learner.classes == list(tasks.classes)
     (record,) = results.finished()
     (store,) = stores.values()
-    named = learner.predict(store.pixels(tasks.test.paths))
+    named = learner.predict(store.pixels.get(tasks.test.paths))
     right = [tasks.classes[label] for label in tasks.test.labels]
     share = 100 * sum(a == b for a, b in zip(named, right, strict=True)) / len(right)
     assert share == record.after(1).accuracy[1, "all", "direct"]
@@ -322,7 +322,7 @@ def scripted(store: FeatureStore, dataset: Dataset, seen: dict[str, list]) -> ty
     label_of: dict[bytes, int] = {}
     path_of: dict[bytes, str] = {}
     for frames in (*tasks.tasks, tasks.test):
-        maps = store.features(frames.paths)
+        maps = store.get(frames.paths)
         for path, label, features in zip(frames.paths, frames.labels.tolist(), maps, strict=True):
             label_of[features.numpy().tobytes()] = label
             path_of[features.numpy().tobytes()] = path
@@ -341,7 +341,7 @@ def scripted(store: FeatureStore, dataset: Dataset, seen: dict[str, list]) -> ty
             # The state of the learner is all that tells which epoch it is in.
             yield
 
-        def scores(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        def scores(self, features: Tensor) -> Tensor:
             keys = [f.numpy().tobytes() for f in features]
             test = path_of[keys[0]] in tested
             if not test:
@@ -352,8 +352,7 @@ def scripted(store: FeatureStore, dataset: Dataset, seen: dict[str, list]) -> ty
                 self.network.head.bias.fill_(epoch)  # type: ignore[union-attr]
             right = epoch == (3 if test else 2)
             labels = [label_of[key] if right else 0 for key in keys]
-            logits = torch.nn.functional.one_hot(torch.tensor(labels), len(self.classes)).float()
-            return logits, logits
+            return torch.nn.functional.one_hot(torch.tensor(labels), len(self.classes)).float()
 
         def begin_task(self, names) -> None:
             seen["bias"].append(self.network.head.bias[0].item())  # type: ignore[index]
@@ -430,8 +429,8 @@ def pretrained(
 
 def test_streaming_starts_from_the_pretrained_tail_and_codebook(pretrained: Path, words: list[str]):
     config, network, method = settings([*words, "--pretrained", str(pretrained)])
-    learner = new_learner(config, network, method, 3, "cpu")
-    plain = new_learner(replace(config, pretrained=None), network, method, 3, "cpu")
+    learner = new_learner(config, network, method, 3)
+    plain = new_learner(replace(config, pretrained=None), network, method, 3)
     file, _ = read_tensors(pretrained, "")
     state, fresh = learner.state_dict(), plain.state_dict()
     head = [f"network.tail.{learner.network.head_name}.{part}" for part in ("weight", "bias")]

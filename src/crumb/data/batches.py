@@ -14,9 +14,10 @@ class Batch:
     """Consecutive frames of a stream.
 
     Attributes:
-        labels: int64 [B], indices into the learner's classes.
-        features: float32 [B, C, H, W], what the frozen front makes of the images.
-        images: uint8 [B, 3, S, S]; only for learners that ask for it.
+        labels: int64 [B], indices into the learner's classes; always on the CPU, where they can be
+            looked at without waiting for a GPU.
+        features: float32 [B, C, H, W], what the frozen front makes of the images, on the device.
+        images: uint8 [B, 3, S, S] on the device; only for learners that ask for it.
         first_pass: the frames are seen for the first time; what is stored on arrival is stored
             only then.
     """

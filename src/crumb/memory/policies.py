@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from crumb.errors import InputError
-from crumb.memory.replay import ReplayMemory
+from crumb.memory.replay import ReplayMemory, take
 
 
 class EndOfTask:
@@ -55,8 +55,8 @@ class EndOfTask:
         """
         full = True
         for label in range(self._classes):
-            offered = rows[(labels == label).to(rows.device)][:: self._skip]
-            full &= self._take(label, offered)
+            offered = (labels == label).nonzero().flatten()[:: self._skip]
+            full &= self._take(label, take(rows, offered))
         return full
 
     def _take(self, label: int, offered: Tensor) -> bool:
@@ -67,7 +67,7 @@ class EndOfTask:
             return False
         kept = torch.randperm(total, generator=self._generator)[total - self._share :]
         self.memory.keep(label, kept[kept < held].tolist())
-        self.memory.add(label, offered[(kept[kept >= held] - held).to(offered.device)])
+        self.memory.add(label, take(offered, kept[kept >= held] - held))
         return True
 
 
@@ -137,7 +137,7 @@ class OnArrival:
         Exemplars that another policy chose come without counts: they count as all that was seen.
         """
         if "seen" not in state:
-            self._seen = self.memory.counts
+            self._seen, self._largest = self.memory.counts, set()
             return
         table = state["seen"].tolist()
         self._seen = {label: seen for label, seen, _ in table}

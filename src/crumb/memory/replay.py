@@ -143,11 +143,10 @@ class ReplayMemory:
         self.rows = self.rows.new_empty((0, *self.rows.shape[1:]))
         self._slots, self._free = {}, _numbers()
         for label in labels.unique().tolist():
-            self.add(label, _indexable(rows)[labels == label].view(rows.dtype))
+            self.add(label, take(rows, (labels == label).nonzero().flatten()))
 
     def _at(self, slots: Sequence[int]) -> Tensor:
-        places = torch.tensor(slots, dtype=torch.int64, device=self.rows.device)
-        return _indexable(self.rows)[places].view(self.rows.dtype)
+        return take(self.rows, torch.tensor(slots, dtype=torch.int64))
 
     def _take_slots(self, count: int) -> list[int]:
         missing = count - len(self._free)
@@ -171,6 +170,16 @@ class ReplayMemory:
 def _numbers(values: Iterable[int] = ()) -> array[int]:
     """Row numbers, four bytes each."""
     return array("i", values)
+
+
+def take(rows: Tensor, places: Tensor) -> Tensor:
+    """Some of the rows, by one lookup.
+
+    Args:
+        rows: [n, ...] of any type, on any device.
+        places: int64 [m], on the CPU.
+    """
+    return _indexable(rows)[places.to(rows.device, non_blocking=True)].view(rows.dtype)
 
 
 def _indexable(rows: Tensor) -> Tensor:

@@ -111,13 +111,13 @@ class Learner(ABC):
             the losses by name, detached scalars on the device.
         """
 
-    def scores(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the classes met so far, [B, classes], by the direct and the memory path.
+    def scores(self, features: Tensor) -> Tensor:
+        """Logits of the classes met so far, [B, classes], from the features themselves."""
+        return self.active(self.network(features))
 
-        The memory path sees the reconstruction; where a method has none, both are the same.
-        """
-        logits = self.active(self.network(features))
-        return logits, logits
+    def mem_scores(self, features: Tensor) -> Tensor | None:
+        """The same from what the memory would make of the features; None where that is the same."""
+        return None
 
     def begin_task(self, names: Sequence[str]) -> None:
         """A task that may show these classes begins."""
@@ -181,6 +181,7 @@ class Learner(ABC):
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
         """Mean cross entropy over the classes met so far, of features through the tail."""
+        labels = labels.to(features.device, non_blocking=True)
         return cross_entropy(self.active(self.network(features)), labels)
 
     def step(self, loss: Tensor) -> None:
@@ -230,7 +231,7 @@ class Learner(ABC):
         for start in range(0, len(pixels), batch_size):
             part = names[start : start + batch_size]
             self.meet(part)
-            index = torch.tensor([self.classes.index(name) for name in part], device=self.device)
+            index = torch.tensor([self.classes.index(name) for name in part])
             shown = pixels[start : start + batch_size].to(self.device)
             losses = self.learn(Batch(index, self.network.features(shown), shown))
         return {name: value.item() for name, value in losses.items()}
@@ -251,8 +252,8 @@ class Learner(ABC):
         best: list[int] = []
         with self.evaluation():
             for part in pixels.split(batch_size):
-                direct, _ = self.scores(self.network.features(part.to(self.device)))
-                best.extend(direct.argmax(1).tolist())
+                scores = self.scores(self.network.features(part.to(self.device)))
+                best.extend(scores.argmax(1).tolist())
         return [self.classes[label] for label in best]
 
     def save(self, path: str | Path) -> None:

@@ -120,7 +120,7 @@ class Crumb(Learner):
             return None
         drawn = absent * -(-len(labels) // len(absent))
         features = self.exemplars.draw(drawn, self.generators["replay"])
-        loss = self.loss(features, torch.tensor(drawn, device=self.device))
+        loss = self.loss(features, torch.tensor(drawn))
         self.step(self.config.replay_coefficient * loss)
         return loss
 
@@ -198,12 +198,9 @@ class Crumb(Learner):
 
     # The rest of the contract.
 
-    def scores(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of f(z) and of f(reconstruction of z)."""
-        direct = self.active(self.network(features))
-        if self.codebook is None:
-            return direct, direct
-        return direct, self.active(self.network(self.codebook(features)))
+    def mem_scores(self, features: Tensor) -> Tensor | None:
+        """Logits of f(reconstruction of z)."""
+        return None if self.codebook is None else super().scores(self.codebook(features))
 
     def statistics(self, batch: Batch) -> dict[str, float] | None:
         """The published figures of codebook, features and reconstruction on this batch."""

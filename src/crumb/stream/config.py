@@ -9,24 +9,38 @@ from typing import Annotated, Literal
 import tyro
 
 from crumb.data.protocol import TaskLayout
+from crumb.device import Precision
 from crumb.errors import InputError
+from crumb.stream.store import CacheKind
 
 Protocol = Literal["iid", "class_iid", "instance", "class_instance"]
 
 
 @dataclass(frozen=True)
 class MachineConfig:
-    """How the machine is used; results are the same up to rounding."""
+    """How the machine is used; results are the same up to rounding, but for bf16."""
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
-    workers: int = 2
-    """Threads that decode images."""
+    precision: Precision = "full"
+    """full is float32; tf32 rounds the factors of products on a GPU; bf16 computes in bfloat16."""
+    deterministic: bool = True
+    """The same seed gives the same bytes; a GPU is faster without."""
+    compile: bool = False
+    """Compile the network (takes a minute, pays in long runs on a GPU)."""
+    workers: int | None = None
+    """Threads that read, decode and compute images; one for each core by default."""
+    feature_cache: CacheKind = "auto"
+    """Where features are kept that are computed once: on disk, in memory, or nowhere (off).
+    auto is on disk, or in memory where the disk has no room."""
     feature_cache_bytes: int = 4 << 30
-    """Memory for feature maps that are computed once; the rest is computed when needed."""
+    """Bytes of features to keep; the others are computed whenever they are needed."""
+    feature_cache_folder: Path | None = None
+    """Folder of the features on disk; `features` in the data set's folder by default."""
 
     def __post_init__(self) -> None:
-        at_least("--workers", self.workers, 1)
+        if self.workers is not None:
+            at_least("--workers", self.workers, 1)
         at_least("--feature-cache-bytes", self.feature_cache_bytes, 0)
 
 
@@ -36,8 +50,10 @@ class EvaluationConfig:
 
     top_k: tuple[int, ...] = (1, 5)
     """Accuracies: the true class among the K best (K is capped at the classes seen)."""
-    test_batch_size: int = 128
+    test_batch_size: int = 32
     """Images scored at a time; changes no result."""
+    mem_accuracy: bool = True
+    """Test on reconstructed features as well (a second pass through the tail)."""
     select_best_epoch: bool = False
     """After each task go back to the epoch that did best on held-out TRAINING images."""
     validation_share: float = 0.1

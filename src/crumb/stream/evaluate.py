@@ -21,7 +21,8 @@ class Score:
     """What one pass over the test images gave.
 
     Attributes:
-        accuracy: percent, by (k, test, path): k of :attr:`top_k`, one of ``TESTS`` and ``PATHS``.
+        accuracy: percent, by (k, test, path): k of top-k, one of ``TESTS``, one of the paths asked
+            for.
         by_task: percent of the direct path, top-1, on the classes that each task so far brought;
             None for a task that brought none.
     """
@@ -31,7 +32,11 @@ class Score:
 
 
 def evaluate(
-    learner: Learner, test: Reading, groups: Sequence[Sequence[int]], top_k: Sequence[int]
+    learner: Learner,
+    test: Reading,
+    groups: Sequence[Sequence[int]],
+    top_k: Sequence[int],
+    mem: bool = True,
 ) -> Score:
     """Test a learner on the classes seen so far.
 
@@ -40,8 +45,10 @@ def evaluate(
         test: the test images of these classes.
         groups: for each task so far the labels that it brought (or, where it brought none, []).
         top_k: the k of top-k accuracy; capped at the number of classes seen.
+        mem: test on reconstructed features as well, at the cost of a second pass of the tail.
     """
-    hits = _hits(learner, test, top_k)
+    paths = PATHS if mem else PATHS[:1]
+    hits = _hits(learner, test, top_k, paths)
     labels = test.frames.labels
     current = groups[-1] or sorted(set(labels.tolist()))
     masks = {
@@ -53,7 +60,7 @@ def evaluate(
         (k, name, path): _percent(hits[k, path][mask])
         for k in top_k
         for name, mask in masks.items()
-        for path in PATHS
+        for path in paths
     }
     direct = hits[1, "direct"]
     by_task = [_percent(direct[np.isin(labels, group)]) if group else None for group in groups]
@@ -65,19 +72,19 @@ def _percent(hits: np.ndarray) -> float:
 
 
 def _hits(
-    learner: Learner, test: Reading, top_k: Sequence[int]
+    learner: Learner, test: Reading, top_k: Sequence[int], paths: Sequence[str]
 ) -> dict[tuple[int, str], np.ndarray]:
     """Whether the true class is among the k best: bool (images,), by (k, path)."""
-    parts: dict[tuple[int, str], list[Tensor]] = {(k, p): [] for k in top_k for p in PATHS}
+    parts: dict[tuple[int, str], list[Tensor]] = {(k, path): [] for k in top_k for path in paths}
     with learner.evaluation():
         for batch in test:
-            direct, mem = learner.scores(batch.features)
-            best = {"direct": _ranking(direct, top_k)}
-            best["mem"] = best["direct"] if mem is direct else _ranking(mem, top_k)
-            for k in top_k:
-                for path in PATHS:
-                    found = (best[path][:, :k] == batch.labels[:, None]).any(1)
-                    parts[k, path].append(found)
+            best = {"direct": _ranking(learner.scores(batch.features), top_k)}
+            if "mem" in paths:
+                mem = learner.mem_scores(batch.features)
+                best["mem"] = best["direct"] if mem is None else _ranking(mem, top_k)
+            labels = batch.labels[:, None].to(best["direct"].device, non_blocking=True)
+            for k, path in parts:
+                parts[k, path].append((best[path][:, :k] == labels).any(1))
     return {key: torch.cat(found).cpu().numpy() for key, found in parts.items()}
 
 

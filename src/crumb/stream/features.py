@@ -1,131 +1,102 @@
-"""Feature maps of a frozen front, computed once for each image."""
+"""Feature maps of a frozen front, and decoded images."""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
-import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from crumb.data.images import load_image, load_images
-from crumb.errors import InputError
+from crumb.data.images import load_images
 from crumb.nets.split import SplitNetwork
-
-_BATCH = 64
-# Batches decoded ahead of the front, so that neither waits for the other.
-_AHEAD = 4
+from crumb.stream.store import Request, Store
 
 
-def fingerprint(network: SplitNetwork) -> str:
-    """Changes whenever the front would compute other features."""
-    digest = hashlib.sha256(repr((network.config.backbone, network.config.cut)).encode())
-    for name, value in network.front.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+class PixelStore(Store):
+    """Decoded images, uint8 [3, size, size].
+
+    Args:
+        images: root folder of the paths.
+        size: side of the images.
+        device: on which they are wanted.
+        workers: threads.
+    """
+
+    what = "pixels"
+
+    def __init__(self, images: Path, size: int, device: torch.device, workers: int) -> None:
+        super().__init__(images, (3, size, size), torch.uint8, device, workers)
+        self._size = size
+
+    def compute(self, paths: Sequence[str]) -> Tensor:
+        """Read and decode image files."""
+        return load_images(self._images, paths, self._size)
+
+    def fingerprint(self) -> str:
+        """The size."""
+        return str(self._size)
 
 
-class FeatureStore:
-    """The feature map of each image of a data set.
+class FeatureStore(Store):
+    """What the frozen front of a network makes of images, float32 [C, H, W].
 
-    As many as the budget allows are computed at the start and kept in memory; the others are
-    computed whenever they are asked for, which gives the same features up to rounding.
+    Features are the same to the bit whether they are held or not, and whatever the number of
+    workers.
 
     Args:
         network: its front is used.
         images: root folder of the paths.
-        paths: of the images.
-        budget: bytes of feature maps to hold.
-        workers: threads that decode images.
+        workers: threads.
 
     Attributes:
-        seconds: that decoding and computing the features held took.
-
-    Raises:
-        InputError: an image is missing, or one of those held is broken.
+        pixels: the images themselves, for learners that need them.
     """
 
-    def __init__(
-        self,
-        network: SplitNetwork,
-        images: Path,
-        paths: Sequence[str],
-        budget: int,
-        workers: int,
-    ) -> None:
-        self._network = network
-        self._images = images
-        self._device = next(network.parameters()).device
+    what = "features"
+
+    def __init__(self, network: SplitNetwork, images: Path, workers: int) -> None:
         channels, height, width = network.feature_shape
-        distinct = list(dict.fromkeys(paths))
-        held = distinct[: budget // (4 * channels * height * width)]
-        for path in distinct[len(held) :]:
-            if not (images / path).is_file():
-                raise InputError(images / path, "no such image", "restore it, or index again")
-        self._known = set(distinct)
-        self._row = {path: row for row, path in enumerate(held)}
-        self._features = torch.empty((len(held), *network.feature_shape))
-        started = time.perf_counter()
-        self._fill(held, workers)
-        self.seconds = time.perf_counter() - started
+        self._network = network
+        device = next(network.parameters()).device
+        # The order of channels-last memory, which is how maps are handed out.
+        super().__init__(images, (height, width, channels), torch.float32, device, workers)
+        self.pixels = PixelStore(images, network.preprocessing.size, device, workers)
 
-    def _fill(self, paths: list[str], workers: int) -> None:
-        progress = tqdm(total=len(paths), desc="features", unit="image", disable=None)
-        with ThreadPoolExecutor(workers) as pool, progress:
-            row = 0
-            for pixels in self._decode(paths, pool):
-                maps = self._network.features(pixels.to(self._device))
-                self._features[row : row + len(maps)] = maps.cpu()
-                row += len(maps)
-                progress.update(len(maps))
+    def finish(self, request: Request) -> Tensor:
+        """The feature maps of a request, [n, C, H, W] on the device."""
+        return super().finish(request).permute(0, 3, 1, 2)
 
-    def _decode(self, paths: list[str], pool: ThreadPoolExecutor) -> Iterator[Tensor]:
-        size = self._network.preprocessing.size
-        chunks = [paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH)]
+    def compute(self, paths: Sequence[str]) -> Tensor:
+        """Decode images and send them through the front, always as many as a worker takes.
 
-        def submit(chunk: list[str]) -> list:
-            return [pool.submit(load_image, self._images / path, size) for path in chunk]
+        How the front rounds depends on the number of images that go through it together.
+        """
+        pixels = self.pixels.compute(paths)
+        filled = torch.cat([pixels, pixels[:1].expand(self.at_once - len(paths), -1, -1, -1)])
+        maps = self._network.features(filled.to(self.device))[: len(paths)]
+        return maps.permute(0, 2, 3, 1).cpu()
 
-        waiting = [submit(chunk) for chunk in chunks[:_AHEAD]]
-        try:
-            for following in itertools.chain(chunks[_AHEAD:], itertools.repeat(None)):
-                if not waiting:
-                    return
-                pixels = torch.stack([future.result() for future in waiting.pop(0)])
-                if following is not None:
-                    waiting.append(submit(following))
-                yield pixels
-        finally:
-            for future in itertools.chain.from_iterable(waiting):
-                future.cancel()
+    def fingerprint(self) -> str:
+        """Of the front, and of what decides how its sums are rounded."""
+        return fingerprint(self._network)
 
-    def covers(self, paths: Sequence[str]) -> bool:
-        """Whether the store was opened for all of these images."""
-        return self._known.issuperset(paths)
 
-    def features(self, paths: Sequence[str]) -> Tensor:
-        """Feature maps, float32 [n, C, H, W] on the network's device."""
-        rows = [self._row.get(path, -1) for path in paths]
-        if min(rows) >= 0:
-            return self._features[rows].to(self._device)
-        missing = [path for path, row in zip(paths, rows, strict=True) if row < 0]
-        maps = (
-            self._features[rows]
-            if len(self._row)
-            else self._features.new_empty((len(rows), *self._features.shape[1:]))
-        )
-        maps = maps.to(self._device)
-        computed = self._network.features(self.pixels(missing))
-        maps[[place for place, row in enumerate(rows) if row < 0]] = computed
-        return maps
-
-    def pixels(self, paths: Sequence[str]) -> Tensor:
-        """Images, uint8 [n, 3, S, S] on the network's device."""
-        size = self._network.preprocessing.size
-        return load_images(self._images, paths, size).to(self._device)
+def fingerprint(network: SplitNetwork) -> str:
+    """Changes whenever the front would compute other features: 16 hexadecimal digits."""
+    device = next(network.parameters()).device.type
+    rounding = (
+        torch.__version__,
+        torch.cuda.get_device_name()
+        if device == "cuda"
+        else torch.backends.cpu.get_cpu_capability(),
+        torch.backends.cudnn.allow_tf32 and device == "cuda",
+        network.bf16,
+    )
+    source = (network.config.backbone, network.config.cut, network.preprocessing, *rounding)
+    digest = hashlib.sha256(repr(source).encode())
+    for name, value in network.front.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]

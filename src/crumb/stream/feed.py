@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,6 +12,10 @@ import torch
 from crumb.data.batches import Batch
 from crumb.data.protocol import Frames
 from crumb.stream.features import FeatureStore
+from crumb.stream.store import Request
+
+# Batches that are read, or decoded and computed, while the learner is busy with an earlier one.
+_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -35,16 +40,32 @@ class Reading:
         return -(-len(self.frames.paths) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        for start in range(0, len(self.frames.paths), self.batch_size):
-            paths = self.paths(start // self.batch_size)
-            labels = torch.from_numpy(self.frames.labels[start : start + self.batch_size])
-            features = self.store.features(paths)
-            images = self.store.pixels(paths) if self.with_images else None
-            yield Batch(labels.to(features.device), features, images, self.first_pass)
+        waiting: deque[tuple[int, Request, Request | None]] = deque()
+        try:
+            for number in range(len(self)):
+                for ahead in range(number + len(waiting), min(number + _AHEAD + 1, len(self))):
+                    waiting.append((ahead, *self._request(ahead)))
+                yield self._batch(*waiting.popleft())
+        finally:
+            for _, *requests in waiting:
+                for request in requests:
+                    if request is not None:
+                        request.cancel()
 
     def paths(self, batch: int) -> tuple[str, ...]:
         """The paths of one batch."""
         return self.frames.paths[batch * self.batch_size : (batch + 1) * self.batch_size]
+
+    def _request(self, batch: int) -> tuple[Request, Request | None]:
+        paths = self.paths(batch)
+        pixels = self.store.pixels.request(paths) if self.with_images else None
+        return self.store.request(paths), pixels
+
+    def _batch(self, batch: int, features: Request, pixels: Request | None) -> Batch:
+        start = batch * self.batch_size
+        labels = torch.from_numpy(self.frames.labels[start : start + self.batch_size])
+        images = None if pixels is None else self.store.pixels.finish(pixels)
+        return Batch(labels, self.store.finish(features), images, self.first_pass)
 
 
 def choose(frames: Frames, mask: np.ndarray) -> Frames:

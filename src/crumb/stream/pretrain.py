@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from crumb.data.protocol import TaskLayout
-from crumb.device import choose_device
 from crumb.methods.crumb import CrumbConfig
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import StreamConfig
@@ -30,12 +29,11 @@ def pretrain(config: StreamConfig, network: NetworkConfig, method: CrumbConfig) 
     Raises:
         InputError: as :func:`crumb.stream.run.stream`.
     """
-    device = choose_device(config.machine.device)
     dataset = open_dataset(config.dataset, config.classes)
     everything = TaskLayout(images_per_task=len(dataset.index))
     tasks = tasks_of(replace(config, layout=everything), dataset, config.first_run, True)
     method = replace(method, storage="none", memory_size=None, memory_bytes=None, replay_times=0)
-    learner = new_learner(config, network, method, config.first_run, device)
+    learner = new_learner(config, network, method, config.first_run)
     folder = config.output or Path("outputs") / dataset.name / f"pretrain_{network.backbone}"
     sections: dict[str, Any] = {
         "stream": config,

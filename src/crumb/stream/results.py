@@ -16,7 +16,18 @@ from crumb.stream.metrics import backward_transfer, forgetting, mean_and_deviati
 
 FORMAT, VERSION = "crumb-results", 1
 # Settings that may differ between the calls that together make up one results folder.
-_FREE = {"crumb", "output", "resume", "runs", "first_run", "workers", "save_model"}
+_FREE = {
+    "crumb",
+    "output",
+    "resume",
+    "runs",
+    "first_run",
+    "workers",
+    "feature_cache",
+    "feature_cache_bytes",
+    "feature_cache_folder",
+    "save_model",
+}
 _FIGURES = (
     "final_accuracy",
     "average_accuracy",
@@ -49,7 +60,7 @@ class RunRecord:
         images: images learned from, each reading counted.
         peak_memory_bytes: of the process since it began (on a GPU: of the GPU in this run).
         test_seconds: of the tests after each epoch.
-        feature_seconds: in which the features held in memory were computed, once for all runs
+        feature_seconds: in which features to be kept were computed or checked, once for all runs
             and methods that share them.
     """
 

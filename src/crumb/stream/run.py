@@ -6,7 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from crumb.data.index import Dataset, load_dataset
 from crumb.data.protocol import Frames, TaskList
-from crumb.device import choose_device
+from crumb.device import choose_device, cores
 from crumb.errors import InputError
 from crumb.methods.base import Learner
 from crumb.methods.persistence import load_pretrained
@@ -29,6 +29,7 @@ from crumb.stream.evaluate import evaluate
 from crumb.stream.features import FeatureStore, fingerprint
 from crumb.stream.feed import Reading, choose
 from crumb.stream.results import Results, RunRecord
+from crumb.stream.store import Cache
 from crumb.stream.tasks import epochs_of, held_out, tasks_of
 
 # Losses are looked at this often, so that a GPU is not made to wait at every step.
@@ -78,14 +79,13 @@ def stream(
     Raises:
         InputError: anything that the user gave and that cannot be used; finished runs are kept.
     """
-    device = choose_device(config.machine.device)
     dataset = open_dataset(config.dataset, config.classes)
     kind = find_method(config.method)
     runs = range(config.first_run, config.first_run + config.runs)
     task_lists = {run: tasks_of(config, dataset, run, kind.offline) for run in runs}
     epochs = {run: epochs_of(config, tasks) for run, tasks in task_lists.items()}
     held = {run: held_out(config, tasks, epochs[run]) for run, tasks in task_lists.items()}
-    learner = new_learner(config, network, method, config.first_run, device)
+    learner = new_learner(config, network, method, config.first_run)
     for tasks in task_lists.values():
         check_memory(learner, tasks)
     folder = config.output or default_output(config, network, dataset)
@@ -99,7 +99,7 @@ def stream(
             if run in done and (model.exists() or not config.save_model):
                 continue
             if run != config.first_run:
-                learner = new_learner(config, network, method, run, device)
+                learner = new_learner(config, network, method, run)
             store = open_store(learner, config, dataset, task_lists.values(), stores)
             batch_size = config.batch_size
             plan = Plan(tasks, epochs[run], held[run], batch_size, learner, store, config)
@@ -137,7 +137,8 @@ def _run_task(
     plan: Plan, task: int, groups: list[list[int]], record: RunRecord, progress: tqdm
 ) -> None:
     """Learn one task, test after each epoch, write the memory (never after the last task)."""
-    learner, top_k = plan.learner, plan.config.evaluation.top_k
+    learner, evaluation = plan.learner, plan.config.evaluation
+    top_k, mem = evaluation.top_k, evaluation.mem_accuracy
     frames = choose(plan.tasks.tasks[task], ~plan.held_out[task])
     validation = choose(plan.tasks.tasks[task], plan.held_out[task])
     seen = sum(len(group) for group in groups)
@@ -148,18 +149,18 @@ def _run_task(
     record.scores.append([])
     for epoch in range(plan.epochs[task]):
         # Pixels are for storage: on arrival, or in the second reading of the task.
-        pixels = learner.needs_images and not learner.needs_task_boundaries
+        pixels = learner.needs_images and not learner.needs_task_boundaries and epoch == 0
         reading = Reading(frames, plan.store, plan.batch_size, pixels, first_pass=epoch == 0)
         with _Clock() as clock:
-            _learn(plan, reading, record, (task, epoch), progress)
+            learn_epoch(plan, reading, record, (task, epoch), progress)
         record.seconds += clock.seconds
         with _Clock() as clock:
-            record.scores[task].append(evaluate(learner, test, groups, top_k))
+            record.scores[task].append(evaluate(learner, test, groups, top_k, mem))
         record.test_seconds += clock.seconds
         accuracy = record.scores[task][-1].accuracy[1, "all", "direct"]
         progress.set_postfix(accuracy=f"{accuracy:.1f}%")
         if validation.paths:
-            score = evaluate(learner, _test_reading(plan, validation, seen), groups, (1,))
+            score = evaluate(learner, _test_reading(plan, validation, seen), groups, (1,), False)
             if (accuracy := score.accuracy[1, "all", "direct"]) > best[0]:
                 best = (accuracy, epoch, _snapshot(learner))
     record.reported.append(best[1])
@@ -175,7 +176,7 @@ def _run_task(
         record.replay_bytes, record.extra_bytes = held.replay, held.extra
 
 
-def _learn(
+def learn_epoch(
     plan: Plan, reading: Reading, record: RunRecord, place: tuple[int, int], progress: tqdm
 ) -> None:
     """One reading of a task; the codebook's figures are taken before its first and last step."""
@@ -268,11 +269,15 @@ def open_dataset(folder: Path, classes: Sequence[str]) -> Dataset:
     return dataset.select(classes) if classes else dataset
 
 
-def new_learner(
-    config: StreamConfig, network: NetworkConfig, method: Any, seed: int, device: str
-) -> Learner:
+def new_learner(config: StreamConfig, network: NetworkConfig, method: Any, seed: int) -> Learner:
     """A fresh learner, from pretrained tail and codebook if asked for."""
-    learner = find_method(config.method)(build_network(network, seed), method, seed, device)
+    machine = config.machine
+    device = choose_device(machine.device, machine.precision, machine.deterministic)
+    built = build_network(network, seed)
+    built.bf16 = machine.precision == "bf16"
+    learner = find_method(config.method)(built, method, seed, device)
+    if machine.compile:
+        built.compile()
     if config.pretrained is not None:
         load_pretrained(learner, config.pretrained)
     return learner
@@ -294,7 +299,7 @@ def open_store(
     """Features of every frame that some run trains or tests on; from ``stores`` if they are there.
 
     Raises:
-        InputError: an image is missing or broken.
+        InputError: an image is missing or broken; the cache cannot be written.
     """
     paths = [
         path
@@ -302,14 +307,21 @@ def open_store(
         for frames in (*tasks.tasks, tasks.test)
         for path in frames.paths
     ]
-    key = f"{dataset.images.resolve()} {learner.device} {fingerprint(learner.network)}"
-    if key not in stores or not stores[key].covers(paths):
-        machine = config.machine
-        budget = machine.feature_cache_bytes
+    machine = config.machine
+    folder = machine.feature_cache_folder or dataset.folder / "features"
+    cache = Cache(machine.feature_cache, machine.feature_cache_bytes, folder)
+    key = f"{dataset.images.resolve()} {learner.device} {fingerprint(learner.network)} {cache}"
+    if key not in stores:
         # Another front has other features: the old ones only fill memory.
         stores.clear()
-        stores[key] = FeatureStore(learner.network, dataset.images, paths, budget, machine.workers)
-    return stores[key]
+        workers = machine.workers or cores()
+        stores[key] = FeatureStore(learner.network, dataset.images, workers)
+    store = stores[key]
+    if not store.covers(paths):
+        store.hold(paths, cache)
+    if learner.needs_images and not store.pixels.covers(paths):
+        store.pixels.hold(paths, replace(cache, budget=cache.budget - store.bytes_held))
+    return store
 
 
 def default_output(config: StreamConfig, network: NetworkConfig, dataset: Dataset) -> Path:

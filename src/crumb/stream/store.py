@@ -1,0 +1,247 @@
+"""A tensor for each image of a data set, computed once, by threads, within a budget."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal, TypeVar
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from crumb.device import lone_workers
+from crumb.errors import InputError
+from crumb.stream.disk import REMEDY, DiskRows
+from crumb.stream.rows import MemoryRows, Rows, row_bytes
+
+_Item = TypeVar("_Item", int, str)
+CacheKind = Literal["auto", "memory", "disk", "off"]
+# Images that a worker takes at a time: on a CPU so few stay in its cache; a GPU wants many.
+_CPU_IMAGES, _GPU_IMAGES = 4, 64
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Where computed tensors are kept, and how many bytes of them.
+
+    Attributes:
+        kind: auto is on disk, or in memory where the disk has no room or cannot be written.
+        budget: bytes of all tensors together.
+        folder: of the files.
+    """
+
+    kind: CacheKind
+    budget: int
+    folder: Path
+
+
+class Request:
+    """Tensors of some images that workers are reading or computing.
+
+    Args:
+        parts: positions of images, and the worker's promise of their tensors.
+    """
+
+    def __init__(self, parts: Sequence[tuple[list[int], Future[Tensor]]]) -> None:
+        self._parts = parts
+
+    def rows(self) -> Tensor:
+        """The tensors in the order of the images, on the CPU; waits for the workers."""
+        found = [(places, future.result()) for places, future in self._parts]
+        if len(found) == 1:
+            return found[0][1]
+        rows = torch.cat([rows for _, rows in found])
+        places = torch.tensor([place for places, _ in found for place in places])
+        return rows[places.argsort()]
+
+    def cancel(self) -> None:
+        """Spare the workers what they have not begun."""
+        for _, future in self._parts:
+            future.cancel()
+
+
+class Store(ABC):
+    """The tensors of images: those held are read, the others computed whenever they are asked for.
+
+    A tensor is held under the digest of the image's bytes, so it is never that of another image.
+
+    Args:
+        images: root folder of the paths.
+        row_shape: of one tensor.
+        dtype: of one tensor.
+        device: where tensors are wanted.
+        workers: threads that read, decode and compute.
+
+    Attributes:
+        device: the same.
+        at_once: images that a worker takes at a time, at most.
+        seconds: that :meth:`hold` took.
+    """
+
+    what: ClassVar[str]
+
+    def __init__(
+        self,
+        images: Path,
+        row_shape: Sequence[int],
+        dtype: torch.dtype,
+        device: torch.device,
+        workers: int,
+    ) -> None:
+        self.device = device
+        self.seconds = 0.0
+        self._images = images
+        self._shape, self._dtype = tuple(row_shape), dtype
+        self.at_once = _CPU_IMAGES if device.type == "cpu" else _GPU_IMAGES
+        self._known: set[str] = set()
+        self._keys: dict[str, bytes] = {}
+        self._rows: Rows | None = None
+        self._workers = workers
+        self._pool = lone_workers(workers, self.what)
+
+    @abstractmethod
+    def compute(self, paths: Sequence[str]) -> Tensor:
+        """The tensors of some images, [n, *row_shape] on the CPU."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Names what is computed, and changes whenever other tensors would come out."""
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of the tensors that are held."""
+        return len(self._keys) * row_bytes(self._shape, self._dtype)
+
+    def covers(self, paths: Iterable[str]) -> bool:
+        """Whether :meth:`hold` was called for all of these images."""
+        return self._known.issuperset(paths)
+
+    def hold(self, paths: Iterable[str], cache: Cache) -> None:
+        """Compute and keep the tensors of as many of these images as the budget allows.
+
+        Args:
+            paths: of the images.
+            cache: where; always the same one.
+
+        Raises:
+            InputError: an image is missing, or one of those held is broken; the cache cannot be
+                written.
+        """
+        started = time.perf_counter()
+        distinct = list(dict.fromkeys(paths))
+        for path in distinct:
+            if path not in self._known and not (self._images / path).is_file():
+                raise InputError(self._images / path, "no such image", "restore it, or index again")
+        if self._rows is None and cache.kind != "off":
+            self._rows = self._choose_rows(cache, len(distinct))
+        if self._rows is not None:
+            room = self._rows.capacity - len(self._keys)
+            new = [path for path in distinct if path not in self._keys][:room]
+            keys = dict(zip(new, self._pool.map(self._digest, new), strict=True))
+            self._fill(self._rows, keys)
+            self._keys |= keys
+        self._known.update(distinct)
+        self.seconds += time.perf_counter() - started
+
+    def request(self, paths: Sequence[str]) -> Request:
+        """Begin to read or compute the tensors of some images, in worker threads."""
+        held = [place for place, path in enumerate(paths) if path in self._keys]
+        others = [place for place, path in enumerate(paths) if path not in self._keys]
+        jobs = [held] if held else []
+        jobs += _parts(others, self.at_once)
+        return Request(
+            [
+                (job, self._pool.submit(self._obtain, [paths[place] for place in job]))
+                for job in jobs
+            ]
+        )
+
+    def finish(self, request: Request) -> Tensor:
+        """The tensors of a :meth:`request` on the device."""
+        return request.rows().to(self.device, non_blocking=True)
+
+    def get(self, paths: Sequence[str]) -> Tensor:
+        """The tensors of some images on the device, [n, ...]."""
+        return self.finish(self.request(paths))
+
+    def _obtain(self, paths: Sequence[str]) -> Tensor:
+        """All of these are held, or none is."""
+        if self._rows is None or paths[0] not in self._keys:
+            rows = self.compute(paths)
+        else:
+            rows, unread = self._rows.read([self._keys[path] for path in paths])
+            if unread:
+                rows[unread] = self.compute([paths[place] for place in unread])
+        return rows.pin_memory() if self.device.type == "cuda" else rows
+
+    def _fill(self, rows: Rows, keys: dict[str, bytes]) -> None:
+        with rows.filling([*keys.values()]):
+            # Equal images under two names are computed once.
+            missing = {key: path for path, key in keys.items() if key not in rows}
+            paths = [*missing.values()]
+            with tqdm(total=len(paths), desc=self.what, unit="image", disable=None) as progress:
+                for part, computed in self._in_order(_parts(paths, self.at_once)):
+                    rows.add([keys[path] for path in part], computed)
+                    progress.update(len(part))
+
+    def _in_order(self, parts: Sequence[Sequence[str]]) -> Iterator[tuple[Sequence[str], Tensor]]:
+        """Compute part after part, only as far ahead as keeps the workers busy."""
+        waiting: deque[tuple[Sequence[str], Future[Tensor]]] = deque()
+        try:
+            for part in parts:
+                waiting.append((part, self._pool.submit(self.compute, part)))
+                if len(waiting) > 2 * self._workers:
+                    done, future = waiting.popleft()
+                    yield done, future.result()
+            while waiting:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+    def _digest(self, path: str) -> bytes:
+        try:
+            return hashlib.sha256((self._images / path).read_bytes()).digest()[:16]
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror})"
+            raise InputError(self._images / path, problem, "restore it, or index again") from error
+
+    def _choose_rows(self, cache: Cache, images: int) -> Rows:
+        if cache.kind in ("auto", "disk"):
+            try:
+                _check_space(cache, images * row_bytes(self._shape, self._dtype))
+                folder = cache.folder / f"{self.what}_{self.fingerprint()}"
+                about = {"row_shape": list(self._shape), "dtype": str(self._dtype)}
+                return DiskRows(folder, about, self._shape, self._dtype, cache.budget)
+            except InputError:
+                if cache.kind == "disk":
+                    raise
+        limit = cache.budget if cache.kind == "memory" else _machine_memory() // 2
+        return MemoryRows(self._shape, self._dtype, min(cache.budget, limit))
+
+
+def _parts(items: list[_Item], size: int) -> list[list[_Item]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _check_space(cache: Cache, wanted: int) -> None:
+    """Refuse a disk that could not take what is wanted, or the budget if that is less."""
+    existing = next(folder for folder in (cache.folder, *cache.folder.parents) if folder.exists())
+    written = sum(file.stat().st_size for file in cache.folder.glob("*/*.safetensors"))
+    free = shutil.disk_usage(existing).free
+    if free + written < min(wanted, cache.budget):
+        raise InputError(cache.folder, f"{free:,} bytes free, {wanted:,} needed", REMEDY)
+
+
+def _machine_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
