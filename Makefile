@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
-SOURCES := src tests tools benchmarks
+SOURCES := src tests tools
 
 .PHONY: demo test lint type format bench clean
 
@@ -20,7 +20,7 @@ type: $(INSTALLED)
 	$(BIN)/pyright
 
 bench: $(INSTALLED)
-	$(BIN)/python benchmarks/assignment.py
+	$(BIN)/crumb bench
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix $(SOURCES)

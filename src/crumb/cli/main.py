@@ -18,6 +18,7 @@ COMMANDS = {
     "tasks": "write the file lists of a protocol",
     "pretrain": "pretrain the tail and the codebook",
     "stream": "stream a data set through a method and test it",
+    "bench": "measure what Crumb costs, as ratios within one call",
     "methods": "list the methods",
 }
 

@@ -1,0 +1,33 @@
+"""The rows of the suite, measured one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from crumb.benchmarks import assignment, avalanche, memory, step
+from crumb.benchmarks.report import Comparison
+from crumb.benchmarks.runs import WholeRuns, measure_experiment, measure_store
+from crumb.benchmarks.workplace import Setting, workplace
+
+Row = Literal["step", "assignment", "store", "experiment", "memory", "avalanche"]
+ROWS: tuple[Row, ...] = get_args(Row)
+
+
+def measure(rows: Sequence[Row], setting: Setting) -> list[Comparison]:
+    """Measure some rows; what two of them share is done once.
+
+    Raises:
+        InputError: a data set, image or network that cannot be used.
+    """
+    with workplace(setting) as place:
+        runs = WholeRuns(place)
+        measures = {
+            "step": lambda: step.measure(place),
+            "assignment": lambda: assignment.measure(place),
+            "store": lambda: measure_store(runs),
+            "experiment": lambda: measure_experiment(runs),
+            "memory": lambda: memory.measure(place),
+            "avalanche": lambda: avalanche.measure(place),
+        }
+        return [comparison for row in dict.fromkeys(rows) for comparison in measures[row]()]

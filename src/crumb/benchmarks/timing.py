@@ -1,0 +1,97 @@
+"""Seconds and bytes of calls, measured so that two of them can be compared."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from tqdm import tqdm
+
+
+def seconds(call: Callable[[], object], device: str) -> float:
+    """Seconds of one call; a GPU is waited for before and after."""
+    _wait(device)
+    started = time.perf_counter()
+    call()
+    _wait(device)
+    return time.perf_counter() - started
+
+
+def interleaved(
+    contestants: Mapping[str, Callable[[], float]], repeats: int, title: str
+) -> dict[str, float]:
+    """Median seconds of several contestants that take turns.
+
+    Turns (A B A B ...) make a machine that slows down meet all of them alike. A first turn of
+    each, which warms caches up, does not count.
+
+    Args:
+        contestants: by name; each returns the seconds that it took, so that it can prepare itself
+            before its own clock starts.
+        repeats: turns that count.
+        title: of the progress bar.
+    """
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    turns = [*contestants.items()] * (repeats + 1)
+    for name, turn in tqdm(turns, desc=title, unit="turn", leave=False, disable=None):
+        times[name].append(turn())
+    return {name: statistics.median(taken[1:]) for name, taken in times.items()}
+
+
+def timed(calls: Mapping[str, Callable[[], object]], device: str) -> dict[str, Callable[[], float]]:
+    """Contestants for :func:`interleaved` that need no preparation."""
+    return {name: lambda call=call: seconds(call, device) for name, call in calls.items()}
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """A context in which torch computes with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def thread_counts() -> list[int]:
+    """One thread, and as many as torch uses here; once where that is the same."""
+    return sorted({1, torch.get_num_threads()})
+
+
+def in_words(count: int) -> str:
+    """A number of threads."""
+    return f"{count} thread{'s' * (count > 1)}"
+
+
+def peak_bytes(call: Callable[[], object], device: str) -> int:
+    """Most bytes of tensors allocated at once during a call, above what was held before.
+
+    On a CPU it computes with one thread: what other threads allocate would not be seen.
+    """
+    if device.startswith("cuda"):
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        call()
+        return torch.cuda.max_memory_allocated(device) - before
+    # The profiler writes to stderr when it starts and stops, and when it finds no GPU.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    activities = [ProfilerActivity.CPU]
+    with threads(1), profile(activities=activities, profile_memory=True) as profiler:
+        call()
+    held = peak = 0
+    for event in profiler.profiler.kineto_results.events():  # type: ignore[union-attr]
+        if event.name() == "[memory]":
+            held += event.nbytes()  # type: ignore[attr-defined]
+            peak = max(peak, held)
+    return peak
+
+
+def _wait(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)

@@ -1,0 +1,154 @@
+"""What the rows work on: settings, a data set, and a short stream with its features."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from crumb.data.index import Dataset, load_dataset
+from crumb.data.protocol import Frames, TaskList
+from crumb.data.toybox import index_toybox
+from crumb.device import cores
+from crumb.errors import InputError
+from crumb.methods.base import Learner
+from crumb.methods.crumb import Crumb, CrumbConfig
+from crumb.nets.backbones import build_network
+from crumb.nets.config import NetworkConfig
+from crumb.stream.config import MachineConfig, StreamConfig
+from crumb.stream.features import FeatureStore
+from crumb.stream.feed import Reading, choose
+from crumb.stream.results import RunRecord
+from crumb.stream.run import Plan, learn_epoch, open_store
+from crumb.stream.tasks import tasks_of
+
+BATCH_SIZE = 21
+# Of each of the two tasks that rows of single steps use: enough for thirty steps.
+_IMAGES_OF_A_TASK = 30 * BATCH_SIZE
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a suite is run.
+
+    Attributes:
+        network: which backbone.
+        dataset: folder of an indexed data set; the sample clips of the package where it is None.
+        runs: of the experiment.
+        repeats: turns of each contestant of which the median is taken.
+        device: cpu, cuda or cuda:N.
+    """
+
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    dataset: Path | None = None
+    runs: int = 10
+    repeats: int = 5
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class ShortStream:
+    """The first two tasks of a data set, shortened, with their features in memory.
+
+    Attributes:
+        tasks: two, without test images.
+        store: of their features.
+        config: of a stream over them.
+    """
+
+    tasks: TaskList
+    store: FeatureStore
+    config: StreamConfig
+
+    def reading(self, task: int, epoch: int = 0) -> Reading:
+        """One reading of a task."""
+        frames = self.tasks.tasks[task]
+        return Reading(frames, self.store, BATCH_SIZE, first_pass=epoch == 0)
+
+    def read(self, learner: Learner, task: int, epoch: int = 0) -> RunRecord:
+        """Let a learner read a task, the way a stream does it."""
+        masks = [np.zeros(len(frames.paths), bool) for frames in self.tasks.tasks]
+        epochs = [1] * len(masks)
+        plan = Plan(self.tasks, epochs, masks, BATCH_SIZE, learner, self.store, self.config)
+        record = RunRecord(self.tasks.run, list(self.tasks.classes))
+        with tqdm(disable=True) as progress:
+            learn_epoch(plan, self.reading(task, epoch), record, (task, epoch), progress)
+        return record
+
+    def classes(self, task: int) -> tuple[str, ...]:
+        """The names that a learner has met after this task."""
+        return self.tasks.classes[: 1 + max(max(f.labels) for f in self.tasks.tasks[: task + 1])]
+
+
+class Workplace:
+    """What several rows share; each part is made when a row first asks for it.
+
+    Args:
+        setting: of the suite.
+        folder: temporary, for what is written on the way.
+
+    Raises:
+        InputError: the data set asked for is none; found out now, not after minutes of measuring.
+    """
+
+    def __init__(self, setting: Setting, folder: Path) -> None:
+        self.setting = setting
+        self.folder = folder
+        self._given = None if setting.dataset is None else load_dataset(setting.dataset)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data set asked for, or the sample clips, cut into frames in the folder."""
+        if self._given is not None:
+            return self._given
+        clips = Path(str(files("crumb") / "sample" / "clips"))
+        return index_toybox(clips, self.folder / "sample", cores())
+
+    def stream_config(self, **changes: Any) -> StreamConfig:
+        """A stream over the data set that finds no features of an earlier call."""
+        machine = MachineConfig(device=self.setting.device, feature_cache="memory")
+        config = StreamConfig(self.dataset.folder, batch_size=BATCH_SIZE, machine=machine)
+        return replace(config, **changes)
+
+    def learner(self, outputs: int, **settings: Any) -> Crumb:
+        """A fresh CRUMB learner with a head of so many classes, before its first batch."""
+        network = build_network(self.setting.network)
+        learner = Crumb(network, CrumbConfig(**settings), device=self.setting.device)
+        learner.start_head(outputs)
+        return learner
+
+    @cached_property
+    def short(self) -> ShortStream:
+        """Two tasks for the rows that time single steps.
+
+        Raises:
+            InputError: the data set has one task only, or unusable images.
+        """
+        config = self.stream_config()
+        whole = tasks_of(config, self.dataset, 0, offline=False)
+        if len(whole.tasks) < 2:
+            problem = "has classes for one task only, so there is nothing to replay"
+            raise InputError(self.dataset.folder, problem, "index at least three classes")
+        first_two = [_first(frames) for frames in whole.tasks[:2]]
+        tasks = replace(whole, tasks=tuple(first_two), test=_first(whole.test, 0))
+        store = open_store(self.learner(len(tasks.classes)), config, self.dataset, [tasks], {})
+        return ShortStream(tasks, store, config)
+
+
+@contextmanager
+def workplace(setting: Setting) -> Iterator[Workplace]:
+    """A workplace whose temporary folder is removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="crumb-bench-") as folder:
+        yield Workplace(setting, Path(folder))
+
+
+def _first(frames: Frames, count: int = _IMAGES_OF_A_TASK) -> Frames:
+    return choose(frames, np.arange(len(frames.paths)) < count)
