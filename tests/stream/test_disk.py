@@ -185,9 +185,13 @@ def rows_of(file: Path) -> list[int]:
 
 def test_files_in_use_are_never_removed(tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
-    fill(rows_in(old), 0, 1)
+    rows = rows_in(old)
+    fill(rows, 0, 1)
     fill(rows_in(new, 1100), 2)
-    assert len(files(old)) == 1
+    assert read(rows, 0, 1) == [True, True]
+    del rows
+    fill(rows_in(new, 1100), 3)
+    assert not files(old)
 
 
 def test_a_folder_says_what_it_is(tmp_path):

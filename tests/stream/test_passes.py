@@ -83,6 +83,16 @@ def test_the_best_epoch_costs_one_more_pass_of_each_image_held_out(streamed: Str
     assert sum(passes["test"]) == 2 * (TESTED + 36) + 4 * 21
 
 
+def test_each_run_with_another_front_keeps_within_the_budget(streamed: Streamed, tmp_path: Path):
+    words = ["--feature-cache", "disk", "--feature-cache-folder", str(tmp_path / "cache")]
+    # Random weights are others in each run; two fronts' features do not fit.
+    budget = ["--feature-cache-bytes", "3000000", "--weights", "random", "--runs", "3"]
+    streamed("--method", "finetune", *words, *budget, own_stores={})
+    left = [folder for folder in (tmp_path / "cache").iterdir() if list(folder.glob("*.safe*"))]
+    assert len(left) == 1
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+
+
 def outcome(results: Results) -> tuple[list, dict[str, Tensor]]:
     """Every accuracy and every tensor of the learner, its stored indices among them."""
     (record,) = results.finished()

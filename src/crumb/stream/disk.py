@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -34,8 +35,8 @@ _FILE_BYTES = 32 << 20
 # Header and keys of a file of one row, at most.
 _OVERHEAD = 1024
 _POLL_SECONDS = 0.2
-# Files used since then are in use, by this process or another.
-_STARTED = time.time()
+# All of this process, so that none removes the files of another.
+_IN_USE: WeakSet[DiskRows] = WeakSet()
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class DiskRows:
 
     Args:
         folder: of these rows. Folders of other rows lie beside it and share the budget: the files
-            that were not used for longest, and not since this process began, are removed when
-            it is exceeded.
+            that this process does not use are removed when it is exceeded, those first that were
+            not used for longest.
         about: what the rows are, for people who look into the folder.
         row_shape: of one row.
         dtype: of one row.
@@ -88,6 +89,7 @@ class DiskRows:
         self._places: dict[bytes, _Place] = {}
         self._unwritten: list[tuple[Sequence[bytes], Tensor]] = []
         self.capacity = budget // (self._row_bytes + _OVERHEAD)
+        _IN_USE.add(self)
         if not (folder / "about.json").exists():
             description = {"format": FORMAT, "version": VERSION, **about}
             write_json(folder / "about.json", description, REMEDY)
@@ -192,13 +194,14 @@ class DiskRows:
 
     def _make_room(self, rows: int) -> None:
         """Remove the files that were not used for longest until ``rows`` more fit the budget."""
+        used = {place.file for one in _IN_USE for place in one._places.values()}
         others: list[tuple[float, int, Path]] = []
         total = rows * (self._row_bytes + _OVERHEAD)
         for file in self._folder.parent.glob("*/*.safetensors"):
             with suppress(FileNotFoundError):
                 found = file.stat()
                 total += found.st_size
-                if found.st_mtime < _STARTED:
+                if file not in used:
                     others.append((found.st_mtime, found.st_size, file))
         for _, size, file in sorted(others):
             if total <= self._budget:

@@ -100,10 +100,18 @@ def stream(
                 continue
             if run != config.first_run:
                 learner = new_learner(config, network, method, run)
-            store = open_store(learner, config, dataset, task_lists.values(), stores)
-            batch_size = config.batch_size
-            plan = Plan(tasks, epochs[run], held[run], batch_size, learner, store, config)
-            record = run_once(plan)
+            # No name for the store: when the next front needs another, nothing holds this one.
+            record = run_once(
+                Plan(
+                    tasks,
+                    epochs[run],
+                    held[run],
+                    config.batch_size,
+                    learner,
+                    open_store(learner, config, dataset, task_lists.values(), stores),
+                    config,
+                )
+            )
             if config.save_model:
                 learner.save(model)
             results.add(record)
