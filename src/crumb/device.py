@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from threading import Barrier
 from typing import Literal
 
@@ -56,6 +58,15 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def return_memory() -> None:
+    """Give memory that is free back to the system, where the C library is one that keeps it.
+
+    What one thread allocates and another frees piles up: 100 MB in each run over 8,250 images.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def lone_workers(count: int, name: str) -> ThreadPoolExecutor:
     """Threads of which each computes alone: torch shares none of its operations among others.
 
@@ -68,8 +79,13 @@ def lone_workers(count: int, name: str) -> ThreadPoolExecutor:
     """
     import torch
 
+    def alone() -> None:
+        # A thread's first look at the number sets it to what the last caller has set.
+        torch.get_num_threads()
+        torch.set_num_threads(1)
+
     before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(count, name, torch.set_num_threads, (1,))
+    pool = ThreadPoolExecutor(count, name, alone)
     started = Barrier(count + 1)
     for _ in range(count):
         pool.submit(started.wait)

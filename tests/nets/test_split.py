@@ -257,6 +257,31 @@ def test_dropout_mask_comes_from_the_generator():
     assert torch.equal(dropout.eval()(values), values)
 
 
+@pytest.mark.parametrize("probability", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_dropout_keeps_the_mean_and_the_memory_format(probability: float, layout):
+    dropout = SeededDropout(probability)
+    dropout.generator = torch.Generator().manual_seed(0)
+    values = torch.ones(16, 5, 33, 31).contiguous(memory_format=layout)
+    found = dropout(values)
+    assert found.is_contiguous(memory_format=layout)
+    assert found.mean().item() == pytest.approx(1, abs=0.03)
+    kept = found.flatten(2).ne(0).float()
+    assert kept.mean().item() == pytest.approx(1 - probability, abs=0.005)
+    # No place of a map is favoured.
+    assert (kept.mean((0, 1)) - (1 - probability)).abs().max() < 0.3
+
+
+@pytest.mark.parametrize("probability", [1e-9, 1 - 1e-9])
+def test_dropout_of_nearly_nothing_and_nearly_all(probability: float):
+    dropout = SeededDropout(probability)
+    dropout.generator = torch.Generator().manual_seed(0)
+    found = dropout(torch.ones(100, 100))
+    kept = found[found != 0]
+    assert len(kept) == 10_000 if probability < 0.5 else len(kept) < 10
+    assert torch.equal(kept, torch.full_like(kept, 1.0 if probability < 0.5 else 65536.0))
+
+
 def test_stochastic_depth_drops_whole_samples():
     dropout = SeededDropout(0.5, whole=True)
     dropout.generator = torch.Generator().manual_seed(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from crumb.data.index import Dataset
+from crumb.errors import InputError
 from crumb.files import read_tensors
 from crumb.nets.split import SplitNetwork
 from crumb.stream.results import Results
@@ -198,3 +200,33 @@ def test_what_a_process_finished_before_it_ended_is_used(
     # At least two files, of eight images each, were finished.
     assert len(after) <= 120 - 2 * 8
     same_results(tmp_path, streamed, "two")
+
+
+# How the machine computes.
+
+
+def test_bf16_is_near_full_precision(streamed: Streamed):
+    full = outcome(streamed(*CRUMB, "--save-model", own_stores={}))[1]
+    half = outcome(streamed(*CRUMB, "--save-model", "--precision", "bf16", own_stores={}))[1]
+    name = next(key for key in full if key.startswith("network.tail.") and full[key].ndim == 4)
+    assert half[name].dtype == torch.float32
+    assert not torch.equal(full[name], half[name])
+    torch.testing.assert_close(full[name], half[name], rtol=0.05, atol=0.02)
+
+
+def test_a_compiled_tail_learns_the_same(streamed: Streamed):
+    if shutil.which("g++") is None:
+        pytest.skip("compiling needs a C++ compiler")
+    plain = outcome(streamed("--method", "finetune", "--save-model"))[1]
+    compiled = outcome(streamed("--method", "finetune", "--save-model", "--compile"))[1]
+    for name, value in plain.items():
+        torch.testing.assert_close(compiled[name], value, rtol=1e-3, atol=1e-3)
+
+
+def test_what_cannot_be_compiled_is_one_line(streamed: Streamed, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no compiler\nand a long tale")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(InputError, match=r"--compile: does not work here \(.*no compiler\); leave"):
+        streamed("--method", "finetune", "--compile")

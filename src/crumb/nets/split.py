@@ -166,22 +166,21 @@ class SplitNetwork(nn.Module):
         kind = next(self.tail.parameters()).device.type
         return torch.autocast(kind, torch.bfloat16) if self.bf16 else nullcontext()
 
-    def compile(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Compile front and tail in place (``torch.compile``).
+    def compile_tail(self) -> None:
+        """Compile the tail in place (``torch.compile``); the front computes each image once.
 
         Raises:
-            InputError: they cannot be compiled on this machine.
+            InputError: it cannot be compiled on this machine.
         """
-        size = self.preprocessing.size
-        for part in (self.front, self.tail):
-            part.compile(dynamic=True)
+        maps = torch.zeros(2, *self.feature_shape, device=next(self.tail.parameters()).device)
         try:
-            device = next(self.tail.parameters()).device
-            self(self.features(torch.zeros(2, 3, size, size, dtype=torch.uint8, device=device)))
+            self.tail.compile()
+            self(maps.contiguous(memory_format=torch.channels_last))
         # What the compiler raises differs with what it lacks: a C++ compiler, Triton, an operation.
         except Exception as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise InputError(
-                "--compile", f"does not work here ({_first_line(error)})", "leave it out"
+                "--compile", f"does not work here ({reason})", "leave it out"
             ) from error
 
     def train(self, mode: bool = True) -> SplitNetwork:
@@ -322,10 +321,6 @@ def _fresh_head(
         head.weight.uniform_(-bound, bound, generator=generator)
         head.bias.uniform_(-bound, bound, generator=generator)
     return head.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _replace_dropout(tail: nn.Module, probability: float | None) -> None:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from crumb.data.index import Dataset, load_dataset
 from crumb.data.protocol import Frames, TaskList
-from crumb.device import choose_device, cores
+from crumb.device import choose_device, cores, return_memory
 from crumb.errors import InputError
 from crumb.methods.base import Learner
 from crumb.methods.persistence import load_pretrained
@@ -137,6 +137,7 @@ def run_once(plan: Plan) -> RunRecord:
             known = {label for group in groups for label in group}
             groups.append(sorted(set(frames.labels.tolist()) - known))
             _run_task(plan, task, groups, record, progress)
+            return_memory()
     record.peak_memory_bytes = _peak_memory(learner.device)
     return record
 
@@ -285,7 +286,7 @@ def new_learner(config: StreamConfig, network: NetworkConfig, method: Any, seed:
     built.bf16 = machine.precision == "bf16"
     learner = find_method(config.method)(built, method, seed, device)
     if machine.compile:
-        built.compile()
+        built.compile_tail()
     if config.pretrained is not None:
         load_pretrained(learner, config.pretrained)
     return learner
@@ -327,6 +328,7 @@ def open_store(
     store = stores[key]
     if not store.covers(paths):
         store.hold(paths, cache)
+        return_memory()
     if learner.needs_images and not store.pixels.covers(paths):
         store.pixels.hold(paths, replace(cache, budget=cache.budget - store.bytes_held))
     return store
