@@ -15,7 +15,8 @@ from crumb.nets import backbones
 from crumb.nets.config import Backbone, Preprocessing
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")]
+PAGES = [*TOP, *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`(crumb [a-z][^`]*)`")
 CLASSES = ("households/bottle", "households/lamp", "animals/person", "vehicles/car")
@@ -60,19 +61,19 @@ def run(line, capsys):
     assert code == 0, f"{line}\n{capsys.readouterr().err}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.name}")
 def test_commands_run_in_the_order_of_the_page(page, workplace, capsys):
     for line in commands(page):
         run(line, capsys)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.name}")
 def test_python_examples_run(page, workplace):
     for body in blocks(page, "python"):
         exec(compile(body, page.name, "exec"), {})
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.name}")
 def test_commands_named_in_passing_exist(page, capsys):
     """Their words are understood; FILE and the like stand for the reader's own."""
     for line in INLINE.findall(page.read_text()):

@@ -33,13 +33,7 @@ def accuracy_curves(methods: Mapping[str, Sequence[RunRecord]], path: Path) -> N
     figure = Figure(figsize=(7, 4.2), dpi=150, layout="constrained")
     axes = figure.subplots()
     for number, (name, records) in enumerate(methods.items()):
-        curves = np.array(
-            [
-                [record.after(task).accuracy[1, "all", "direct"] for task in range(len(r))]
-                for record in records
-                for r in [record.scores]
-            ]
-        )
+        curves = np.array([record.curve() for record in records])
         tasks, mean = np.arange(1, curves.shape[1] + 1), curves.mean(0)
         colour = _COLOURS[number % len(_COLOURS)]
         style = _LINES[number % len(_LINES)]

@@ -81,13 +81,17 @@ class RunRecord:
         """The score that counts for a task."""
         return self.scores[task][self.reported[task]]
 
+    def curve(self, k: int = 1, test: str = "all", path: str = "direct") -> list[float]:
+        """An accuracy after each task, percent."""
+        return [self.after(task).accuracy[k, test, path] for task in range(len(self.scores))]
+
     def matrix(self) -> list[list[float | None]]:
         """Accuracy after each task (row) on the classes of each task so far (column)."""
         return [self.after(task).by_task for task in range(len(self.scores))]
 
     def figures(self) -> dict[str, float | None]:
         """The key figures of the run, as in ``metrics.json``."""
-        tops = [self.after(task).accuracy[1, "all", "direct"] for task in range(len(self.scores))]
+        tops = self.curve()
         matrix = self.matrix()
         values = (
             tops[-1],
@@ -187,10 +191,7 @@ class Results:
     def _write_tables(self, records: Sequence[RunRecord]) -> None:
         for key in records[0].scores[0][0].accuracy:
             k, test, path = key
-            rows = [
-                [record.after(task).accuracy[key] for task in range(len(record.scores))]
-                for record in records
-            ]
+            rows = [record.curve(*key) for record in records]
             write_csv(self.folder / f"top{k}_test_{test}_{path}_all_runs.csv", rows)
         statistics = [row for record in records for row in record.statistics]
         if statistics:
