@@ -76,6 +76,9 @@ def lone_workers(count: int, name: str) -> ThreadPoolExecutor:
     Args:
         count: of threads.
         name: that the threads begin with.
+
+    Raises:
+        InputError: the system does not start so many.
     """
     import torch
 
@@ -87,9 +90,18 @@ def lone_workers(count: int, name: str) -> ThreadPoolExecutor:
     before = torch.get_num_threads()
     pool = ThreadPoolExecutor(count, name, alone)
     started = Barrier(count + 1)
-    for _ in range(count):
-        pool.submit(started.wait)
-    started.wait()
-    # What the last caller has set holds for every thread that is started later.
-    torch.set_num_threads(before)
+    try:
+        for _ in range(count):
+            pool.submit(started.wait)
+        started.wait()
+    except BaseException as error:
+        # Threads that wait for others would keep the process from ending.
+        started.abort()
+        pool.shutdown(wait=False, cancel_futures=True)
+        if isinstance(error, RuntimeError):
+            raise InputError(f"--workers {count}", "cannot be started", "give fewer") from error
+        raise
+    finally:
+        # What the last caller has set holds for every thread that is started later.
+        torch.set_num_threads(before)
     return pool

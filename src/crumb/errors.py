@@ -8,16 +8,19 @@ class InputError(Exception):
 
     The message is one line: what was given (file or flag), what is wrong with it, what to do.
     The command line prints it and leaves with exit code 2; library callers catch it as usual.
+
+    Attributes:
+        parts: the three of them.
     """
 
     def __init__(self, subject: object, problem: str, remedy: str) -> None:
-        self._parts = (str(subject), problem, remedy)
+        self.parts = (str(subject), problem, remedy)
         parts = [" ".join(str(part).split()) for part in (subject, problem, remedy)]
         super().__init__(f"{parts[0]}: {parts[1]}; {parts[2]}")
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
         # Worker processes hand their errors over as pickles in memory.
-        return InputError, self._parts
+        return InputError, self.parts
 
 
 def require(flag: str, value: float, holds: bool, range_: str) -> None:

@@ -368,3 +368,16 @@ def test_old_head_leaves_no_trace():
     network.new_head(7, torch.Generator())
     heads = [value for value in network.state_dict().values() if value.shape == (5, 8)]
     assert not heads
+
+
+def test_compiling_draws_no_dropout_mask(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    network = small(dropout=0.5)
+    generator = torch.Generator().manual_seed(3)
+    network.use_generator(generator)
+    network.train()
+    before = generator.get_state()
+    network.compile_tail()
+    assert torch.equal(generator.get_state(), before)
+    network(torch.ones(2, *network.feature_shape))
+    assert not torch.equal(generator.get_state(), before)

@@ -35,9 +35,9 @@ def rows_in(folder: Path, budget: int = 1 << 20) -> DiskRows:
 def fill(rows: DiskRows | MemoryRows, *numbers: int) -> list[int]:
     """Fill what is missing, one row at a time; which ones were."""
     added = []
-    with rows.filling([key(n) for n in numbers]):
+    with rows.filling([key(n) for n in numbers]) as missing:
         for number in numbers:
-            if key(number) not in rows:
+            if key(number) in missing:
                 rows.add([key(number)], row(number)[None])
                 added.append(number)
     return added
@@ -153,10 +153,14 @@ def test_what_was_filled_before_an_interruption_is_kept(tmp_path):
 def test_what_a_killed_writer_left_is_removed(tmp_path):
     folder = tmp_path / "rows"
     fill(rows_in(folder), 0)
-    left = folder / ".0123.safetensors.xyz"
-    left.write_bytes(b"half")
+    left, fresh = folder / ".0123.safetensors.xyz", folder / ".4567.safetensors.xyz"
+    for file in (left, fresh):
+        file.write_bytes(b"half")
+    os.utime(left, (0, time.time() - 2 * 60 * 60))
     fill(rows_in(folder), 1)
     assert not left.exists()
+    # Somebody may be writing it, where there are no locks.
+    assert fresh.exists()
 
 
 @pytest.mark.usefixtures("small_files")
@@ -187,11 +191,62 @@ def test_files_in_use_are_never_removed(tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
     rows = rows_in(old)
     fill(rows, 0, 1)
-    fill(rows_in(new, 1100), 2)
+    # They fill the budget, so there is no room for others.
+    assert fill(rows_in(new, 1100), 2) == []
     assert read(rows, 0, 1) == [True, True]
     del rows
-    fill(rows_in(new, 1100), 3)
+    assert fill(rows_in(new, 1100), 3) == [3]
     assert not files(old)
+
+
+@pytest.mark.usefixtures("small_files")
+def test_files_in_use_count_whole(tmp_path):
+    """One row of each file is wanted, and each holds another."""
+    folder = tmp_path / "rows"
+    fill(rows_in(folder), *range(8))
+    size = files(folder)[0].stat().st_size
+    wanted = [rows_of(file)[0] for file in files(folder)]
+    rows = rows_in(folder, 4 * size + ROW_BYTES + 1024)
+    assert fill(rows, *wanted, 20, 21) == [20]
+    assert sum(file.stat().st_size for file in files(folder)) <= 4 * size + ROW_BYTES + 1024
+
+
+def test_what_is_not_ours_is_left_alone(tmp_path):
+    """Models of the user in the folder given for features."""
+    model = tmp_path / "pretrained" / "pretrained.safetensors"
+    model.parent.mkdir()
+    model.write_bytes(bytes(5000))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "about.json").write_text("{}")
+    (tmp_path / "other" / "x.safetensors").write_bytes(bytes(5000))
+    assert fill(rows_in(tmp_path / "rows", 1100), 0) == [0]
+    assert model.exists()
+    assert (tmp_path / "other" / "x.safetensors").exists()
+
+
+def test_a_file_that_cannot_be_read_is_not_removed(tmp_path, monkeypatch):
+    folder = tmp_path / "rows"
+    fill(rows_in(folder), 0)
+
+    def denied(*_: object) -> None:
+        raise InputError("x", "cannot be read", "") from PermissionError(13, "denied")
+
+    monkeypatch.setattr(disk, "read_tensors", denied)
+    assert fill(rows_in(folder), 0, 1) == [0, 1]
+    monkeypatch.undo()
+    assert len(files(folder)) == 2
+
+
+def test_a_file_that_cannot_be_removed_is_left(tmp_path, monkeypatch):
+    old, new = tmp_path / "old", tmp_path / "new"
+    fill(rows_in(old), 0)
+
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "denied")
+
+    monkeypatch.setattr(Path, "unlink", denied)
+    assert fill(rows_in(new, 1100), 1) == [1]
+    assert len(files(old)) == 1
 
 
 def test_a_folder_says_what_it_is(tmp_path):
@@ -209,6 +264,7 @@ class Numbers(store.Store):
     what = "numbers"
 
     def compute(self, paths):
+        assert len(paths) <= self.at_once
         return torch.stack([row(int((self._images / path).read_text())) for path in paths])
 
     def fingerprint(self):
@@ -219,17 +275,17 @@ class Numbers(store.Store):
 def numbers(tmp_path):
     images = tmp_path / "images"
     images.mkdir()
-    for number in range(5):
+    for number in range(9):
         (images / str(number)).write_text(str(number))
     return Numbers(images, SHAPE, torch.float32, torch.device("cpu"), 1)
 
 
-def names(count: int = 5) -> list[str]:
+def names(count: int = 9) -> list[str]:
     return [str(number) for number in range(count)]
 
 
 def expected() -> Tensor:
-    return torch.stack([row(number) for number in range(5)])
+    return torch.stack([row(number) for number in range(9)])
 
 
 @pytest.mark.parametrize("kind", ["auto", "disk"])
@@ -242,22 +298,45 @@ def test_a_folder_that_cannot_be_written(numbers, tmp_path, kind):
             numbers.hold(names(), cache)
         return
     numbers.hold(names(), cache)
-    assert numbers.bytes_held == 5 * ROW_BYTES
+    assert numbers.bytes_held == 9 * ROW_BYTES
     assert torch.equal(numbers.get(names()), expected())
 
 
 @pytest.mark.parametrize("kind", ["auto", "disk"])
 def test_a_disk_without_room(numbers, tmp_path, kind, monkeypatch):
-    usage = type("Usage", (), {"free": 5 * ROW_BYTES - 1})
-    monkeypatch.setattr(store.shutil, "disk_usage", lambda _: usage)
+    usage = type("Usage", (), {"free": 9 * (ROW_BYTES + 1024) - 1})
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: usage)
     cache = Cache(kind, 1 << 20, tmp_path / "cache")
     if kind == "disk":
-        with pytest.raises(InputError, match="119 bytes free, 120 needed; free space"):
+        with pytest.raises(InputError, match="9,431 bytes free, 9,432 needed; free space"):
             numbers.hold(names(), cache)
         return
     numbers.hold(names(), cache)
-    assert not (tmp_path / "cache").exists()
+    assert not list(tmp_path.glob("cache/*/*.safetensors"))
     assert torch.equal(numbers.get(names()), expected())
+
+
+def test_files_make_room_on_a_full_disk(tmp_path, monkeypatch):
+    old = tmp_path / "old"
+    fill(rows_in(old), 0)
+    usage = type("Usage", (), {"free": 100})
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: usage)
+    (file,) = files(old)
+    with pytest.raises(InputError, match="bytes free, 1,048 needed"):
+        fill(rows_in(tmp_path / "new"), 1)
+    assert not file.exists()
+
+
+def test_an_image_that_changes_while_it_is_read(numbers, tmp_path, monkeypatch):
+    compute = Numbers.compute
+
+    def late(self, paths):
+        (tmp_path / "images" / "3").write_text("9")
+        return compute(self, paths)
+
+    monkeypatch.setattr(Numbers, "compute", late)
+    with pytest.raises(InputError, match="images/3: changed while it was read"):
+        numbers.hold(names(), Cache("disk", 1 << 20, tmp_path / "cache"))
 
 
 def test_a_disk_that_fills_up_is_one_line(numbers, tmp_path, monkeypatch):

@@ -89,6 +89,21 @@ def test_equal_images_go_through_the_front_once(
     assert torch.equal(store.get(["again.png"]), expected[:1])
 
 
+def test_features_whose_files_are_removed_are_computed_again(
+    network, dataset, paths, expected, tmp_path
+):
+    """More of them than go through the front together."""
+    store = opened(network, dataset, paths, Cache("disk", 1 << 30, tmp_path))
+    shutil.rmtree(tmp_path)
+    assert torch.equal(store.get(paths), expected)
+
+
+def test_features_and_pixels_share_the_memory(network, dataset, paths):
+    store = opened(network, dataset, paths, memory(BYTES * 12 + 2 * 76_800))
+    store.pixels.hold(paths, memory(BYTES * 12 + 2 * 76_800), store.bytes_held)
+    assert store.pixels.bytes_held == 2 * 76_800
+
+
 def test_more_images_can_be_held_later(network, dataset, paths, counted, expected):
     store = opened(network, dataset, paths[:5], memory())
     store.hold(paths, memory())

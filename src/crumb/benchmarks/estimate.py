@@ -122,7 +122,7 @@ def measure_units(place: Workplace) -> Units:
     """Measure every price on images of the data set."""
     learner = place.learner(len(place.short.tasks.classes))
     assert learner.codebook is not None
-    network = learner.network.to(memory_format=torch.contiguous_format)
+    learner.network.to(memory_format=torch.contiguous_format)
     batch = next(iter(place.short.reading(0)))
     learner.meet(place.short.classes(0))
     learner.learn(batch)
@@ -132,8 +132,8 @@ def measure_units(place: Workplace) -> Units:
         calls = {
             "front": _front(place, learner, pool),
             "assignment": lambda: _assign(learner.codebook, features),
-            "training": lambda: _train(learner, features, batch.labels),
-            "testing": lambda: _test(network, features),
+            "training": lambda: _train(learner, features, batch.labels.to(learner.device)),
+            "testing": lambda: _test(learner, features),
             "step": lambda: _step(learner),
         }
         taken = interleaved(timed(calls, device), place.setting.repeats, "parts of the original")
@@ -165,9 +165,9 @@ def _train(learner: Learner, features: Tensor, labels: Tensor) -> None:
     cross_entropy(learner.network(features), labels).backward()
 
 
-@torch.no_grad()
-def _test(network: nn.Module, features: Tensor) -> Tensor:
-    return network(features)
+def _test(learner: Learner, features: Tensor) -> Tensor:
+    with learner.evaluation():
+        return learner.network(features)
 
 
 def _step(learner: Learner) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from crumb.device import cores
+from crumb.errors import InputError
 from crumb.files import write_json
 
 FORMAT, VERSION = "crumb-bench", 1
@@ -118,6 +119,19 @@ def _processor() -> str:
     return (names or [platform.processor() or platform.machine()])[0]
 
 
+def check_writable(path: Path) -> None:
+    """Refuse a file that could not be written at the end.
+
+    Raises:
+        InputError: its folder is missing, or it is a folder.
+    """
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise InputError(f"--json {path}", "is no file in an existing folder", _REMEDY)
+
+
+_REMEDY = "give --json another file, or free space"
+
+
 def write(path: Path, facts: Mapping[str, Any], comparisons: Sequence[Comparison]) -> None:
     """Write machine and comparisons as JSON.
 
@@ -126,4 +140,4 @@ def write(path: Path, facts: Mapping[str, Any], comparisons: Sequence[Comparison
     """
     rows = [comparison.as_json() for comparison in comparisons]
     content = {"format": FORMAT, "version": VERSION, "machine": dict(facts), "rows": rows}
-    write_json(path, content)
+    write_json(path, content, _REMEDY)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crumb.benchmarks.report import HEADER, Comparison, headline, machine, write
+from crumb.benchmarks.report import HEADER, Comparison, check_writable, headline, machine, write
 from crumb.benchmarks.suite import ROWS, Row, measure
 from crumb.benchmarks.workplace import Setting
 from crumb.cli.parsing import parse
@@ -53,6 +53,8 @@ def run(words: Sequence[str]) -> None:
     setting = Setting(command.network, command.dataset, command.runs, command.repeats, device)
     facts = machine(device)
     print(headline(facts))
+    if command.json is not None:
+        check_writable(command.json)
     comparisons = measure(command.rows, setting)
     print(table(comparisons))
     if command.json is not None:

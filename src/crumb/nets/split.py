@@ -173,9 +173,14 @@ class SplitNetwork(nn.Module):
             InputError: it cannot be compiled on this machine.
         """
         maps = torch.zeros(2, *self.feature_shape, device=next(self.tail.parameters()).device)
+        generators = {m.generator for m in self.tail.modules() if isinstance(m, SeededDropout)}
+        states = [(one, one.get_state()) for one in generators if one is not None]
         try:
             self.tail.compile()
             self(maps.contiguous(memory_format=torch.channels_last))
+            # What the learner draws is not to depend on whether it is compiled.
+            for generator, before in states:
+                generator.set_state(before)
         # What the compiler raises differs with what it lacks: a C++ compiler, Triton, an operation.
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]

@@ -23,11 +23,13 @@ class MachineConfig:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     precision: Precision = "full"
-    """full is float32; tf32 rounds the factors of products on a GPU; bf16 computes in bfloat16."""
+    """full is float32; tf32 rounds the factors of products on a GPU; bf16 computes in bfloat16
+    (a saved learner does not remember it)."""
     deterministic: bool = True
     """The same seed gives the same bytes; a GPU is faster without."""
     compile: bool = False
-    """Compile the network (takes a minute, pays in long runs on a GPU)."""
+    """Compile the trained part at the start of each run: takes some 15 seconds, then some networks
+    are faster and others slower."""
     workers: int | None = None
     """Threads that read, decode and compute images; one for each core by default."""
     feature_cache: CacheKind = "auto"

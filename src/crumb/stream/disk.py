@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,8 +25,9 @@ from weakref import WeakSet
 import torch
 from torch import Tensor
 
+from crumb.device import cores
 from crumb.errors import InputError
-from crumb.files import read_tensors, write_json, write_tensors
+from crumb.files import read_json, read_tensors, write_json, write_tensors
 from crumb.stream.rows import row_bytes
 
 FORMAT, VERSION = "crumb-rows", 1
@@ -34,9 +36,15 @@ REMEDY = "free space, give another --feature-cache-folder, or --feature-cache me
 _FILE_BYTES = 32 << 20
 # Header and keys of a file of one row, at most.
 _OVERHEAD = 1024
+_ABOUT = "about.json"
 _POLL_SECONDS = 0.2
+_HOUR = 3600
 # All of this process, so that none removes the files of another.
 _IN_USE: WeakSet[DiskRows] = WeakSet()
+
+
+class CacheError(InputError):
+    """The cache cannot be written; images are not to blame."""
 
 
 @dataclass(frozen=True)
@@ -59,19 +67,17 @@ class DiskRows:
     a process that reads a mapped file which somebody cuts short is killed.
 
     Args:
-        folder: of these rows. Folders of other rows lie beside it and share the budget: the files
-            that this process does not use are removed when it is exceeded, those first that were
-            not used for longest.
+        folder: of these rows. Folders of other rows lie beside it and share the budget: when it
+            would be exceeded, files that this process does not use are removed, those first that
+            were not used for longest. Two processes that fill different folders may exceed it
+            together while they run.
         about: what the rows are, for people who look into the folder.
         row_shape: of one row.
         dtype: of one row.
         budget: bytes of the files in all folders together.
 
-    Attributes:
-        capacity: rows that fit into the budget.
-
     Raises:
-        InputError: the folder cannot be written.
+        CacheError: the folder cannot be written.
     """
 
     def __init__(
@@ -88,33 +94,42 @@ class DiskRows:
         self._budget = budget
         self._places: dict[bytes, _Place] = {}
         self._unwritten: list[tuple[Sequence[bytes], Tensor]] = []
-        self.capacity = budget // (self._row_bytes + _OVERHEAD)
         _IN_USE.add(self)
-        if not (folder / "about.json").exists():
-            description = {"format": FORMAT, "version": VERSION, **about}
-            write_json(folder / "about.json", description, REMEDY)
+        try:
+            if not (folder / _ABOUT).exists():
+                description = {"format": FORMAT, "version": VERSION, **about}
+                write_json(folder / _ABOUT, description, REMEDY)
+        except OSError as error:
+            raise _cannot_write(folder, error) from error
+        except InputError as error:
+            raise CacheError(*error.parts) from error
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._places
 
     @contextmanager
-    def filling(self, keys: Sequence[bytes]) -> Iterator[None]:
-        """Take over what is there; if that is not all, fill the rest, alone."""
-        self._take_over(keys)
-        if all(key in self._places for key in keys):
-            yield
+    def filling(self, keys: Sequence[bytes]) -> Iterator[list[bytes]]:
+        """Take over what is there; the rest, as far as there is room for it, is to be added.
+
+        Raises:
+            CacheError: the folder cannot be written, or the disk has no room.
+        """
+        missing = self._take_over(keys)
+        if not missing:
+            yield []
             return
         with self._lock():
             # Whoever held the lock before may have filled the folder meanwhile.
-            self._take_over(keys)
-            # What a process left that was killed while it wrote.
-            for leftover in self._folder.glob(".*.safetensors.*"):
-                leftover.unlink(missing_ok=True)
-            self._make_room(sum(key not in self._places for key in keys))
+            missing = self._take_over(keys)
+            self._remove_leftovers()
+            room = self._budget - sum(size for _, size, _ in self._files(used=True))
+            missing = missing[: max(0, room // (self._row_bytes + _OVERHEAD))]
+            self._make_room(len(missing) * (self._row_bytes + _OVERHEAD))
             try:
-                yield
+                yield missing
             finally:
                 self._write()
+                self._make_room(0)
 
     def add(self, keys: Sequence[bytes], rows: Tensor) -> None:
         """Keep rows; those of a file that is not full yet can be read after the filling."""
@@ -143,16 +158,16 @@ class DiskRows:
                     file.close()
         return rows, unread
 
-    def _take_over(self, keys: Sequence[bytes]) -> None:
-        """Check and register the files that hold rows of ``keys``."""
-        missing = set(keys) - self._places.keys()
+    def _take_over(self, keys: Sequence[bytes]) -> list[bytes]:
+        """Check and register the files that hold rows of ``keys``; which keys are in none."""
         known = {place.file for place in self._places.values()}
-        files = [file for file in self._folder.glob("*.safetensors") if file not in known]
-        if not missing or not files:
-            return
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for places in pool.map(lambda file: self._check(file, missing), files):
-                self._places |= places
+        wanted = set(keys) - self._places.keys()
+        if wanted:
+            files = [file for file in self._folder.glob("*.safetensors") if file not in known]
+            with ThreadPoolExecutor(cores()) as pool:
+                for places in pool.map(lambda file: self._check(file, wanted), files):
+                    self._places |= places
+        return [key for key in dict.fromkeys(keys) if key not in self._places]
 
     def _check(self, file: Path, wanted: set[bytes]) -> dict[bytes, _Place]:
         """The places of the rows in a file; none if no row is wanted or the file is damaged."""
@@ -170,11 +185,14 @@ class DiskRows:
                 with suppress(OSError):
                     os.utime(file)
                 return {k: _Place(file, start + n * self._row_bytes) for n, k in enumerate(keys)}
-        # Whatever is wrong with the file, its rows are computed again.
-        except (InputError, OSError, LookupError, TypeError, ValueError):
+        except (InputError, OSError) as error:
+            if isinstance(error.__cause__ or error, OSError):
+                # It could not be read, which says nothing about what it holds.
+                return {}
+        # Whatever else is wrong with the file, its rows are computed again.
+        except (LookupError, TypeError, ValueError, RuntimeError):
             pass
-        with suppress(OSError):
-            file.unlink()
+        _remove(file)
         return {}
 
     def _write(self) -> None:
@@ -186,28 +204,54 @@ class DiskRows:
         packed = torch.frombuffer(bytearray(keys), dtype=torch.uint8).view(-1, 16)
         file = self._folder / f"{hashlib.sha256(keys).hexdigest()[:16]}.safetensors"
         seal = {FORMAT: json.dumps(_seal(packed, rows))}
-        write_tensors(file, {"keys": packed, "rows": rows}, seal, REMEDY)
+        try:
+            write_tensors(file, {"keys": packed, "rows": rows}, seal, REMEDY)
+        except InputError as error:
+            raise CacheError(*error.parts) from error
         start = _offset_of_rows(file)
         for number in range(len(rows)):
             key = keys[16 * number : 16 * (number + 1)]
             self._places[key] = _Place(file, start + number * self._row_bytes)
 
-    def _make_room(self, rows: int) -> None:
-        """Remove the files that were not used for longest until ``rows`` more fit the budget."""
-        used = {place.file for one in _IN_USE for place in one._places.values()}
-        others: list[tuple[float, int, Path]] = []
-        total = rows * (self._row_bytes + _OVERHEAD)
-        for file in self._folder.parent.glob("*/*.safetensors"):
-            with suppress(FileNotFoundError):
-                found = file.stat()
-                total += found.st_size
-                if file not in used:
-                    others.append((found.st_mtime, found.st_size, file))
-        for _, size, file in sorted(others):
-            if total <= self._budget:
+    def _remove_leftovers(self) -> None:
+        """What a process left that was killed while it wrote, an hour ago or longer."""
+        for file in self._folder.glob(".*.safetensors.*"):
+            with suppress(OSError):
+                if time.time() - file.stat().st_mtime > _HOUR:
+                    file.unlink()
+
+    def _files(self, used: bool) -> list[tuple[float, int, Path]]:
+        """Time of last use, bytes and path of the files that this process uses, or of the others.
+
+        Of all folders of rows that share the budget; what else lies there is not ours.
+        """
+        in_use = {place.file for one in _IN_USE for place in one._places.values()}
+        found = []
+        for about in self._folder.parent.glob(f"*/{_ABOUT}"):
+            if not _is_ours(about):
+                continue
+            for file in about.parent.glob("*.safetensors"):
+                with suppress(OSError):
+                    if (file in in_use) == used:
+                        found.append((file.stat().st_mtime, file.stat().st_size, file))
+        return found
+
+    def _make_room(self, wanted: int) -> None:
+        """Remove the files that were not used for longest until ``wanted`` more bytes fit.
+
+        Raises:
+            CacheError: they do not fit on the disk.
+        """
+        others = sorted(self._files(used=False))
+        total = wanted + sum(size for _, size, _ in [*others, *self._files(used=True)])
+        free = shutil.disk_usage(self._folder).free
+        for _, size, file in others:
+            if total <= self._budget and wanted <= free:
                 return
-            file.unlink(missing_ok=True)
-            total -= size
+            if _remove(file):
+                total, free = total - size, free + size
+        if wanted > free:
+            raise CacheError(self._folder, f"{free:,} bytes free, {wanted:,} needed", REMEDY)
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -215,9 +259,7 @@ class DiskRows:
         try:
             file = (self._folder / "lock").open("w")
         except OSError as error:
-            raise InputError(
-                self._folder, f"cannot be written ({error.strerror})", REMEDY
-            ) from error
+            raise _cannot_write(self._folder, error) from error
         with file:
             announced = False
             while not _try_lock(file.fileno()):
@@ -228,13 +270,33 @@ class DiskRows:
             yield
 
 
+def _cannot_write(folder: Path, error: OSError) -> CacheError:
+    return CacheError(folder, f"cannot be written ({error.strerror})", REMEDY)
+
+
+def _is_ours(about: Path) -> bool:
+    try:
+        return read_json(about, REMEDY).get("format") == FORMAT
+    except InputError:
+        return False
+
+
+def _remove(file: Path) -> bool:
+    """Whether it is gone; it may be somebody else's."""
+    try:
+        file.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True
+
+
 def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        # A file system without locks: at worst two processes compute the same rows.
+        # A file system without locks: two processes compute the same rows.
         pass
     return True
 

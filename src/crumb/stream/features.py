@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from crumb import __version__
 from crumb.data.images import load_images
 from crumb.nets.split import SplitNetwork
 from crumb.stream.store import Request, Store
@@ -35,8 +37,8 @@ class PixelStore(Store):
         return load_images(self._images, paths, self._size)
 
     def fingerprint(self) -> str:
-        """The size."""
-        return str(self._size)
+        """Of the size and of what decodes."""
+        return hashlib.sha256(f"{self._size} {_versions()}".encode()).hexdigest()[:16]
 
 
 class FeatureStore(Store):
@@ -84,19 +86,28 @@ class FeatureStore(Store):
 
 
 def fingerprint(network: SplitNetwork) -> str:
-    """Changes whenever the front would compute other features: 16 hexadecimal digits."""
-    device = next(network.parameters()).device.type
-    rounding = (
-        torch.__version__,
-        torch.cuda.get_device_name()
-        if device == "cuda"
-        else torch.backends.cpu.get_cpu_capability(),
-        torch.backends.cudnn.allow_tf32 and device == "cuda",
-        network.bf16,
-    )
-    source = (network.config.backbone, network.config.cut, network.preprocessing, *rounding)
-    digest = hashlib.sha256(repr(source).encode())
+    """Changes whenever the front would compute other features: 16 hexadecimal digits.
+
+    It stands for the front, for the libraries that decode and compute, and for the kind of device,
+    which decides how sums are rounded.
+    """
+    device = next(network.parameters()).device
+    if device.type == "cuda":
+        cudnn = torch.backends.cudnn
+        rounding = [torch.cuda.get_device_name(device), cudnn.version(), cudnn.deterministic]
+        rounding += [cudnn.benchmark, cudnn.allow_tf32]
+    else:
+        rounding = [torch.backends.cpu.get_cpu_capability()]
+    source = [network.config.backbone, network.config.cut, network.preprocessing, network.bf16]
+    libraries = _versions("torch", network.backbone.library)
+    digest = hashlib.sha256(repr([source, libraries, rounding]).encode())
     for name, value in network.front.state_dict().items():
         digest.update(name.encode())
         digest.update(value.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
+
+
+def _versions(*libraries: str) -> str:
+    """Of Crumb and Pillow, which decode images, and of others."""
+    names = ["pillow", *libraries]
+    return " ".join([__version__, *(f"{name} {version(name)}" for name in names)])

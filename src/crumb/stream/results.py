@@ -26,8 +26,11 @@ _FREE = {
     "feature_cache",
     "feature_cache_bytes",
     "feature_cache_folder",
+    "test_batch_size",
     "save_model",
 }
+# Above every count of bytes; squares of it are still numbers.
+_LARGEST = float(1 << 62)
 _FIGURES = (
     "final_accuracy",
     "average_accuracy",
@@ -109,6 +112,15 @@ class RunRecord:
         return dict(zip(_FIGURES, values, strict=True))
 
 
+# Settings that older folders do not know, and what they did.
+_ADDED = {
+    "stream.evaluation.mem_accuracy": True,
+    "stream.machine.precision": "full",
+    "stream.machine.deterministic": True,
+    "stream.machine.compile": False,
+}
+
+
 class Results:
     """A results folder.
 
@@ -155,7 +167,8 @@ class Results:
             raise InputError(
                 self.folder, "holds results already", "choose another --output, or add --resume"
             )
-        old, new = _flat(read_toml(path, "remove the folder")), _flat(self._config)
+        old = _ADDED | _flat(read_toml(path, "remove the folder"))
+        new = _ADDED | _flat(self._config)
         for name in sorted(old.keys() | new.keys()):
             if not _FREE & set(name.split(".")) and old.get(name) != new.get(name):
                 raise InputError(
@@ -250,7 +263,9 @@ def _read_record(path: Path) -> RunRecord:
         ]
         record = RunRecord(**value)
         # What the tables are made of must be there: damage shows here or nowhere.
-        record.figures()
+        if type(record.run) is not int:
+            raise TypeError(f"the number {record.run!r}")
+        _check_numbers(record)
         keys = [score.accuracy.keys() for epochs in record.scores for score in epochs]
         keys += [row.keys() for row in record.statistics]
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
@@ -259,6 +274,21 @@ def _read_record(path: Path) -> RunRecord:
     if path.stem != f"run{record.run}" or shapes > 1 + bool(record.statistics):
         raise InputError(path, "is damaged or renamed", remedy)
     return record
+
+
+def _check_numbers(record: RunRecord) -> None:
+    """Raise ValueError unless all that is measured is a number that can be reckoned with."""
+    values: list[object] = [*record.figures().values()]
+    for score in (score for epochs in record.scores for score in epochs):
+        values += [*score.accuracy.values(), *score.by_task]
+        if None in score.accuracy.values():
+            raise ValueError("an accuracy is missing")
+    values += [value for row in record.statistics for value in row.values()]
+    for value in values:
+        # NaN, which no comparison holds for, is the accuracy on no images.
+        known = isinstance(value, (int, float)) and not abs(value) > _LARGEST
+        if value is not None and not known:
+            raise ValueError(f"{value!r} where a number belongs")
 
 
 def _accuracy_keys(table: dict[str, float]) -> dict[tuple[int, str, str], float]:

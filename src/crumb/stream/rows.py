@@ -12,20 +12,17 @@ from torch import Tensor
 
 
 class Rows(Protocol):
-    """Tensors of one shape and type, each under a key of 16 bytes.
-
-    Attributes:
-        capacity: rows that fit into the budget.
-    """
-
-    capacity: int
+    """Tensors of one shape and type, each under a key of 16 bytes."""
 
     def __contains__(self, key: bytes) -> bool:
         """Whether the row of this key is kept."""
         ...
 
-    def filling(self, keys: Sequence[bytes]) -> AbstractContextManager[None]:
-        """A context in which those of ``keys`` that are still missing are added."""
+    def filling(self, keys: Sequence[bytes]) -> AbstractContextManager[list[bytes]]:
+        """A context in which those of ``keys`` that it is entered with are to be added.
+
+        They are the ones that are missing, as far as the budget has room for them.
+        """
         ...
 
     def add(self, keys: Sequence[bytes], rows: Tensor) -> None:
@@ -44,28 +41,27 @@ class MemoryRows:
         row_shape: of one row.
         dtype: of one row.
         budget: bytes of rows.
-
-    Attributes:
-        capacity: rows that fit into the budget.
     """
 
     def __init__(self, row_shape: Sequence[int], dtype: torch.dtype, budget: int) -> None:
         self._rows = torch.empty((0, *row_shape), dtype=dtype)
         self._places: dict[bytes, int] = {}
-        self.capacity = budget // row_bytes(row_shape, dtype)
+        self._capacity = budget // row_bytes(row_shape, dtype)
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._places
 
     @contextmanager
-    def filling(self, keys: Sequence[bytes]) -> Iterator[None]:
+    def filling(self, keys: Sequence[bytes]) -> Iterator[list[bytes]]:
         """Make room for those of ``keys`` that are missing."""
         held = len(self._places)
-        if missing := len(set(keys) - self._places.keys()):
-            grown = self._rows.new_empty((held + missing, *self._rows.shape[1:]))
+        missing = [key for key in dict.fromkeys(keys) if key not in self._places]
+        missing = missing[: max(0, self._capacity - held)]
+        if missing:
+            grown = self._rows.new_empty((held + len(missing), *self._rows.shape[1:]))
             grown[:held] = self._rows[:held]
             self._rows = grown
-        yield
+        yield missing
 
     def add(self, keys: Sequence[bytes], rows: Tensor) -> None:
         """Put rows into the room that was made."""

@@ -6,7 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ from crumb.stream.results import Results, RunRecord
 from crumb.stream.store import Cache
 from crumb.stream.tasks import epochs_of, held_out, tasks_of
 
-# Losses are looked at this often, so that a GPU is not made to wait at every step.
+# Losses are looked at, and memory is returned, this often: not at every step, as a GPU would have
+# to be waited for.
 _CHECK_EVERY = 50
 
 
@@ -166,6 +167,7 @@ def _run_task(
         with _Clock() as clock:
             record.scores[task].append(evaluate(learner, test, groups, top_k, mem))
         record.test_seconds += clock.seconds
+        return_memory()
         accuracy = record.scores[task][-1].accuracy[1, "all", "direct"]
         progress.set_postfix(accuracy=f"{accuracy:.1f}%")
         if validation.paths:
@@ -205,6 +207,7 @@ def learn_epoch(
         if len(losses) == _CHECK_EVERY or number == len(reading) - 1:
             _check_finite(losses, reading, number - len(losses) + 1, place)
             losses.clear()
+            return_memory()
     _check_weights(learner, place)
 
 
@@ -327,10 +330,10 @@ def open_store(
         stores[key] = FeatureStore(learner.network, dataset.images, workers)
     store = stores[key]
     if not store.covers(paths):
-        store.hold(paths, cache)
-        return_memory()
+        store.hold(paths, cache, store.pixels.bytes_held)
     if learner.needs_images and not store.pixels.covers(paths):
-        store.pixels.hold(paths, replace(cache, budget=cache.budget - store.bytes_held))
+        store.pixels.hold(paths, cache, store.bytes_held)
+    return_memory()
     return store
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from crumb.device import lone_workers
 from crumb.errors import InputError
-from crumb.stream.disk import REMEDY, DiskRows
+from crumb.stream.disk import CacheError, DiskRows
 from crumb.stream.rows import MemoryRows, Rows, row_bytes
 
 _Item = TypeVar("_Item", int, str)
@@ -125,30 +124,38 @@ class Store(ABC):
         """Whether :meth:`hold` was called for all of these images."""
         return self._known.issuperset(paths)
 
-    def hold(self, paths: Iterable[str], cache: Cache) -> None:
+    def hold(self, paths: Iterable[str], cache: Cache, beside: int = 0) -> None:
         """Compute and keep the tensors of as many of these images as the budget allows.
 
         Args:
             paths: of the images.
-            cache: where; always the same one.
+            cache: where; the same one at each call.
+            beside: bytes that other stores hold in memory.
 
         Raises:
-            InputError: an image is missing, or one of those held is broken; the cache cannot be
-                written.
+            InputError: an image is missing, changes meanwhile, or one of those held is broken; the
+                cache cannot be written.
         """
         started = time.perf_counter()
         distinct = list(dict.fromkeys(paths))
         for path in distinct:
             if path not in self._known and not (self._images / path).is_file():
                 raise InputError(self._images / path, "no such image", "restore it, or index again")
-        if self._rows is None and cache.kind != "off":
-            self._rows = self._choose_rows(cache, len(distinct))
-        if self._rows is not None:
-            room = self._rows.capacity - len(self._keys)
-            new = [path for path in distinct if path not in self._keys][:room]
+        if cache.kind != "off":
+            size = row_bytes(self._shape, self._dtype)
+            new = [path for path in distinct if path not in self._keys][: cache.budget // size]
             keys = dict(zip(new, self._pool.map(self._digest, new), strict=True))
-            self._fill(self._rows, keys)
-            self._keys |= keys
+            try:
+                rows = self._rows or self._on_disk(cache) or self._in_memory(cache, beside)
+                self._fill(rows, keys)
+            except CacheError:
+                if cache.kind == "disk":
+                    raise
+                rows = self._in_memory(cache, beside)
+                keys |= self._keys
+                self._fill(rows, keys)
+            self._rows = rows
+            self._keys = {p: key for p, key in (self._keys | keys).items() if key in rows}
         self._known.update(distinct)
         self.seconds += time.perf_counter() - started
 
@@ -179,17 +186,22 @@ class Store(ABC):
             rows = self.compute(paths)
         else:
             rows, unread = self._rows.read([self._keys[path] for path in paths])
-            if unread:
-                rows[unread] = self.compute([paths[place] for place in unread])
+            for part in _parts(unread, self.at_once):
+                rows[part] = self.compute([paths[place] for place in part])
         return rows.pin_memory() if self.device.type == "cuda" else rows
 
     def _fill(self, rows: Rows, keys: dict[str, bytes]) -> None:
-        with rows.filling([*keys.values()]):
-            # Equal images under two names are computed once.
-            missing = {key: path for path, key in keys.items() if key not in rows}
-            paths = [*missing.values()]
+        # Equal images under two names are computed once.
+        path_of = {key: path for path, key in keys.items()}
+        with rows.filling([*keys.values()]) as missing:
+            paths = [path_of[key] for key in missing]
             with tqdm(total=len(paths), desc=self.what, unit="image", disable=None) as progress:
                 for part, computed in self._in_order(_parts(paths, self.at_once)):
+                    for path in part:
+                        # Its file was read twice, for the key and for the tensor.
+                        if self._digest(path) != keys[path]:
+                            problem = "changed while it was read"
+                            raise InputError(self._images / path, problem, "try again")
                     rows.add([keys[path] for path in part], computed)
                     progress.update(len(part))
 
@@ -216,31 +228,20 @@ class Store(ABC):
             problem = f"cannot be read ({error.strerror})"
             raise InputError(self._images / path, problem, "restore it, or index again") from error
 
-    def _choose_rows(self, cache: Cache, images: int) -> Rows:
-        if cache.kind in ("auto", "disk"):
-            try:
-                _check_space(cache, images * row_bytes(self._shape, self._dtype))
-                folder = cache.folder / f"{self.what}_{self.fingerprint()}"
-                about = {"row_shape": list(self._shape), "dtype": str(self._dtype)}
-                return DiskRows(folder, about, self._shape, self._dtype, cache.budget)
-            except InputError:
-                if cache.kind == "disk":
-                    raise
+    def _on_disk(self, cache: Cache) -> Rows | None:
+        if cache.kind == "memory":
+            return None
+        folder = cache.folder / f"{self.what}_{self.fingerprint()}"
+        about = {"row_shape": list(self._shape), "dtype": str(self._dtype)}
+        return DiskRows(folder, about, self._shape, self._dtype, cache.budget)
+
+    def _in_memory(self, cache: Cache, beside: int) -> Rows:
         limit = cache.budget if cache.kind == "memory" else _machine_memory() // 2
-        return MemoryRows(self._shape, self._dtype, min(cache.budget, limit))
+        return MemoryRows(self._shape, self._dtype, min(cache.budget, limit) - beside)
 
 
 def _parts(items: list[_Item], size: int) -> list[list[_Item]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
-
-
-def _check_space(cache: Cache, wanted: int) -> None:
-    """Refuse a disk that could not take what is wanted, or the budget if that is less."""
-    existing = next(folder for folder in (cache.folder, *cache.folder.parents) if folder.exists())
-    written = sum(file.stat().st_size for file in cache.folder.glob("*/*.safetensors"))
-    free = shutil.disk_usage(existing).free
-    if free + written < min(wanted, cache.budget):
-        raise InputError(cache.folder, f"{free:,} bytes free, {wanted:,} needed", REMEDY)
 
 
 def _machine_memory() -> int:
