@@ -2,9 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
-SOURCES := src tests tools
+SOURCES := src tests tools fuzz
+FUZZ_SECONDS ?= 600
+FUZZ_JOBS ?= 1
 
-.PHONY: demo test lint type format bench clean
+.PHONY: demo test lint type format bench fuzz clean
 
 demo: $(INSTALLED)
 	$(BIN)/crumb demo
@@ -21,6 +23,10 @@ type: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/crumb bench
+
+# With coverage guidance after `.venv/bin/pip install -e '.[fuzz]'`.
+fuzz: $(INSTALLED)
+	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) --jobs $(FUZZ_JOBS) $(FUZZ_TARGETS)
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix $(SOURCES)

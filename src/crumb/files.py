@@ -114,6 +114,9 @@ def read_text(path: Path, remedy: str) -> str:
         raise InputError(path, f"cannot be read ({error.strerror})", remedy) from error
     except UnicodeDecodeError as error:
         raise InputError(path, "is not UTF-8 text", remedy) from error
+    # Names that were read from another file may hold what no file name can.
+    except ValueError as error:
+        raise InputError(ascii(str(path)), "cannot be the name of a file", remedy) from error
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
@@ -122,8 +125,12 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     Raises:
         InputError: the file is missing, broken or not an object.
     """
+    text = read_text(path, remedy)
     try:
-        value = json.loads(read_text(path, remedy))
+        value = json.loads(text)
+        if "\\u" in text:
+            # JSON can name half a character, which nothing can print or write.
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise InputError(path, f"is not valid JSON ({error})", remedy) from error
     if not isinstance(value, dict):
@@ -138,9 +145,12 @@ def read_toml(path: Path, remedy: str) -> dict[str, Any]:
         InputError: the file is missing or broken.
     """
     try:
-        return tomllib.loads(read_text(path, remedy))
+        value = tomllib.loads(read_text(path, remedy))
+        # A hexadecimal number may have more digits than can be printed in a message.
+        repr(value)
     except (ValueError, RecursionError) as error:
         raise InputError(path, f"is not valid TOML ({error})", remedy) from error
+    return value
 
 
 def read_tensors(path: Path, remedy: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from types import FrameType
@@ -42,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         the exit code: 0; 2 for input that cannot be used; 130 or 143 when interrupted; 141 when
         what reads the output has stopped reading.
     """
+    # Pillow's notes on EXIF tags and large images say nothing of the picture, which is read.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     words = list(sys.argv[1:] if arguments is None else arguments)
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:

@@ -218,9 +218,10 @@ def _convert(value: object, hint: Any, where: str) -> Any:
     for kind in kinds:
         if type(value) is kind or (get_origin(kind) is Literal and value in get_args(kind)):
             return value
-        if kind is float and type(value) is int:
+        # Larger ones are no float.
+        if kind is float and type(value) is int and abs(value) < 1 << 1023:
             return float(value)
-        if kind is Path and isinstance(value, str):
+        if kind is Path and isinstance(value, str) and "\0" not in value:
             return Path(value)
         if get_origin(kind) is tuple and isinstance(value, list):
             return tuple(_convert(item, get_args(kind)[0], where) for item in value)

@@ -151,6 +151,14 @@ class _Checker:
                 raise InputError(f"{path}, line {line}", problem, "number labels in task order")
 
     def _check_image(self, where: str, image: str) -> None:
+        try:
+            self._check_place(where, image)
+        # A name may be longer than the file system allows, or lie where nobody may look.
+        except OSError as error:
+            problem = f"the image {image!r} cannot be looked at ({error.strerror})"
+            raise InputError(where, problem, "check the images root") from error
+
+    def _check_place(self, where: str, image: str) -> None:
         file = self.images / image
         folder = str(file.parent)
         if folder not in self.real_folders:

@@ -70,6 +70,8 @@ def path_problem(path: str) -> str | None:
     """
     if not path:
         return "the path is empty"
+    if "\0" in path:
+        return f"the path {path!r} holds a zero byte"
     if path.split() != [path]:
         return f"the path {path!r} holds a blank"
     if path.startswith("/"):
@@ -202,7 +204,8 @@ def load_dataset(folder: Path) -> Dataset:
 def _check_record(path: Path, record: dict[str, Any]) -> None:
     """Raise InputError unless every entry of dataset.json has its type."""
     for key in ("name", "index", "images"):
-        if not (isinstance(record.get(key), str) and record[key]):
+        value = record.get(key)
+        if not (isinstance(value, str) and value and "\0" not in value):
             raise InputError(path, f"{key!r} is missing or no text", _REINDEX)
     sessions, classes = record.get("test_sessions"), record.get("classes")
     if not (isinstance(sessions, list) and sessions and all(map(_is_count, sessions))):

@@ -14,6 +14,8 @@ from PIL import Image
 from crumb.errors import InputError
 
 _REMEDY = "fetch the clip again, or take it out of the tree"
+# A damaged time stamp can ask for more frames than a disk holds.
+_LONGEST_STANDSTILL = 3600
 
 
 def frames_at_one_per_second(path: Path | str, size: int = 224) -> Iterator[Image.Image]:
@@ -21,8 +23,9 @@ def frames_at_one_per_second(path: Path | str, size: int = 224) -> Iterator[Imag
 
     Frame n (n from 1) is the first frame whose time since the first frame is at least n - 1
     seconds, by the clip's own time stamps; a clip of variable frame rate that stands still for
-    seconds repeats a frame. ffmpeg at one frame a second rounds times: it takes another frame of
-    the same second, and may give one frame fewer where a clip ends in the first half of a second.
+    seconds, at most an hour, repeats a frame. ffmpeg at one frame a second rounds times: it takes
+    another frame of the same second, and may give one frame fewer where a clip ends in the first
+    half of a second.
 
     Args:
         path: A video of any format that PyAV reads.
@@ -50,6 +53,8 @@ def _sample(path: Path, container: InputContainer, size: int) -> Iterator[Image.
     if not container.streams.video:
         raise InputError(path, "has no video stream", _REMEDY)
     stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise InputError(path, "has a video stream of an unknown format", _REMEDY)
     # One thread each: clips are decoded side by side.
     stream.codec_context.thread_count = 1
     # Damage is an error; the decoder would paint over it.
@@ -60,8 +65,11 @@ def _sample(path: Path, container: InputContainer, size: int) -> Iterator[Image.
         if frame.pts is None or frame.time_base is None:
             raise InputError(path, "has frames without time stamps", _REMEDY)
         first = frame.pts if first is None else first
+        seconds = (frame.pts - first) * frame.time_base
+        if seconds - taken > _LONGEST_STANDSTILL:
+            raise InputError(path, f"jumps from second {taken} to {int(seconds)}", _REMEDY)
         image = None
-        while (frame.pts - first) * frame.time_base >= taken:
+        while seconds >= taken:
             if image is None:
                 square = frame.reformat(size, size, format="rgb24", interpolation="BICUBIC")
                 image = square.to_image().rotate(frame.rotation)

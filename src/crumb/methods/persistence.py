@@ -16,6 +16,7 @@ from crumb.methods.base import Learner, under
 from crumb.methods.registry import find_method
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
+from crumb.nets.weights import DAMAGE
 
 _KEY, VERSION = "crumb-learner", 1
 _ABOUT = {
@@ -68,11 +69,14 @@ def load(path: str | Path, device: str = "cpu", write_policy: str | None = None)
         # The file holds every weight, so none is fetched.
         source = NetworkConfig(**{**about["network"], "weights": "random"})
         network = build_network(source, about["seed"])
+        # A wrong number could ask for more memory than there is.
+        if len(tensors[f"network.tail.{network.head_name}.weight"]) != about["outputs"]:
+            raise ValueError("its head has another number of outputs")
         learner = method(network, method.Config(**about["config"]), about["seed"], device)
         learner.start_head(about["outputs"])
         learner.classes = list(about["classes"])
         learner.load_state_dict(tensors)
-    except (KeyError, TypeError, RuntimeError, AssertionError) as error:
+    except DAMAGE as error:
         raise InputError(path, f"is damaged ({error})", _REMEDY) from error
     network.config = NetworkConfig(**about["network"])
     return learner
@@ -110,7 +114,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         about = json.loads(meta[_KEY])
         version = about["version"]
         complete = all(isinstance(about.get(key), kind) for key, kind in _ABOUT.items())
-    except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
+        complete = complete and all(isinstance(name, str) for name in about["classes"])
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(path, "is damaged: its description is unreadable", _REMEDY) from error
     if version != VERSION:
         raise InputError(path, f"has format version {version}", _REMEDY)

@@ -16,7 +16,20 @@ from torch import Tensor, nn
 from crumb.errors import InputError
 from crumb.files import read_tensors
 
-_DAMAGE = (RuntimeError, EOFError, ValueError, LookupError, AssertionError, TypeError)
+DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""What torch raises on a damaged file, or on damaged words about one, depends on the damage."""
+
 _REMEDY = "give the path of a .safetensors or .pth state of this network, or 'random'"
 
 
@@ -67,8 +80,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise InputError(
             path, "holds code or is no weights file; it was not run", _REMEDY
         ) from error
-    # What torch raises on a damaged file depends on the place of the damage.
-    except (*_DAMAGE, struct.error) as error:
+    except DAMAGE as error:
         raise InputError(path, "is not a whole weights file", _REMEDY) from error
     if isinstance(value, dict) and isinstance(value.get("state_dict"), dict):
         value = value["state_dict"]
@@ -80,16 +92,24 @@ def read_state(path: Path) -> dict[str, Tensor]:
 def _load_by_name(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
     # Weights from before 2018 lack these counters, which the fixed statistics do not need.
     own = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
-    wrong = [name for name in own if name not in state or state[name].shape != own[name].shape]
+    wrong = [name for name in own if name not in state or not _fits(state[name], own[name])]
     head = _classifier_names(model)
     if unusable := [name for name in wrong if name not in head]:
         raise InputError(
             source,
-            f"does not fit the network: {len(unusable)} tensors missing or of another shape, "
-            f"the first is {unusable[0]}",
+            f"does not fit the network: {len(unusable)} tensors missing or of another shape or "
+            f"type, the first is {unusable[0]}",
             _REMEDY,
         )
-    model.load_state_dict({k: v for k, v in state.items() if k in own and k not in wrong}, False)
+    try:
+        model.load_state_dict({k: state[k] for k in own if k not in wrong}, strict=False)
+    # A sparse tensor, for one, cannot be copied into a dense one.
+    except RuntimeError as error:
+        raise InputError(source, f"cannot be used ({error})", _REMEDY) from error
+
+
+def _fits(given: Tensor, own: Tensor) -> bool:
+    return given.shape == own.shape and given.is_floating_point() == own.is_floating_point()
 
 
 def _classifier_names(model: nn.Module) -> set[str]:

@@ -1,0 +1,377 @@
+"""The readers of foreign bytes, each as a function of bytes that must end well.
+
+A target ends normally or raises ``InputError``; anything else, a warning included, is a defect.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from crumb.cli.parsing import Preset, read_preset
+from crumb.data.decode import ClipFile, decode_clips
+from crumb.data.filelists import read_task_list
+from crumb.data.images import load_image
+from crumb.data.index import load_dataset, read_index
+from crumb.data.video import frames_at_one_per_second
+from crumb.errors import InputError
+from crumb.files import read_json, read_tensors, read_text, read_toml
+from crumb.methods.crumb import Crumb
+from crumb.methods.finetune import Finetune
+from crumb.methods.persistence import load, load_pretrained
+from crumb.nets.config import NetworkConfig
+from crumb.nets.weights import load_weights
+from crumb.stream.config import StreamConfig
+from crumb.stream.disk import DiskRows
+from crumb.stream.results import Results, summarise
+from fuzz import seeds
+
+_REMEDY = "give another file"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader that is ready to be fed.
+
+    Attributes:
+        read: writes the bytes where the reader looks for them, and reads them.
+        seeds: good inputs, which ``read`` takes.
+        largest: bytes of the largest input worth trying.
+    """
+
+    read: Callable[[bytes], object]
+    seeds: Sequence[bytes]
+    largest: int = 4096
+
+    def check(self, content: bytes) -> InputError | None:
+        """Read ``content``; the one-line error it ended in, if any. All else is raised."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            try:
+                self.read(content)
+            except InputError as error:
+                refused = error
+            else:
+                return None
+        assert len(str(refused).splitlines()) == 1, str(refused)
+        return refused
+
+
+def _of_file(path: Path, read: Callable[[Path], object]) -> Callable[[bytes], object]:
+    """A reader of one file as a reader of its bytes."""
+
+    def read_bytes(content: bytes) -> object:
+        path.write_bytes(content)
+        return read(path)
+
+    return read_bytes
+
+
+# Plain files.
+
+
+def text(folder: Path) -> Target:
+    """UTF-8 text."""
+    return Target(_of_file(folder / "a.txt", lambda path: read_text(path, _REMEDY)), seeds.texts())
+
+
+def json_file(folder: Path) -> Target:
+    """A JSON object, which must be text that can be written again."""
+
+    def read(path: Path) -> None:
+        json.dumps(read_json(path, _REMEDY), ensure_ascii=False).encode()
+
+    return Target(_of_file(folder / "a.json", read), [seeds.dataset_json(), seeds.run_json()])
+
+
+def toml(folder: Path) -> Target:
+    """A TOML table."""
+    return Target(
+        _of_file(folder / "a.toml", lambda path: read_toml(path, _REMEDY)), [seeds.toml()]
+    )
+
+
+def tensors(folder: Path) -> Target:
+    """A safetensors file."""
+    read = _of_file(folder / "a.safetensors", lambda path: read_tensors(path, _REMEDY))
+    return Target(read, seeds.tensor_files())
+
+
+def _with_header(path: Path, read: Callable[[Path], object]) -> Callable[[bytes], object]:
+    """A reader of the header alone: its length goes before it, and zeros after it."""
+
+    def read_header(content: bytes) -> object:
+        path.write_bytes(len(content).to_bytes(8, "little") + content + bytes(seeds.HEADER_DATA))
+        return read(path)
+
+    return read_header
+
+
+def tensors_header(folder: Path) -> Target:
+    """The header of a safetensors file."""
+    read = _with_header(folder / "a.safetensors", lambda path: read_tensors(path, _REMEDY))
+    return Target(read, seeds.headers())
+
+
+# Data sets.
+
+
+def index(folder: Path) -> Target:
+    """An index file."""
+    return Target(_of_file(folder / "index.csv", read_index), [seeds.INDEX])
+
+
+def dataset(folder: Path) -> Target:
+    """The record of a data set whose index is good; its words must be fit to be written."""
+    (folder / "index.csv").write_bytes(seeds.INDEX)
+
+    def read(path: Path) -> None:
+        found = load_dataset(path.parent)
+        str([found.name, found.images, *found.class_names.values()]).encode()
+
+    return Target(_of_file(folder / "dataset.json", read), [seeds.dataset_json()])
+
+
+def filelists(folder: Path) -> Target:
+    """The lists of one run, one after the other with a line of two hyphens between."""
+    lists = folder / "lists" / "iid" / "run0" / "stream"
+    lists.mkdir(parents=True)
+    names = ("train_task_00_filelist.txt", "train_task_01_filelist.txt", "test_filelist.txt")
+    for image in seeds.LISTED:
+        (folder / image).parent.mkdir(exist_ok=True)
+        (folder / image).touch()
+
+    def read(content: bytes) -> object:
+        parts = [*content.split(b"\n--\n", 2), b"", b""]
+        for name, part in zip(names, parts, strict=False):
+            (lists / name).write_bytes(part)
+        return read_task_list(folder / "lists", "iid", 0, False, folder, None)
+
+    return Target(read, [seeds.FILELISTS])
+
+
+def frames_record(folder: Path) -> Target:
+    """The record of decoded clips, beside a clip that it says is done."""
+    (folder / "clip.mp4").write_bytes(b"no clip")
+    for number in (1, 2):
+        (folder / f"clip_{number}.png").write_bytes(seeds.images()[0])
+    clips = [ClipFile("clip.mp4", folder / "clip.mp4", folder / "clip")]
+    read = _of_file(folder / "frames.json", lambda path: decode_clips(clips, path, workers=1))
+    return Target(read, [seeds.FRAMES])
+
+
+def image(folder: Path) -> Target:
+    """An image; the limit of pixels is lowered, to try many."""
+
+    def read(path: Path) -> None:
+        # Pillow's notes on EXIF tags and on large images say nothing of the picture.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, 1 << 20
+        try:
+            load_image(path, 32)
+        finally:
+            Image.MAX_IMAGE_PIXELS = usual
+
+    return Target(_of_file(folder / "image", read), seeds.images())
+
+
+def video(folder: Path) -> Target:
+    """A clip of a few seconds."""
+
+    def read(path: Path) -> None:
+        # More than the frames of a file of this size can last.
+        count = sum(1 for _ in islice(frames_at_one_per_second(path, 16), 1_000_000))
+        assert count < 1_000_000, "frames without end"
+
+    return Target(_of_file(folder / "clip", read), seeds.videos(folder), 16_384)
+
+
+# Settings, runs, learners.
+
+
+def preset(folder: Path) -> Target:
+    """A preset, filled into the settings of a stream."""
+    defaults = {
+        "stream": StreamConfig(dataset=Path("set")),
+        "network": NetworkConfig(),
+        "method": Crumb.Config(),
+    }
+
+    def read(path: Path) -> None:
+        Preset(str(path), read_preset(str(path))).fill(defaults)
+
+    return Target(_of_file(folder / "preset.toml", read), seeds.presets())
+
+
+def run_record(folder: Path) -> Target:
+    """A finished run beside another one."""
+    (folder / "runs").mkdir()
+    (folder / "runs" / "run1.json").write_bytes(seeds.run_json(1))
+    results = Results(folder, {})
+
+    def read(_: Path) -> None:
+        records = results.finished()
+        summarise(records)
+        for record in records:
+            sum(sum(record.curve(*key)) for key in records[0].scores[0][0].accuracy)
+
+    return Target(_of_file(folder / "runs" / "run0.json", read), [seeds.run_json()])
+
+
+def results_settings(folder: Path) -> Target:
+    """The settings of a results folder that is to be resumed."""
+
+    def read(path: Path) -> None:
+        Results(path.parent, {"stream": {"runs": 1, "batch_size": 3}}, resume=True)
+
+    return Target(_of_file(folder / "config.toml", read), [seeds.results_toml(folder)])
+
+
+def learner(folder: Path) -> Target:
+    """A learner file."""
+    good = seeds.learner(folder, Finetune)
+    return Target(_of_file(folder / "learner.safetensors", load), [good], len(good) + 512)
+
+
+def _described(good: Path, path: Path) -> Callable[[bytes], Path]:
+    """Writes a good learner file with other words in its header."""
+    with safe_open(good, "pt") as file:
+        kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+    def write(content: bytes) -> Path:
+        words = content.decode(errors="replace")
+        path.write_bytes(save(kept, {"crumb-learner": words}))
+        return path
+
+    return write
+
+
+def learner_description(folder: Path) -> Target:
+    """The description in the header of a learner file."""
+    good = folder / "good.safetensors"
+    good.write_bytes(seeds.learner(folder, Crumb))
+    write = _described(good, folder / "learner.safetensors")
+    return Target(lambda content: load(write(content)), [seeds.description(good)])
+
+
+def pretrained(folder: Path) -> Target:
+    """A learner file that another learner is to start from."""
+    content = seeds.learner(folder, Crumb)
+    new = seeds.new_learner(Crumb)
+    read = _of_file(folder / "learner.safetensors", lambda path: load_pretrained(new, path))
+    return Target(read, [content], len(content) + 512)
+
+
+def pretrained_description(folder: Path) -> Target:
+    """The description in the header of such a file."""
+    good = folder / "good.safetensors"
+    good.write_bytes(seeds.learner(folder, Crumb))
+    write = _described(good, folder / "learner.safetensors")
+    new = seeds.new_learner(Crumb)
+    return Target(lambda content: load_pretrained(new, write(content)), [seeds.description(good)])
+
+
+def rows(folder: Path) -> Target:
+    """A file of kept rows: used if it is whole, computed again if not, but never wrong."""
+    key, row = bytes(range(16)), torch.arange(6, dtype=torch.float32)
+    place = folder / "rows"
+
+    def fill() -> Tensor:
+        kept = DiskRows(place, {}, (6,), torch.float32, 1 << 20)
+        with kept.filling([key]):
+            if key not in kept:
+                kept.add([key], row[None])
+        return kept.read([key])[0][0]
+
+    fill()
+    (file,) = place.glob("*.safetensors")
+    good = file.read_bytes()
+
+    def read(content: bytes) -> None:
+        for old in place.glob("*.safetensors"):
+            old.unlink()
+        (place / "foreign.safetensors").write_bytes(content)
+        assert torch.equal(fill(), row)
+
+    return Target(read, [good, *seeds.tensor_files()])
+
+
+# Weights.
+
+
+def _load_into_network(path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Linear(2, 2))
+    load_weights(model, "timm", "tiny", str(path))
+
+
+def weights_safetensors(folder: Path) -> Target:
+    """Weights as safetensors."""
+    read = _of_file(folder / "weights.safetensors", _load_into_network)
+    return Target(read, [save(seeds.state())])
+
+
+def weights_header(folder: Path) -> Target:
+    """The header of such a file."""
+    return Target(_with_header(folder / "a.safetensors", _load_into_network), seeds.headers())
+
+
+def weights_pth(folder: Path) -> Target:
+    """Weights as torch.save writes them, in its present and its former format."""
+    return Target(_of_file(folder / "weights.pth", _load_into_network), seeds.pth_files())
+
+
+def weights_pickle(folder: Path) -> Target:
+    """The pickle inside a file of torch.save."""
+    good = zipfile.ZipFile(io.BytesIO(seeds.pth_files()[0]))
+    name = next(name for name in good.namelist() if name.endswith("data.pkl"))
+
+    def read(content: bytes) -> None:
+        with zipfile.ZipFile(folder / "weights.pth", "w") as made:
+            for other in good.namelist():
+                made.writestr(other, content if other == name else good.read(other))
+        _load_into_network(folder / "weights.pth")
+
+    return Target(read, [good.read(name)])
+
+
+TARGETS: dict[str, Callable[[Path], Target]] = {
+    make.__name__: make
+    for make in (
+        text,
+        json_file,
+        toml,
+        tensors,
+        tensors_header,
+        index,
+        dataset,
+        filelists,
+        frames_record,
+        image,
+        video,
+        preset,
+        run_record,
+        results_settings,
+        learner,
+        learner_description,
+        pretrained,
+        pretrained_description,
+        rows,
+        weights_safetensors,
+        weights_header,
+        weights_pth,
+        weights_pickle,
+    )
+}
+"""What makes each target ready in a folder of its own."""
