@@ -63,10 +63,10 @@ def test_passes_of_a_run(streamed: Streamed, passes, tmp_path: Path, cache: str,
 
 
 def test_passes_of_several_runs_and_methods(streamed: Streamed, passes):
-    stores = {}
-    streamed(*CRUMB, "--runs", "2", own_stores=stores)
-    streamed("--method", "finetune", own_stores=stores)
-    streamed("--method", "offline", own_stores=stores)
+    stores, memory = {}, ["--feature-cache", "memory"]
+    streamed(*CRUMB, *memory, "--runs", "2", own_stores=stores)
+    streamed("--method", "finetune", *memory, own_stores=stores)
+    streamed("--method", "offline", *memory, own_stores=stores)
     assert sum(passes["front"]) == 120
 
 
