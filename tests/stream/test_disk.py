@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -135,6 +136,24 @@ def test_a_file_that_goes_or_shrinks_under_the_reader_is_noticed(tmp_path):
     # Rows come before keys: of this file one byte too few of both rows is left.
     second.write_bytes(second.read_bytes()[: -2 * 16 - ROW_BYTES - 1])
     assert read(rows, *range(6)) == [number in kept for number in range(6)]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_folder_that_is_cleared_while_it_is_filled(tmp_path, monkeypatch, late):
+    folder = tmp_path / "rows"
+    rows = rows_in(folder)
+    write = disk.write_tensors
+
+    def cleared(*arguments, **_):
+        if not late:
+            shutil.rmtree(folder)
+        write(*arguments)
+        if late:
+            shutil.rmtree(folder)
+
+    monkeypatch.setattr(disk, "write_tensors", cleared)
+    assert fill(rows, 0, 1) == [0, 1]
+    assert [key(n) in rows for n in (0, 1)] == [not late] * 2
 
 
 def test_what_was_filled_before_an_interruption_is_kept(tmp_path):

@@ -129,7 +129,8 @@ class DiskRows:
                 yield missing
             finally:
                 self._write()
-                self._make_room(0)
+                with suppress(CacheError):
+                    self._make_room(0)
 
     def add(self, keys: Sequence[bytes], rows: Tensor) -> None:
         """Keep rows; those of a file that is not full yet can be read after the filling."""
@@ -208,7 +209,11 @@ class DiskRows:
             write_tensors(file, {"keys": packed, "rows": rows}, seal, REMEDY)
         except InputError as error:
             raise CacheError(*error.parts) from error
-        start = _offset_of_rows(file)
+        try:
+            start = _offset_of_rows(file)
+        except FileNotFoundError:
+            # Somebody has cleared the folder; what is not kept is computed when it is needed.
+            return
         for number in range(len(rows)):
             key = keys[16 * number : 16 * (number + 1)]
             self._places[key] = _Place(file, start + number * self._row_bytes)
@@ -244,7 +249,10 @@ class DiskRows:
         """
         others = sorted(self._files(used=False))
         total = wanted + sum(size for _, size, _ in [*others, *self._files(used=True)])
-        free = shutil.disk_usage(self._folder).free
+        try:
+            free = shutil.disk_usage(self._folder).free
+        except OSError as error:
+            raise _cannot_write(self._folder, error) from error
         for _, size, file in others:
             if total <= self._budget and wanted <= free:
                 return
