@@ -24,6 +24,7 @@ TILE = {"ROWS": 64, "COLUMNS": 64, "DEPTH": 16}
 OPTIONS = {"enable_fp_fusion": True}
 
 
+@cache
 def available() -> bool:
     """Whether Triton is installed, and the C compiler that it needs; neither is started."""
     compilers = (os.environ.get("CC", ""), "gcc", "clang")

@@ -28,7 +28,7 @@ from torch import Tensor
 from crumb.device import cores
 from crumb.errors import InputError
 from crumb.files import read_json, read_tensors, write_json, write_tensors
-from crumb.stream.rows import row_bytes
+from crumb.stream.rows import bytes_of, row_bytes
 
 FORMAT, VERSION = "crumb-rows", 1
 REMEDY = "free space, give another --feature-cache-folder, or --feature-cache memory"
@@ -141,7 +141,7 @@ class DiskRows:
     def read(self, keys: Sequence[bytes]) -> tuple[Tensor, list[int]]:
         """The rows, and the positions of those whose file is gone or was cut short."""
         rows = torch.empty((len(keys), *self._shape), dtype=self._dtype)
-        target = _bytes_of(rows)
+        target = bytes_of(rows)
         opened: dict[Path, FileIO | None] = {}
         unread = []
         try:
@@ -325,15 +325,11 @@ def _read_at(file: FileIO, offset: int, target: memoryview) -> bool:
         return False
 
 
-def _bytes_of(tensor: Tensor) -> memoryview:
-    return tensor.view(-1).view(torch.uint8).numpy().data
-
-
 def _seal(keys: Tensor, rows: Tensor) -> dict[str, object]:
     """What the header must say for the file to be trusted."""
     digest = hashlib.sha256()
     for tensor in (keys, rows):
-        digest.update(_bytes_of(tensor.contiguous()))
+        digest.update(bytes_of(tensor.contiguous()))
     return {"version": VERSION, "sha256": digest.hexdigest()}
 
 

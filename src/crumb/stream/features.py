@@ -13,6 +13,7 @@ from torch import Tensor
 from crumb import __version__
 from crumb.data.images import load_images
 from crumb.nets.split import SplitNetwork
+from crumb.stream.rows import bytes_of
 from crumb.stream.store import Request, Store
 
 
@@ -103,7 +104,7 @@ def fingerprint(network: SplitNetwork) -> str:
     digest = hashlib.sha256(repr([source, libraries, rounding]).encode())
     for name, value in network.front.state_dict().items():
         digest.update(name.encode())
-        digest.update(value.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        digest.update(bytes_of(value.cpu().contiguous()))
     return digest.hexdigest()[:16]
 
 
