@@ -22,7 +22,8 @@ from crumb.methods.base import Learner
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
 from crumb.stream.evaluate import PATHS, TESTS, Score
-from crumb.stream.results import Results, RunRecord
+from crumb.stream.record import RunRecord, record_to_json
+from crumb.stream.results import FORMAT, VERSION, Results
 
 INDEX = (
     b",class,object,session,im_num,im_path\n"
@@ -84,7 +85,6 @@ def presets() -> list[bytes]:
 
 def run_json(number: int = 0) -> bytes:
     """A finished run of two tasks, with statistics."""
-    from crumb.stream.results import _record_json
 
     def score(*by_task: float) -> Score:
         return Score({(1, test, path): 50.0 for test in TESTS for path in PATHS}, [*by_task])
@@ -103,7 +103,7 @@ def run_json(number: int = 0) -> bytes:
         0.5,
         0.25,
     )
-    return json.dumps(_record_json(record)).encode()
+    return json.dumps({"format": FORMAT, "version": VERSION, **record_to_json(record)}).encode()
 
 
 def results_toml(folder: Path) -> bytes:

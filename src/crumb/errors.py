@@ -23,6 +23,10 @@ class InputError(Exception):
         return InputError, self.parts
 
 
+class Terminated(BaseException):
+    """SIGTERM, raised where the program stands so that files are closed and records written."""
+
+
 def require(flag: str, value: float, holds: bool, range_: str) -> None:
     """Refuse a setting that is out of range, infinite or not a number.
 

@@ -2,7 +2,7 @@ import pytest
 
 from crumb.benchmarks import runs
 from crumb.benchmarks.runs import Timed, WholeRuns, measure_experiment, measure_store, profile
-from crumb.stream.results import RunRecord
+from crumb.stream.record import RunRecord
 
 
 def record(run, seconds, test_seconds):

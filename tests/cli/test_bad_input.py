@@ -382,8 +382,7 @@ def test_missing_image(
 
 
 @pytest.mark.parametrize(
-    ("damage", "task", "cache"),
-    [(half, 0, "1000000"), (empty, 0, "1000000"), (text, 0, "1000000"), (half, 1, "0")],
+    ("damage", "cache"), [(half, "1000000"), (empty, "1000000"), (text, "1000000"), (half, "0")]
 )
 def test_damaged_image(
     refused: Refused,
@@ -392,14 +391,29 @@ def test_damaged_image(
     network_words: list[str],
     output: Path,
     damage: Callable,
-    task: int,
     cache: str,
 ):
-    """Without a cache it is found only when it is needed, and yet nothing is left behind."""
-    image = dataset_copy / "images" / lay_out(dataset, "class_instance", 0).tasks[task].paths[0]
+    image = dataset_copy / "images" / lay_out(dataset, "class_instance", 0).tasks[0].paths[0]
     damage(image)
     words = [dataset_copy, *network_words, "--output", output, "--epochs-first-task", "1"]
     refused("stream", *words, "--feature-cache-bytes", cache, names=image.name)
+
+
+def test_an_image_found_damaged_in_a_later_task(
+    dataset: Dataset, dataset_copy: Path, network_words: list[str], output: Path, capsys
+):
+    """Without a cache it is found only when it is needed; what was learned before is kept."""
+    image = dataset_copy / "images" / lay_out(dataset, "class_instance", 0).tasks[1].paths[0]
+    content = image.read_bytes()
+    half(image)
+    words = [str(dataset_copy), *network_words, "--epochs-first-task", "1"]
+    assert main(["stream", *words, "--feature-cache", "off", "--output", str(output)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert image.name in line
+    assert list((output / "checkpoints").iterdir())
+    image.write_bytes(content)
+    assert main(["stream", "--resume", str(output)]) == 0
+    assert capsys.readouterr().err == "run 0 goes on at task 2 of 2, epoch 1, batch 1\n"
 
 
 # File lists.
@@ -659,7 +673,7 @@ def test_finished_runs_survive_a_later_loss(
     capsys.readouterr()
     before = {path: path.read_bytes() for path in output.rglob("*0.*")}
     assert before
-    assert main([*words, "--runs", "2", "--resume"]) == 2
+    assert main([*words, "--runs", "2", "--resume", str(output)]) == 2
     assert "task 0, epoch 0, batch 0" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in output.rglob("*0.*")} == before
     # Also of the same call.
@@ -667,7 +681,7 @@ def test_finished_runs_survive_a_later_loss(
     assert main([*words, "--runs", "2"]) == 2
     assert [path.name for path in (output / "runs").iterdir()] == ["run0.json"]
     monkeypatch.undo()
-    assert main([*words, "--runs", "2", "--resume"]) == 0
+    assert main([*words, "--runs", "2", "--resume", str(output)]) == 0
     assert len((output / "top1_test_all_direct_all_runs.csv").read_text().splitlines()) == 2
 
 
@@ -730,7 +744,7 @@ def test_output_with_results(refused: Refused, stream: list, words: list[str], f
 def test_resume_with_other_settings(
     refused: Refused, stream: list, finished: Path, flags: list[str], key: str
 ):
-    refused(*stream, *USUAL, "--resume", *flags, names=(str(finished), key))
+    refused(*stream, *USUAL, "--resume", str(finished), *flags, names=(str(finished), key))
 
 
 @pytest.mark.parametrize("damage", [half, empty, text, lambda path: path.write_text("{}")])
@@ -739,12 +753,14 @@ def test_resume_with_a_damaged_run(
 ):
     path = finished / "runs" / "run0.json"
     damage(path)
-    refused(*stream, *USUAL, "--runs", "2", "--resume", names=(str(path), "remove it"))
+    refused(
+        *stream, *USUAL, "--runs", "2", "--resume", str(finished), names=(str(path), "remove it")
+    )
 
 
 def test_a_damaged_run_that_is_removed_is_done_again(stream: list, finished: Path, one_run: Path):
     (finished / "runs" / "run0.json").unlink()
-    assert main([*map(str, stream), *USUAL, "--resume"]) == 0
+    assert main([*map(str, stream), *USUAL, "--resume", str(finished)]) == 0
     for path in one_run.rglob("*_run*.csv"):
         assert path.read_bytes() == (finished / path.relative_to(one_run)).read_bytes()
 
@@ -753,4 +769,4 @@ def test_resume_with_damaged_settings(refused: Refused, stream: list, finished: 
     # Cut within a line: where a cut at half falls depends on the length of the paths in it.
     settings = finished / "config.toml"
     settings.write_text(settings.read_text().rpartition("=")[0])
-    refused(*stream, *USUAL, "--resume", names="config.toml")
+    refused(*stream, *USUAL, "--resume", str(finished), names="config.toml")

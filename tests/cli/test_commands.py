@@ -246,24 +246,35 @@ def test_an_interrupted_stream_is_resumed(
     _, printed = process.communicate(timeout=60)
     assert process.returncode == code
     (line,) = [line for line in printed.splitlines() if line.strip()]
-    assert line == "crumb: interrupted; finished runs are kept: go on with --resume"
-    # Nothing half-written: the finished run, and no file of the other.
+    folder = tmp_path / "out"
+    assert line == f"crumb: interrupted; go on with: crumb stream --resume {folder}"
+    # Nothing half-written: the finished run, and at most a checkpoint of the other.
     assert [path.name for path in run.parent.iterdir()] == ["run0.json"]
     assert not list((tmp_path / "out").rglob(".*"))
     first = run.read_bytes()
-    assert main([*command, "--resume"]) == 0
-    assert tables(tmp_path / "out") == undisturbed
+    assert main(["stream", "--resume", str(folder)]) == 0
+    assert tables(folder) == undisturbed
     assert run.read_bytes() == first
+    assert not (folder / "checkpoints").exists()
 
 
-def test_a_stream_interrupted_before_its_first_run_leaves_nothing(
-    started: Started, long_stream: list[str], tmp_path: Path
+@pytest.mark.parametrize("seconds", [0, 0.1, 0.4])
+def test_a_stream_interrupted_in_its_first_run_leaves_a_checkpoint_or_nothing(
+    started: Started,
+    long_stream: list[str],
+    undisturbed: dict[str, bytes],
+    tmp_path: Path,
+    seconds: float,
 ):
-    process = started(*long_stream, "--output", tmp_path / "out")
-    wait_for(tmp_path / "out" / "hyperparams.csv", process)
-    # Features are computed now.
-    time.sleep(0.1)
+    folder = tmp_path / "out"
+    process = started(*long_stream, "--output", folder)
+    wait_for(folder / "hyperparams.csv", process)
+    # Features are computed, or the first task is learned.
+    time.sleep(seconds)
     os.kill(process.pid, signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 143
-    assert not (tmp_path / "out").exists()
+    if folder.exists():
+        assert list((folder / "checkpoints").iterdir())
+        assert main(["stream", "--resume", str(folder)]) == 0
+        assert tables(folder) == undisturbed

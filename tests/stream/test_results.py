@@ -7,7 +7,8 @@ import pytest
 
 from crumb.errors import InputError
 from crumb.stream.evaluate import PATHS, TESTS, Score
-from crumb.stream.results import Results, RunRecord, summarise
+from crumb.stream.record import RunRecord
+from crumb.stream.results import Results, summarise
 
 SETTINGS = {"stream": {"runs": 2, "lr": 0.1, "machine": {"workers": 2}, "output": None}}
 

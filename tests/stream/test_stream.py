@@ -169,13 +169,13 @@ def test_file_lists_give_what_tasks_in_memory_give(
 def test_resuming_equals_one_call(streamed: Streamed):
     whole = streamed("--method", "crumb", "--runs", "2", "--save-model")
     parts = streamed("--method", "crumb")
-    output = ["--output", str(parts.folder)]
+    output = ["--output", str(parts.folder), "--resume", str(parts.folder)]
     before = (parts.folder / "runs" / "run0.json").read_bytes()
-    streamed("--method", "crumb", "--runs", "2", *output, "--resume")
+    streamed("--method", "crumb", "--runs", "2", *output)
     assert csv_files(parts) == csv_files(whole)
     assert (parts.folder / "runs" / "run0.json").read_bytes() == before
     # The models were not asked for before: those runs are done again.
-    streamed("--method", "crumb", "--runs", "2", *output, "--resume", "--save-model")
+    streamed("--method", "crumb", "--runs", "2", *output, "--save-model")
     assert csv_files(parts) == csv_files(whole)
     for name in ("learner_run0.safetensors", "learner_run1.safetensors"):
         again, once = (read_tensors(part.folder / name, "")[0] for part in (parts, whole))

@@ -11,7 +11,7 @@ import numpy as np
 
 from crumb.data.protocol import TaskList
 from crumb.files import write_bytes
-from crumb.stream.results import RunRecord
+from crumb.stream.record import RunRecord
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

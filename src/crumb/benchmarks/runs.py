@@ -15,7 +15,7 @@ from crumb.benchmarks.estimate import Estimate, measure_units, original_work
 from crumb.benchmarks.report import Comparison, Figure
 from crumb.benchmarks.workplace import Workplace
 from crumb.methods.registry import find_method
-from crumb.stream.results import RunRecord
+from crumb.stream.record import RunRecord
 from crumb.stream.run import stream
 from crumb.stream.tasks import epochs_of, tasks_of
 

@@ -23,11 +23,13 @@ from crumb.methods.base import Learner
 from crumb.methods.crumb import Crumb, CrumbConfig
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
+from crumb.stream.checkpoint import State
 from crumb.stream.config import MachineConfig, StreamConfig
 from crumb.stream.features import FeatureStore
 from crumb.stream.feed import Reading, choose
-from crumb.stream.results import RunRecord
-from crumb.stream.run import Plan, learn_epoch, open_store
+from crumb.stream.loop import Plan, learn_epoch
+from crumb.stream.record import RunRecord
+from crumb.stream.run import open_store
 from crumb.stream.tasks import tasks_of
 
 BATCH_SIZE = 21
@@ -80,7 +82,7 @@ class ShortStream:
         plan = Plan(self.tasks, epochs, masks, BATCH_SIZE, learner, self.store, self.config)
         record = RunRecord(self.tasks.run, list(self.tasks.classes))
         with tqdm(disable=True) as progress:
-            learn_epoch(plan, self.reading(task, epoch), record, (task, epoch), progress)
+            learn_epoch(plan, self.reading(task, epoch), State(record, task, epoch), progress)
         return record
 
     def classes(self, task: int) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from types import FrameType
 
-from crumb.errors import InputError
+from crumb.errors import InputError, Terminated
 
 COMMANDS = {
     "demo": "index the sample clips, compare three methods, draw what happened",
@@ -25,15 +25,10 @@ COMMANDS = {
 
 # What to do after an interruption, by command.
 _AFTER = {
-    "stream": "finished runs are kept: go on with --resume",
     "index": "call it again: what is finished is not done again",
     "demo": "call it again: what is finished is not done again",
 }
 _NOTHING = "there is nothing to resume"
-
-
-class _Terminated(BaseException):
-    """SIGTERM, raised where the program stands so that files are closed and records written."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,9 +63,9 @@ def _run(words: list[str]) -> int:
     except InputError as error:
         print(f"crumb: {error}", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, _Terminated) as signalled:
-        command = words[0] if words else ""
-        print(f"\ncrumb: interrupted; {_AFTER.get(command, _NOTHING)}", file=sys.stderr)
+    except (KeyboardInterrupt, Terminated) as signalled:
+        after = signalled.args[0] if signalled.args else _NOTHING
+        print(f"\ncrumb: interrupted; {_AFTER.get(words[0], after)}", file=sys.stderr)
         return 130 if isinstance(signalled, KeyboardInterrupt) else 143
     return 0
 
@@ -89,7 +84,7 @@ def _dispatch(words: list[str]) -> None:
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
-    raise _Terminated
+    raise Terminated
 
 
 def _help() -> str:

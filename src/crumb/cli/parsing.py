@@ -121,10 +121,12 @@ class Preset:
     Attributes:
         name: as it was given; empty where none was.
         sections: keys and values by section; ``about`` is for readers and sets nothing.
+        flag: that named it.
     """
 
     name: str
     sections: Mapping[str, Any]
+    flag: str = "--preset"
 
     def get(self, section: str, key: str) -> Any:
         """One value as the file has it, or None."""
@@ -139,12 +141,12 @@ class Preset:
         """
         if unknown := sorted(self.sections.keys() - defaults.keys() - {"about"}):
             raise InputError(
-                f"--preset {self.name}",
+                f"{self.flag} {self.name}",
                 f"has an unknown section {unknown[0]!r}",
                 f"use {', '.join(defaults)} or about",
             )
         return {
-            part: override(value, self.sections.get(part, {}), f"--preset {self.name}, {part}")
+            part: override(value, self.sections.get(part, {}), f"{self.flag} {self.name}, {part}")
             for part, value in defaults.items()
         }
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import tyro
 
-from crumb.cli.parsing import Preset, option, parse_parts, take_preset
+from crumb.cli.parsing import Preset, option, parse_parts, take_preset, without
 from crumb.cli.tables import summary_table
 from crumb.errors import InputError
+from crumb.files import read_toml
 from crumb.methods.base import Learner
 from crumb.methods.registry import find_method, methods
 from crumb.nets.config import NetworkConfig
@@ -31,7 +34,7 @@ def settings(words: Sequence[str]) -> tuple[StreamConfig, NetworkConfig, Any]:
     Raises:
         InputError: words or preset do not fit.
     """
-    preset, words = take_preset(words)
+    folder, preset, words = _earlier(words)
     kind = _method(words, preset)
     doc = (
         "Stream a data set through a method and test it after every epoch. "
@@ -46,7 +49,28 @@ def settings(words: Sequence[str]) -> tuple[StreamConfig, NetworkConfig, Any]:
         network=NetworkConfig(),
         method=kind.Config(),
     )
-    return parsed.stream, parsed.network, parsed.method
+    config: StreamConfig = parsed.stream
+    if folder is not None:
+        config = replace(config, output=folder, resume=True)
+    return config, parsed.network, parsed.method
+
+
+def _earlier(words: Sequence[str]) -> tuple[Path | None, Preset, list[str]]:
+    """The folder to go on in with its settings, or the preset; and the words without that flag.
+
+    Flags win over either; whether the folder allows for that is found out when it is opened.
+    """
+    rest = without(words, "--resume")
+    if len(rest) == len(words):
+        return None, *take_preset(words)
+    name = option(words, "--resume")
+    if not name or name.startswith("-"):
+        raise InputError("--resume", "names no folder", "give that of the results to go on with")
+    if len(without(rest, "--preset")) < len(rest):
+        raise InputError("--preset", "cannot be given with --resume", "leave it out")
+    settings = read_toml(Path(name) / "config.toml", "give a folder written by crumb stream")
+    parts = {part: settings.get(part, {}) for part in ("stream", "network", "method")}
+    return Path(name), Preset(name, parts, "--resume"), rest
 
 
 def _method(words: Sequence[str], preset: Preset) -> type[Learner]:
@@ -58,7 +82,7 @@ def _method(words: Sequence[str], preset: Preset) -> type[Learner]:
         return find_method("crumb")
     if named not in [*methods()]:
         raise InputError(
-            f"--preset {preset.name}, stream.method",
+            f"{preset.flag} {preset.name}, stream.method",
             f"is {named!r}, no method",
             f"choose one of {', '.join(methods())}",
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from crumb.stream.results import RunRecord, summarise
+from crumb.stream.record import RunRecord
+from crumb.stream.results import summarise
 
 _COLUMNS = (
     ("final accuracy, %", "final_accuracy", 1),

@@ -121,10 +121,17 @@ class ReplayMemory:
         return self._at(self._slots.get(label, _numbers()))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The exemplars, class by class, and their labels; the capacity is configuration."""
+        """The exemplars, class by class, their labels, and the rows allocated.
+
+        The capacity is configuration.
+        """
         labels = [label for label, count in self.counts.items() for _ in range(count)]
         slots = [slot for label in self.counts for slot in self._slots[label]]
-        return {"rows": self._at(slots), "labels": torch.tensor(labels, dtype=torch.int64)}
+        return {
+            "rows": self._at(slots),
+            "labels": torch.tensor(labels, dtype=torch.int64),
+            "allocated": torch.tensor(len(self.rows)),
+        }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over the exemplars of :meth:`state_dict`.
@@ -142,6 +149,8 @@ class ReplayMemory:
             )
         self.rows = self.rows.new_empty((0, *self.rows.shape[1:]))
         self._slots, self._free = {}, _numbers()
+        if allocated := int(state.get("allocated", 0)):
+            self._grow(allocated)
         for label in labels.unique().tolist():
             self.add(label, take(rows, (labels == label).nonzero().flatten()))
 

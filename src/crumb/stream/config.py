@@ -10,7 +10,7 @@ import tyro
 
 from crumb.data.protocol import TaskLayout
 from crumb.device import Precision
-from crumb.errors import InputError
+from crumb.errors import InputError, require
 from crumb.stream.store import CacheKind
 
 Protocol = Literal["iid", "class_iid", "instance", "class_instance"]
@@ -105,13 +105,22 @@ class StreamConfig:
     machine: MachineConfig = field(default_factory=MachineConfig)
     save_model: bool = False
     """Keep the learner of each run, as learner_run<r>.safetensors."""
-    resume: bool = False
-    """Keep the finished runs of an earlier call with the same settings, and do the others."""
+    checkpoint_minutes: float = 10.0
+    """Minutes between two checkpoints; one is also written after each task."""
+    checkpoint_batches: int | None = None
+    """Batches between two checkpoints, if that is sooner."""
+    resume: Annotated[bool, tyro.conf.Suppress] = False
+    """Go on where an earlier call with the same settings stopped; on the command line
+    `crumb stream --resume DIR`."""
     output: Path | None = None
     """Results folder; outputs/<data set>/<protocol>/<method>_<backbone> by default."""
 
     def __post_init__(self) -> None:
         check_runs("--first-run", self.first_run, self.runs)
+        minutes = self.checkpoint_minutes
+        require("--checkpoint-minutes", minutes, minutes > 0, "above 0")
+        if self.checkpoint_batches is not None:
+            at_least("--checkpoint-batches", self.checkpoint_batches, 1)
         for flag in ("batch_size", "epochs_first_task", "epochs"):
             at_least(f"--{flag.replace('_', '-')}", getattr(self, flag), 1)
 

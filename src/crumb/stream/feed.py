@@ -12,6 +12,7 @@ import torch
 from crumb.data.batches import Batch
 from crumb.data.protocol import Frames
 from crumb.stream.features import FeatureStore
+from crumb.stream.interruption import raise_noted
 from crumb.stream.store import Request
 
 # Batches that are read, or decoded and computed, while the learner is busy with an earlier one.
@@ -28,6 +29,7 @@ class Reading:
         batch_size: of all batches but the last.
         with_images: hand out pixels as well.
         first_pass: the frames are read for the first time.
+        start: number of the batch to begin with, when the others were read before.
     """
 
     frames: Frames
@@ -35,6 +37,7 @@ class Reading:
     batch_size: int
     with_images: bool = False
     first_pass: bool = True
+    start: int = 0
 
     def __len__(self) -> int:
         return -(-len(self.frames.paths) // self.batch_size)
@@ -42,7 +45,8 @@ class Reading:
     def __iter__(self) -> Iterator[Batch]:
         waiting: deque[tuple[int, Request, Request | None]] = deque()
         try:
-            for number in range(len(self)):
+            for number in range(self.start, len(self)):
+                raise_noted()
                 for ahead in range(number + len(waiting), min(number + _AHEAD + 1, len(self))):
                     waiting.append((ahead, *self._request(ahead)))
                 yield self._batch(*waiting.popleft())

@@ -10,8 +10,9 @@ from crumb.data.protocol import TaskLayout
 from crumb.methods.crumb import CrumbConfig
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import StreamConfig
+from crumb.stream.loop import Plan, run_once
 from crumb.stream.results import Results
-from crumb.stream.run import Plan, new_learner, open_dataset, open_store, run_once
+from crumb.stream.run import new_learner, open_dataset, open_store
 from crumb.stream.tasks import epochs_of, held_out, tasks_of
 
 PRETRAINED = "pretrained.safetensors"

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from crumb import __version__
 from crumb.errors import InputError
 from crumb.files import read_json, read_toml, write_csv, write_json, write_toml
-from crumb.stream.evaluate import PATHS, TESTS, Score
-from crumb.stream.metrics import backward_transfer, forgetting, mean_and_deviation
+from crumb.stream.metrics import mean_and_deviation
+from crumb.stream.record import FIGURES, RunRecord, record_from_json, record_to_json
 
 FORMAT, VERSION = "crumb-results", 1
 # Settings that may differ between the calls that together make up one results folder.
@@ -27,89 +26,12 @@ _FREE = {
     "feature_cache_bytes",
     "feature_cache_folder",
     "test_batch_size",
+    "checkpoint_minutes",
+    "checkpoint_batches",
     "save_model",
 }
 # Above every count of bytes; squares of it are still numbers.
 _LARGEST = float(1 << 62)
-_FIGURES = (
-    "final_accuracy",
-    "average_accuracy",
-    "forgetting",
-    "backward_transfer",
-    "replay_bytes",
-    "extra_bytes",
-    "seconds",
-    "images_per_second",
-    "test_seconds",
-    "feature_seconds",
-    "peak_memory_bytes",
-)
-
-
-@dataclass
-class RunRecord:
-    """Everything measured in one run.
-
-    Attributes:
-        run: its number, which is its seed.
-        classes: names in label order.
-        scores: by task, then epoch.
-        reported: for each task the epoch whose accuracy counts (the last, unless the best epoch
-            on held-out training images was asked for).
-        statistics: rows of mem_stats.csv.
-        replay_bytes: largest number of bytes of exemplars held.
-        extra_bytes: bytes held besides, when that was largest.
-        seconds: of learning and storing.
-        images: images learned from, each reading counted.
-        peak_memory_bytes: of the process since it began (on a GPU: of the GPU in this run).
-        test_seconds: of the tests after each epoch.
-        feature_seconds: in which features to be kept were computed or checked, once for all runs
-            and methods that share them.
-    """
-
-    run: int
-    classes: list[str]
-    scores: list[list[Score]] = field(default_factory=list)
-    reported: list[int] = field(default_factory=list)
-    statistics: list[dict[str, float]] = field(default_factory=list)
-    replay_bytes: int = 0
-    extra_bytes: int = 0
-    seconds: float = 0.0
-    images: int = 0
-    peak_memory_bytes: int = 0
-    test_seconds: float = 0.0
-    feature_seconds: float = 0.0
-
-    def after(self, task: int) -> Score:
-        """The score that counts for a task."""
-        return self.scores[task][self.reported[task]]
-
-    def curve(self, k: int = 1, test: str = "all", path: str = "direct") -> list[float]:
-        """An accuracy after each task, percent."""
-        return [self.after(task).accuracy[k, test, path] for task in range(len(self.scores))]
-
-    def matrix(self) -> list[list[float | None]]:
-        """Accuracy after each task (row) on the classes of each task so far (column)."""
-        return [self.after(task).by_task for task in range(len(self.scores))]
-
-    def figures(self) -> dict[str, float | None]:
-        """The key figures of the run, as in ``metrics.json``."""
-        tops = self.curve()
-        matrix = self.matrix()
-        values = (
-            tops[-1],
-            sum(tops) / len(tops),
-            forgetting(matrix),
-            backward_transfer(matrix),
-            self.replay_bytes,
-            self.extra_bytes,
-            self.seconds,
-            self.images / self.seconds,
-            self.test_seconds,
-            self.feature_seconds,
-            self.peak_memory_bytes,
-        )
-        return dict(zip(_FIGURES, values, strict=True))
 
 
 # Settings that older folders do not know, and what they did.
@@ -125,7 +47,7 @@ class Results:
     """A results folder.
 
     As a context it is opened for writing: the settings are written on entry, and removed again if
-    it is left by an error before any run is finished.
+    it is left by an error before there is a finished run or a checkpoint.
 
     Args:
         folder: made on entry if missing.
@@ -155,7 +77,7 @@ class Results:
         write_csv(self._files[1], [*_flat(self._config).items()])
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        if kind is not None and self._is_new and not self._paths():
+        if kind is not None and self._is_new and not self.begun:
             for path in self._files:
                 path.unlink(missing_ok=True)
             # Other files of the user's may lie there.
@@ -165,7 +87,9 @@ class Results:
     def _check_same(self, path: Path, resume: bool) -> None:
         if not resume:
             raise InputError(
-                self.folder, "holds results already", "choose another --output, or add --resume"
+                self.folder,
+                "holds results already",
+                f"choose another --output, or go on with crumb stream --resume {self.folder}",
             )
         old = _ADDED | _flat(read_toml(path, "remove the folder"))
         new = _ADDED | _flat(self._config)
@@ -176,6 +100,16 @@ class Results:
                     f"was made with {name} = {old.get(name)}, not {new.get(name)}",
                     "use the same settings or another --output",
                 )
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a finished run or a checkpoint."""
+        return bool(self._paths() or [*self.checkpoints.glob("*")])
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints of runs that are not finished."""
+        return self.folder / "checkpoints"
 
     def finished(self) -> list[RunRecord]:
         """The runs in the folder, by number.
@@ -199,7 +133,10 @@ class Results:
         write_csv(self.folder / f"accuracy_matrix_{name}.csv", matrix)
         self._write_tables(sorted([*others, record], key=lambda record: record.run))
         # Last, as it is what makes the run a finished one.
-        write_json(self.folder / "runs" / f"{name}.json", _record_json(record))
+        write_json(
+            self.folder / "runs" / f"{name}.json",
+            {"format": FORMAT, "version": VERSION, **record_to_json(record)},
+        )
 
     def _write_tables(self, records: Sequence[RunRecord]) -> None:
         for key in records[0].scores[0][0].accuracy:
@@ -217,7 +154,7 @@ def summarise(records: Sequence[RunRecord]) -> dict[str, Any]:
     """Figures of each run, and their mean and sample standard deviation over the runs."""
     runs = [{"run": record.run, **record.figures()} for record in records]
     summary = {}
-    for name in _FIGURES:
+    for name in FIGURES:
         values = [run[name] for run in runs if run[name] is not None]
         mean, deviation = mean_and_deviation(values) if values else (None, None)
         summary[name] = {"mean": mean, "std": deviation, "runs": len(values)}
@@ -235,33 +172,13 @@ def _epochs(record: RunRecord) -> dict[tuple[int, str, str], list[list[float | s
     }
 
 
-def _record_json(record: RunRecord) -> dict[str, Any]:
-    value = asdict(record)
-    value["scores"] = [
-        [
-            {
-                "accuracy": {f"top{k}_{test}_{path}": v for (k, test, path), v in items},
-                "by_task": score.by_task,
-            }
-            for score in epochs
-            for items in [score.accuracy.items()]
-        ]
-        for epochs in record.scores
-    ]
-    return {"format": FORMAT, "version": VERSION, **value}
-
-
 def _read_record(path: Path) -> RunRecord:
     remedy = "remove it to have the run done again"
     value = read_json(path, remedy)
     if (value.pop("format", None), value.pop("version", None)) != (FORMAT, VERSION):
         raise InputError(path, f"is no run of format version {VERSION}", remedy)
     try:
-        value["scores"] = [
-            [Score(_accuracy_keys(score["accuracy"]), score["by_task"]) for score in epochs]
-            for epochs in value["scores"]
-        ]
-        record = RunRecord(**value)
+        record = record_from_json(value)
         # What the tables are made of must be there: damage shows here or nowhere.
         if type(record.run) is not int:
             raise TypeError(f"the number {record.run!r}")
@@ -289,15 +206,6 @@ def _check_numbers(record: RunRecord) -> None:
         known = isinstance(value, (int, float)) and not abs(value) > _LARGEST
         if value is not None and not known:
             raise ValueError(f"{value!r} where a number belongs")
-
-
-def _accuracy_keys(table: dict[str, float]) -> dict[tuple[int, str, str], float]:
-    keys = {f"{test}_{path}": (test, path) for test in TESTS for path in PATHS}
-    found = {}
-    for name, value in table.items():
-        k, _, rest = name.removeprefix("top").partition("_")
-        found[int(k), *keys[rest]] = value
-    return found
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,184 @@
+"""Where a run stands, written so that it can go on from there to the bit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from crumb.data.protocol import TaskList
+from crumb.errors import InputError
+from crumb.files import digest, read_tensors, write_tensors
+from crumb.methods.base import Learner, under
+from crumb.stream.record import RunRecord, record_from_json, record_to_json
+
+FORMAT, VERSION = "crumb-checkpoint", 1
+# The one before is there in case the newest is damaged.
+_KEPT = 2
+_FRONT = "network.front."
+_REMEDY = "free space, then go on with --resume"
+
+
+@dataclass
+class State:
+    """Where a run stands: what it has measured, and the batch that comes next.
+
+    Attributes:
+        record: of the run so far.
+        task: that is learned.
+        epoch: readings of the task that are finished and tested.
+        batch: batches of the present reading that are learned.
+        best_accuracy: percent on held-out images, of this task's best epoch; -1 before any.
+        best: the parameters after that epoch, by name.
+        best_epoch: its number.
+    """
+
+    record: RunRecord
+    task: int = 0
+    epoch: int = 0
+    batch: int = 0
+    best_accuracy: float = -1.0
+    best_epoch: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+
+_PLAIN = ("task", "epoch", "batch", "best_accuracy", "best_epoch")
+
+
+class Checkpoints:
+    """The checkpoints of one run: the newest two, each whole or not there.
+
+    The frozen front is not in them: it follows from the settings, which lie beside the results.
+
+    Args:
+        folder: of the files.
+        tasks: of the run; a checkpoint of other tasks is refused.
+        minutes: between two checkpoints.
+        batches: between two checkpoints, if any.
+    """
+
+    def __init__(
+        self, folder: Path, tasks: TaskList, minutes: float = 10.0, batches: int | None = None
+    ) -> None:
+        self._folder, self._run = folder, tasks.run
+        self._data = _data_digest(tasks)
+        self._seconds, self._batches = 60 * minutes, batches
+        self._last, self._since = time.monotonic(), 0
+        # Where the last one stood, so that the same is not written twice.
+        self._saved: tuple[int, int, int] | None = None
+
+    def due(self) -> bool:
+        """Whether it is time for another; to be asked once after each batch."""
+        self._since += 1
+        long_ago = time.monotonic() - self._last >= self._seconds
+        return long_ago or self._since == self._batches
+
+    def save(self, learner: Learner, state: State) -> None:
+        """Write where a run stands, and remove the checkpoint before the last.
+
+        Raises:
+            InputError: it cannot be written; the earlier ones are kept.
+        """
+        place = (state.task, state.epoch, state.batch)
+        if place == self._saved:
+            return
+        held = learner.state_dict().items()
+        tensors = {f"learner.{name}": v for name, v in held if not name.startswith(_FRONT)}
+        tensors |= {f"best.{name}": value for name, value in state.best.items()}
+        about = {
+            "version": VERSION,
+            "data": self._data,
+            "classes": learner.classes,
+            "record": record_to_json(state.record),
+            **{name: getattr(state, name) for name in _PLAIN},
+        }
+        meta = {FORMAT: json.dumps([_seal(tensors, about), about])}
+        number = max((_number(path) for path in self._paths()), default=-1) + 1
+        write_tensors(
+            self._folder / f"run{self._run}_{number:06}.safetensors", tensors, meta, _REMEDY
+        )
+        for path in self._paths()[:-_KEPT]:
+            path.unlink(missing_ok=True)
+        self._last, self._since, self._saved = time.monotonic(), 0, place
+
+    def restore(self, learner: Learner) -> State | None:
+        """Bring a fresh learner, with its head, to the newest whole checkpoint.
+
+        Returns:
+            where the run stands; None where it has no whole checkpoint.
+
+        Raises:
+            InputError: a checkpoint of other tasks or of another format version.
+        """
+        for path in reversed(self._paths()):
+            if (found := self._read(path)) is None:
+                continue
+            tensors, about = found
+            state = under(tensors, "learner.")
+            front = learner.state_dict().items()
+            state |= {name: value for name, value in front if name.startswith(_FRONT)}
+            learner.classes = list(about["classes"])
+            learner.load_state_dict(state)
+            record = record_from_json(about["record"])
+            place = {name: about[name] for name in _PLAIN}
+            self._saved = (place["task"], place["epoch"], place["batch"])
+            return State(record, best=under(tensors, "best."), **place)
+        return None
+
+    def clear(self) -> None:
+        """Remove the checkpoints of a run that is finished."""
+        for path in self._paths():
+            path.unlink(missing_ok=True)
+        if self._folder.is_dir() and not any(self._folder.iterdir()):
+            self._folder.rmdir()
+
+    def _paths(self) -> list[Path]:
+        found = self._folder.glob(f"run{self._run}_*.safetensors")
+        return sorted(found, key=_number)
+
+    def _read(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """A checkpoint; None if it is damaged."""
+        try:
+            tensors, meta = read_tensors(path, "remove it")
+            seal, about = json.loads(meta[FORMAT])
+        except (InputError, LookupError, ValueError, TypeError):
+            return None
+        if about.get("version") != VERSION:
+            problem = f"is of version {about.get('version')}, not {VERSION}"
+            raise InputError(path, problem, "go on with the Crumb that wrote it, or remove it")
+        if seal != _seal(tensors, about):
+            return None
+        if about["data"] != self._data:
+            problem = "was made with other images, labels or order in the tasks"
+            raise InputError(path, problem, "restore the data set, or give another --output")
+        return tensors, about
+
+
+def _number(path: Path) -> int:
+    digits = path.stem.rpartition("_")[2]
+    return int(digits) if digits.isdecimal() else -1
+
+
+def _seal(tensors: dict[str, Tensor], about: dict[str, Any]) -> str:
+    return hashlib.sha256(
+        (digest(tensors) + json.dumps(about, sort_keys=True)).encode()
+    ).hexdigest()
+
+
+def _data_digest(tasks: TaskList) -> str:
+    """Of every path and label, in order."""
+    found = hashlib.sha256(repr(tasks.classes).encode())
+    for frames in _all_frames(tasks):
+        found.update("\n".join(frames.paths).encode())
+        found.update(frames.labels.tobytes())
+    return found.hexdigest()
+
+
+def _all_frames(tasks: TaskList) -> Iterable[Any]:
+    return (*tasks.tasks, tasks.test)

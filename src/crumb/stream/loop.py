@@ -1,0 +1,270 @@
+"""One run: tasks in order, batches in order, a test after every epoch, a checkpoint in between."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from crumb.data.protocol import Frames, TaskList
+from crumb.device import return_memory
+from crumb.errors import InputError, Terminated
+from crumb.methods.base import Learner
+from crumb.stream.checkpoint import Checkpoints, State
+from crumb.stream.config import StreamConfig
+from crumb.stream.evaluate import evaluate
+from crumb.stream.features import FeatureStore
+from crumb.stream.feed import Reading, choose
+from crumb.stream.interruption import not_now, noticed_between_batches
+from crumb.stream.record import RunRecord
+
+# Losses are looked at, and memory is returned, this often: not at every step, as a GPU would have
+# to be waited for.
+_CHECK_EVERY = 50
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it starts: what is streamed, by whom.
+
+    Attributes:
+        tasks: with training and test frames.
+        epochs: readings of each task.
+        held_out: for each task which frames are kept back, bool (n,).
+        batch_size: of the stream.
+        learner: fresh.
+        store: of the features of all frames.
+        config: of the stream.
+        checkpoints: of this run, if it is to have any.
+    """
+
+    tasks: TaskList
+    epochs: Sequence[int]
+    held_out: Sequence[np.ndarray]
+    batch_size: int
+    learner: Learner
+    store: FeatureStore
+    config: StreamConfig
+    checkpoints: Checkpoints | None = None
+
+
+def run_once(plan: Plan) -> RunRecord:
+    """One run over all tasks, or what is left of it after its newest checkpoint.
+
+    Raises:
+        KeyboardInterrupt, Terminated: a signal came; where the run stands has been saved.
+        InputError: a loss or a weight is no longer finite; a checkpoint is of other data.
+    """
+    learner, tasks = plan.learner, plan.tasks
+    learner.start_head(len(tasks.classes))
+    if learner.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(learner.device)
+    state = plan.checkpoints.restore(learner) if plan.checkpoints else None
+    if state is None:
+        state = State(RunRecord(tasks.run, list(tasks.classes)))
+    else:
+        sys.stderr.write(
+            f"run {tasks.run} goes on at task {state.task + 1} of {len(tasks.tasks)}, "
+            f"epoch {state.epoch + 1}, batch {state.batch + 1}\n"
+        )
+    state.record.feature_seconds = plan.store.seconds
+    with tqdm(total=_batches(plan), unit="batch", disable=None) as progress:
+        progress.update(_batches(plan, state))
+        with noticed_between_batches():
+            try:
+                _run_tasks(plan, state, progress)
+            except (KeyboardInterrupt, Terminated):
+                _save(plan, state)
+                raise
+    record = state.record
+    record.peak_memory_bytes = max(record.peak_memory_bytes, _peak_memory(learner.device))
+    return record
+
+
+def _batches(plan: Plan, until: State | None = None) -> int:
+    """Batches of all readings, or of those before ``until``."""
+    counts = [
+        len(Reading(choose(frames, ~held), plan.store, plan.batch_size))
+        for frames, held in zip(plan.tasks.tasks, plan.held_out, strict=True)
+    ]
+    if until is None:
+        return sum(count * epochs for count, epochs in zip(counts, plan.epochs, strict=True))
+    done = sum(counts[task] * plan.epochs[task] for task in range(until.task))
+    return done + (counts[until.task] * until.epoch + until.batch if counts[until.task :] else 0)
+
+
+def _run_tasks(plan: Plan, state: State, progress: tqdm) -> None:
+    groups: list[list[int]] = []
+    for task, frames in enumerate(plan.tasks.tasks):
+        known = {label for group in groups for label in group}
+        groups.append(sorted(set(frames.labels.tolist()) - known))
+        if task < state.task:
+            continue
+        progress.set_description(f"{plan.learner.name} run {plan.tasks.run} task {task + 1}")
+        _run_task(plan, state, groups, progress)
+        return_memory()
+        _save(plan, state)
+
+
+def _run_task(plan: Plan, state: State, groups: list[list[int]], progress: tqdm) -> None:
+    """Learn one task, test after each epoch, write the memory (never after the last task)."""
+    learner, record, task = plan.learner, state.record, state.task
+    frames = choose(plan.tasks.tasks[task], ~plan.held_out[task])
+    if len(record.scores) == task:
+        if learner.needs_task_boundaries:
+            learner.begin_task(plan.tasks.classes[: sum(len(group) for group in groups)])
+        record.scores.append([])
+        state.best_accuracy, state.best_epoch, state.best = -1.0, plan.epochs[task] - 1, {}
+    while state.epoch < plan.epochs[task]:
+        # Pixels are for storage: on arrival, or in the second reading of the task.
+        first = state.epoch == 0
+        pixels = learner.needs_images and not learner.needs_task_boundaries and first
+        reading = Reading(frames, plan.store, plan.batch_size, pixels, first, state.batch)
+        learn_epoch(plan, reading, state, progress)
+        _test(plan, state, groups, progress)
+        state.epoch, state.batch = state.epoch + 1, 0
+    with not_now():
+        _finish_task(plan, state, frames)
+
+
+def _test(plan: Plan, state: State, groups: list[list[int]], progress: tqdm) -> None:
+    """Test after an epoch; if images are held out, remember the best one."""
+    learner, evaluation, record = plan.learner, plan.config.evaluation, state.record
+    seen = sum(len(group) for group in groups)
+    test = _test_reading(plan, plan.tasks.test, seen)
+    with _Clock() as clock:
+        score = evaluate(learner, test, groups, evaluation.top_k, evaluation.mem_accuracy)
+    validation = choose(plan.tasks.tasks[state.task], plan.held_out[state.task])
+    if validation.paths:
+        reading = _test_reading(plan, validation, seen)
+        held_out = evaluate(learner, reading, groups, (1,), False).accuracy[1, "all", "direct"]
+        if held_out > state.best_accuracy:
+            state.best_accuracy, state.best_epoch = held_out, state.epoch
+            state.best = _snapshot(learner)
+    record.test_seconds += clock.seconds
+    record.scores[state.task].append(score)
+    return_memory()
+    progress.set_postfix(accuracy=f"{score.accuracy[1, 'all', 'direct']:.1f}%")
+
+
+def _finish_task(plan: Plan, state: State, frames: Frames) -> None:
+    """Back to the best epoch, if one was looked for; the second reading of the task."""
+    learner, record = plan.learner, state.record
+    record.reported.append(state.best_epoch)
+    if state.best:
+        _restore(learner, state.best)
+    if learner.needs_task_boundaries and state.task < len(plan.tasks.tasks) - 1:
+        images = learner.needs_images
+        with _Clock() as clock:
+            learner.end_task(Reading(frames, plan.store, plan.batch_size, images, False))
+        record.seconds += clock.seconds
+    held = learner.bytes_held()
+    if held.replay >= record.replay_bytes:
+        record.replay_bytes, record.extra_bytes = held.replay, held.extra
+    state.task, state.epoch, state.batch, state.best = state.task + 1, 0, 0, {}
+
+
+def learn_epoch(plan: Plan, reading: Reading, state: State, progress: tqdm) -> None:
+    """The rest of one reading of a task.
+
+    The codebook's figures are taken before its first and last step.
+    """
+    learner, record, last = plan.learner, state.record, len(reading) - 1
+    losses: list[dict[str, Tensor]] = []
+    started = time.perf_counter()
+    for number, batch in enumerate(reading, reading.start):
+        newest = int(batch.labels.max())
+        if newest >= len(learner.classes):
+            learner.meet(plan.tasks.classes[: newest + 1])
+        if number in (0, last) and (figures := learner.statistics(batch)) is not None:
+            at = {"run": plan.tasks.run, "task": state.task, "epoch": state.epoch}
+            record.statistics.append(at | figures)
+        losses.append(learner.learn(batch))
+        record.images += len(batch)
+        state.batch = number + 1
+        now = time.perf_counter()
+        record.seconds, started = record.seconds + now - started, now
+        progress.update()
+        save = plan.checkpoints is not None and plan.checkpoints.due()
+        if save or len(losses) == _CHECK_EVERY or number == last:
+            _check_finite(losses, reading, state)
+            losses.clear()
+            return_memory()
+        if save:
+            _save(plan, state)
+            started = time.perf_counter()
+    _check_weights(learner, state)
+
+
+def _save(plan: Plan, state: State) -> None:
+    """Write a checkpoint, but none of nothing, and none of weights that are of no use."""
+    if plan.checkpoints is not None and state.record.images:
+        _check_weights(plan.learner, state)
+        plan.checkpoints.save(plan.learner, state)
+
+
+def _check_weights(learner: Learner, state: State) -> None:
+    """The last step has no later loss that would show what it did."""
+    for name, value in learner.parameters().items():
+        if not value.isfinite().all():
+            raise InputError(
+                f"--lr: task {state.task}, epoch {state.epoch}, batch {state.batch - 1}",
+                f"{name} is no longer finite",
+                "use a smaller --lr; finished runs are kept",
+            )
+
+
+def _check_finite(losses: Sequence[dict[str, Tensor]], reading: Reading, state: State) -> None:
+    """The losses of the batches before ``state.batch``."""
+    finite = [torch.stack(list(parts.values())).isfinite().all() for parts in losses]
+    bad = (~torch.stack(finite)).nonzero().flatten().tolist()
+    if bad:
+        number = state.batch - len(losses) + bad[0]
+        names = [name for name, value in losses[bad[0]].items() if not value.isfinite()]
+        raise InputError(
+            f"--lr: task {state.task}, epoch {state.epoch}, batch {number} "
+            f"({reading.paths(number)[0]} ...)",
+            f"the {' and '.join(names)} loss is not finite",
+            "use a smaller --lr; finished runs are kept",
+        )
+
+
+def _test_reading(plan: Plan, frames: Frames, seen: int) -> Reading:
+    known = choose(frames, frames.labels < seen)
+    return Reading(known, plan.store, plan.config.evaluation.test_batch_size)
+
+
+class _Clock:
+    """Seconds spent in a with block."""
+
+    def __enter__(self) -> _Clock:
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.seconds = time.perf_counter() - self._started
+
+
+def _snapshot(learner: Learner) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in learner.parameters().items()}
+
+
+def _restore(learner: Learner, snapshot: dict[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, value in learner.parameters().items():
+            value.copy_(snapshot[name])
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Kilobytes everywhere but on macOS.
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,129 @@
+"""What is measured in one run, and its JSON form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from crumb.stream.evaluate import PATHS, TESTS, Score
+from crumb.stream.metrics import backward_transfer, forgetting
+
+FIGURES = (
+    "final_accuracy",
+    "average_accuracy",
+    "forgetting",
+    "backward_transfer",
+    "replay_bytes",
+    "extra_bytes",
+    "seconds",
+    "images_per_second",
+    "test_seconds",
+    "feature_seconds",
+    "peak_memory_bytes",
+)
+
+
+@dataclass
+class RunRecord:
+    """Everything measured in one run.
+
+    Attributes:
+        run: its number, which is its seed.
+        classes: names in label order.
+        scores: by task, then epoch.
+        reported: for each task the epoch whose accuracy counts (the last, unless the best epoch
+            on held-out training images was asked for).
+        statistics: rows of mem_stats.csv.
+        replay_bytes: largest number of bytes of exemplars held.
+        extra_bytes: bytes held besides, when that was largest.
+        seconds: of learning and storing.
+        images: images learned from, each reading counted.
+        peak_memory_bytes: of the process since it began (on a GPU: of the GPU in this run).
+        test_seconds: of the tests after each epoch.
+        feature_seconds: in which features to be kept were computed or checked, once for all runs
+            and methods that share them.
+    """
+
+    run: int
+    classes: list[str]
+    scores: list[list[Score]] = field(default_factory=list)
+    reported: list[int] = field(default_factory=list)
+    statistics: list[dict[str, float]] = field(default_factory=list)
+    replay_bytes: int = 0
+    extra_bytes: int = 0
+    seconds: float = 0.0
+    images: int = 0
+    peak_memory_bytes: int = 0
+    test_seconds: float = 0.0
+    feature_seconds: float = 0.0
+
+    def after(self, task: int) -> Score:
+        """The score that counts for a task."""
+        return self.scores[task][self.reported[task]]
+
+    def curve(self, k: int = 1, test: str = "all", path: str = "direct") -> list[float]:
+        """An accuracy after each task, percent."""
+        return [self.after(task).accuracy[k, test, path] for task in range(len(self.scores))]
+
+    def matrix(self) -> list[list[float | None]]:
+        """Accuracy after each task (row) on the classes of each task so far (column)."""
+        return [self.after(task).by_task for task in range(len(self.scores))]
+
+    def figures(self) -> dict[str, float | None]:
+        """The key figures of the run, as in ``metrics.json``."""
+        tops = self.curve()
+        matrix = self.matrix()
+        values = (
+            tops[-1],
+            sum(tops) / len(tops),
+            forgetting(matrix),
+            backward_transfer(matrix),
+            self.replay_bytes,
+            self.extra_bytes,
+            self.seconds,
+            self.images / self.seconds,
+            self.test_seconds,
+            self.feature_seconds,
+            self.peak_memory_bytes,
+        )
+        return dict(zip(FIGURES, values, strict=True))
+
+
+def record_to_json(record: RunRecord) -> dict[str, Any]:
+    """The record as JSON can hold it."""
+    value = asdict(record)
+    value["scores"] = [
+        [
+            {
+                "accuracy": {f"top{k}_{test}_{path}": v for (k, test, path), v in items},
+                "by_task": score.by_task,
+            }
+            for score in epochs
+            for items in [score.accuracy.items()]
+        ]
+        for epochs in record.scores
+    ]
+    return value
+
+
+def record_from_json(value: Mapping[str, Any]) -> RunRecord:
+    """The record that :func:`record_to_json` was given.
+
+    Raises:
+        LookupError, TypeError, ValueError, AttributeError: it is damaged.
+    """
+    scores = [
+        [Score(_accuracy_keys(score["accuracy"]), score["by_task"]) for score in epochs]
+        for epochs in value["scores"]
+    ]
+    return RunRecord(**{**value, "scores": scores})
+
+
+def _accuracy_keys(table: dict[str, float]) -> dict[tuple[int, str, str], float]:
+    keys = {f"{test}_{path}": (test, path) for test in TESTS for path in PATHS}
+    found = {}
+    for name, value in table.items():
+        k, _, rest = name.removeprefix("top").partition("_")
+        found[int(k), *keys[rest]] = value
+    return found

@@ -1,0 +1,298 @@
+"""A run that is ended at any moment and goes on ends in the same bytes."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from crumb.cli.stream import settings as parse
+from crumb.data.batches import Batch
+from crumb.data.index import Dataset, load_dataset, write_dataset
+from crumb.data.protocol import lay_out
+from crumb.errors import InputError, Terminated
+from crumb.files import read_tensors
+from crumb.methods.finetune import Finetune
+from crumb.methods.registry import methods
+from crumb.stream import checkpoint
+from crumb.stream.checkpoint import Checkpoints
+from crumb.stream.results import Results
+from crumb.stream.run import stream as run_stream
+
+Streamed = Callable[..., Results]
+
+
+class Killed(BaseException):
+    """Nothing catches it."""
+
+
+def everything(folder: Path) -> tuple[dict[str, bytes], dict[str, Tensor]]:
+    """Every table, and the final tensors."""
+    tables = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*.csv")}
+    tensors: dict[str, Tensor] = {}
+    for path in folder.glob("learner_run*.safetensors"):
+        found, _ = read_tensors(path, "")
+        tensors |= {f"{path.stem} {name}": value for name, value in found.items()}
+    return tables, tensors
+
+
+def assert_same(one: Path, other: Path) -> None:
+    (tables, tensors), (others, found) = everything(one), everything(other)
+    # The settings name the folder.
+    del tables["hyperparams.csv"], others["hyperparams.csv"]
+    assert others == tables
+    assert found.keys() == tensors.keys()
+    assert tensors
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+
+
+CASES = {
+    "finetune": ["--method", "finetune"],
+    "crumb": ["--method", "crumb", "--memory-size", "10"],
+    "on arrival": ["--method", "crumb", "--memory-size", "10", "--write-policy", "on-arrival"],
+    "images": ["--storage", "image", "--memory-size", "10", "--write-policy", "on-arrival"],
+    "Gaussians": ["--storage", "merec"],
+    "best epoch": ["--memory-size", "9", "--select-best-epoch", "--epochs", "3"],
+    "offline": ["--method", "offline"],
+}
+ALWAYS = ["--save-model", "--classes-per-task", "1", "--checkpoint-batches", "1"]
+
+
+@pytest.fixture
+def killed_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
+    """Kill the process, so to speak, right after so many checkpoints."""
+    save = Checkpoints.save
+    left: list[int | None] = [None]
+
+    def counted(self: Checkpoints, *arguments: object) -> None:
+        save(self, *arguments)  # type: ignore[arg-type]
+        if left[0] is not None:
+            left[0] -= 1
+            if not left[0]:
+                left[0] = None
+                raise Killed
+
+    monkeypatch.setattr(Checkpoints, "save", counted)
+    return lambda count: left.__setitem__(0, count)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_killed_run_goes_on_to_the_bit(streamed: Streamed, killed_after, case: str):
+    words = [*CASES[case], *ALWAYS]
+    whole = streamed(*words)
+    parts = None
+    for count in (1, 2, 3, 5):
+        killed_after(count)
+        resume = [] if parts is None else ["--output", str(parts), "--resume", str(parts)]
+        with pytest.raises(Killed):
+            streamed(*words, *resume)
+        parts = whole.folder.with_name("results2") if parts is None else parts
+    killed_after(None)
+    assert parts is not None
+    results = streamed(*words, "--output", str(parts), "--resume", str(parts))
+    assert_same(whole.folder, results.folder)
+    assert not (parts / "checkpoints").exists()
+    (record,), (other,) = whole.finished(), results.finished()
+    counted = ("images", "replay_bytes", "extra_bytes", "reported", "classes")
+    assert all(getattr(record, name) == getattr(other, name) for name in counted)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("count", [1, 4, 6, 8])
+def test_a_signal_is_noticed_between_batches(
+    streamed: Streamed, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, count: int
+):
+    """Also one that comes in the last batch of a reading, before the test."""
+    words = ["--method", "spy", "--save-model"]
+    seen: list[int] = []
+
+    class Spy(Finetune):
+        name = "spy"
+
+        def learn(self, batch: Batch) -> dict[str, Tensor]:
+            seen.append(0)
+            if len(seen) == stop_at:
+                signal.raise_signal(number)
+            return super().learn(batch)
+
+    monkeypatch.setitem(methods(), "spy", Spy)
+    before = signal.getsignal(number)
+    stop_at = 0
+    whole = streamed(*words)
+    batches = len(seen)
+    seen.clear()
+    stop_at = count
+    with pytest.raises((KeyboardInterrupt, Terminated), match="crumb stream --resume"):
+        streamed(*words)
+    assert signal.getsignal(number) == before
+    assert len(seen) == count
+    folder = whole.folder.with_name("results2")
+    assert_same(whole.folder, streamed("--output", str(folder), "--resume", str(folder)).folder)
+    assert len(seen) == batches
+
+
+def interrupted(streamed: Streamed, killed_after, *words: str, after: int = 5) -> Path:
+    """A folder with two checkpoints."""
+    killed_after(after)
+    with pytest.raises(Killed):
+        streamed("--method", "finetune", *ALWAYS, *words)
+    folder = next(Path.cwd().glob("results*"))
+    assert len(list((folder / "checkpoints").iterdir())) == 2
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def newest(folder: Path) -> Path:
+    return max((folder / "checkpoints").iterdir())
+
+
+@pytest.mark.usefixtures("here")
+def test_what_it_goes_on_with_is_said(streamed: Streamed, killed_after, capsys):
+    folder = interrupted(streamed, killed_after)
+    capsys.readouterr()
+    streamed("--resume", str(folder))
+    # Tasks of 21 images are two batches; a checkpoint after each, and one at the end of a task.
+    assert capsys.readouterr().err == "run 0 goes on at task 2 of 4, epoch 1, batch 1\n"
+
+
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_a_checkpoint_cut_or_changed_anywhere_is_not_used(
+    data: st.DataObject, kept: Path, tmp_path_factory: pytest.TempPathFactory
+):
+    content = kept.read_bytes()
+    at = data.draw(st.integers(0, len(content) - 1))
+    flip = data.draw(st.integers(0, 255))
+    rest = bytes([content[at] ^ flip]) + content[at + 1 :] if flip else b""
+    path = tmp_path_factory.mktemp("damaged") / kept.name
+    path.write_bytes(content[:at] + rest)
+    reader = Checkpoints(path.parent, *ARGUMENTS)
+    found = allowed(reader, path)
+    if found is not None:
+        # What differs is no value: a blank in the header, say.
+        tensors, about = found
+        original = reader._read(kept)
+        assert original is not None
+        assert about == original[1]
+        assert all(torch.equal(value, original[0][name]) for name, value in tensors.items())
+
+
+ARGUMENTS: list = []
+
+
+def allowed(reader: Checkpoints, path: Path) -> tuple[dict[str, Tensor], dict] | None:
+    """A changed version or digest of the data may be told as such."""
+    try:
+        return reader._read(path)
+    except InputError as error:
+        if "is of version" in str(error) or "other images" in str(error):
+            return None
+        raise
+
+
+@pytest.fixture(scope="module")
+def kept(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a learner with all there is to one."""
+    folder = tmp_path_factory.mktemp("kept")
+    flags = ["--memory-size", "4", "--write-policy", "on-arrival", "--output", str(folder / "out")]
+    save = Checkpoints.save
+
+    def once(self: Checkpoints, *arguments: object) -> None:
+        save(self, *arguments)  # type: ignore[arg-type]
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "save", once)
+        with pytest.raises(Killed):
+            run_stream(*parse([*words, *flags, "--checkpoint-batches", "3"]))
+    ARGUMENTS[:] = [lay_out(load_dataset(Path(words[0])), "class_instance", 0)]
+    (path,) = (folder / "out" / "checkpoints").iterdir()
+    return path
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("damage", ["cut", "empty", "flip"])
+def test_the_one_before_a_damaged_checkpoint_is_used(
+    streamed: Streamed, killed_after, damage: str, capsys
+):
+    whole = streamed("--method", "finetune", *ALWAYS)
+    whole.folder.rename("whole")
+    folder = interrupted(streamed, killed_after)
+    path = newest(folder)
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes({"cut": content[:-9], "empty": b"", "flip": bytes(content)}[damage])
+    capsys.readouterr()
+    results = streamed("--resume", str(folder))
+    assert "task 2 of 4, epoch 1, batch 1" not in capsys.readouterr().err
+    assert_same(Path("whole"), results.folder)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_checkpoint_of_another_version_is_refused(
+    streamed: Streamed, killed_after, monkeypatch: pytest.MonkeyPatch
+):
+    folder = interrupted(streamed, killed_after)
+    monkeypatch.setattr(checkpoint, "VERSION", 2)
+    with pytest.raises(
+        InputError, match=r"run0_\d+.safetensors: is of version 1, not 2; go on with"
+    ):
+        streamed("--resume", str(folder))
+
+
+@pytest.mark.usefixtures("here")
+def test_a_checkpoint_of_other_data_is_refused(
+    streamed: Streamed, killed_after, dataset_copy: Path, tmp_path: Path
+):
+    folder = interrupted(streamed, killed_after)
+    whole = load_dataset(dataset_copy)
+    write_dataset(replace(whole, index=whole.index.drop(index=5).reset_index(drop=True)))
+    settings = folder / "config.toml"
+    text = settings.read_text().splitlines()
+    text = [f'dataset = "{dataset_copy}"' if x.startswith("dataset =") else x for x in text]
+    settings.write_text("\n".join(text))
+    with pytest.raises(InputError, match="was made with other images, labels or order"):
+        run_stream(*parse(["--resume", str(folder)]))
+
+
+@pytest.mark.usefixtures("here")
+def test_a_checkpoint_of_other_settings_is_refused(streamed: Streamed, killed_after):
+    folder = interrupted(streamed, killed_after)
+    with pytest.raises(InputError, match="method.lr = 0.02, not 0.5"):
+        streamed("--resume", str(folder), "--lr", "0.5")
+
+
+@pytest.mark.usefixtures("here")
+def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(
+    streamed: Streamed, monkeypatch: pytest.MonkeyPatch
+):
+    seen: list[int] = []
+    healthy = Finetune.learn
+
+    def learn(self: Finetune, batch: object) -> dict[str, Tensor]:
+        seen.append(0)
+        losses = healthy(self, batch)  # type: ignore[arg-type]
+        return {"direct": losses["direct"] / (0 if len(seen) == 4 else 1)}
+
+    monkeypatch.setattr(Finetune, "learn", learn)
+    with pytest.raises(InputError, match="task 0, epoch 1, batch 1"):
+        streamed("--method", "finetune", *ALWAYS, "--output", "out")
+    _, meta = read_tensors(newest(Path("out")), "")
+    about = json.loads(meta[checkpoint.FORMAT])[1]
+    assert (about["task"], about["epoch"], about["batch"]) == (0, 1, 1)
+
+
+def test_nothing_is_left_of_a_run_that_is_finished(streamed: Streamed, dataset: Dataset):
+    assert not (streamed("--method", "finetune", *ALWAYS).folder / "checkpoints").exists()
