@@ -413,7 +413,9 @@ def test_an_image_found_damaged_in_a_later_task(
     assert list((output / "checkpoints").iterdir())
     image.write_bytes(content)
     assert main(["stream", "--resume", str(output)]) == 0
-    assert capsys.readouterr().err == "run 0 goes on at task 2 of 2, epoch 1, batch 1\n"
+    assert capsys.readouterr().err == (
+        "run 0 goes on from run0_000000.safetensors: task 2 of 2, epoch 1, first batch\n"
+    )
 
 
 # File lists.

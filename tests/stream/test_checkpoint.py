@@ -14,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from crumb.cli.main import main
+from crumb.cli.pretrain import settings as parse_pretraining
 from crumb.cli.stream import settings as parse
 from crumb.data.batches import Batch
 from crumb.data.index import Dataset, load_dataset, write_dataset
@@ -24,6 +26,7 @@ from crumb.methods.finetune import Finetune
 from crumb.methods.registry import methods
 from crumb.stream import checkpoint
 from crumb.stream.checkpoint import Checkpoints
+from crumb.stream.pretrain import PRETRAINED, pretrain
 from crumb.stream.results import Results
 from crumb.stream.run import stream as run_stream
 
@@ -164,7 +167,9 @@ def test_what_it_goes_on_with_is_said(streamed: Streamed, killed_after, capsys):
     capsys.readouterr()
     streamed("--resume", str(folder))
     # Tasks of 21 images are two batches; a checkpoint after each, and one at the end of a task.
-    assert capsys.readouterr().err == "run 0 goes on at task 2 of 4, epoch 1, batch 1\n"
+    assert capsys.readouterr().err == (
+        "run 0 goes on from run0_000004.safetensors: task 2 of 4, epoch 1, first batch\n"
+    )
 
 
 @settings(deadline=None, max_examples=40)
@@ -236,7 +241,10 @@ def test_the_one_before_a_damaged_checkpoint_is_used(
     path.write_bytes({"cut": content[:-9], "empty": b"", "flip": bytes(content)}[damage])
     capsys.readouterr()
     results = streamed("--resume", str(folder))
-    assert "task 2 of 4, epoch 1, batch 1" not in capsys.readouterr().err
+    assert capsys.readouterr().err.splitlines() == [
+        "run0_000004.safetensors is damaged and not used",
+        "run 0 goes on from run0_000003.safetensors: task 1 of 4, epoch 2, after batch 2",
+    ]
     assert_same(Path("whole"), results.folder)
 
 
@@ -292,6 +300,60 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(
     _, meta = read_tensors(newest(Path("out")), "")
     about = json.loads(meta[checkpoint.FORMAT])[1]
     assert (about["task"], about["epoch"], about["batch"]) == (0, 1, 1)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_run_without_a_whole_checkpoint_begins_again(streamed: Streamed, killed_after, capsys):
+    whole = streamed("--method", "finetune", *ALWAYS)
+    whole.folder.rename("whole")
+    folder = interrupted(streamed, killed_after)
+    for path in (folder / "checkpoints").iterdir():
+        path.write_bytes(b"no checkpoint")
+    capsys.readouterr()
+    results = streamed("--resume", str(folder))
+    assert capsys.readouterr().err.splitlines() == [
+        "run0_000004.safetensors is damaged and not used",
+        "run0_000003.safetensors is damaged and not used",
+    ]
+    assert_same(Path("whole"), results.folder)
+
+
+# Pretraining.
+
+
+def pretrained(words: list[str], *more: str) -> Results:
+    return pretrain(*parse_pretraining([*words, "--epochs", "2", *more]))
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("count", [2, 8])
+def test_pretraining_goes_on_to_the_bit(words: list[str], killed_after, count: int):
+    words = [*words, "--checkpoint-batches", "1"]
+    whole = pretrained(words, "--output", "whole")
+    killed_after(count)
+    with pytest.raises(Killed):
+        pretrained(words, "--output", "parts")
+    assert main(["pretrain", "--resume", "parts"]) == 0
+    for path in whole.folder.rglob("*.csv"):
+        if path.name != "hyperparams.csv":
+            assert (Path("parts") / path.relative_to("whole")).read_bytes() == path.read_bytes()
+    tensors, _ = read_tensors(Path("whole") / PRETRAINED, "")
+    found, _ = read_tensors(Path("parts") / PRETRAINED, "")
+    assert tensors.keys() == found.keys()
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+    assert not Path("parts/checkpoints").exists()
+
+
+@pytest.mark.usefixtures("here")
+def test_a_folder_of_another_command_is_refused(words: list[str], streamed: Streamed, capsys):
+    pretrained(words, "--output", "before")
+    assert main(["stream", "--resume", "before"]) == 2
+    assert capsys.readouterr().err == (
+        "crumb: --resume before: was not written by crumb stream; go on with crumb pretrain\n"
+    )
+    folder = streamed("--method", "finetune").folder
+    assert main(["pretrain", "--resume", str(folder)]) == 2
+    assert "go on with crumb stream" in capsys.readouterr().err
 
 
 def test_nothing_is_left_of_a_run_that_is_finished(streamed: Streamed, dataset: Dataset):

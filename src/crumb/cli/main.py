@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from types import FrameType
 
+from crumb.cli.failures import explain, take_debug
 from crumb.errors import InputError, Terminated
 
 COMMANDS = {
@@ -35,15 +37,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        the exit code: 0; 2 for input that cannot be used; 130 or 143 when interrupted; 141 when
-        what reads the output has stopped reading.
+        the exit code: 0; 2 for anything that fails, which is told in one line (after a traceback,
+        if ``--debug`` is among the words); 130 or 143 when interrupted; 141 when what reads the
+        output has stopped reading.
     """
     # Pillow's notes on EXIF tags and large images say nothing of the picture, which is read.
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug, words = take_debug(sys.argv[1:] if arguments is None else arguments)
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
-        code = _run(words)
+        code = _run(words, debug)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -54,14 +57,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _run(words: list[str]) -> int:
+def _run(words: list[str], debug: bool) -> int:
     try:
         _dispatch(words)
     except SystemExit:
         # The parser has printed the help of a command; its errors are InputErrors.
         return 0
-    except InputError as error:
-        print(f"crumb: {error}", file=sys.stderr)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if debug:
+            traceback.print_exception(error)
+        print(f"crumb: {explain(error, words)}", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, Terminated) as signalled:
         after = signalled.args[0] if signalled.args else _NOTHING
@@ -99,5 +106,6 @@ def _help() -> str:
             *lines,
             "",
             "crumb COMMAND --help tells what a command takes. Start with: crumb demo",
+            "--debug adds the traceback to the line that a failure ends in.",
         ]
     )

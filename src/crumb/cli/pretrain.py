@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from crumb.cli.parsing import parse_parts, take_preset
+from crumb.cli.parsing import Preset, parse_parts
+from crumb.cli.resume import take_settings
 from crumb.cli.tables import summary_table
 from crumb.methods.crumb import CrumbConfig
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import (
     EvaluationConfig,
     MachineConfig,
+    OnError,
     StreamConfig,
     at_least,
+    check_intervals,
     check_runs,
 )
 from crumb.stream.pretrain import PRETRAINED, pretrain
+
+# Settings of a stream that pretraining has as well, under the same names or its own.
+_SAME = (
+    "dataset",
+    "classes",
+    "batch_size",
+    "on_error",
+    "evaluation",
+    "machine",
+    "checkpoint_minutes",
+    "checkpoint_batches",
+    "output",
+)
+_RENAMED = {"run": "first_run", "epochs": "epochs_first_task"}
 
 
 @dataclass(frozen=True)
@@ -37,8 +54,14 @@ class PretrainConfig:
     """Readings of the data set."""
     batch_size: int = 128
     """Images per batch."""
+    on_error: OnError = "stop"
+    """What to do about broken images: stop, or leave them out and list them in skipped.csv."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)
+    checkpoint_minutes: float = 10.0
+    """Minutes between two checkpoints."""
+    checkpoint_batches: int | None = None
+    """Batches between two checkpoints, if that is sooner."""
     output: Path | None = None
     """Results folder; outputs/<data set>/pretrain_<backbone> by default."""
 
@@ -46,6 +69,7 @@ class PretrainConfig:
         check_runs("--run", self.run)
         at_least("--epochs", self.epochs, 1)
         at_least("--batch-size", self.batch_size, 1)
+        check_intervals(self.checkpoint_minutes, self.checkpoint_batches)
 
 
 def run(words: Sequence[str]) -> None:
@@ -61,26 +85,32 @@ def settings(words: Sequence[str]) -> tuple[StreamConfig, NetworkConfig, CrumbCo
     Raises:
         InputError: words or preset do not fit.
     """
-    preset, words = take_preset(words)
+    folder, preset, words = take_settings(words, "pretrain")
     parsed = parse_parts(
         "crumb pretrain",
         PretrainConfig.__doc__ or "",
         words,
-        preset,
+        preset if folder is None else _as_pretraining(preset),
         pretrain=PretrainConfig(tyro.MISSING),
         network=NetworkConfig(),
         method=CrumbConfig(direct_loss=1.0),
     )
     own: PretrainConfig = parsed.pretrain
     config = StreamConfig(
-        dataset=own.dataset,
         protocol="iid",
-        first_run=own.run,
-        classes=own.classes,
-        epochs_first_task=own.epochs,
-        batch_size=own.batch_size,
-        evaluation=own.evaluation,
-        machine=own.machine,
-        output=own.output,
+        **{name: getattr(own, name) for name in _SAME},
+        **{name: getattr(own, field) for field, name in _RENAMED.items()},
     )
+    if folder is not None:
+        config = replace(config, output=folder, resume=True)
     return config, parsed.network, parsed.method
+
+
+def _as_pretraining(preset: Preset) -> Preset:
+    """What lies beside results are the settings of the stream that pretraining is."""
+    sections = dict(preset.sections)
+    own = sections.pop("stream")
+    if isinstance(own, Mapping):
+        names = {name: name for name in _SAME} | _RENAMED
+        own = {name: own[streamed] for name, streamed in names.items() if streamed in own}
+    return replace(preset, sections={"pretrain": own, **sections})

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import tyro
 
-from crumb.cli.parsing import Preset, option, parse_parts, take_preset, without
+from crumb.cli.parsing import Preset, option, parse_parts
+from crumb.cli.resume import take_settings
 from crumb.cli.tables import summary_table
 from crumb.errors import InputError
-from crumb.files import read_toml
 from crumb.methods.base import Learner
 from crumb.methods.registry import find_method, methods
 from crumb.nets.config import NetworkConfig
@@ -25,6 +24,9 @@ def run(words: Sequence[str]) -> None:
     config, network, method = settings(words)
     results = stream(config, network, method)
     print(summary_table({config.method: results.finished()}))
+    if results.skipped:
+        count = len(results.skipped)
+        print(f"broken images left out: {count}, listed in {results.folder / 'skipped.csv'}")
     print(f"results: {results.folder}")
 
 
@@ -34,7 +36,7 @@ def settings(words: Sequence[str]) -> tuple[StreamConfig, NetworkConfig, Any]:
     Raises:
         InputError: words or preset do not fit.
     """
-    folder, preset, words = _earlier(words)
+    folder, preset, words = take_settings(words, "stream")
     kind = _method(words, preset)
     doc = (
         "Stream a data set through a method and test it after every epoch. "
@@ -53,24 +55,6 @@ def settings(words: Sequence[str]) -> tuple[StreamConfig, NetworkConfig, Any]:
     if folder is not None:
         config = replace(config, output=folder, resume=True)
     return config, parsed.network, parsed.method
-
-
-def _earlier(words: Sequence[str]) -> tuple[Path | None, Preset, list[str]]:
-    """The folder to go on in with its settings, or the preset; and the words without that flag.
-
-    Flags win over either; whether the folder allows for that is found out when it is opened.
-    """
-    rest = without(words, "--resume")
-    if len(rest) == len(words):
-        return None, *take_preset(words)
-    name = option(words, "--resume")
-    if not name or name.startswith("-"):
-        raise InputError("--resume", "names no folder", "give that of the results to go on with")
-    if len(without(rest, "--preset")) < len(rest):
-        raise InputError("--preset", "cannot be given with --resume", "leave it out")
-    settings = read_toml(Path(name) / "config.toml", "give a folder written by crumb stream")
-    parts = {part: settings.get(part, {}) for part in ("stream", "network", "method")}
-    return Path(name), Preset(name, parts, "--resume"), rest
 
 
 def _method(words: Sequence[str], preset: Preset) -> type[Learner]:

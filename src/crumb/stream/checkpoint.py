@@ -37,6 +37,7 @@ class State:
         best_accuracy: percent on held-out images, of this task's best epoch; -1 before any.
         best: the parameters after that epoch, by name.
         best_epoch: its number.
+        source: name of the checkpoint that it was read from, if any.
     """
 
     record: RunRecord
@@ -46,6 +47,7 @@ class State:
     best_accuracy: float = -1.0
     best_epoch: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
+    source: str = ""
 
 
 _PLAIN = ("task", "epoch", "batch", "best_accuracy", "best_epoch")
@@ -61,6 +63,9 @@ class Checkpoints:
         tasks: of the run; a checkpoint of other tasks is refused.
         minutes: between two checkpoints.
         batches: between two checkpoints, if any.
+
+    Attributes:
+        damaged: names of the files that :meth:`restore` passed over.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class Checkpoints:
         self._last, self._since = time.monotonic(), 0
         # Where the last one stood, so that the same is not written twice.
         self._saved: tuple[int, int, int] | None = None
+        self.damaged: list[str] = []
 
     def due(self) -> bool:
         """Whether it is time for another; to be asked once after each batch."""
@@ -118,6 +124,7 @@ class Checkpoints:
         """
         for path in reversed(self._paths()):
             if (found := self._read(path)) is None:
+                self.damaged.append(path.name)
                 continue
             tensors, about = found
             state = under(tensors, "learner.")
@@ -128,7 +135,7 @@ class Checkpoints:
             record = record_from_json(about["record"])
             place = {name: about[name] for name in _PLAIN}
             self._saved = (place["task"], place["epoch"], place["batch"])
-            return State(record, best=under(tensors, "best."), **place)
+            return State(record, best=under(tensors, "best."), source=path.name, **place)
         return None
 
     def clear(self) -> None:

@@ -13,6 +13,7 @@ from crumb.device import Precision
 from crumb.errors import InputError, require
 from crumb.stream.store import CacheKind
 
+OnError = Literal["stop", "skip"]
 Protocol = Literal["iid", "class_iid", "instance", "class_instance"]
 
 
@@ -101,6 +102,8 @@ class StreamConfig:
     """Readings of every later task."""
     pretrained: Path | None = None
     """Start from the tail and codebook in this file of `crumb pretrain`."""
+    on_error: OnError = "stop"
+    """What to do about broken images: stop, or leave them out and list them in skipped.csv."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)
     save_model: bool = False
@@ -117,10 +120,7 @@ class StreamConfig:
 
     def __post_init__(self) -> None:
         check_runs("--first-run", self.first_run, self.runs)
-        minutes = self.checkpoint_minutes
-        require("--checkpoint-minutes", minutes, minutes > 0, "above 0")
-        if self.checkpoint_batches is not None:
-            at_least("--checkpoint-batches", self.checkpoint_batches, 1)
+        check_intervals(self.checkpoint_minutes, self.checkpoint_batches)
         for flag in ("batch_size", "epochs_first_task", "epochs"):
             at_least(f"--{flag.replace('_', '-')}", getattr(self, flag), 1)
 
@@ -150,3 +150,14 @@ def check_runs(flag: str, first: int, count: int = 1) -> None:
     at_least(flag, first, 0)
     if first + count > 1 << 32:
         raise InputError(f"{flag} {first}", "is too large", f"give at most {(1 << 32) - count}")
+
+
+def check_intervals(minutes: float, batches: int | None) -> None:
+    """Refuse intervals between checkpoints that are none.
+
+    Raises:
+        InputError: naming the flag.
+    """
+    require("--checkpoint-minutes", minutes, minutes > 0, "above 0")
+    if batches is not None:
+        at_least("--checkpoint-batches", batches, 1)

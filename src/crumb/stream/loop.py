@@ -28,6 +28,7 @@ from crumb.stream.record import RunRecord
 # Losses are looked at, and memory is returned, this often: not at every step, as a GPU would have
 # to be waited for.
 _CHECK_EVERY = 50
+_KEPT = "use a smaller --lr; finished runs and the last good checkpoint are kept"
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,8 @@ def run_once(plan: Plan) -> RunRecord:
     state = plan.checkpoints.restore(learner) if plan.checkpoints else None
     if state is None:
         state = State(RunRecord(tasks.run, list(tasks.classes)))
-    else:
-        sys.stderr.write(
-            f"run {tasks.run} goes on at task {state.task + 1} of {len(tasks.tasks)}, "
-            f"epoch {state.epoch + 1}, batch {state.batch + 1}\n"
-        )
+    if plan.checkpoints:
+        _tell(plan.checkpoints, state, len(tasks.tasks))
     state.record.feature_seconds = plan.store.seconds
     with tqdm(total=_batches(plan), unit="batch", disable=None) as progress:
         progress.update(_batches(plan, state))
@@ -86,6 +84,18 @@ def run_once(plan: Plan) -> RunRecord:
     record = state.record
     record.peak_memory_bytes = max(record.peak_memory_bytes, _peak_memory(learner.device))
     return record
+
+
+def _tell(checkpoints: Checkpoints, state: State, tasks: int) -> None:
+    """Say where the run goes on, and which files are of no use."""
+    for name in checkpoints.damaged:
+        sys.stderr.write(f"{name} is damaged and not used\n")
+    if state.source:
+        place = f"after batch {state.batch}" if state.batch else "first batch"
+        sys.stderr.write(
+            f"run {state.record.run} goes on from {state.source}: "
+            f"task {state.task + 1} of {tasks}, epoch {state.epoch + 1}, {place}\n"
+        )
 
 
 def _batches(plan: Plan, until: State | None = None) -> int:
@@ -217,7 +227,7 @@ def _check_weights(learner: Learner, state: State) -> None:
             raise InputError(
                 f"--lr: task {state.task}, epoch {state.epoch}, batch {state.batch - 1}",
                 f"{name} is no longer finite",
-                "use a smaller --lr; finished runs are kept",
+                _KEPT,
             )
 
 
@@ -228,11 +238,12 @@ def _check_finite(losses: Sequence[dict[str, Tensor]], reading: Reading, state: 
     if bad:
         number = state.batch - len(losses) + bad[0]
         names = [name for name, value in losses[bad[0]].items() if not value.isfinite()]
+        paths = reading.paths(number)
         raise InputError(
             f"--lr: task {state.task}, epoch {state.epoch}, batch {number} "
-            f"({reading.paths(number)[0]} ...)",
+            f"({len(paths)} images, {paths[0]} to {paths[-1]})",
             f"the {' and '.join(names)} loss is not finite",
-            "use a smaller --lr; finished runs are kept",
+            _KEPT,
         )
 
 

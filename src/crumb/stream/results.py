@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from crumb import __version__
 from crumb.errors import InputError
-from crumb.files import read_json, read_toml, write_csv, write_json, write_toml
+from crumb.files import read_json, read_text, read_toml, write_csv, write_json, write_toml
 from crumb.stream.metrics import mean_and_deviation
 from crumb.stream.record import FIGURES, RunRecord, record_from_json, record_to_json
 
@@ -40,6 +41,8 @@ _ADDED = {
     "stream.machine.precision": "full",
     "stream.machine.deterministic": True,
     "stream.machine.compile": False,
+    "stream.on_error": "stop",
+    "command": "stream",
 }
 
 
@@ -53,28 +56,39 @@ class Results:
         folder: made on entry if missing.
         settings: the resolved configuration, by section.
         resume: whether finished runs in it are to be kept.
+        skipped: what is wrong with each image that is left out, if any is to be.
 
     Raises:
-        InputError: it holds results already (or, with ``resume``, those of other settings); on
-            entry, it cannot be written.
+        InputError: it holds results already (or, with ``resume``, those of other settings or
+            images); on entry, it cannot be written.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], resume: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, Any],
+        resume: bool = False,
+        skipped: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
+        self.skipped = skipped
         self._config = {
             "format": FORMAT,
             "version": VERSION,
             "crumb": __version__,
             **_plain(settings),
         }
-        self._files = (folder / "config.toml", folder / "hyperparams.csv")
+        self._files = (folder / "config.toml", folder / "hyperparams.csv", folder / "skipped.csv")
         self._is_new = not self._files[0].exists()
         if not self._is_new:
             self._check_same(self._files[0], resume)
 
     def __enter__(self) -> None:
-        write_toml(self._files[0], self._config)
-        write_csv(self._files[1], [*_flat(self._config).items()])
+        config, flat, skipped = self._files
+        write_toml(config, self._config)
+        write_csv(flat, [*_flat(self._config).items()])
+        if self.skipped is not None:
+            write_csv(skipped, sorted(self.skipped.items()), header=["im_path", "problem"])
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if kind is not None and self._is_new and not self.begun:
@@ -100,6 +114,18 @@ class Results:
                     f"was made with {name} = {old.get(name)}, not {new.get(name)}",
                     "use the same settings or another --output",
                 )
+        self._check_skipped(self._files[2])
+
+    def _check_skipped(self, path: Path) -> None:
+        if self.skipped is None or not path.exists():
+            return
+        _, *rows = csv.reader(read_text(path, "remove it").splitlines())
+        if changed := {row[0] for row in rows if row} ^ self.skipped.keys():
+            raise InputError(
+                f"--resume {self.folder}",
+                f"has {path.name} without or with {min(changed)}, unlike now",
+                "bring the images back to what they were, or give another --output",
+            )
 
     @property
     def begun(self) -> bool:
@@ -147,7 +173,8 @@ class Results:
         if statistics:
             rows = [[number, *row.values()] for number, row in enumerate(statistics)]
             write_csv(self.folder / "mem_stats.csv", rows, header=["", *statistics[0]])
-        write_json(self.folder / "metrics.json", summarise(records))
+        skipped = {} if self.skipped is None else {"skipped_images": len(self.skipped)}
+        write_json(self.folder / "metrics.json", summarise(records) | skipped)
 
 
 def summarise(records: Sequence[RunRecord]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from crumb.stream.config import StreamConfig
 from crumb.stream.features import FeatureStore, fingerprint
 from crumb.stream.loop import Plan, run_once
 from crumb.stream.results import Results
+from crumb.stream.skipping import broken_images, leave_out
 from crumb.stream.store import Cache
 from crumb.stream.tasks import epochs_of, held_out, tasks_of
 
@@ -48,30 +49,77 @@ def stream(
             with which command it goes on.
     """
     dataset = open_dataset(config.dataset, config.classes)
-    kind = find_method(config.method)
+    offline = find_method(config.method).offline
     runs = range(config.first_run, config.first_run + config.runs)
-    task_lists = {run: tasks_of(config, dataset, run, kind.offline) for run in runs}
+    return carry_out(
+        Job(
+            "stream",
+            config,
+            network,
+            method,
+            dataset,
+            {run: tasks_of(config, dataset, run, offline) for run in runs},
+            config.output or default_output(config, network, dataset),
+            "learner_run{}.safetensors" if config.save_model else None,
+        ),
+        {} if stores is None else stores,
+    )
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a command has to do: runs of one method over one data set.
+
+    Attributes:
+        command: that goes on with it when it is given ``--resume``.
+        config: of the stream.
+        network: which backbone.
+        method: the method's own configuration.
+        dataset: opened.
+        task_lists: by number of the run.
+        folder: of the results.
+        model: name of the file of a run's learner, with {} for the number of the run; None to keep
+            none.
+    """
+
+    command: str
+    config: StreamConfig
+    network: NetworkConfig
+    method: Any
+    dataset: Dataset
+    task_lists: Mapping[int, TaskList]
+    folder: Path
+    model: str | None
+
+
+def carry_out(job: Job, stores: dict[str, FeatureStore]) -> Results:
+    """Do all runs of a job that are not finished; see :func:`stream` for what is raised."""
+    config, folder = job.config, job.folder
+    learner = new_learner(config, job.network, job.method, config.first_run)
+    task_lists, broken = job.task_lists, None
+    if config.on_error == "skip":
+        size, workers = learner.network.preprocessing.size, config.machine.workers or cores()
+        broken = broken_images(job.dataset.images, task_lists.values(), size, workers)
+        task_lists = {run: leave_out(tasks, broken) for run, tasks in task_lists.items()}
     epochs = {run: epochs_of(config, tasks) for run, tasks in task_lists.items()}
     held = {run: held_out(config, tasks, epochs[run]) for run, tasks in task_lists.items()}
-    learner = new_learner(config, network, method, config.first_run)
     for tasks in task_lists.values():
         check_memory(learner, tasks)
-    folder = config.output or default_output(config, network, dataset)
     sections = {"stream": config, "network": learner.network.config, "method": learner.config}
-    results = Results(folder, {k: asdict(v) for k, v in sections.items()}, config.resume)
+    settings = {"command": job.command, **{k: asdict(v) for k, v in sections.items()}}
+    results = Results(folder, settings, config.resume, broken)
     done = {record.run for record in results.finished()}
-    stores = {} if stores is None else stores
     try:
         with results:
             for run, tasks in task_lists.items():
                 minutes, batches = config.checkpoint_minutes, config.checkpoint_batches
                 checkpoints = Checkpoints(results.checkpoints, tasks, minutes, batches)
-                model = folder / f"learner_run{run}.safetensors"
-                if run in done and (model.exists() or not config.save_model):
+                model = folder / job.model.format(run) if job.model else None
+                if run in done and (model is None or model.exists()):
                     checkpoints.clear()
                     continue
                 if run != config.first_run:
-                    learner = new_learner(config, network, method, run)
+                    learner = new_learner(config, job.network, job.method, run)
                 # No name for the store: when the next front needs another, nothing holds this one.
                 record = run_once(
                     Plan(
@@ -80,18 +128,18 @@ def stream(
                         held[run],
                         config.batch_size,
                         learner,
-                        open_store(learner, config, dataset, task_lists.values(), stores),
+                        open_store(learner, config, job.dataset, task_lists.values(), stores),
                         config,
                         checkpoints,
                     )
                 )
-                if config.save_model:
+                if model is not None:
                     learner.save(model)
                 results.add(record)
                 checkpoints.clear()
     except (KeyboardInterrupt, Terminated) as signalled:
         if results.begun:
-            signalled.args = (f"go on with: crumb stream --resume {folder}",)
+            signalled.args = (f"go on with: crumb {job.command} --resume {folder}",)
         raise
     return results
 

@@ -1,0 +1,42 @@
+"""``--resume DIR``: the settings that lie beside the results, in the place of a preset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from crumb.cli.parsing import Preset, option, take_preset, without
+from crumb.errors import InputError
+from crumb.files import read_toml
+
+
+def take_settings(words: Sequence[str], command: str) -> tuple[Path | None, Preset, list[str]]:
+    """The folder to go on in with its settings, or the preset; and the words without that flag.
+
+    Flags win over either; whether the folder allows for that is found out when it is opened.
+
+    Args:
+        words: of the command.
+        command: stream or pretrain.
+
+    Raises:
+        InputError: no folder, one of another command, or a preset as well.
+    """
+    rest = without(words, "--resume")
+    if len(rest) == len(words):
+        return None, *take_preset(words)
+    name = option(words, "--resume")
+    if not name or name.startswith("-"):
+        raise InputError("--resume", "names no folder", "give that of the results to go on with")
+    if len(without(rest, "--preset")) < len(rest):
+        raise InputError("--preset", "cannot be given with --resume", "leave it out")
+    remedy = f"give a folder written by crumb {command}"
+    settings = read_toml(Path(name) / "config.toml", remedy)
+    if (other := settings.get("command", "stream")) != command:
+        raise InputError(f"--resume {name}", f"was not written by crumb {command}", _with(other))
+    parts = {part: settings.get(part, {}) for part in ("stream", "network", "method")}
+    return Path(name), Preset(name, parts, "--resume"), rest
+
+
+def _with(command: object) -> str:
+    return f"go on with crumb {command}" if command in ("stream", "pretrain") else "give another"

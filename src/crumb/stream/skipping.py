@@ -1,0 +1,88 @@
+"""Streaming around broken images: which they are, and what is left without them."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from crumb.data.images import load_image
+from crumb.data.protocol import Frames, TaskList
+from crumb.device import lone_workers
+from crumb.errors import InputError
+from crumb.stream.feed import choose
+
+# Images whose check is under way; all of ImageNet's at once would take a gigabyte.
+_AT_ONCE = 1000
+_FLAG, _REMEDY = "--on-error skip", "repair some of those that crumb stream names without it"
+
+
+def broken_images(
+    images: Path, task_lists: Iterable[TaskList], size: int, workers: int
+) -> dict[str, str]:
+    """Read every image of the tasks once, and say what is wrong with those that cannot be.
+
+    Args:
+        images: root folder of the paths.
+        task_lists: of all runs.
+        size: side, in pixels, to which an image is read.
+        workers: threads that read.
+
+    Returns:
+        the problem of each broken image, by path.
+    """
+    paths = [path for tasks in task_lists for frames in _all(tasks) for path in frames.paths]
+    distinct = list(dict.fromkeys(paths))
+    broken: dict[str, str] = {}
+    check = partial(_problem, images, size)
+    progress = tqdm(total=len(distinct), desc="check", unit="image", disable=None)
+    with progress, lone_workers(workers, "check") as pool:
+        for start in range(0, len(distinct), _AT_ONCE):
+            part = distinct[start : start + _AT_ONCE]
+            for path, problem in zip(part, pool.map(check, part), strict=True):
+                if problem is not None:
+                    broken[path] = problem
+                progress.update()
+    return broken
+
+
+def leave_out(tasks: TaskList, broken: Container[str]) -> TaskList:
+    """The tasks without some images; what is learned when stays as it was laid out.
+
+    Raises:
+        InputError: a task or a class would be left without an image to learn from, or a class
+            without one to be tested on.
+    """
+    learned = [_whole(frames, broken) for frames in tasks.tasks]
+    test = _whole(tasks.test, broken)
+    for task, frames in enumerate(learned):
+        if not frames.paths:
+            raise InputError(_FLAG, f"leaves task {task} of run {tasks.run} no image", _REMEDY)
+    known = {label for frames in learned for label in frames.labels.tolist()}
+    tested = set(test.labels.tolist())
+    for label, name in enumerate(tasks.classes):
+        if label not in known & tested:
+            purpose = "be tested on" if label in known else "learn from"
+            problem = f"leaves class {name!r} no image to {purpose}"
+            raise InputError(_FLAG, problem, _REMEDY)
+    return replace(tasks, tasks=tuple(learned), test=test)
+
+
+def _all(tasks: TaskList) -> tuple[Frames, ...]:
+    return (*tasks.tasks, tasks.test)
+
+
+def _problem(images: Path, size: int, path: str) -> str | None:
+    try:
+        load_image(images / path, size)
+    except InputError as error:
+        return error.parts[1]
+    return None
+
+
+def _whole(frames: Frames, broken: Container[str]) -> Frames:
+    return choose(frames, np.array([path not in broken for path in frames.paths], bool))

@@ -1,0 +1,73 @@
+"""Failures that nobody foresaw, of the machine and of ours: one line too, and nothing lost."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from crumb.cli.main import main
+from crumb.methods.finetune import Finetune
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def stream(words: list[str], output: Path) -> list[object]:
+    return ["stream", *words, "--method", "finetune", "--output", output]
+
+
+def fail_with(error: Exception) -> Callable[..., object]:
+    def learn(self: Finetune, batch: object) -> object:
+        raise error
+
+    return learn
+
+
+@pytest.mark.parametrize(
+    ("error", "names"),
+    [
+        (MemoryError(), ("crumb stream", "ran out of memory", "--batch-size")),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore."),
+            ("crumb stream", "CUDA out of memory", "--test-batch-size"),
+        ),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"),
+            ("crumb stream", "ran out of memory", "--feature-cache disk"),
+        ),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "ran out of memory"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/there/it.png"),
+            ("/there/it.png", "Permission denied"),
+        ),
+        (OSError(errno.EIO, "Input/output error"), ("crumb stream", "Input/output error")),
+        (KeyError("a\nb"), ("crumb stream", "KeyError", "test_failures.py:", "--debug")),
+        (ZeroDivisionError(), ("ZeroDivisionError", "no more is said")),
+        (RuntimeError("long " * 1000), "long long"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_a_failure_while_learning(
+    refused: Refused,
+    stream: list[object],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    names: tuple[str, ...] | str,
+):
+    monkeypatch.setattr(Finetune, "learn", fail_with(error))
+    assert len(refused(*stream, names=names)) < 600
+
+
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_debug_adds_the_traceback(
+    capsys: pytest.CaptureFixture[str], stream: list[object], place: str
+):
+    words = [*map(str, stream), "--lr", "-1"]
+    assert main(["--debug", *words] if place == "first" else [*words, "--debug"]) == 2
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("crumb: --lr -1")
+    assert lines[0] == "Traceback (most recent call last):"
