@@ -18,9 +18,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from crumb.cli.parsing import preset_names
+from crumb.data.protocol import Frames, TaskList
 from crumb.methods.base import Learner
+from crumb.methods.finetune import Finetune
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
+from crumb.stream.checkpoint import Checkpoints, State
 from crumb.stream.evaluate import PATHS, TESTS, Score
 from crumb.stream.record import RunRecord, record_to_json
 from crumb.stream.results import FORMAT, VERSION, Results
@@ -229,6 +232,20 @@ def learner(folder: Path, kind: type[Learner]) -> bytes:
     made.meet(["bed", "car"])
     made.save(folder / "seed.safetensors")
     return (folder / "seed.safetensors").read_bytes()
+
+
+def tasks() -> TaskList:
+    """Two tasks of two images each, and their test."""
+    frames = [Frames((f"{n}/a.png", f"{n}/b.png"), np.array([n, n])) for n in (0, 1)]
+    return TaskList("iid", 0, False, tuple(frames), frames[0], ("bed", "car"))
+
+
+def checkpoint(folder: Path) -> bytes:
+    """A learner that has learned nothing, in the middle of its first task."""
+    writer = Checkpoints(folder, tasks())
+    writer.save(new_learner(Finetune), State(RunRecord(0, ["bed", "car"], images=2), batch=1))
+    (path,) = folder.glob("*.safetensors")
+    return path.read_bytes()
 
 
 def description(path: Path) -> bytes:

@@ -33,6 +33,7 @@ from crumb.methods.finetune import Finetune
 from crumb.methods.persistence import load, load_pretrained
 from crumb.nets.config import NetworkConfig
 from crumb.nets.weights import load_weights
+from crumb.stream.checkpoint import Checkpoints
 from crumb.stream.config import StreamConfig
 from crumb.stream.disk import DiskRows
 from crumb.stream.results import Results, summarise
@@ -308,6 +309,23 @@ def rows(folder: Path) -> Target:
     return Target(read, [good, *seeds.tensor_files()])
 
 
+def checkpoint(folder: Path) -> Target:
+    """A checkpoint: used if it is whole, else passed over."""
+    good = seeds.checkpoint(folder / "good")
+    learner = seeds.new_learner(Finetune)
+    tasks = seeds.tasks()
+
+    def read(path: Path) -> None:
+        reader = Checkpoints(path.parent, tasks)
+        # Not one byte of a value can be another without being noticed.
+        assert reader.restore(learner) is None or path.read_bytes()[-1000:] == good[-1000:]
+
+    (folder / "bad").mkdir()
+    return Target(
+        _of_file(folder / "bad" / "run0_000000.safetensors", read), [good], len(good) + 512
+    )
+
+
 # Weights.
 
 
@@ -368,6 +386,7 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
         pretrained,
         pretrained_description,
         rows,
+        checkpoint,
         weights_safetensors,
         weights_header,
         weights_pth,

@@ -105,14 +105,18 @@ def write_tensors(
 
 def digest(tensors: Mapping[str, torch.Tensor]) -> str:
     """SHA-256 of names, types, shapes and values, which tells damage."""
-    import torch
-
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        values = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
-        found.update(values.numpy().data)
+        found.update(bytes_of(tensor.detach().cpu().contiguous()))
     return found.hexdigest()
+
+
+def bytes_of(tensor: torch.Tensor) -> memoryview:
+    """The memory of a contiguous tensor on the CPU."""
+    import torch
+
+    return tensor.view(-1).view(torch.uint8).numpy().data
 
 
 def read_text(path: Path, remedy: str) -> str:

@@ -1,7 +1,14 @@
 import pytest
 
 from crumb.benchmarks import runs
-from crumb.benchmarks.runs import Timed, WholeRuns, measure_experiment, measure_store, profile
+from crumb.benchmarks.runs import (
+    Timed,
+    WholeRuns,
+    measure_checkpoint,
+    measure_experiment,
+    measure_store,
+    profile,
+)
 from crumb.stream.record import RunRecord
 
 
@@ -45,6 +52,15 @@ def test_runs_are_of_one_experiment(whole):
     spent = profile([whole.without])
     assert spent["features"] < 0.1 * profile([whole.first])["features"]
     assert spent["training"] > profile([whole.first])["training"]
+
+
+def test_checkpoints_are_a_share_of_the_run(whole):
+    (found,) = measure_checkpoint(whole)
+    (record,) = whole.first.records
+    learning = record.seconds + record.test_seconds
+    assert found.figures[0].value == record.checkpoint_seconds > 0
+    assert found.figures[1].value == learning + record.checkpoint_seconds < whole.first.seconds
+    assert found.at_most == 0.02
 
 
 def test_the_store_changes_no_accuracy(whole):

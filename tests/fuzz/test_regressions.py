@@ -15,7 +15,7 @@ from crumb.errors import InputError
 from fuzz import seeds
 
 # To build these takes a second; they share their readers with others.
-SLOW = {"learner", "pretrained"}
+SLOW = {"learner", "pretrained", "checkpoint"}
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from crumb.cli.main import main
@@ -272,6 +274,19 @@ def test_a_checkpoint_of_other_data_is_refused(
     text = [f'dataset = "{dataset_copy}"' if x.startswith("dataset =") else x for x in text]
     settings.write_text("\n".join(text))
     with pytest.raises(InputError, match="was made with other images, labels or order"):
+        run_stream(*parse(["--resume", str(folder)]))
+
+
+@pytest.mark.usefixtures("here")
+def test_a_checkpoint_of_another_front_is_refused(
+    streamed: Streamed, killed_after, weights: Path, tmp_path: Path
+):
+    mine = tmp_path / "mine.safetensors"
+    shutil.copy(weights, mine)
+    folder = interrupted(streamed, killed_after, "--weights", str(mine))
+    state = load_file(mine)
+    save_file({name: 2 * value for name, value in state.items()}, mine)
+    with pytest.raises(InputError, match="other weights of the frozen front; give back"):
         run_stream(*parse(["--resume", str(folder)]))
 
 

@@ -89,6 +89,7 @@ def test_metrics(folder):
         "images_per_second": 45,
         "test_seconds": 0,
         "feature_seconds": 0,
+        "checkpoint_seconds": 0,
         "peak_memory_bytes": 1000,
     }
     average = metrics["summary"]["average_accuracy"]

@@ -1,7 +1,8 @@
-"""Rows ``store`` and ``experiment``: whole runs with and without the feature store.
+"""Rows ``store``, ``experiment`` and ``checkpoint``: whole runs.
 
-Both start with nothing computed. Also printed: an ESTIMATE of what the original program would
-take for the same images and protocol on this machine (see :mod:`crumb.benchmarks.estimate`).
+The first two are runs with and without the feature store, which start with nothing computed; next
+to them stands an ESTIMATE of what the original program would take for the same images and protocol
+on this machine (see :mod:`crumb.benchmarks.estimate`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from crumb.stream.tasks import epochs_of, tasks_of
 
 # What the estimates should show: of one run, and of an experiment of ten.
 _ONE_RUN, _TEN_RUNS = 10.0, 30.0
+# Share of a run that its checkpoints may take.
+_CHECKPOINTS = 0.02
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,22 @@ def measure_experiment(runs: WholeRuns) -> list[Comparison]:
             at_least=_TEN_RUNS if count >= 10 else None,
             details={"runs": count},
         ),
+    ]
+
+
+def measure_checkpoint(runs: WholeRuns) -> list[Comparison]:
+    """What writing checkpoints takes of the learning and testing of one run."""
+    (record,) = runs.first.records
+    run = record.seconds + record.test_seconds + record.checkpoint_seconds
+    return [
+        Comparison(
+            "checkpoint",
+            "of a run without its features",
+            (Figure("checkpoints", record.checkpoint_seconds), Figure("run", run)),
+            at_most=_CHECKPOINTS,
+            details={"tasks": len(record.scores)},
+            note=f"{len(record.scores)} tasks, a checkpoint after each and every ten minutes",
+        )
     ]
 
 

@@ -7,10 +7,10 @@ from typing import Literal, get_args
 
 from crumb.benchmarks import assignment, avalanche, memory, step
 from crumb.benchmarks.report import Comparison
-from crumb.benchmarks.runs import WholeRuns, measure_experiment, measure_store
+from crumb.benchmarks.runs import WholeRuns, measure_checkpoint, measure_experiment, measure_store
 from crumb.benchmarks.workplace import Setting, workplace
 
-Row = Literal["step", "assignment", "store", "experiment", "memory", "avalanche"]
+Row = Literal["step", "assignment", "store", "experiment", "checkpoint", "memory", "avalanche"]
 ROWS: tuple[Row, ...] = get_args(Row)
 
 
@@ -27,6 +27,7 @@ def measure(rows: Sequence[Row], setting: Setting) -> list[Comparison]:
             "assignment": lambda: assignment.measure(place),
             "store": lambda: measure_store(runs),
             "experiment": lambda: measure_experiment(runs),
+            "checkpoint": lambda: measure_checkpoint(runs),
             "memory": lambda: memory.measure(place),
             "avalanche": lambda: avalanche.measure(place),
         }

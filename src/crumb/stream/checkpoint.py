@@ -56,7 +56,8 @@ _PLAIN = ("task", "epoch", "batch", "best_accuracy", "best_epoch")
 class Checkpoints:
     """The checkpoints of one run: the newest two, each whole or not there.
 
-    The frozen front is not in them: it follows from the settings, which lie beside the results.
+    The frozen front is not in them, only its digest: it follows from the settings, which lie
+    beside the results.
 
     Args:
         folder: of the files.
@@ -77,6 +78,7 @@ class Checkpoints:
         self._last, self._since = time.monotonic(), 0
         # Where the last one stood, so that the same is not written twice.
         self._saved: tuple[int, int, int] | None = None
+        self._front: str | None = None
         self.damaged: list[str] = []
 
     def due(self) -> bool:
@@ -100,6 +102,7 @@ class Checkpoints:
         about = {
             "version": VERSION,
             "data": self._data,
+            "front": self._front_digest(learner),
             "classes": learner.classes,
             "record": record_to_json(state.record),
             **{name: getattr(state, name) for name in _PLAIN},
@@ -120,18 +123,18 @@ class Checkpoints:
             where the run stands; None where it has no whole checkpoint.
 
         Raises:
-            InputError: a checkpoint of other tasks or of another format version.
+            InputError: a checkpoint of other tasks, of another front or format version.
         """
         for path in reversed(self._paths()):
             if (found := self._read(path)) is None:
                 self.damaged.append(path.name)
                 continue
             tensors, about = found
-            state = under(tensors, "learner.")
-            front = learner.state_dict().items()
-            state |= {name: value for name, value in front if name.startswith(_FRONT)}
+            if about["front"] != self._front_digest(learner):
+                problem = "was made with other weights of the frozen front"
+                raise InputError(path, problem, "give back the --weights that it was begun with")
             learner.classes = list(about["classes"])
-            learner.load_state_dict(state)
+            learner.load_state_dict(under(tensors, "learner.") | _front_of(learner))
             record = record_from_json(about["record"])
             place = {name: about[name] for name in _PLAIN}
             self._saved = (place["task"], place["epoch"], place["batch"])
@@ -144,6 +147,12 @@ class Checkpoints:
             path.unlink(missing_ok=True)
         if self._folder.is_dir() and not any(self._folder.iterdir()):
             self._folder.rmdir()
+
+    def _front_digest(self, learner: Learner) -> str:
+        """It does not change, so it is taken once."""
+        if self._front is None:
+            self._front = digest(_front_of(learner))
+        return self._front
 
     def _paths(self) -> list[Path]:
         found = self._folder.glob(f"run{self._run}_*.safetensors")
@@ -165,6 +174,11 @@ class Checkpoints:
             problem = "was made with other images, labels or order in the tasks"
             raise InputError(path, problem, "restore the data set, or give another --output")
         return tensors, about
+
+
+def _front_of(learner: Learner) -> dict[str, Tensor]:
+    held = learner.state_dict().items()
+    return {name: value for name, value in held if name.startswith(_FRONT)}
 
 
 def _number(path: Path) -> int:

@@ -27,8 +27,8 @@ from torch import Tensor
 
 from crumb.device import cores
 from crumb.errors import InputError
-from crumb.files import read_json, read_tensors, write_json, write_tensors
-from crumb.stream.rows import bytes_of, row_bytes
+from crumb.files import bytes_of, read_json, read_tensors, write_json, write_tensors
+from crumb.stream.rows import row_bytes
 
 FORMAT, VERSION = "crumb-rows", 1
 REMEDY = "free space, give another --feature-cache-folder, or --feature-cache memory"

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from crumb import __version__
 from crumb.data.images import load_images
+from crumb.files import bytes_of
 from crumb.nets.split import SplitNetwork
-from crumb.stream.rows import bytes_of
 from crumb.stream.store import Request, Store
 
 

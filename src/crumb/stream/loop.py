@@ -217,7 +217,9 @@ def _save(plan: Plan, state: State) -> None:
     """Write a checkpoint, but none of nothing, and none of weights that are of no use."""
     if plan.checkpoints is not None and state.record.images:
         _check_weights(plan.learner, state)
-        plan.checkpoints.save(plan.learner, state)
+        with _Clock() as clock:
+            plan.checkpoints.save(plan.learner, state)
+        state.record.checkpoint_seconds += clock.seconds
 
 
 def _check_weights(learner: Learner, state: State) -> None:

@@ -20,6 +20,7 @@ FIGURES = (
     "images_per_second",
     "test_seconds",
     "feature_seconds",
+    "checkpoint_seconds",
     "peak_memory_bytes",
 )
 
@@ -43,6 +44,7 @@ class RunRecord:
         test_seconds: of the tests after each epoch.
         feature_seconds: in which features to be kept were computed or checked, once for all runs
             and methods that share them.
+        checkpoint_seconds: of writing checkpoints.
     """
 
     run: int
@@ -57,6 +59,7 @@ class RunRecord:
     peak_memory_bytes: int = 0
     test_seconds: float = 0.0
     feature_seconds: float = 0.0
+    checkpoint_seconds: float = 0.0
 
     def after(self, task: int) -> Score:
         """The score that counts for a task."""
@@ -85,6 +88,7 @@ class RunRecord:
             self.images / self.seconds,
             self.test_seconds,
             self.feature_seconds,
+            self.checkpoint_seconds,
             self.peak_memory_bytes,
         )
         return dict(zip(FIGURES, values, strict=True))

@@ -77,8 +77,3 @@ class MemoryRows:
 def row_bytes(row_shape: Sequence[int], dtype: torch.dtype) -> int:
     """Bytes of one row."""
     return math.prod(row_shape) * dtype.itemsize
-
-
-def bytes_of(tensor: Tensor) -> memoryview:
-    """The memory of a contiguous tensor on the CPU."""
-    return tensor.view(-1).view(torch.uint8).numpy().data
