@@ -85,17 +85,26 @@ class Results:
 
     def __enter__(self) -> None:
         config, flat, skipped = self._files
-        write_toml(config, self._config)
-        write_csv(flat, [*_flat(self._config).items()])
-        if self.skipped is not None:
-            write_csv(skipped, sorted(self.skipped.items()), header=["im_path", "problem"])
+        try:
+            write_toml(config, self._config)
+            write_csv(flat, [*_flat(self._config).items()])
+            if self.skipped is not None:
+                write_csv(skipped, sorted(self.skipped.items()), header=["im_path", "problem"])
+        except BaseException:
+            self._withdraw()
+            raise
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        if kind is not None and self._is_new and not self.begun:
-            for path in self._files:
-                path.unlink(missing_ok=True)
-            # Other files of the user's may lie there.
+        if kind is not None:
+            self._withdraw()
+
+    def _withdraw(self) -> None:
+        """Leave no trace of what has not begun."""
+        if self._is_new and not self.begun:
+            # There may be no such folder, or files of the user's in it.
             with contextlib.suppress(OSError):
+                for path in self._files:
+                    path.unlink(missing_ok=True)
                 self.folder.rmdir()
 
     def _check_same(self, path: Path, resume: bool) -> None:

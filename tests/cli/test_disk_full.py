@@ -1,0 +1,121 @@
+"""A disk that fills up at any write: one line, nothing half-written, nothing lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from crumb import files
+from crumb.cli.main import main
+
+USUAL = ["--runs", "2", "--epochs-first-task", "1", "--save-model", "--checkpoint-batches", "3"]
+Refused = Callable[..., str]
+
+
+class Disk:
+    """Counts writes, and is full at one of them."""
+
+    def __init__(self) -> None:
+        self.writes = 0
+        self.full_at: int | None = None
+
+    def sync(self, descriptor: int) -> None:
+        self.writes += 1
+        if self.writes == self.full_at:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    made = Disk()
+    monkeypatch.setattr(files.os, "fsync", made.sync)
+    return made
+
+
+def command(words: list[str], folder: Path, cache: Path) -> list[str]:
+    # Features are not written, so that all writes are those of the run.
+    kept = ["--feature-cache", "memory", "--method", "finetune"]
+    return ["stream", *words, *USUAL, *kept, "--output", str(folder)]
+
+
+def everything(folder: Path) -> dict[Path, bytes]:
+    """But for times, and the settings, which name the folder."""
+    paths = [*folder.rglob("*.csv"), *folder.rglob("*.safetensors")]
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for path in paths
+        if path.name != "hyperparams.csv"
+    }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    words: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[Path, bytes], int]:
+    """Two finished runs, and how many files were written on the way."""
+    folder = tmp_path_factory.mktemp("whole") / "out"
+    counted = Disk()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files.os, "fsync", counted.sync)
+        assert main(command(words, folder, folder)) == 0
+    return everything(folder), counted.writes
+
+
+# The settings, checkpoints, the model, tables, the record; the same of a second run; beyond.
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.04, 0.1, 0.2, 0.3, 0.45, 0.5, 0.55, 0.7, 0.9, 1.0])
+def test_a_full_disk(
+    words: list[str],
+    disk: Disk,
+    undisturbed: tuple[dict[Path, bytes], int],
+    output: Path,
+    capsys: pytest.CaptureFixture[str],
+    share: float,
+):
+    whole, writes = undisturbed
+    assert writes > 50
+    disk.full_at = 1 + round(share * (writes - 1))
+    assert main(command(words, output, output)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(output) in line
+    assert "cannot be written (No space left on device)" in line
+    assert not [*output.rglob(".*")]
+    # Space was made.
+    begun = (output / "config.toml").exists()
+    again = ["stream", "--resume", str(output)] if begun else command(words, output, output)
+    assert begun or not output.exists()
+    assert main(again) == 0
+    assert everything(output) == whole
+
+
+def test_a_full_disk_while_clips_are_cut_into_frames(
+    refused: Refused, clips: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def save(self: Image.Image, path: Path, *settings: object, **more: object) -> None:
+        path.write_bytes(b"half a picture")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    words = ["index", "toybox", clips, "--output", output, "--workers", "1"]
+    before = output.parent
+    assert main([str(word) for word in words]) == 2
+    assert not [path for path in before.rglob("*") if path.is_file() and path.suffix != ".json"]
+
+
+@pytest.mark.parametrize("place", ["/proc/crumb", "/dev/null/out", "/dev/null", "/sys/crumb/deep"])
+@pytest.mark.parametrize("kind", ["stream", "pretrain", "tasks", "index"])
+def test_an_output_that_cannot_be_written(
+    refused: Refused, words: list[str], clips: Path, place: str, kind: str
+):
+    sources = {
+        "stream": words,
+        "pretrain": words,
+        "tasks": words[:1],
+        "index": ["toybox", str(clips)],
+    }
+    line = refused(kind, *sources[kind], "--output", place, names=place, at=Path("/dev/null"))
+    assert "--output" in line.partition("; ")[2]
