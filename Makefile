@@ -2,11 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
-SOURCES := src tests tools fuzz
+SOURCES := src tests tools fuzz soak
 FUZZ_SECONDS ?= 600
 FUZZ_JOBS ?= 1
 
-.PHONY: demo test lint type format bench fuzz clean
+.PHONY: demo test lint type format bench fuzz soak clean
 
 demo: $(INSTALLED)
 	$(BIN)/crumb demo
@@ -27,6 +27,9 @@ bench: $(INSTALLED)
 # With coverage guidance after `.venv/bin/pip install -e '.[fuzz]'`.
 fuzz: $(INSTALLED)
 	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) --jobs $(FUZZ_JOBS) $(FUZZ_TARGETS)
+
+soak: $(INSTALLED)
+	$(BIN)/python -m soak
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix $(SOURCES)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import fcntl
 import hashlib
 import io
 import json
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
     import torch
 
 
-_WRITE_REMEDY = "choose another --output or free space"
+WRITE_REMEDY = "choose another --output or free space"
+# The end of the name of a file that is not whole yet.
+_PART = ".part"
 
 
-def write_bytes(path: Path, content: bytes, remedy: str = _WRITE_REMEDY) -> None:
+def write_bytes(path: Path, content: bytes, remedy: str = WRITE_REMEDY) -> None:
     """Write ``content`` to ``path`` whole or not at all (temporary name, sync, rename).
 
     Raises:
@@ -35,7 +38,7 @@ def write_bytes(path: Path, content: bytes, remedy: str = _WRITE_REMEDY) -> None
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        handle, temporary = tempfile.mkstemp(_PART, f".{path.name}.", path.parent)
         with os.fdopen(handle, "wb") as file:
             # mkstemp makes files private; results are meant to be shared like any other file.
             os.fchmod(file.fileno(), 0o666 & ~_UMASK)
@@ -52,6 +55,25 @@ def write_bytes(path: Path, content: bytes, remedy: str = _WRITE_REMEDY) -> None
                 Path(temporary).unlink()
 
 
+def remove_parts(folder: Path) -> None:
+    """Remove what a writer that was killed has left below a folder that no one else writes."""
+    for path in folder.rglob(f".*{_PART}"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file or folder; False if another process has. It is freed when it is closed."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        # A file system without locks.
+        pass
+    return True
+
+
 def _current_umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
@@ -61,12 +83,12 @@ def _current_umask() -> int:
 _UMASK = _current_umask()
 
 
-def write_text(path: Path, content: str, remedy: str = _WRITE_REMEDY) -> None:
+def write_text(path: Path, content: str, remedy: str = WRITE_REMEDY) -> None:
     """Write UTF-8 text with LF line ends, whole or not at all."""
     write_bytes(path, content.encode(), remedy)
 
 
-def write_json(path: Path, value: Mapping[str, Any], remedy: str = _WRITE_REMEDY) -> None:
+def write_json(path: Path, value: Mapping[str, Any], remedy: str = WRITE_REMEDY) -> None:
     """Write a JSON object, two-space indented, whole or not at all."""
     write_text(path, json.dumps(value, indent=2) + "\n", remedy)
 
@@ -94,7 +116,7 @@ def write_tensors(
     path: Path,
     tensors: Mapping[str, torch.Tensor],
     meta: Mapping[str, str],
-    remedy: str = _WRITE_REMEDY,
+    remedy: str = WRITE_REMEDY,
 ) -> None:
     """Write a safetensors file, whole or not at all; ``meta`` becomes its metadata."""
     from safetensors.torch import save

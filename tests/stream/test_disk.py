@@ -172,7 +172,7 @@ def test_what_was_filled_before_an_interruption_is_kept(tmp_path):
 def test_what_a_killed_writer_left_is_removed(tmp_path):
     folder = tmp_path / "rows"
     fill(rows_in(folder), 0)
-    left, fresh = folder / ".0123.safetensors.xyz", folder / ".4567.safetensors.xyz"
+    left, fresh = folder / ".0123.safetensors.xyz.part", folder / ".4567.safetensors.xyz.part"
     for file in (left, fresh):
         file.write_bytes(b"half")
     os.utime(left, (0, time.time() - 2 * 60 * 60))

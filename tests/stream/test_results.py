@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 
@@ -254,3 +255,41 @@ def test_a_stray_file_among_the_runs_is_named(folder):
     (folder / "runs" / "run1 (copy).json").write_bytes((folder / "runs/run1.json").read_bytes())
     with pytest.raises(InputError, match=r"run1 \(copy\)\.json"):
         Results(folder, SETTINGS, resume=True).finished()
+
+
+def test_what_a_killed_writer_left_is_removed(folder):
+    before = contents(folder)
+    for place in ("", "runs", "all_epochs", "checkpoints"):
+        (folder / place).mkdir(exist_ok=True)
+        (folder / place / ".run0.json.k3x9.part").write_bytes(b"half")
+    (folder / ".mine").write_text("stays")
+    with Results(folder, SETTINGS, resume=True):
+        pass
+    after = contents(folder)
+    assert after.pop(Path(".mine")) == b"stays"
+    assert after == before
+
+
+def test_a_folder_with_half_a_checkpoint_has_not_begun(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / ".run0_000000.safetensors.k3x9.part").touch()
+    assert not Results(tmp_path, SETTINGS).begun
+
+
+def test_two_processes_do_not_write_one_folder(folder):
+    before = contents(folder)
+    with Results(folder, SETTINGS, resume=True):
+        other = Results(folder, SETTINGS, resume=True)
+        with pytest.raises(InputError, match="is being written by another process; wait"), other:
+            raise AssertionError
+        assert contents(folder) == before
+    with Results(folder, SETTINGS, resume=True):
+        pass
+
+
+def test_nothing_of_another_process_is_withdrawn(tmp_path):
+    late = Results(tmp_path / "out", SETTINGS)
+    with Results(tmp_path / "out", SETTINGS):
+        with pytest.raises(InputError, match="another process"), late:
+            raise AssertionError
+        assert (tmp_path / "out" / "config.toml").exists()

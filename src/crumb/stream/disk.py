@@ -7,7 +7,6 @@ of keys and rows. A file appears whole or not at all and is never changed.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -27,7 +26,14 @@ from torch import Tensor
 
 from crumb.device import cores
 from crumb.errors import InputError
-from crumb.files import bytes_of, read_json, read_tensors, write_json, write_tensors
+from crumb.files import (
+    bytes_of,
+    read_json,
+    read_tensors,
+    try_lock,
+    write_json,
+    write_tensors,
+)
 from crumb.stream.rows import row_bytes
 
 FORMAT, VERSION = "crumb-rows", 1
@@ -220,7 +226,7 @@ class DiskRows:
 
     def _remove_leftovers(self) -> None:
         """What a process left that was killed while it wrote, an hour ago or longer."""
-        for file in self._folder.glob(".*.safetensors.*"):
+        for file in self._folder.glob(".*.safetensors.*.part"):
             with suppress(OSError):
                 if time.time() - file.stat().st_mtime > _HOUR:
                     file.unlink()
@@ -270,7 +276,7 @@ class DiskRows:
             raise _cannot_write(self._folder, error) from error
         with file:
             announced = False
-            while not _try_lock(file.fileno()):
+            while not try_lock(file.fileno()):
                 if not announced and sys.stderr.isatty():
                     sys.stderr.write(f"waiting for another process that fills {self._folder}\n")
                 announced = True
@@ -295,17 +301,6 @@ def _remove(file: Path) -> bool:
         file.unlink(missing_ok=True)
     except OSError:
         return False
-    return True
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        # A file system without locks: two processes compute the same rows.
-        pass
     return True
 
 

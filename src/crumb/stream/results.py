@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from crumb import __version__
 from crumb.errors import InputError
-from crumb.files import read_json, read_text, read_toml, write_csv, write_json, write_toml
+from crumb.files import (
+    WRITE_REMEDY,
+    read_json,
+    read_text,
+    read_toml,
+    remove_parts,
+    try_lock,
+    write_csv,
+    write_json,
+    write_toml,
+)
 from crumb.stream.metrics import mean_and_deviation
 from crumb.stream.record import FIGURES, RunRecord, record_from_json, record_to_json
 
@@ -84,19 +95,35 @@ class Results:
             self._check_same(self._files[0], resume)
 
     def __enter__(self) -> None:
+        self._claim()
         config, flat, skipped = self._files
         try:
+            remove_parts(self.folder)
             write_toml(config, self._config)
             write_csv(flat, [*_flat(self._config).items()])
             if self.skipped is not None:
                 write_csv(skipped, sorted(self.skipped.items()), header=["im_path", "problem"])
-        except BaseException:
-            self._withdraw()
+        except BaseException as error:
+            self.__exit__(type(error))
             raise
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if kind is not None:
             self._withdraw()
+        os.close(self._lock)
+
+    def _claim(self) -> None:
+        """Keep other processes out of the folder; the system does it no longer when we are gone."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.folder, os.O_RDONLY)
+        except OSError as error:
+            problem = f"cannot be written ({error.strerror})"
+            raise InputError(self.folder, problem, WRITE_REMEDY) from error
+        if not try_lock(self._lock):
+            os.close(self._lock)
+            problem = "is being written by another process"
+            raise InputError(self.folder, problem, "wait for it, or give another --output")
 
     def _withdraw(self) -> None:
         """Leave no trace of what has not begun."""
@@ -139,7 +166,7 @@ class Results:
     @property
     def begun(self) -> bool:
         """Whether there is a finished run or a checkpoint."""
-        return bool(self._paths() or [*self.checkpoints.glob("*")])
+        return bool(self._paths() or [*self.checkpoints.glob("run*")])
 
     @property
     def checkpoints(self) -> Path:

@@ -1,0 +1,188 @@
+"""``crumb`` in a process of its own that can be killed, and that shows what it is at."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+import crumb.stream.loop
+import crumb.stream.run
+from crumb.cli.main import main
+from crumb.methods.base import Learner
+from crumb.methods.crumb import Crumb
+from crumb.methods.finetune import Finetune
+from crumb.stream.checkpoint import Checkpoints
+from crumb.stream.results import Results
+from crumb.stream.store import Store
+
+PHASES = (
+    "starting",
+    "writing the settings",
+    "computing features",
+    "reading a checkpoint",
+    "between batches",
+    "learning a batch",
+    "storing pass",
+    "testing",
+    "writing a checkpoint",
+    "writing results",
+    "between runs",
+)
+(_, SETTINGS, FEATURES, READING, BATCHES, LEARNING, STORING, TESTING, SAVING, RESULTS, RUNS) = (
+    PHASES
+)
+_PLACES: tuple[tuple[str, type | ModuleType, str], ...] = (
+    (SETTINGS, Results, "__enter__"),
+    (FEATURES, Store, "hold"),
+    (READING, Checkpoints, "restore"),
+    (LEARNING, Crumb, "learn"),
+    (LEARNING, Finetune, "learn"),
+    (STORING, Crumb, "end_task"),
+    (TESTING, crumb.stream.loop, "evaluate"),
+    (SAVING, Checkpoints, "save"),
+    (RESULTS, Learner, "save"),
+    (RESULTS, Results, "add"),
+    (BATCHES, crumb.stream.run, "run_once"),
+)
+_POLL_SECONDS = 0.0005
+
+# What a stream imports in the course of things: to import it takes longer than to stream.
+_IMPORTED = (
+    "crumb.cli.stream",
+    "crumb.methods.offline",
+    "crumb.methods.persistence",
+    "timm",
+    "torchvision.ops",
+)
+# Children are forks of a server, a fresh process that has imported all this and done nothing
+# else. A fork copies the one thread that calls it: were there others, their locks would stay shut
+# for ever. The server has no others, and has run no operation of torch that starts some; what the
+# caller of this module has done meanwhile, in whatever threads, is not in it.
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload([__name__, *_IMPORTED])
+
+
+class Marks:
+    """What a child is at, in memory that outlives it.
+
+    Args:
+        path: of the file behind the memory; made if missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            np.zeros(1 + len(PHASES), np.uint32).tofile(path)
+        self._numbers = np.memmap(path, np.uint32, mode="r+")
+
+    @property
+    def phase(self) -> str:
+        """The one that was entered last and is not left."""
+        return PHASES[self._numbers[0]]
+
+    def count(self, phase: str) -> int:
+        """How often a phase was entered."""
+        return int(self._numbers[1 + PHASES.index(phase)])
+
+    def enter(self, phase: str) -> None:
+        """Count and show a phase."""
+        self._numbers[1 + PHASES.index(phase)] += 1
+        self.show(phase)
+
+    def show(self, phase: str) -> None:
+        """Go back to an outer phase."""
+        self._numbers[0] = PHASES.index(phase)
+
+
+class Child:
+    """One call of ``crumb`` in a process of its own.
+
+    Args:
+        words: of the command line.
+        folder: exists; marks and output of the call come to lie in it.
+
+    Attributes:
+        marks: of the phases.
+        log: what it wrote to the terminal.
+    """
+
+    def __init__(self, words: list[str], folder: Path) -> None:
+        number = len([*folder.glob("*.log")])
+        self.log = folder / f"call{number}.log"
+        self.log.touch()
+        self._began = time.monotonic()
+        path = folder / f"call{number}.marks"
+        self.marks = Marks(path)
+        self._process = _CONTEXT.Process(target=_call, args=(words, path, self.log), daemon=True)
+        self._process.start()
+
+    @property
+    def killed(self) -> bool:
+        """Whether it was ended by a kill, not by itself."""
+        return self._process.exitcode is not None and self._process.exitcode < 0
+
+    def end(self) -> int:
+        """Wait for its exit code."""
+        self._process.join()
+        assert self._process.exitcode is not None
+        return self._process.exitcode
+
+    def seconds(self) -> float:
+        """Wait for its end; seconds since it began."""
+        self.end()
+        return time.monotonic() - self._began
+
+    def kill_after(self, seconds: float) -> None:
+        """Kill it so many seconds after it began, or let it end before."""
+        self._process.join(max(0.0, self._began + seconds - time.monotonic()))
+        self._kill()
+
+    def kill_in(self, phase: str, occurrence: int, delay: float) -> None:
+        """Kill it ``delay`` seconds after it has entered a phase for the nth time, if it does."""
+        while self.marks.count(phase) < occurrence and self._process.is_alive():
+            time.sleep(_POLL_SECONDS)
+        self._process.join(delay)
+        self._kill()
+
+    def _kill(self) -> None:
+        self._process.kill()
+        self.end()
+
+
+def _call(words: list[str], marks: Path, log: Path) -> None:
+    """In the child: run the command and leave without further ado."""
+    with log.open("wb") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    # The usual lock is one between processes, and would outlast a killed one.
+    tqdm.set_lock(threading.RLock())
+    shown = Marks(marks)
+    for phase, owner, name in _PLACES:
+        setattr(owner, name, _marked(getattr(owner, name), phase, shown))
+    os._exit(main(words))
+
+
+def _marked(function: Callable[..., Any], phase: str, marks: Marks) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        outer = marks.phase
+        marks.enter(phase)
+        try:
+            return function(*arguments, **named)
+        finally:
+            # After its first run a stream is no longer starting.
+            if phase == BATCHES:
+                marks.enter(RUNS)
+            else:
+                marks.show(outer)
+
+    return call
