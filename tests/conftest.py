@@ -118,7 +118,7 @@ def streamed(
     def run(*more: str, own_stores: dict[str, FeatureStore] | None = None) -> Results:
         nonlocal count
         count += 1
-        output = ["--output", str(tmp_path / f"results{count}")]
+        output = [] if "--resume" in more else ["--output", str(tmp_path / f"results{count}")]
         parts = settings([*words, "--epochs-first-task", "2", *output, *more])
         return stream(*parts, stores if own_stores is None else own_stores)
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import fcntl
 import hashlib
 import io
 import json
 import os
+import stat
 import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -141,6 +143,30 @@ def bytes_of(tensor: torch.Tensor) -> memoryview:
     return tensor.view(-1).view(torch.uint8).numpy().data
 
 
+def file_size(path: Path) -> int:
+    """Bytes of a regular file, told without opening it.
+
+    A pipe would keep its reader waiting, and a device may have no end.
+
+    Raises:
+        OSError: there is no such file, or it is of another kind; ``strerror`` says which.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise OSError(errno.EINVAL, f"it is {kind}, not a file")
+    return status.st_size
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
 def read_text(path: Path, remedy: str) -> str:
     """Read UTF-8 text; a byte order mark is dropped and CRLF becomes LF.
 
@@ -148,6 +174,7 @@ def read_text(path: Path, remedy: str) -> str:
         InputError: the file is missing, unreadable or not UTF-8.
     """
     try:
+        file_size(path)
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(path, f"cannot be read ({error.strerror})", remedy) from error
@@ -201,12 +228,12 @@ def read_tensors(path: Path, remedy: str) -> tuple[dict[str, torch.Tensor], dict
     from safetensors import SafetensorError, safe_open
 
     try:
+        file_size(path)
         with safe_open(path, framework="pt") as file:
             meta = file.metadata() or {}
             # safe_open is no mapping; keys() is its own method.
             return {name: file.get_tensor(name) for name in file.keys()}, meta  # noqa: SIM118
     except OSError as error:
-        reason = error.strerror or ("is a directory" if path.is_dir() else "no such file")
-        raise InputError(path, f"cannot be read ({reason})", remedy) from error
+        raise InputError(path, f"cannot be read ({error.strerror})", remedy) from error
     except SafetensorError as error:
         raise InputError(path, f"is not a whole safetensors file ({error})", remedy) from error

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -23,6 +26,26 @@ def listing(folder: Path) -> dict[Path, bytes | None] | None:
 def output(tmp_path: Path) -> Path:
     """Where results would go; nothing is there."""
     return tmp_path / "output"
+
+
+@pytest.fixture
+def stream(words: list[str], output: Path) -> list[object]:
+    """A short stream that would work."""
+    return ["stream", *words, "--output", output]
+
+
+@pytest.fixture
+def tree(clips: Path, tmp_path: Path) -> Path:
+    """A tree of one object."""
+    folder = "households/bed_01_pivothead"
+    shutil.copytree(clips / folder, tmp_path / "tree" / folder)
+    return tmp_path / "tree"
+
+
+@pytest.fixture
+def first_clip(tree: Path) -> Path:
+    """The clip that is decoded first."""
+    return min(tree.rglob("*.mp4"))
 
 
 @pytest.fixture
@@ -51,3 +74,17 @@ def refused(capsys: pytest.CaptureFixture[str], output: Path) -> Callable[..., s
         return line
 
     return call
+
+
+@pytest.fixture
+def in_time() -> Iterator[None]:
+    """Ends a test that waits for ever, as for what is written into a pipe."""
+
+    def give_up(signum: int, frame: FrameType | None) -> None:
+        raise TimeoutError("this should have been refused, and not be waited for")
+
+    previous = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, previous)

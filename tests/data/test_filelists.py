@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from damaged import damaged
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crumb.data.filelists import list_folder, read_task_list, write_task_list
-from crumb.data.index import COLUMNS, Dataset
+from crumb.data.index import COLUMNS, Dataset, path_problem
 from crumb.data.protocol import PROTOCOLS, Frames, TaskLayout, TaskList, lay_out
 from crumb.errors import InputError
 
@@ -138,11 +141,12 @@ def move(path: str) -> Callable[[str], str]:
         (lambda lists: (lists / SECOND).write_text(""), f"{SECOND}: is empty"),
         (change(FIRST, 3, lambda _: "nonsense"), f"{FIRST}, line 3: 'nonsense' is no path"),
         (change(FIRST, 3, lambda _: ""), f"{FIRST}, line 3: '' is no path"),
-        (change(FIRST, 2, lambda line: f"my {line}"), f"{FIRST}, line 2: the path 'my c"),
+        (change(FIRST, 2, lambda line: f"my {line}"), f"{FIRST}, line 2: there is no image"),
         (change(FIRST, 2, lambda line: line.replace(" ", "  ")), f"{FIRST}, line 2: the path"),
         (change(FIRST, 2, lambda line: f" {line[-1]}"), f"{FIRST}, line 2: the path is empty"),
-        (change(FIRST, 4, relabel("-1")), f"{FIRST}, line 4: has the negative label -1"),
+        (change(FIRST, 4, relabel("-1")), f"{FIRST}, line 4: the label '-1' is negative"),
         (change(FIRST, 4, relabel("1.0")), f"{FIRST}, line 4: the label '1.0'"),
+        (change(FIRST, 4, relabel("1" * 10)), f"{FIRST}, line 4: the label '1111111111' is too"),
         (change(FIRST, 4, relabel("one")), f"{FIRST}, line 4: the label 'one'"),
         (change(FIRST, 4, relabel("7")), f"{FIRST}, line 4: has label 7, but no line"),
         (change(SECOND, 5, relabel("5")), f"{SECOND}, line 5: has label 5, but no line"),
@@ -220,3 +224,74 @@ def test_bad_arguments(dataset: Dataset, lists: Path):
         read_task_list(dataset.folder, "../x", 0, False, dataset.images, None)
     with pytest.raises(InputError, match="run5/stream: is not a folder"):
         read_task_list(dataset.folder / "lists", "class_iid", 5, False, dataset.images, None)
+
+
+NAMES_OF_FILES = st.text(
+    st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp"), exclude_characters="/"),
+    min_size=1,
+    max_size=20,
+).filter(lambda name: path_problem(name) is None and name != ".")
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(NAMES_OF_FILES, min_size=1, max_size=12, unique=True),
+    st.lists(st.integers(1, 3), min_size=1, max_size=4),
+    st.integers(0, 2**32 - 1),
+)
+def test_any_lists_are_read_back_as_written(
+    tmp_path_factory: pytest.TempPathFactory, names: list[str], sizes: list[int], run: int
+):
+    """Each task has some classes, each class every image name in a folder of its own."""
+    folder = tmp_path_factory.mktemp("lists")
+    labels, tasks = iter(range(sum(sizes))), []
+    for size in sizes:
+        pairs = [
+            (f"c {label}/{name}", label)
+            for label in itertools.islice(labels, size)
+            for name in names
+        ]
+        tasks.append(Frames(tuple(p for p, _ in pairs), np.array([n for _, n in pairs])))
+    test = Frames(tasks[0].paths[::-1], tasks[0].labels[::-1])
+    images = folder / "images"
+    for path in {path for task in tasks for path in task.paths}:
+        (images / path).parent.mkdir(parents=True, exist_ok=True)
+        (images / path).touch()
+    classes = tuple(f"class {label}" for label in range(sum(sizes)))
+    write_task_list(TaskList("iid", run, False, tuple(tasks), test, classes), folder)
+    again = read_task_list(folder, "iid", run, False, images, classes)
+    assert (again.run, again.classes) == (run, classes)
+    assert len(again.tasks) == len(tasks)
+    assert all(map(same, (*again.tasks, again.test), (*tasks, test)))
+
+
+GOOD = b"a/1.png 0\na/2 x.png 0\nb/1.png 1\n"
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.binary() | damaged(GOOD), st.sampled_from([FIRST, TEST]))
+def test_any_bytes_are_a_list_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, damaged_name: str
+):
+    folder = tmp_path_factory.mktemp("lists")
+    lists = list_folder(folder, "iid", 0, offline=False)
+    lists.mkdir(parents=True)
+    for path in ("a/1.png", "a/2 x.png", "b/1.png"):
+        (folder / "images" / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "images" / path).touch()
+    for name in (FIRST, TEST):
+        (lists / name).write_bytes(content if name == damaged_name else GOOD)
+    tasks, refusal = None, ""
+    try:
+        tasks = read_task_list(folder, "iid", 0, False, folder / "images", None)
+    except InputError as error:
+        refusal = str(error)
+    if tasks is None:
+        assert refusal.startswith(str(lists))
+        assert len(refusal.splitlines()) == 1
+        return
+    trained = set(tasks.tasks[0].labels.tolist())
+    assert trained == set(range(len(tasks.classes))) >= set(tasks.test.labels.tolist())
+    for frames in (*tasks.tasks, tasks.test):
+        assert len(frames.paths) == len(frames.labels) > 0
+        assert all((folder / "images" / path).is_file() for path in frames.paths)

@@ -5,11 +5,21 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from damaged import damaged
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crumb.data.index import COLUMNS, Dataset, index_text, load_dataset, read_index, write_dataset
+from crumb.data.index import (
+    COLUMNS,
+    Dataset,
+    index_text,
+    load_dataset,
+    path_problem,
+    read_index,
+    write_dataset,
+)
 from crumb.errors import InputError
+from crumb.files import write_text
 
 HEADER = "class,object,session,im_num,im_path\n"
 
@@ -52,19 +62,61 @@ def test_index_has_the_published_first_column(tmp_path: Path):
     assert lines[:2] == [",class,object,session,im_num,im_path", "0,4,1,1,1,c4/s1_1.png"]
 
 
-@given(
-    st.lists(
-        st.tuples(*[st.integers(0, 10**12)] * 4, st.from_regex(r"[a-z,\"']{1,8}", fullmatch=True)),
-        min_size=1,
-        max_size=20,
-        unique_by=lambda row: row[:4],
-    )
+PATHS = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1).filter(
+    lambda path: path_problem(path) is None
 )
-def test_any_index_is_read_back_as_written(tmp_path_factory: pytest.TempPathFactory, rows: list):
+
+
+@st.composite
+def indexes(draw: st.DrawFn) -> pd.DataFrame:
+    """Any good index: clips with any numbers, images with any names; a clip may repeat its own."""
+    numbers = st.integers(0, 10**18 - 1)
+    clips = draw(st.lists(st.tuples(numbers, numbers, numbers), min_size=1, unique=True))
+    rows = []
+    for number, clip in enumerate(clips):
+        frames = draw(st.dictionaries(numbers, PATHS, min_size=1, max_size=4))
+        rows += [(*clip, frame, f"{number}/{path}") for frame, path in frames.items()]
+    return pd.DataFrame(draw(st.permutations(rows)), columns=list(COLUMNS))
+
+
+@settings(deadline=None)
+@given(indexes())
+def test_any_index_is_read_back_as_written(
+    tmp_path_factory: pytest.TempPathFactory, index: pd.DataFrame
+):
     path = tmp_path_factory.mktemp("index") / "index.csv"
-    index = pd.DataFrame(rows, columns=list(COLUMNS))
-    path.write_text(index_text(index))
-    assert list(read_index(path).itertuples(index=False, name=None)) == rows
+    write_text(path, index_text(index))
+    pd.testing.assert_frame_equal(read_index(path), index, check_dtype=False)
+
+
+GOOD = index_text(
+    pd.DataFrame(
+        [(1, 1, s, n, f"a{s}/{n}.png") for s in (1, 2) for n in (1, 2)], columns=list(COLUMNS)
+    )
+).encode()
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.binary() | damaged(GOOD))
+def test_any_bytes_are_an_index_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+):
+    path = tmp_path_factory.mktemp("index") / "index.csv"
+    path.write_bytes(content)
+    index, refusal = None, ""
+    try:
+        index = read_index(path)
+    except InputError as error:
+        refusal = str(error)
+    if index is None:
+        assert refusal.startswith(str(path))
+        assert len(refusal.splitlines()) == 1
+        return
+    assert list(index.columns) == list(COLUMNS)
+    assert len(index) > 0
+    assert (index.drop(columns="im_path") >= 0).all(axis=None)
+    assert not index.duplicated(list(COLUMNS[:-1])).any()
+    assert [*map(path_problem, index["im_path"])] == [None] * len(index)
 
 
 def test_windows_files_and_further_columns_are_read(tmp_path: Path):
@@ -85,8 +137,14 @@ def test_windows_files_and_further_columns_are_read(tmp_path: Path):
         (HEADER + "1,1,1,1,a\n1,1,x,1,b\n", "line 3: session 'x' is no whole number"),
         (HEADER + "1,1,1.0,1,a\n", "line 2: session '1.0' is no whole number"),
         (HEADER + ",1,1,1,a\n", "class '' is no whole number"),
-        (HEADER + "1,-1,1,1,a\n", "object -1 is negative"),
-        (HEADER + "1,1,1,1,a b\n", "'a b' holds a blank"),
+        (HEADER + "1,-1,1,1,a\n", "object '-1' is negative"),
+        (HEADER + "1,1,1,1,a\tb\n", "holds a control character"),
+        (HEADER + "1,1,1,1,a \n", "'a ' begins or ends with a blank"),
+        (HEADER + f"1,1,1,{10**18},a\n", "line 2: im_num '1000000000000000000' is too large"),
+        (HEADER + "1,1,1,1,a\n2,1,1,1,a\n", "line 3: the image 'a' is of another clip"),
+        (HEADER + "1,1,1,1,a\n1,1,2,2,a\n", "line 3: the image 'a' is of another clip"),
+        (HEADER.replace("object", "class") + "1,1,1,1,a\n", "no column 'object'"),
+        ("class," + HEADER + "1,1,1,1,1,a\n", "has the column 'class' twice"),
         (HEADER + "1,1,1,1,\n", "path is empty"),
         (HEADER + "1,1,1,1,/etc/a\n", "absolute"),
         (HEADER + "1,1,1,1,a/../../b\n", "leaves the images root"),

@@ -271,7 +271,7 @@ def copy_clip(name: str) -> Callable[[Path], object]:
         (copy_object("animals/cup_01_pivothead"), "is the same class, object and session as"),
         (copy_clip("cup_01_pivothead_spin.mp4"), "_spin.mp4: has the unknown transformation"),
         (copy_clip("cup_01_again_tx.mp4"), "is the same class, object and session as"),
-        (copy_object("households/tea cup_02_pivothead"), "holds a blank"),
+        (copy_object("households/tea\tcup_02_pivothead"), "holds a control character"),
         (
             lambda tree: write_clip(tree / f"{CUP_TX}.mp4", seconds(7)),
             "class cup, object 1, session 7: has 7 frames",

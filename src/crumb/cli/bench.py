@@ -14,7 +14,9 @@ from crumb.cli.tables import align
 from crumb.device import choose_device
 from crumb.errors import InputError
 from crumb.nets.config import NetworkConfig
-from crumb.stream.config import at_least
+from crumb.stream.config import at_least, check_runs
+
+_MOST_REPEATS = 10_000
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class Bench:
     network: NetworkConfig = field(default_factory=NetworkConfig)
 
     def __post_init__(self) -> None:
-        at_least("--runs", self.runs, 1)
-        at_least("--repeats", self.repeats, 1)
+        check_runs("--runs", 0, self.runs)
+        at_least("--repeats", self.repeats, 1, _MOST_REPEATS)
         if not self.rows:
             raise InputError("--rows", "names no row", f"choose some of {', '.join(ROWS)}")
 

@@ -19,7 +19,7 @@ from crumb.data.toybox import index_toybox
 from crumb.errors import InputError
 from crumb.methods.registry import find_method
 from crumb.nets.config import NetworkConfig
-from crumb.stream.config import MachineConfig, StreamConfig, at_least
+from crumb.stream.config import MachineConfig, StreamConfig, at_least, check_runs
 from crumb.stream.features import FeatureStore
 from crumb.stream.run import stream
 
@@ -43,7 +43,7 @@ class Demo:
     """Exemplars that crumb may keep."""
 
     def __post_init__(self) -> None:
-        at_least("--runs", self.runs, 1)
+        check_runs("--runs", 0, self.runs)
         at_least("--memory-size", self.memory_size, 1)
 
 

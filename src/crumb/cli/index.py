@@ -15,7 +15,7 @@ from crumb.data.left_out import left_out
 from crumb.data.stats import balance_report
 from crumb.data.toybox import index_toybox
 from crumb.errors import InputError
-from crumb.stream.config import at_least
+from crumb.stream.config import MOST_WORKERS, at_least
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Index:
     """Processes that decode clips."""
 
     def __post_init__(self) -> None:
-        at_least("--workers", self.workers, 1)
+        at_least("--workers", self.workers, 1, MOST_WORKERS)
         root, output = self.root.resolve(), self.output.resolve()
         if output.is_relative_to(root) or root.is_relative_to(output):
             raise InputError(

@@ -22,7 +22,8 @@ T = TypeVar("T")
 
 PRESET_HELP = (
     "--preset NAME takes the settings of a paper's experiment, e.g. core50/crumb for a stream or "
-    "pretrain/imagenet for pretraining, or those of a .toml file; flags win over it."
+    "pretrain/imagenet for pretraining, or those of a .toml file; flags win over it. "
+    "--resume DIR goes on in a results folder with the settings in it."
 )
 _PRESETS = Path(str(files("crumb") / "presets"))
 
@@ -33,6 +34,10 @@ def parse(kind: type[T], words: Sequence[str], program: str, default: T | None =
     Raises:
         InputError: the words do not fit; the message is the parser's, on one line.
     """
+    # The parser would take it for none of the classes, and that stands for all of them.
+    for word, following in itertools.pairwise([*words, "--"]):
+        if word == "--classes=" or (word == "--classes" and following.startswith("--")):
+            raise InputError("--classes", "names no class", "name one or more, or leave it out")
     output = io.StringIO()
     flat: Any = tyro.conf.OmitArgPrefixes[kind]
     about = (kind.__doc__ or "").split("\n\n")[0]

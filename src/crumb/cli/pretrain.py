@@ -12,9 +12,13 @@ import tyro
 from crumb.cli.parsing import Preset, parse_parts
 from crumb.cli.resume import take_settings
 from crumb.cli.tables import summary_table
+from crumb.errors import InputError
+from crumb.memory.exemplars import MemoryConfig
 from crumb.methods.crumb import CrumbConfig
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import (
+    MOST_EPOCHS,
+    MOST_IMAGES,
     EvaluationConfig,
     MachineConfig,
     OnError,
@@ -37,6 +41,8 @@ _SAME = (
     "checkpoint_batches",
     "output",
 )
+# Settings of CRUMB that pretraining has no use for.
+_OF_MEMORY = (*MemoryConfig.__dataclass_fields__, "replay_times", "replay_coefficient")
 _RENAMED = {"run": "first_run", "epochs": "epochs_first_task"}
 
 
@@ -67,8 +73,8 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         check_runs("--run", self.run)
-        at_least("--epochs", self.epochs, 1)
-        at_least("--batch-size", self.batch_size, 1)
+        at_least("--epochs", self.epochs, 1, MOST_EPOCHS)
+        at_least("--batch-size", self.batch_size, 1, MOST_IMAGES)
         check_intervals(self.checkpoint_minutes, self.checkpoint_batches)
 
 
@@ -96,6 +102,7 @@ def settings(words: Sequence[str]) -> tuple[StreamConfig, NetworkConfig, CrumbCo
         method=CrumbConfig(direct_loss=1.0),
     )
     own: PretrainConfig = parsed.pretrain
+    _check_use(parsed.method)
     config = StreamConfig(
         protocol="iid",
         **{name: getattr(own, name) for name in _SAME},
@@ -113,4 +120,18 @@ def _as_pretraining(preset: Preset) -> Preset:
     if isinstance(own, Mapping):
         names = {name: name for name in _SAME} | _RENAMED
         own = {name: own[streamed] for name, streamed in names.items() if streamed in own}
+    if isinstance(method := sections["method"], Mapping):
+        sections["method"] = {k: v for k, v in method.items() if k not in _OF_MEMORY}
     return replace(preset, sections={"pretrain": own, **sections})
+
+
+def _check_use(method: CrumbConfig) -> None:
+    """Refuse settings of a memory: pretraining stores and replays nothing."""
+    usual = CrumbConfig()
+    for name in _OF_MEMORY:
+        if getattr(method, name) != getattr(usual, name):
+            raise InputError(
+                f"--{name.replace('_', '-')} {getattr(method, name)}",
+                "is of no use in pretraining, which stores and replays nothing",
+                "leave it out",
+            )

@@ -34,6 +34,9 @@ def take_settings(words: Sequence[str], command: str) -> tuple[Path | None, Pres
     settings = read_toml(Path(name) / "config.toml", remedy)
     if (other := settings.get("command", "stream")) != command:
         raise InputError(f"--resume {name}", f"was not written by crumb {command}", _with(other))
+    output = option(rest, "--output")
+    if output is not None and Path(output).resolve() != Path(name).resolve():
+        raise InputError(f"--output {output}", f"contradicts --resume {name}", "leave it out")
     parts = {part: settings.get(part, {}) for part in ("stream", "network", "method")}
     return Path(name), Preset(name, parts, "--resume"), rest
 

@@ -13,6 +13,7 @@ from crumb.cli.parsing import parse
 from crumb.data.filelists import write_task_list
 from crumb.data.index import load_dataset
 from crumb.data.protocol import PROTOCOLS, TaskLayout, lay_out
+from crumb.errors import InputError
 from crumb.stream.config import Protocol, check_runs
 
 
@@ -42,6 +43,16 @@ class Tasks:
 
     def __post_init__(self) -> None:
         check_runs("--first-run", self.first_run, self.runs)
+        if not self.protocol:
+            raise InputError("--protocol", "names none", f"choose some of {', '.join(PROTOCOLS)}")
+        sizes = {"images": self.layout.images_per_task, "clips": self.layout.clips_per_task}
+        for (what, size), protocol in zip(sizes.items(), ("iid", "instance"), strict=True):
+            if size is not None and protocol not in self.protocol:
+                raise InputError(
+                    f"--{what}-per-task {size}",
+                    f"is of no use with --protocol {' '.join(self.protocol)}",
+                    f"add {protocol} to the protocols, or leave it out",
+                )
 
 
 def run(words: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from crumb.data.video import frames_at_one_per_second
 from crumb.errors import InputError
-from crumb.files import read_json, write_json
+from crumb.files import file_size, read_json, write_json
 
 _FORMAT, _VERSION = "crumb-frames", 1
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
@@ -141,7 +141,7 @@ def _save(image: Image.Image, path: Path) -> None:
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
+        return file_size(path)
     except OSError as error:
         problem = f"cannot be read ({error.strerror})"
         raise InputError(path, problem, "fetch the clip again, or take it out") from error

@@ -1,8 +1,9 @@
 """File lists: the tasks of a run as text files in the published format.
 
 ``<protocol>/run<r>/<stream|offline>/`` holds ``train_task_00_filelist.txt`` and so on, and
-``test_filelist.txt``: one ``path label`` a line. Beside them lies ``train_all.txt``, a table of all
-training rows with their index columns, task and label; nothing here reads it back.
+``test_filelist.txt``: one ``path label`` a line, the label after the last blank. Beside them lies
+``train_all.txt``, a table of all training rows with their index columns, task and label; nothing
+here reads it back.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from crumb.data.index import path_problem
+from crumb.data.index import path_problem, shown
 from crumb.data.protocol import PROTOCOLS, Frames, TaskList
 from crumb.errors import InputError
 from crumb.files import read_text, write_text
 
 _REMEDY = "write the lists again"
-_TRAIN_LIST = re.compile(r"train_task_([0-9]{2,})_filelist\.txt")
+_FORM = "write `path label`, the path below the images root"
+_TRAIN_LIST = re.compile(r"train_task_([0-9]+)_filelist\.txt")
 _TEST_LIST = "test_filelist.txt"
 
 
@@ -106,11 +108,14 @@ def _train_list(task: int) -> str:
 def _train_lists(source: Path) -> Iterator[Path]:
     if not source.is_dir():
         raise InputError(source, "is not a folder", _REMEDY)
-    numbers = sorted(
-        int(match[1]) for path in source.iterdir() if (match := _TRAIN_LIST.fullmatch(path.name))
-    )
+    last = 0
+    for path in source.iterdir():
+        if match := _TRAIN_LIST.fullmatch(path.name):
+            number = int(match[1])
+            if path.name != (name := _train_list(number)):
+                raise InputError(path, f"is not called {name}", "rename or remove it")
+            last = max(last, number)
     # A gap in the numbers shows as a missing file when it is read.
-    last = numbers[-1] if numbers else 0
     for number in range(last + 1):
         yield source / _train_list(number)
 
@@ -155,7 +160,7 @@ class _Checker:
             self._check_place(where, image)
         # A name may be longer than the file system allows, or lie where nobody may look.
         except OSError as error:
-            problem = f"the image {image!r} cannot be looked at ({error.strerror})"
+            problem = f"the image {shown(image)} cannot be looked at ({error.strerror})"
             raise InputError(where, problem, "check the images root") from error
 
     def _check_place(self, where: str, image: str) -> None:
@@ -176,18 +181,21 @@ class _Checker:
 def _lines(path: Path) -> Iterator[tuple[str, str, int]]:
     """Place, image path and label of each line."""
     text = read_text(path, _REMEDY)
-    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], 1):
+    # An editor may have left blank lines at the end.
+    lines = text.rstrip("\n").split("\n") if text.strip("\n") else []
+    for number, line in enumerate(lines, 1):
         where = f"{path}, line {number}"
-        fields = line.split(" ")
-        if len(fields) < 2:
-            raise InputError(where, f"{line!r} is no path and label", _REMEDY)
-        image, label = " ".join(fields[:-1]), fields[-1]
+        image, blank, label = line.rpartition(" ")
+        if not blank:
+            raise InputError(where, f"{shown(line)} is no path and label", _FORM)
         if problem := path_problem(image):
-            raise InputError(where, problem, "write `path label`, the path below the images root")
+            raise InputError(where, problem, _FORM)
         if re.fullmatch("-[0-9]+", label):
-            raise InputError(where, f"has the negative label {label}", _REMEDY)
-        if not re.fullmatch("[0-9]{1,9}", label):
-            raise InputError(where, f"the label {label!r} is no whole number", _REMEDY)
+            raise InputError(where, f"the label {shown(label)} is negative", _REMEDY)
+        if not re.fullmatch("[0-9]+", label):
+            raise InputError(where, f"the label {shown(label)} is no whole number", _REMEDY)
+        if len(label) > 9:
+            raise InputError(where, f"the label {shown(label)} is too large", _REMEDY)
         yield where, image, int(label)
 
 

@@ -2,59 +2,147 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import logging
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError, _imaging
 from torch import Tensor
 
 from crumb.errors import InputError
+from crumb.files import file_size
+
+# What Pillow logs as an error it also raises; without a handler it would be printed.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+_REPAIR = "repair or remove it, then index again"
+# Uncompressed, the most pixels that Pillow reads have 1.4 GB.
+_LARGEST_FILE = 2**31
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def load_image(path: Path, size: int) -> Tensor:
     """Read one image file.
 
     Args:
-        path: of any format that Pillow reads; turned upright by its EXIF tag. A JPEG of more than
-            twice the size is decoded at half, a quarter or an eighth of its resolution.
+        path: of any format that Pillow reads by itself, told by its content; of several pictures
+            the first. Turned upright by its EXIF tag. A JPEG of more than twice the size is
+            decoded at half, a quarter or an eighth of its resolution.
         size: side of the result; the aspect ratio is ignored, as in the paper.
 
     Returns:
-        uint8 [3, size, size], RGB, resized with an antialiased bilinear filter.
+        uint8 [3, size, size], RGB, resized with an antialiased bilinear filter; see
+        :func:`pil_to_tensor` for images that are not RGB.
 
     Raises:
-        InputError: missing, broken, or of more than 178,956,970 pixels (Pillow's own limit).
+        InputError: missing, no file, broken, of more than 178,956,970 pixels (Pillow's own limit)
+            or of pixels that :func:`pil_to_tensor` refuses.
     """
-    remedy = "repair or remove it, then index again"
+    if not check_image_file(path):
+        raise InputError(path, "cannot be read as an image (it is empty)", _REPAIR)
     try:
         with Image.open(path) as image:
+            if image.format == "EPS":
+                raise InputError(path, "is a PostScript program", "save it as PNG, then try again")
+            if image.format == "TIFF":
+                _quieten_tiff()
             image.draft("RGB", (size, size))
-            return pil_to_tensor(image, size)
+            pixels = pil_to_tensor(image, size, path)
+        if image.format == "PNG":
+            # Reading ends with the last row, before the check sum that tells damage in it.
+            with Image.open(path) as image:
+                image.verify()
+    except InputError:
+        raise
+    except UnidentifiedImageError as error:
+        raise InputError(path, "cannot be read as an image (unknown format)", _REPAIR) from error
+    except (OSError, Image.DecompressionBombError) as error:
+        raise InputError(path, f"cannot be read as an image ({error})", _REPAIR) from error
+    # Each of Pillow's decoders has its own ways to fail on a damaged file.
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise InputError(path, f"is a damaged image ({reason})", _REPAIR) from error
+    return pixels
+
+
+def check_image_file(path: Path) -> int:
+    """Bytes of a file; refuses what need not be opened to see that it is no image.
+
+    Raises:
+        InputError: nothing is there, or a folder, a pipe, a device, or a file that is larger than
+            any image that is read.
+    """
+    try:
+        count = file_size(path)
     except FileNotFoundError as error:
-        raise InputError(path, "no such image", remedy) from error
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise InputError(path, f"cannot be read as an image ({error})", remedy) from error
-    # Pillow's decoders raise these on damaged files.
-    except (SyntaxError, ValueError, EOFError) as error:
-        raise InputError(path, f"is a damaged image ({error})", remedy) from error
+        problem = "is a link to nothing" if path.is_symlink() else "no such image"
+        raise InputError(path, problem, _REPAIR) from error
+    except OSError as error:
+        problem = f"cannot be read as an image ({error.strerror})"
+        raise InputError(path, problem, _REPAIR) from error
+    if count > _LARGEST_FILE:
+        problem = f"cannot be read as an image (it has {count} bytes)"
+        raise InputError(path, problem, _REPAIR)
+    return count
 
 
-def pil_to_tensor(image: Image.Image, size: int) -> Tensor:
-    """A Pillow image of any mode to uint8 [3, size, size]."""
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I;16"):
-        # Pillow would clip at 255, which makes nearly every 16-bit image white.
-        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-    if upright.mode == "P" and "transparency" in upright.info:
+@cache
+def _quieten_tiff() -> None:
+    """Keep libtiff from printing what Pillow raises as well, if it is a library of its own."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
+
+
+def pil_to_tensor(image: Image.Image, size: int, name: object = "images") -> Tensor:
+    """A Pillow image to uint8 [3, size, size].
+
+    Transparency is dropped: a pixel has the colour that is stored for it, however transparent it
+    is, as in most loaders of training images. Of 16 bits a channel the upper eight are kept.
+
+    Args:
+        image: of any mode but I and F, whose pixels have no known range (Pillow would clip them at
+            255, which makes nearly every such image white); 16-bit PGM files excepted.
+        size: side of the result.
+        name: of the image, for the message.
+
+    Raises:
+        InputError: the image is of mode I or F.
+    """
+    image.load()
+    given = image.format
+    turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    if turn is not None:
+        image = image.transpose(turn)
+    if image.mode.startswith("I;16") or (image.mode, given) == ("I", "PPM"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        kind = "32-bit integers" if image.mode == "I" else "floating-point numbers"
+        problem = f"has pixels that are {kind}, of unknown range"
+        raise InputError(name, problem, "convert it to 8 or 16 bits a channel, then try again")
+    if image.mode == "P" and "transparency" in image.info:
         # Same colours, without the warning that the shorter way gives.
-        upright = upright.convert("RGBA")
-    upright = upright.convert("RGB")
-    if upright.size != (size, size):
-        upright = upright.resize((size, size), Image.Resampling.BILINEAR)
-    return torch.from_numpy(np.array(upright)).permute(2, 0, 1).contiguous()
+        image = image.convert("RGBA")
+    if image.mode == "La":
+        image = image.convert("LA")
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 def as_images(inputs: Any, size: int) -> Tensor:

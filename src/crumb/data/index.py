@@ -21,7 +21,11 @@ COLUMNS = ("class", "object", "session", "im_num", "im_path")
 RECORD = "dataset.json"
 _FORMAT, _VERSION = "crumb-dataset", 1
 _REINDEX = "write it again with `crumb index`"
-_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
+_WHOLE_NUMBER = re.compile(r"-?[0-9]+")
+_DIGITS = 18
+# Among them the ends of lines: an index and file lists are read line by line.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -66,19 +70,27 @@ class Dataset:
 def path_problem(path: str) -> str | None:
     """What keeps ``path`` out of an index or a file list; None if nothing does.
 
-    The published readers split lines at white space, so a path must not hold any.
+    Blanks inside a path do no harm: the label of a line is what follows its last blank.
     """
     if not path:
         return "the path is empty"
-    if "\0" in path:
-        return f"the path {path!r} holds a zero byte"
-    if path.split() != [path]:
-        return f"the path {path!r} holds a blank"
+    if _CONTROL.search(path):
+        return f"the path {shown(path)} holds a control character"
+    if path != path.strip():
+        return f"the path {shown(path)} begins or ends with a blank"
     if path.startswith("/"):
-        return f"the path {path!r} is absolute"
+        return f"the path {shown(path)} is absolute"
     if ".." in path.split("/"):
-        return f"the path {path!r} leaves the images root"
+        return f"the path {shown(path)} leaves the images root"
     return None
+
+
+def shown(text: str) -> str:
+    """``text`` as a message quotes it: on one line, and not the whole of a very long one."""
+    quoted = repr(text)
+    if len(quoted) <= _SHOWN:
+        return quoted
+    return f"{quoted[: _SHOWN // 2]}... ({len(text)} characters)"
 
 
 def index_text(index: pd.DataFrame) -> str:
@@ -93,8 +105,9 @@ def read_index(path: Path) -> pd.DataFrame:
         One row an image in the file's order; im_path is text, the other columns int64.
 
     Raises:
-        InputError: the file is missing or empty, lacks a column, or a row is malformed (no whole
-            number, negative, unusable path, or the clip and frame of an earlier row).
+        InputError: the file is missing or empty, lacks a column or has it twice, or a row is
+            malformed (no whole number, negative, unusable path, the clip and frame of an earlier
+            row, or the image of another clip).
     """
     rows = csv_rows(path, _REINDEX)
     header = next(rows, (1, []))[1]
@@ -103,30 +116,44 @@ def read_index(path: Path) -> pd.DataFrame:
     missing = [column for column in COLUMNS if column not in header]
     if missing:
         raise InputError(path, f"has no column {missing[0]!r}", f"give {', '.join(COLUMNS)}")
+    if twice := [column for column in COLUMNS if header.count(column) > 1]:
+        raise InputError(path, f"has the column {twice[0]!r} twice", "keep one of them")
     places = [header.index(column) for column in COLUMNS]
     records: dict[tuple[int, ...], str] = {}
+    clip_of: dict[str, tuple[int, ...]] = {}
     for line, row in rows:
         where = f"{path}, line {line}"
         if len(row) != len(header):
             raise InputError(where, f"has {len(row)} fields, not {len(header)}", _REINDEX)
         *numbers, image = (row[place] for place in places)
         for column, text in zip(COLUMNS, numbers, strict=False):
-            if not _WHOLE_NUMBER.fullmatch(text):
-                raise InputError(where, f"{column} {text!r} is no whole number", _REINDEX)
-            if text.startswith("-"):
-                raise InputError(where, f"{column} {text} is negative", "number from 0 or 1")
+            if problem := _number_problem(text):
+                raise InputError(where, f"{column} {shown(text)} {problem}", _REINDEX)
         if problem := path_problem(image):
             raise InputError(where, problem, "use plain paths below the images root")
         key = tuple(map(int, numbers))
         if key in records:
             problem = "has the class, object, session and im_num of an earlier row"
             raise InputError(where, problem, "keep one row for each frame")
+        # A short clip is continued backwards, so its images may come again; those of others not.
+        if clip_of.setdefault(image, key[:-1]) != key[:-1]:
+            problem = f"the image {shown(image)} is of another clip in an earlier row"
+            raise InputError(where, problem, "give each image one class, object and session")
         records[key] = image
     if not records:
         raise InputError(path, "lists no images", _REINDEX)
     index = pd.DataFrame(list(records), columns=list(COLUMNS[:-1]), dtype="int64")
     index["im_path"] = list(records.values())
     return index
+
+
+def _number_problem(text: str) -> str | None:
+    """What keeps ``text`` from being an entry of an index; None if nothing does."""
+    if not _WHOLE_NUMBER.fullmatch(text):
+        return "is no whole number"
+    if text.startswith("-"):
+        return "is negative"
+    return "is too large" if len(text) > _DIGITS else None
 
 
 def csv_rows(path: Path, remedy: str) -> Iterator[tuple[int, list[str]]]:
@@ -207,14 +234,19 @@ def _check_record(path: Path, record: dict[str, Any]) -> None:
         value = record.get(key)
         if not (isinstance(value, str) and value and "\0" not in value):
             raise InputError(path, f"{key!r} is missing or no text", _REINDEX)
+    # It names the folder of the results.
+    if "/" in record["name"] or record["name"] in (".", ".."):
+        raise InputError(path, f"'name' {shown(record['name'])} is no name of a folder", _REINDEX)
     sessions, classes = record.get("test_sessions"), record.get("classes")
     if not (isinstance(sessions, list) and sessions and all(map(_is_count, sessions))):
         raise InputError(path, "'test_sessions' is no list of session numbers", _REINDEX)
     if not (isinstance(classes, dict) and classes and all(map(_is_count, classes.values()))):
         raise InputError(path, "'classes' does not map names to ids", _REINDEX)
+    if "" in classes:
+        raise InputError(path, "'classes' has an empty name", _REINDEX)
     if len(set(classes.values())) < len(classes):
         raise InputError(path, "'classes' gives one id to two names", _REINDEX)
 
 
 def _is_count(value: object) -> bool:
-    return type(value) is int and value >= 0
+    return type(value) is int and 0 <= value < 10**_DIGITS

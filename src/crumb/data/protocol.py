@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 
 from crumb.data.index import COLUMNS, Dataset
-from crumb.errors import InputError
+from crumb.errors import InputError, require
 
 PROTOCOLS = ("iid", "class_iid", "instance", "class_instance")
 
@@ -84,7 +84,7 @@ class TaskLayout:
         clips_per_task: Clips in a task of instance. None: likewise.
 
     Raises:
-        InputError: a number below 1.
+        InputError: a number below 1, or above every count there is.
     """
 
     classes_per_task: int = 2
@@ -94,9 +94,9 @@ class TaskLayout:
     def __post_init__(self) -> None:
         for name in ("classes_per_task", "images_per_task", "clips_per_task"):
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if value is not None:
                 flag = "--" + name.replace("_", "-")
-                raise InputError(flag, f"is {value}", "give a number of at least 1")
+                require(flag, value, 1 <= value < 1 << 63, "from 1 to 2^63 - 1")
 
 
 def lay_out(

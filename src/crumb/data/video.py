@@ -12,10 +12,14 @@ from av.container import InputContainer
 from PIL import Image
 
 from crumb.errors import InputError
+from crumb.files import file_size
 
 _REMEDY = "fetch the clip again, or take it out of the tree"
 # A damaged time stamp can ask for more frames than a disk holds.
 _LONGEST_STANDSTILL = 3600
+_MOST_PIXELS = 2**26
+# Pictures are left out, and lists that make FFmpeg open other files.
+_CONTAINERS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg,gif,mxf,dv,ivf,nut,yuv4mpegpipe"
 
 
 def frames_at_one_per_second(path: Path | str, size: int = 224) -> Iterator[Image.Image]:
@@ -28,24 +32,31 @@ def frames_at_one_per_second(path: Path | str, size: int = 224) -> Iterator[Imag
     half of a second.
 
     Args:
-        path: A video of any format that PyAV reads.
+        path: A video in a usual container (MP4, QuickTime, Matroska, WebM, AVI, MPEG, ...), told by
+            its content, of at most 67,108,864 pixels a frame (8192 x 8192).
         size: Width and height of the frames in pixels; they are resized with bicubic filtering.
 
     Yields:
         RGB images of ``size`` x ``size`` pixels, turned upright if the clip asks for it.
 
     Raises:
-        InputError: the file is missing, empty, cut short, damaged or no video, or has no frames.
+        InputError: the file is missing, no file, empty, cut short, damaged or no video, or has no
+            frames or too large ones.
     """
     path = Path(path)
     if _is_cut_short(path):
         raise InputError(path, "is cut short", _REMEDY)
     try:
-        with av.open(str(path)) as container:
+        # Absolute, or FFmpeg takes what is before a colon in a name for a protocol.
+        name = str(path.absolute())
+        options = {"format_whitelist": _CONTAINERS, "max_pixels": str(_MOST_PIXELS)}
+        with av.open(name, options=options) as container:
             yield from _sample(path, container, size)
     # PyAV raises ValueError beside its own errors for broken headers.
     except (av.error.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, av.error.ArgumentError):
+            reason = "it is no video, or a broken one"
         raise InputError(path, f"cannot be decoded ({reason})", _REMEDY) from error
 
 
@@ -58,7 +69,7 @@ def _sample(path: Path, container: InputContainer, size: int) -> Iterator[Image.
     # One thread each: clips are decoded side by side.
     stream.codec_context.thread_count = 1
     # Damage is an error; the decoder would paint over it.
-    stream.codec_context.options = {"err_detect": "explode"}
+    stream.codec_context.options = {"err_detect": "explode", "max_pixels": str(_MOST_PIXELS)}
     first: int | None = None
     taken = 0
     for frame in container.decode(stream):
@@ -85,7 +96,7 @@ def _is_cut_short(path: Path) -> bool:
     The decoder stays silent where the cut happens to fall between two frames.
     """
     try:
-        end = path.stat().st_size
+        end = file_size(path)
         with path.open("rb") as file:
             position = 0
             while position + 8 <= end:

@@ -52,7 +52,8 @@ class MemoryConfig:
         for flag in ("memory_size", "memory_bytes"):
             value = getattr(self, flag)
             if value is not None:
-                require(f"--{flag.replace('_', '-')}", value, value >= 1, "at least 1")
+                holds = 1 <= value < 1 << 63
+                require(f"--{flag.replace('_', '-')}", value, holds, "from 1 to 2^63 - 1")
 
     def capacity(self, storage: Storage) -> int:
         """Capacity in exemplars of a storage.

@@ -20,6 +20,9 @@ from crumb.methods.optimisation import momentum_state, replace_parameters, resto
 from crumb.nets.split import SplitNetwork
 from crumb.seeds import generator
 
+MOST_FLOAT = 1e38
+"""Steps compute in float32, which holds no more than 3.4e38."""
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -35,10 +38,12 @@ class TrainingConfig:
     """Gradient elements are clipped to [-CLIP, CLIP]."""
 
     def __post_init__(self) -> None:
-        require("--lr", self.lr, self.lr > 0, "above 0")
+        most = f"at most {MOST_FLOAT:g}"
+        require("--lr", self.lr, 0 < self.lr <= MOST_FLOAT, f"above 0 and {most}")
         require("--momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)")
-        require("--weight-decay", self.weight_decay, self.weight_decay >= 0, "at least 0")
-        require("--clip", self.clip, self.clip > 0, "above 0")
+        decay = self.weight_decay
+        require("--weight-decay", decay, 0 <= decay <= MOST_FLOAT, f"at least 0 and {most}")
+        require("--clip", self.clip, 0 < self.clip <= MOST_FLOAT, f"above 0 and {most}")
 
 
 @dataclass(frozen=True)

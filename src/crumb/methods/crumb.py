@@ -6,7 +6,7 @@ Stream Learning", TNNLS 2025, arXiv 2104.02206.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -20,10 +20,13 @@ from crumb.errors import InputError, require
 from crumb.memory.exemplars import PAPER_MEMORY_SIZE, Exemplars, MemoryConfig, PastClasses
 from crumb.memory.gaussian import GaussianMemory
 from crumb.memory.storage import CodeStorage, ImageStorage, RawFeatureStorage, Storage
-from crumb.methods.base import BytesHeld, Learner, TrainingConfig, under
+from crumb.methods.base import MOST_FLOAT, BytesHeld, Learner, TrainingConfig, under
 from crumb.methods.registry import register
 from crumb.nets.config import Backbone
 from crumb.nets.split import SplitNetwork
+
+WITH_CODEBOOK = ("feature", "none")
+"""Kinds of storage with which there is a codebook."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,46 @@ class CrumbConfig(MemoryConfig, TrainingConfig):
     def __post_init__(self) -> None:
         MemoryConfig.__post_init__(self)
         TrainingConfig.__post_init__(self)
-        require("--blocks", self.blocks, 1 <= self.blocks <= 1 << 16, "from 1 to 65536")
-        for flag in ("replay_coefficient", "replay_times", "codebook_loss", "direct_loss"):
-            value = getattr(self, flag)
-            require(f"--{flag.replace('_', '-')}", value, value >= 0, "at least 0")
+        for flag, value in (("--blocks", self.blocks), ("--block-length", self.block_length)):
+            if value is not None:
+                require(flag, value, 1 <= value <= 1 << 16, "from 1 to 65536")
+        times = self.replay_times
+        require("--replay-times", times, 0 <= times <= 10_000, "from 0 to 10000")
+        for name in ("replay_coefficient", "codebook_loss", "direct_loss"):
+            value = getattr(self, name)
+            holds = 0 <= value <= MOST_FLOAT
+            require(_flag(name), value, holds, f"at least 0 and at most {MOST_FLOAT:g}")
         if self.codebook_loss == 0 and self.direct_loss == 0:
             raise InputError("--codebook-loss 0", "leaves no loss", "give --direct-loss as well")
+        self._check_use()
+
+    def _check_use(self) -> None:
+        """Refuse settings that would change nothing: those of a part that is not there.
+
+        What they may hold besides their defaults says what is done in any case.
+        """
+        unused: dict[str, tuple[float, ...]] = {}
+        part = f"--storage {self.storage}, which"
+        if self.storage not in WITH_CODEBOOK:
+            part += " has no codebook"
+            unused = {"blocks": (), "block_length": (), "initialiser": ()}
+            unused |= {"codebook_loss": (0,), "direct_loss": (1,)}
+        elif self.storage == "none":
+            part += " replays nothing"
+            unused = {"replay_times": (0,), "replay_coefficient": ()}
+        elif self.replay_times == 0:
+            part = "--replay-times 0"
+            unused = {"replay_coefficient": ()}
+        defaults = {field.name: field.default for field in fields(self)}
+        for name, harmless in unused.items():
+            value = getattr(self, name)
+            if value != defaults[name] and value not in harmless:
+                problem = f"is of no use with {part}"
+                raise InputError(f"{_flag(name)} {value}", problem, "leave one of them out")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 @register
@@ -76,7 +113,7 @@ class Crumb(Learner):
         super().__init__(network, config, seed, device)
         self.needs_task_boundaries = config.write_policy == "end-of-task"
         self.needs_images = config.storage == "image"
-        self.codebook = self._empty_codebook() if config.storage in ("feature", "none") else None
+        self.codebook = self._empty_codebook() if config.storage in WITH_CODEBOOK else None
         self._initialised = False
         self.exemplars = self._empty_memory()
 
@@ -246,10 +283,9 @@ class Crumb(Learner):
 
 def _resolved(config: CrumbConfig, backbone: Backbone) -> CrumbConfig:
     """The settings with what was left open filled in, as they are written beside results."""
-    chosen: dict[str, Any] = {
-        "block_length": backbone.block_length,
-        "initialiser": backbone.initialiser,
-    }
+    chosen: dict[str, Any] = {}
+    if config.storage in WITH_CODEBOOK:
+        chosen = {"block_length": backbone.block_length, "initialiser": backbone.initialiser}
     if config.memory_bytes is None and config.storage not in ("merec", "none"):
         chosen["memory_size"] = PAPER_MEMORY_SIZE
     return replace(config, **{k: v for k, v in chosen.items() if getattr(config, k) is None})

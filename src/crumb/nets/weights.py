@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from crumb.errors import InputError
-from crumb.files import read_tensors
+from crumb.files import file_size, read_tensors
 
 DAMAGE = (
     ArithmeticError,
@@ -70,6 +70,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return read_tensors(path, _REMEDY)[0]
     try:
+        file_size(path)
         with warnings.catch_warnings():
             # torch warns of what the errors below say in one line.
             warnings.simplefilter("ignore")

@@ -16,6 +16,10 @@ from crumb.stream.store import CacheKind
 OnError = Literal["stop", "skip"]
 Protocol = Literal["iid", "class_iid", "instance", "class_instance"]
 
+# What is above these is a slip: it would not fit into memory, or never end.
+MOST_RUNS, MOST_EPOCHS, MOST_IMAGES, MOST_WORKERS = 10_000, 1_000_000, 1 << 16, 1 << 12
+_MOST = (1 << 63) - 1
+
 
 @dataclass(frozen=True)
 class MachineConfig:
@@ -43,7 +47,7 @@ class MachineConfig:
 
     def __post_init__(self) -> None:
         if self.workers is not None:
-            at_least("--workers", self.workers, 1)
+            at_least("--workers", self.workers, 1, MOST_WORKERS)
         at_least("--feature-cache-bytes", self.feature_cache_bytes, 0)
 
 
@@ -67,10 +71,16 @@ class EvaluationConfig:
             at_least("--top-k", k, 1)
         if 1 not in self.top_k or len(set(self.top_k)) != len(self.top_k):
             raise InputError("--top-k", "must hold 1 and no number twice", "give for example 1 5")
-        at_least("--test-batch-size", self.test_batch_size, 1)
+        at_least("--test-batch-size", self.test_batch_size, 1, MOST_IMAGES)
         if not 0 < self.validation_share < 1:
             raise InputError(
                 f"--validation-share {self.validation_share}", "is no share", "give 0 < S < 1"
+            )
+        if not self.select_best_epoch and self.validation_share != type(self).validation_share:
+            raise InputError(
+                f"--validation-share {self.validation_share}",
+                "is of no use without --select-best-epoch",
+                "give both or neither",
             )
 
 
@@ -121,22 +131,31 @@ class StreamConfig:
     def __post_init__(self) -> None:
         check_runs("--first-run", self.first_run, self.runs)
         check_intervals(self.checkpoint_minutes, self.checkpoint_batches)
-        for flag in ("batch_size", "epochs_first_task", "epochs"):
-            at_least(f"--{flag.replace('_', '-')}", getattr(self, flag), 1)
+        at_least("--batch-size", self.batch_size, 1, MOST_IMAGES)
+        at_least("--epochs-first-task", self.epochs_first_task, 1, MOST_EPOCHS)
+        at_least("--epochs", self.epochs, 1, MOST_EPOCHS)
+        if self.evaluation.select_best_epoch and self.epochs_first_task == self.epochs == 1:
+            raise InputError(
+                "--select-best-epoch",
+                "has nothing to select from where every task is read once (--epochs 1)",
+                "read tasks more often, or leave it out",
+            )
 
 
-def at_least(flag: str, value: int, least: int) -> None:
-    """Refuse a setting below ``least``.
+def at_least(flag: str, value: int, least: int, most: int = _MOST) -> None:
+    """Refuse a setting below ``least`` or above ``most``.
 
     Raises:
         InputError: naming the flag.
     """
     if value < least:
         raise InputError(f"{flag} {value}", f"is below {least}", f"give at least {least}")
+    if value > most:
+        raise InputError(f"{flag} {value}", f"is above {most}", f"give at most {most}")
 
 
 def check_runs(flag: str, first: int, count: int = 1) -> None:
-    """Refuse numbers of runs that are no seeds of 32 bits.
+    """Refuse numbers of runs that are no seeds of 32 bits, and more runs than can be laid out.
 
     Args:
         flag: that gave ``first``.
@@ -146,7 +165,7 @@ def check_runs(flag: str, first: int, count: int = 1) -> None:
     Raises:
         InputError: naming the flag.
     """
-    at_least("--runs", count, 1)
+    at_least("--runs", count, 1, MOST_RUNS)
     at_least(flag, first, 0)
     if first + count > 1 << 32:
         raise InputError(f"{flag} {first}", "is too large", f"give at most {(1 << 32) - count}")

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from crumb.data.images import check_image_file
 from crumb.device import lone_workers
 from crumb.errors import InputError
 from crumb.stream.disk import CacheError, DiskRows
@@ -139,8 +140,8 @@ class Store(ABC):
         started = time.perf_counter()
         distinct = list(dict.fromkeys(paths))
         for path in distinct:
-            if path not in self._known and not (self._images / path).is_file():
-                raise InputError(self._images / path, "no such image", "restore it, or index again")
+            if path not in self._known:
+                check_image_file(self._images / path)
         if cache.kind != "off":
             size = row_bytes(self._shape, self._dtype)
             new = [path for path in distinct if path not in self._keys][: cache.budget // size]
@@ -222,8 +223,10 @@ class Store(ABC):
                 future.cancel()
 
     def _digest(self, path: str) -> bytes:
+        check_image_file(self._images / path)
         try:
-            return hashlib.sha256((self._images / path).read_bytes()).digest()[:16]
+            with (self._images / path).open("rb", buffering=0) as file:
+                return hashlib.file_digest(file, "sha256").digest()[:16]
         except OSError as error:
             problem = f"cannot be read ({error.strerror})"
             raise InputError(self._images / path, problem, "restore it, or index again") from error

@@ -1,0 +1,71 @@
+"""The numeric flags of every command, read off the dataclasses that define them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
+
+from crumb.cli.bench import Bench
+from crumb.cli.demo import Demo
+from crumb.cli.index import Index
+from crumb.cli.pretrain import PretrainConfig
+from crumb.cli.tasks import Tasks
+from crumb.methods.crumb import CrumbConfig
+from crumb.methods.registry import methods
+from crumb.nets.config import NetworkConfig
+from crumb.stream.config import StreamConfig
+
+DEFINED_BY: dict[str, tuple[type, ...]] = {
+    "stream": (StreamConfig, NetworkConfig),
+    "pretrain": (PretrainConfig, NetworkConfig, CrumbConfig),
+    "tasks": (Tasks,),
+    "index": (Index,),
+    "demo": (Demo,),
+    "bench": (Bench,),
+}
+
+
+class Flag(NamedTuple):
+    """A flag that takes numbers.
+
+    Attributes:
+        command: that has it, and the words that give it that flag.
+        name: with its hyphens.
+        kind: int or float.
+    """
+
+    command: tuple[str, ...]
+    name: str
+    kind: type
+
+    def __str__(self) -> str:
+        return " ".join([*self.command, self.name])
+
+
+def numeric_flags() -> list[Flag]:
+    """Every one of them, each once a command; those of a method with the first that has it."""
+    found: dict[tuple[str, str], Flag] = {}
+    for command, configs in DEFINED_BY.items():
+        for config in configs:
+            for name, kind in _numbers(config):
+                found.setdefault((command, name), Flag((command,), name, kind))
+    for method, learner in methods().items():
+        for name, kind in _numbers(learner.Config):
+            found.setdefault(("stream", name), Flag(("stream", "--method", method), name, kind))
+    return list(found.values())
+
+
+def _numbers(config: type) -> Iterator[tuple[str, type]]:
+    for name, hint in get_type_hints(config).items():
+        if isinstance(hint, type) and is_dataclass(hint):
+            yield from _numbers(hint)
+        for kind in _kinds(hint):
+            yield "--" + name.replace("_", "-"), kind
+
+
+def _kinds(hint: Any) -> list[type]:
+    """int or float where the annotation says so, alone, as an option or in a tuple."""
+    if hint in (int, float):
+        return [hint]
+    return [kind for part in get_args(hint) for kind in _kinds(part)] if get_origin(hint) else []
