@@ -218,9 +218,10 @@ def preset(folder: Path) -> Target:
 
 def run_record(folder: Path) -> Target:
     """A finished run beside another one."""
-    (folder / "runs").mkdir()
-    (folder / "runs" / "run1.json").write_bytes(seeds.run_json(1))
     results = Results(folder, {})
+    with results:
+        (folder / "runs").mkdir()
+        (folder / "runs" / "run1.json").write_bytes(seeds.run_json(1))
 
     def read(_: Path) -> None:
         records = results.finished()

@@ -58,8 +58,8 @@ def write_bytes(path: Path, content: bytes, remedy: str = WRITE_REMEDY) -> None:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what a writer that was killed has left below a folder that no one else writes."""
-    for path in folder.rglob(f".*{_PART}"):
+    """Remove what a writer that was killed has left in a folder that no one else writes."""
+    for path in folder.glob(f".*.????????{_PART}"):
         with contextlib.suppress(OSError):
             path.unlink()
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,3 +75,31 @@ def test_debug_adds_the_traceback(
     *lines, last = capsys.readouterr().err.splitlines()
     assert last.startswith("crumb: --lr -1")
     assert lines[0] == "Traceback (most recent call last):"
+
+
+PROGRAM = "import sys; from crumb.cli.main import main; sys.exit(main())"
+
+
+@pytest.mark.parametrize("words", [["--version"], ["stream", "--help"]], ids=" ".join)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_written(words: list[str], unbuffered: str):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "(No space left on device); " in line
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_output_that_is_closed(closed: str):
+    line = f"exec {shlex.quote(sys.executable)} -c '{PROGRAM}' --version {closed}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stderr == ""

@@ -4,6 +4,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from timm.layers.drop import DropPath
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchvision.ops import StochasticDepth
@@ -60,7 +61,7 @@ class Small(nn.Module):
         self.rectify = nn.ReLU(inplace=True)
         self.block = Residual()
         self.norm = nn.BatchNorm2d(8)
-        self.depth = StochasticDepth(depth, "row")
+        self.depth: nn.Module = StochasticDepth(depth, "row")
         self.dropout = nn.Dropout(dropout)
         self.unused = nn.Conv2d(8, 8, 1)
         self.fc = nn.Linear(8, 5)
@@ -79,6 +80,23 @@ def small(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         return SplitNetwork(model or Small(), backbone, config)
+
+
+@pytest.mark.parametrize("scale", [True, False])
+def test_drop_path_of_timm_draws_from_our_generator(scale: bool):
+    model = Small()
+    model.depth = DropPath(0.5, scale)
+    network = small(model=model).train()
+    network.use_generator(torch.Generator().manual_seed(0))
+    features = torch.randn(64, *network.feature_shape, generator=torch.Generator().manual_seed(1))
+    before = torch.get_rng_state()
+    first = network(features)
+    assert torch.equal(torch.get_rng_state(), before)
+    network.use_generator(torch.Generator().manual_seed(0))
+    assert torch.equal(network(features), first)
+    (depth,) = [m for m in network.tail.modules() if isinstance(m, SeededDropout) and m.whole]
+    kept = depth(torch.ones(64, 2)).unique().tolist()
+    assert kept == [0.0, 2.0 if scale else 1.0]
 
 
 @pytest.mark.parametrize("name", NETWORKS)

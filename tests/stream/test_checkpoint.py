@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import signal
@@ -13,23 +14,27 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from crumb import files
 from crumb.cli.main import main
 from crumb.cli.pretrain import settings as parse_pretraining
 from crumb.cli.stream import settings as parse
 from crumb.data.batches import Batch
 from crumb.data.index import Dataset, load_dataset, write_dataset
-from crumb.data.protocol import lay_out
+from crumb.data.protocol import TaskLayout, lay_out
 from crumb.errors import InputError, Terminated
 from crumb.files import read_tensors
+from crumb.methods.base import Learner
 from crumb.methods.finetune import Finetune
 from crumb.methods.registry import methods
 from crumb.stream import checkpoint
 from crumb.stream.checkpoint import Checkpoints
 from crumb.stream.pretrain import PRETRAINED, pretrain
 from crumb.stream.results import Results
+from crumb.stream.run import new_learner
 from crumb.stream.run import stream as run_stream
 
 Streamed = Callable[..., Results]
@@ -224,7 +229,8 @@ def kept(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(Checkpoints, "save", once)
         with pytest.raises(Killed):
             run_stream(*parse([*words, *flags, "--checkpoint-batches", "3"]))
-    ARGUMENTS[:] = [lay_out(load_dataset(Path(words[0])), "class_instance", 0)]
+    dataset = load_dataset(Path(words[0]))
+    ARGUMENTS[:] = [lay_out(dataset, "class_instance", 0), 10.0, None, dataset.images]
     (path,) = (folder / "out" / "checkpoints").iterdir()
     return path
 
@@ -263,17 +269,30 @@ def test_a_checkpoint_of_another_version_is_refused(
 
 
 @pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ("index", "was made with other contents of the file of the index"),
+        ("image", "has learned from images that are no longer of the same size"),
+    ],
+)
 def test_a_checkpoint_of_other_data_is_refused(
-    streamed: Streamed, killed_after, dataset_copy: Path, tmp_path: Path
+    streamed: Streamed, killed_after, dataset_copy: Path, change: str, problem: str
 ):
     folder = interrupted(streamed, killed_after)
     whole = load_dataset(dataset_copy)
-    write_dataset(replace(whole, index=whole.index.drop(index=5).reset_index(drop=True)))
+    if change == "index":
+        write_dataset(replace(whole, index=whole.index.drop(index=5).reset_index(drop=True)))
+    else:
+        # Of the first task, which is over.
+        layout = TaskLayout(classes_per_task=1)
+        first = lay_out(whole, "class_instance", 0, layout=layout).tasks[0].paths[0]
+        Image.new("RGB", (9, 9)).save(whole.images / first)
     settings = folder / "config.toml"
     text = settings.read_text().splitlines()
     text = [f'dataset = "{dataset_copy}"' if x.startswith("dataset =") else x for x in text]
     settings.write_text("\n".join(text))
-    with pytest.raises(InputError, match="was made with other images, labels or order"):
+    with pytest.raises(InputError, match=problem):
         run_stream(*parse(["--resume", str(folder)]))
 
 
@@ -286,7 +305,7 @@ def test_a_checkpoint_of_another_front_is_refused(
     folder = interrupted(streamed, killed_after, "--weights", str(mine))
     state = load_file(mine)
     save_file({name: 2 * value for name, value in state.items()}, mine)
-    with pytest.raises(InputError, match="other weights of the frozen front; give back"):
+    with pytest.raises(InputError, match="other contents of the file of the weights"):
         run_stream(*parse(["--resume", str(folder)]))
 
 
@@ -369,6 +388,88 @@ def test_a_folder_of_another_command_is_refused(words: list[str], streamed: Stre
     folder = streamed("--method", "finetune").folder
     assert main(["pretrain", "--resume", str(folder)]) == 2
     assert "go on with crumb stream" in capsys.readouterr().err
+
+
+# What the machine is.
+
+
+def restored(path: Path, learner: Learner) -> Checkpoints:
+    reader = Checkpoints(path.parent, *ARGUMENTS)
+    assert reader.restore(learner) is not None
+    return reader
+
+
+@pytest.fixture
+def fresh(words: list[str]) -> Learner:
+    """Like that of ``kept``, before it has learned."""
+    flags = ["--memory-size", "4", "--write-policy", "on-arrival"]
+    learner = new_learner(*parse([*words, *flags]), 0)
+    learner.start_head(4)
+    return learner
+
+
+def test_other_threads_and_versions_are_told(
+    kept: Path, fresh: Learner, monkeypatch: pytest.MonkeyPatch
+):
+    assert restored(kept, fresh).changed == []
+    now = {"device": "cpu", "threads": 7, "torch": "9.9"}
+    monkeypatch.setattr(checkpoint, "_machine", lambda _: now)
+    threads, version = restored(kept, fresh).changed
+    assert threads == f"{torch.get_num_threads()} threads of torch, now 7"
+    assert version == f"{torch.__version__} as torch's version, now 9.9"
+
+
+def test_another_kind_of_device_is_refused(
+    kept: Path, fresh: Learner, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(fresh, "device", torch.device("cuda"))
+    with pytest.raises(InputError, match="was made with --device cpu, this is cuda; give"):
+        restored(kept, fresh)
+
+
+def test_another_front_is_refused(kept: Path, fresh: Learner):
+    for value in fresh.network.front.parameters():
+        value.data.mul_(2)
+    with pytest.raises(InputError, match="other weights of the frozen front"):
+        restored(kept, fresh)
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_not_given_up(
+    kept: Path, fresh: Learner, monkeypatch: pytest.MonkeyPatch
+):
+    def file_size(path: Path) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(files, "file_size", file_size)
+    with pytest.raises(InputError, match="Input/output error"):
+        restored(kept, fresh)
+    assert kept.exists()
+
+
+def test_a_damaged_checkpoint_takes_no_good_ones_place(
+    streamed: Streamed, killed_after, tmp_path: Path
+):
+    folder = tmp_path / "out"
+    killed_after(5)
+    with pytest.raises(Killed):
+        streamed("--method", "finetune", *ALWAYS, "--output", str(folder))
+    good, bad = sorted((folder / "checkpoints").iterdir())
+    bad.write_bytes(b"damaged")
+    killed_after(1)
+    with pytest.raises(Killed):
+        streamed("--resume", str(folder))
+    names = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    assert names == [good.name, "run0_000005.safetensors"]
+
+
+def test_what_is_not_a_checkpoint_is_left_alone(streamed: Streamed, killed_after, tmp_path: Path):
+    killed_after(3)
+    with pytest.raises(Killed):
+        streamed("--method", "finetune", *ALWAYS, "--output", str(tmp_path / "out"))
+    mine = tmp_path / "out" / "checkpoints" / "run0_keep.safetensors"
+    mine.write_bytes(newest(tmp_path / "out").read_bytes())
+    streamed("--resume", str(tmp_path / "out"))
+    assert [path.name for path in mine.parent.iterdir()] == [mine.name]
 
 
 def test_nothing_is_left_of_a_run_that_is_finished(streamed: Streamed, dataset: Dataset):

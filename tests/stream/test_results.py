@@ -261,7 +261,7 @@ def test_what_a_killed_writer_left_is_removed(folder):
     before = contents(folder)
     for place in ("", "runs", "all_epochs", "checkpoints"):
         (folder / place).mkdir(exist_ok=True)
-        (folder / place / ".run0.json.k3x9.part").write_bytes(b"half")
+        (folder / place / ".run0.json.k3x9_abc.part").write_bytes(b"half")
     (folder / ".mine").write_text("stays")
     with Results(folder, SETTINGS, resume=True):
         pass
@@ -272,7 +272,7 @@ def test_what_a_killed_writer_left_is_removed(folder):
 
 def test_a_folder_with_half_a_checkpoint_has_not_begun(tmp_path):
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / ".run0_000000.safetensors.k3x9.part").touch()
+    (tmp_path / "checkpoints" / ".run0_000000.safetensors.k3x9_abc.part").touch()
     assert not Results(tmp_path, SETTINGS).begun
 
 

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from crumb.cli.main import main
+from crumb.data.images import load_image
 from crumb.data.index import Dataset, load_dataset
 from crumb.data.protocol import Frames, TaskList, lay_out
 from crumb.errors import InputError
+from crumb.stream import skipping
 from crumb.stream.skipping import broken_images, leave_out
 
 SKIP = ["--on-error", "skip", "--method", "finetune", "--epochs-first-task", "1"]
@@ -121,16 +123,42 @@ def test_pretraining(
     assert len(rows(tmp_path / "out" / "skipped.csv")) == 4
 
 
-def test_every_image_is_read_once(dataset_copy: Path, broken: dict[str, str], tasks: TaskList):
-    images = load_dataset(dataset_copy).images
-    found = broken_images(images, [tasks, lay_out(load_dataset(dataset_copy), "iid", 1)], 32, 2)
+def test_every_image_is_read_once(
+    dataset_copy: Path, broken: dict[str, str], tasks: TaskList, monkeypatch: pytest.MonkeyPatch
+):
+    read: list[Path] = []
+
+    def load(path: Path, size: int) -> object:
+        read.append(path)
+        return load_image(path, size)
+
+    monkeypatch.setattr(skipping, "load_image", load)
+    dataset = load_dataset(dataset_copy)
+    found = broken_images(dataset.images, [tasks, lay_out(dataset, "iid", 1)], 32, 2)
     assert found.keys() == broken.keys()
+    assert len(read) == len(set(read)) == len(dataset.index)
+
+
+def frames(*pairs: tuple[str, int]) -> Frames:
+    return Frames(tuple(p for p, _ in pairs), np.array([label for _, label in pairs]))
+
+
+def test_labels_count_classes_as_they_appear():
+    tasks = TaskList(
+        "instance",
+        0,
+        False,
+        (frames(("a", 0), ("b", 1), ("c", 2)), frames(("d", 0), ("e", 2), ("f", 1))),
+        frames(("x", 0), ("y", 1), ("z", 2)),
+        ("cup", "ball", "car"),
+    )
+    kept = leave_out(tasks, {"a"})
+    assert kept.classes == ("ball", "car", "cup")
+    assert [f.labels.tolist() for f in (*kept.tasks, kept.test)] == [[0, 1], [2, 1, 0], [2, 0, 1]]
+    assert leave_out(tasks, set()).classes == tasks.classes
 
 
 def test_nothing_to_learn_from_or_be_tested_on():
-    def frames(*pairs: tuple[str, int]) -> Frames:
-        return Frames(tuple(p for p, _ in pairs), np.array([label for _, label in pairs]))
-
     tasks = TaskList(
         "iid",
         0,

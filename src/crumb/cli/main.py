@@ -9,6 +9,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from types import FrameType
 
 from crumb.cli.failures import explain, take_debug
@@ -43,15 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # Pillow's notes on EXIF tags and large images say nothing of the picture, which is read.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    _open_missing()
     debug, words = take_debug(sys.argv[1:] if arguments is None else arguments)
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
-        code = _run(words, debug)
-        sys.stdout.flush()
-        return code
+        return _run(words, debug)
     except BrokenPipeError:
-        # The interpreter flushes once more at its end, and would complain then.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 141
     finally:
         signal.signal(signal.SIGTERM, previous)
@@ -60,9 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(words: list[str], debug: bool) -> int:
     try:
         _dispatch(words)
-    except SystemExit:
+        _flush()
+    except SystemExit as left:
         # The parser has printed the help of a command; its errors are InputErrors.
-        return 0
+        return left.code if isinstance(left.code, int) else 2 * bool(left.code)
     except BrokenPipeError:
         raise
     except Exception as error:
@@ -75,6 +75,35 @@ def _run(words: list[str], debug: bool) -> int:
         print(f"\ncrumb: interrupted; {_AFTER.get(words[0], after)}", file=sys.stderr)
         return 130 if isinstance(signalled, KeyboardInterrupt) else 143
     return 0
+
+
+def _flush() -> None:
+    """Write what is printed; here, as at its end the interpreter can only complain.
+
+    Raises:
+        OSError: standard output cannot be written.
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_output()
+        raise InputError(
+            "standard output", f"cannot be written ({error.strerror})", "free space"
+        ) from error
+
+
+def _drop_output() -> None:
+    # The interpreter flushes once more at its end, and would complain then.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _open_missing() -> None:
+    """A stream that the caller has closed is None, which nothing that prints expects."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
 
 
 def _dispatch(words: list[str]) -> None:

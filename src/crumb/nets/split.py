@@ -27,21 +27,24 @@ class SeededDropout(nn.Module):
     Args:
         probability: of a value to become zero.
         whole: all values of a sample are kept or dropped together (stochastic depth).
+        rescale: divide what is kept by the share that is kept.
     """
 
-    def __init__(self, probability: float, whole: bool = False) -> None:
+    def __init__(self, probability: float, whole: bool = False, rescale: bool = True) -> None:
         super().__init__()
         self.probability = probability
         self.whole = whole
+        self.rescale = rescale
         self.generator: torch.Generator | None = None
 
     def forward(self, values: Tensor) -> Tensor:
-        """Zero each value with the given probability and rescale the rest; identity in eval."""
+        """Zero each value with the given probability, rescale the rest; identity in eval."""
         if not self.training or self.probability == 0:
             return values
         like = values.new_empty(len(values), *[1] * (values.ndim - 1)) if self.whole else values
         share = mask_share(1 - self.probability)
-        return values * _mask(share, like, self.generator).to(values.dtype).div_(share)
+        mask = _mask(share, like, self.generator).to(values.dtype)
+        return values * (mask.div_(share) if self.rescale else mask)
 
 
 def mask_share(keep: float) -> float:
@@ -329,6 +332,7 @@ def _fresh_head(
 
 
 def _replace_dropout(tail: nn.Module, probability: float | None) -> None:
+    from timm.layers.drop import DropPath
     from torchvision.ops import StochasticDepth
 
     found = False
@@ -341,6 +345,8 @@ def _replace_dropout(tail: nn.Module, probability: float | None) -> None:
                 )
             elif isinstance(child, StochasticDepth):
                 setattr(parent, name, SeededDropout(child.p, whole=True))
+            elif isinstance(child, DropPath):
+                setattr(parent, name, SeededDropout(child.drop_prob, True, child.scale_by_keep))
     if probability and not found:
         raise InputError(
             f"--dropout {probability}", "this network's tail has no dropout layer", "leave it out"

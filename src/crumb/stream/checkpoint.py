@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from crumb.data.protocol import TaskList
@@ -22,7 +23,7 @@ FORMAT, VERSION = "crumb-checkpoint", 1
 # The one before is there in case the newest is damaged.
 _KEPT = 2
 _FRONT = "network.front."
-_REMEDY = "free space, then go on with --resume"
+_REMEDY = "free space, then call again"
 
 
 @dataclass
@@ -64,22 +65,32 @@ class Checkpoints:
         tasks: of the run; a checkpoint of other tasks is refused.
         minutes: between two checkpoints.
         batches: between two checkpoints, if any.
+        images: root folder of the paths; where it is given, a checkpoint is refused that has
+            learned from images of other sizes (bytes).
 
     Attributes:
-        damaged: names of the files that :meth:`restore` passed over.
+        damaged: names of the files that :meth:`restore` found damaged.
+        changed: what differs about the machine, so that the last bits may, in words.
     """
 
     def __init__(
-        self, folder: Path, tasks: TaskList, minutes: float = 10.0, batches: int | None = None
+        self,
+        folder: Path,
+        tasks: TaskList,
+        minutes: float = 10.0,
+        batches: int | None = None,
+        images: Path | None = None,
     ) -> None:
         self._folder, self._run = folder, tasks.run
         self._data = _data_digest(tasks)
+        self._tasks, self._images = tasks.tasks, images
         self._seconds, self._batches = 60 * minutes, batches
         self._last, self._since = time.monotonic(), 0
         # Where the last one stood, so that the same is not written twice.
         self._saved: tuple[int, int, int] | None = None
         self._front: str | None = None
         self.damaged: list[str] = []
+        self.changed: list[str] = []
 
     def due(self) -> bool:
         """Whether it is time for another; to be asked once after each batch."""
@@ -102,7 +113,9 @@ class Checkpoints:
         about = {
             "version": VERSION,
             "data": self._data,
+            "bytes": self._learned_bytes(state.task),
             "front": self._front_digest(learner),
+            "machine": _machine(learner),
             "classes": learner.classes,
             "record": record_to_json(state.record),
             **{name: getattr(state, name) for name in _PLAIN},
@@ -112,7 +125,8 @@ class Checkpoints:
         write_tensors(
             self._folder / f"run{self._run}_{number:06}.safetensors", tensors, meta, _REMEDY
         )
-        for path in self._paths()[:-_KEPT]:
+        whole = [path for path in self._paths() if path.name not in self.damaged]
+        for path in set(self._paths()) - set(whole[-_KEPT:]):
             path.unlink(missing_ok=True)
         self._last, self._since, self._saved = time.monotonic(), 0, place
 
@@ -130,9 +144,13 @@ class Checkpoints:
                 self.damaged.append(path.name)
                 continue
             tensors, about = found
+            if about["bytes"] != self._learned_bytes(about["task"]):
+                problem = "has learned from images that are no longer of the same size"
+                raise InputError(path, problem, "restore them, or give another --output")
             if about["front"] != self._front_digest(learner):
                 problem = "was made with other weights of the frozen front"
                 raise InputError(path, problem, "give back the --weights that it was begun with")
+            self._check_machine(path, about["machine"], _machine(learner))
             learner.classes = list(about["classes"])
             learner.load_state_dict(under(tensors, "learner.") | _front_of(learner))
             record = record_from_json(about["record"])
@@ -148,6 +166,31 @@ class Checkpoints:
         if self._folder.is_dir() and not any(self._folder.iterdir()):
             self._folder.rmdir()
 
+    def _learned_bytes(self, tasks: int) -> str:
+        """Digest of the size of each image of the tasks that are over; later ones may be mended."""
+        if self._images is None:
+            return ""
+        paths = (path for frames in self._tasks[:tasks] for path in frames.paths)
+        sizes = [_bytes(self._images / path) for path in dict.fromkeys(paths)]
+        return hashlib.sha256(repr(sizes).encode()).hexdigest()
+
+    def _check_machine(
+        self, path: Path, then: dict[str, str | int], now: dict[str, str | int]
+    ) -> None:
+        """Dropout masks of a GPU cannot be continued on a CPU; sums may only be rounded otherwise.
+
+        Raises:
+            InputError: another kind of device.
+        """
+        if then["device"] != now["device"]:
+            problem = f"was made with --device {then['device']}, this is {now['device']}"
+            raise InputError(path, problem, f"give --device {then['device']}")
+        self.changed = [
+            f"{then[what]} {words}, now {now[what]}"
+            for what, words in (("threads", "threads of torch"), ("torch", "as torch's version"))
+            if then[what] != now[what]
+        ]
+
     def _front_digest(self, learner: Learner) -> str:
         """It does not change, so it is taken once."""
         if self._front is None:
@@ -156,14 +199,19 @@ class Checkpoints:
 
     def _paths(self) -> list[Path]:
         found = self._folder.glob(f"run{self._run}_*.safetensors")
-        return sorted(found, key=_number)
+        return sorted((path for path in found if _number(path) >= 0), key=_number)
 
     def _read(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """A checkpoint; None if it is damaged."""
         try:
-            tensors, meta = read_tensors(path, "remove it")
+            tensors, meta = read_tensors(path, "make it readable, or remove it")
             seal, about = json.loads(meta[FORMAT])
-        except (InputError, LookupError, ValueError, TypeError):
+        except InputError as error:
+            # That it cannot be read now says nothing of what is in it.
+            if isinstance(error.__cause__, OSError):
+                raise
+            return None
+        except (LookupError, ValueError, TypeError):
             return None
         if about.get("version") != VERSION:
             problem = f"is of version {about.get('version')}, not {VERSION}"
@@ -174,6 +222,15 @@ class Checkpoints:
             problem = "was made with other images, labels or order in the tasks"
             raise InputError(path, problem, "restore the data set, or give another --output")
         return tensors, about
+
+
+def _machine(learner: Learner) -> dict[str, str | int]:
+    """What rounding depends on."""
+    return {
+        "device": learner.device.type,
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+    }
 
 
 def _front_of(learner: Learner) -> dict[str, Tensor]:
@@ -199,6 +256,14 @@ def _data_digest(tasks: TaskList) -> str:
         found.update("\n".join(frames.paths).encode())
         found.update(frames.labels.tobytes())
     return found.hexdigest()
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        # Perhaps in a shard; or it is gone, and was learned from all the same.
+        return -1
 
 
 def _all_frames(tasks: TaskList) -> Iterable[Any]:

@@ -58,7 +58,7 @@ class EvaluationConfig:
     top_k: tuple[int, ...] = (1, 5)
     """Accuracies: the true class among the K best (K is capped at the classes seen)."""
     test_batch_size: int = 32
-    """Images scored at a time; changes no result."""
+    """Images scored at a time; changes how sums are rounded, at most."""
     mem_accuracy: bool = True
     """Test on reconstructed features as well (a second pass through the tail)."""
     select_best_epoch: bool = False

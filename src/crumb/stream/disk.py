@@ -133,8 +133,14 @@ class DiskRows:
             self._make_room(len(missing) * (self._row_bytes + _OVERHEAD))
             try:
                 yield missing
-            finally:
+            except BaseException:
+                # What ends the filling counts, not that its last rows cannot be written.
+                with suppress(CacheError):
+                    self._write()
+                raise
+            else:
                 self._write()
+            finally:
                 with suppress(CacheError):
                     self._make_room(0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -11,31 +12,36 @@ from types import FrameType
 from crumb.errors import Terminated
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_noted: list[int] = []
+# A signal that follows another one sooner is the same one, sent twice, say to a group of processes.
+_SAME_SECONDS = 1.0
+_noted: list[tuple[int, float]] = []
 _waiting = 0
 
 
 @contextmanager
 def noticed_between_batches() -> Iterator[None]:
-    """Let :func:`raise_noted` raise what arrives; a second signal is raised where it arrives.
+    """Let :func:`raise_noted` raise what arrives, or this context when it ends.
 
-    Signals are those of the whole process: in a thread other than the main one nothing changes.
+    A second signal, a second later, is raised where it arrives. Signals are those of the whole
+    process: in a thread other than the main one nothing changes, nor for one that is ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     _noted.clear()
-    before = {number: signal.signal(number, _note) for number in _SIGNALS}
+    handled = [one for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, _note) for number in handled}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    raise_noted()
 
 
 @contextmanager
 def not_now() -> Iterator[None]:
-    """What happens in this context is finished before a signal is raised."""
+    """What happens in this context is finished before :func:`raise_noted` raises."""
     global _waiting
     _waiting += 1
     try:
@@ -47,14 +53,21 @@ def not_now() -> Iterator[None]:
 def raise_noted() -> None:
     """Raise KeyboardInterrupt or Terminated if a signal has arrived."""
     if _noted and not _waiting:
-        _raise(_noted[0])
+        raise _exception(_noted[0][0])
 
 
 def _note(number: int, frame: FrameType | None) -> None:
-    if _noted:
-        _raise(number)
-    _noted.append(number)
+    now = time.monotonic()
+    if not _noted:
+        _noted.append((number, now))
+    elif now - _noted[0][1] > _SAME_SECONDS:
+        raise _exception(number, "at once")
 
 
-def _raise(number: int) -> None:
-    raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+def came_at_once(error: BaseException) -> bool:
+    """Whether a signal was raised where it arrived, perhaps in the middle of a step."""
+    return error.args == ("at once",)
+
+
+def _exception(number: int, *words: str) -> BaseException:
+    return (KeyboardInterrupt if number == signal.SIGINT else Terminated)(*words)

@@ -22,7 +22,7 @@ from crumb.stream.config import StreamConfig
 from crumb.stream.evaluate import evaluate
 from crumb.stream.features import FeatureStore
 from crumb.stream.feed import Reading, choose
-from crumb.stream.interruption import not_now, noticed_between_batches
+from crumb.stream.interruption import came_at_once, not_now, noticed_between_batches
 from crumb.stream.record import RunRecord
 
 # Losses are looked at, and memory is returned, this often: not at every step, as a GPU would have
@@ -72,18 +72,19 @@ def run_once(plan: Plan) -> RunRecord:
         state = State(RunRecord(tasks.run, list(tasks.classes)))
     if plan.checkpoints:
         _tell(plan.checkpoints, state, len(tasks.tasks))
-    state.record.feature_seconds = plan.store.seconds
+    state.record.feature_seconds += plan.store.seconds
     with tqdm(total=_batches(plan), unit="batch", disable=None) as progress:
         progress.update(_batches(plan, state))
         with noticed_between_batches():
             try:
                 _run_tasks(plan, state, progress)
-            except (KeyboardInterrupt, Terminated):
-                _save(plan, state)
+            except (KeyboardInterrupt, Terminated) as signalled:
+                # In the middle of a step there is nothing that could be gone on from.
+                if not came_at_once(signalled):
+                    _save(plan, state)
                 raise
-    record = state.record
-    record.peak_memory_bytes = max(record.peak_memory_bytes, _peak_memory(learner.device))
-    return record
+    _note_memory(plan, state)
+    return state.record
 
 
 def _tell(checkpoints: Checkpoints, state: State, tasks: int) -> None:
@@ -92,10 +93,12 @@ def _tell(checkpoints: Checkpoints, state: State, tasks: int) -> None:
         sys.stderr.write(f"{name} is damaged and not used\n")
     if state.source:
         place = f"after batch {state.batch}" if state.batch else "first batch"
-        sys.stderr.write(
-            f"run {state.record.run} goes on from {state.source}: "
-            f"task {state.task + 1} of {tasks}, epoch {state.epoch + 1}, {place}\n"
-        )
+        where = f"task {state.task + 1} of {tasks}, epoch {state.epoch + 1}, {place}"
+        if state.task == tasks:
+            where = "after its last task"
+        sys.stderr.write(f"run {state.record.run} goes on from {state.source}: {where}\n")
+    for what in checkpoints.changed:
+        sys.stderr.write(f"begun with {what}: the last bits may differ\n")
 
 
 def _batches(plan: Plan, until: State | None = None) -> int:
@@ -217,6 +220,7 @@ def _save(plan: Plan, state: State) -> None:
     """Write a checkpoint, but none of nothing, and none of weights that are of no use."""
     if plan.checkpoints is not None and state.record.images:
         _check_weights(plan.learner, state)
+        _note_memory(plan, state)
         with _Clock() as clock:
             plan.checkpoints.save(plan.learner, state)
         state.record.checkpoint_seconds += clock.seconds
@@ -273,6 +277,11 @@ def _restore(learner: Learner, snapshot: dict[str, Tensor]) -> None:
     with torch.no_grad():
         for name, value in learner.parameters().items():
             value.copy_(snapshot[name])
+
+
+def _note_memory(plan: Plan, state: State) -> None:
+    peak = _peak_memory(plan.learner.device)
+    state.record.peak_memory_bytes = max(state.record.peak_memory_bytes, peak)
 
 
 def _peak_memory(device: torch.device) -> int:

@@ -29,6 +29,8 @@ FORMAT, VERSION = "crumb-results", 1
 # Settings that may differ between the calls that together make up one results folder.
 _FREE = {
     "crumb",
+    # Its index is compared.
+    "dataset",
     "output",
     "resume",
     "runs",
@@ -90,18 +92,25 @@ class Results:
             **_plain(settings),
         }
         self._files = (folder / "config.toml", folder / "hyperparams.csv", folder / "skipped.csv")
-        self._is_new = not self._files[0].exists()
-        if not self._is_new:
+        self._written: list[Path] = []
+        self._is_new = not (self._files[0].exists() or self.begun)
+        if self._is_new:
+            self._check_free()
+        else:
             self._check_same(self._files[0], resume)
 
     def __enter__(self) -> None:
         self._claim()
         config, flat, skipped = self._files
         try:
-            remove_parts(self.folder)
+            for part in ("", "runs", "all_epochs", self.checkpoints.name):
+                remove_parts(self.folder / part)
+            self._written.append(config)
             write_toml(config, self._config)
+            self._written.append(flat)
             write_csv(flat, [*_flat(self._config).items()])
             if self.skipped is not None:
+                self._written.append(skipped)
                 write_csv(skipped, sorted(self.skipped.items()), header=["im_path", "problem"])
         except BaseException as error:
             self.__exit__(type(error))
@@ -130,26 +139,40 @@ class Results:
         if self._is_new and not self.begun:
             # There may be no such folder, or files of the user's in it.
             with contextlib.suppress(OSError):
-                for path in self._files:
+                # The settings last: without them the others would be in the way of the next call.
+                for path in reversed(self._written):
                     path.unlink(missing_ok=True)
+                if self.checkpoints.is_dir():
+                    self.checkpoints.rmdir()
                 self.folder.rmdir()
 
+    def _check_free(self) -> None:
+        for path in self._files[1:]:
+            if path.exists():
+                problem = "is not of a results folder, and would be overwritten"
+                raise InputError(path, problem, "move it, or choose another --output")
+
     def _check_same(self, path: Path, resume: bool) -> None:
+        command = self._config.get("command", "stream")
         if not resume:
             raise InputError(
                 self.folder,
                 "holds results already",
-                f"choose another --output, or go on with crumb stream --resume {self.folder}",
+                f"choose another --output, or go on with crumb {command} --resume {self.folder}",
             )
         old = _ADDED | _flat(read_toml(path, "remove the folder"))
         new = _ADDED | _flat(self._config)
-        for name in sorted(old.keys() | new.keys()):
-            if not _FREE & set(name.split(".")) and old.get(name) != new.get(name):
-                raise InputError(
-                    f"--resume {self.folder}",
-                    f"was made with {name} = {old.get(name)}, not {new.get(name)}",
-                    "use the same settings or another --output",
-                )
+        # Pretraining has one run, and one file whatever its number.
+        free = _FREE - {"first_run"} if command == "pretrain" else _FREE
+        for name in sorted(old.keys() | new.keys(), key=lambda name: ("files." in name, name)):
+            unknown = name.startswith("files.") and name not in old
+            if old.get(name) == new.get(name) or unknown or free & set(name.split(".")):
+                continue
+            problem = f"was made with {name} = {old.get(name)}, not {new.get(name)}"
+            if name.startswith("files."):
+                problem = f"was made with other contents of the file of the {name[6:]}"
+            remedy = "use the same settings or another --output"
+            raise InputError(f"--resume {self.folder}", problem, remedy)
         self._check_skipped(self._files[2])
 
     def _check_skipped(self, path: Path) -> None:
@@ -166,7 +189,12 @@ class Results:
     @property
     def begun(self) -> bool:
         """Whether there is a finished run or a checkpoint."""
-        return bool(self._paths() or [*self.checkpoints.glob("run*")])
+        return self.begun_in(self.folder)
+
+    @staticmethod
+    def begun_in(folder: Path) -> bool:
+        """The same of any folder."""
+        return any([*folder.glob("runs/run*.json"), *folder.glob("checkpoints/run*")])
 
     @property
     def checkpoints(self) -> Path:
@@ -277,7 +305,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items() if item is not None}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+    # So that they mean the same wherever the next call is made.
+    return str(value.absolute()) if isinstance(value, Path) else value
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from crumb.data.index import Dataset, load_dataset
+from crumb.data.index import Dataset, index_text, load_dataset
 from crumb.data.protocol import TaskList
 from crumb.device import choose_device, cores, return_memory
 from crumb.errors import Terminated
@@ -94,54 +96,70 @@ class Job:
 
 def carry_out(job: Job, stores: dict[str, FeatureStore]) -> Results:
     """Do all runs of a job that are not finished; see :func:`stream` for what is raised."""
-    config, folder = job.config, job.folder
+    try:
+        return _carry_out(job, stores)
+    except (KeyboardInterrupt, Terminated) as signalled:
+        begun = job.config.resume or Results.begun_in(job.folder)
+        command = f"crumb {job.command} --resume {shlex.quote(str(job.folder))}"
+        signalled.args = (f"go on with: {command}",) if begun else ()
+        raise
+
+
+def _carry_out(job: Job, stores: dict[str, FeatureStore]) -> Results:
+    config, folder, images = job.config, job.folder, job.dataset.images
     learner = new_learner(config, job.network, job.method, config.first_run)
     task_lists, broken = job.task_lists, None
     if config.on_error == "skip":
         size, workers = learner.network.preprocessing.size, config.machine.workers or cores()
-        broken = broken_images(job.dataset.images, task_lists.values(), size, workers)
+        broken = broken_images(images, task_lists.values(), size, workers)
         task_lists = {run: leave_out(tasks, broken) for run, tasks in task_lists.items()}
     epochs = {run: epochs_of(config, tasks) for run, tasks in task_lists.items()}
     held = {run: held_out(config, tasks, epochs[run]) for run, tasks in task_lists.items()}
     for tasks in task_lists.values():
         check_memory(learner, tasks)
-    sections = {"stream": config, "network": learner.network.config, "method": learner.config}
-    settings = {"command": job.command, **{k: asdict(v) for k, v in sections.items()}}
-    results = Results(folder, settings, config.resume, broken)
+    results = Results(folder, _settings(job, learner), config.resume, broken)
     done = {record.run for record in results.finished()}
-    try:
-        with results:
-            for run, tasks in task_lists.items():
-                minutes, batches = config.checkpoint_minutes, config.checkpoint_batches
-                checkpoints = Checkpoints(results.checkpoints, tasks, minutes, batches)
-                model = folder / job.model.format(run) if job.model else None
-                if run in done and (model is None or model.exists()):
-                    checkpoints.clear()
-                    continue
-                if run != config.first_run:
-                    learner = new_learner(config, job.network, job.method, run)
-                # No name for the store: when the next front needs another, nothing holds this one.
-                record = run_once(
-                    Plan(
-                        tasks,
-                        epochs[run],
-                        held[run],
-                        config.batch_size,
-                        learner,
-                        open_store(learner, config, job.dataset, task_lists.values(), stores),
-                        config,
-                        checkpoints,
-                    )
-                )
-                if model is not None:
-                    learner.save(model)
-                results.add(record)
+    with results:
+        for run, tasks in task_lists.items():
+            minutes, batches = config.checkpoint_minutes, config.checkpoint_batches
+            checkpoints = Checkpoints(results.checkpoints, tasks, minutes, batches, images)
+            model = folder / job.model.format(run) if job.model else None
+            if run in done and (model is None or model.exists()):
                 checkpoints.clear()
-    except (KeyboardInterrupt, Terminated) as signalled:
-        if results.begun:
-            signalled.args = (f"go on with: crumb {job.command} --resume {folder}",)
-        raise
+                continue
+            if run != config.first_run:
+                learner = new_learner(config, job.network, job.method, run)
+            # No name for the store: when the next front needs another, nothing holds this one.
+            record = run_once(
+                Plan(
+                    tasks,
+                    epochs[run],
+                    held[run],
+                    config.batch_size,
+                    learner,
+                    open_store(learner, config, job.dataset, task_lists.values(), stores),
+                    config,
+                    checkpoints,
+                )
+            )
+            if model is not None:
+                learner.save(model)
+            results.add(record)
+            checkpoints.clear()
     return results
+
+
+def _settings(job: Job, learner: Learner) -> dict[str, Any]:
+    """All that the results depend on; of files their digests, as their names say little."""
+    sections = {"stream": job.config, "network": learner.network.config, "method": learner.config}
+    files = {"index": hashlib.sha256(index_text(job.dataset.index).encode()).hexdigest()}
+    given = {"pretrained": job.config.pretrained, "weights": Path(job.network.weights)}
+    for name, path in given.items():
+        if path is not None and path.is_file():
+            with path.open("rb") as file:
+                files[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    parts = {name: asdict(part) for name, part in sections.items()}
+    return {"command": job.command, **parts, "files": files}
 
 
 # Building what a run needs.

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from crumb.data.images import load_image
@@ -53,6 +54,9 @@ def broken_images(
 def leave_out(tasks: TaskList, broken: Container[str]) -> TaskList:
     """The tasks without some images; what is learned when stays as it was laid out.
 
+    Labels count classes in order of first appearance, as in every task list: where a class has
+    lost its first images they are given anew.
+
     Raises:
         InputError: a task or a class would be left without an image to learn from, or a class
             without one to be tested on.
@@ -69,7 +73,15 @@ def leave_out(tasks: TaskList, broken: Container[str]) -> TaskList:
             purpose = "be tested on" if label in known else "learn from"
             problem = f"leaves class {name!r} no image to {purpose}"
             raise InputError(_FLAG, problem, _REMEDY)
-    return replace(tasks, tasks=tuple(learned), test=test)
+    order = pd.unique(np.concatenate([frames.labels for frames in learned]))
+    new_label = np.argsort(order)
+    return replace(
+        tasks,
+        tasks=tuple(replace(frames, labels=new_label[frames.labels]) for frames in learned),
+        test=replace(test, labels=new_label[test.labels]),
+        classes=tuple(tasks.classes[label] for label in order.tolist()),
+        table=None,
+    )
 
 
 def _all(tasks: TaskList) -> tuple[Frames, ...]:

@@ -1,0 +1,136 @@
+"""Signals at awkward moments: what is saved is never half a step, and none is lost."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from crumb.data.batches import Batch, Batches
+from crumb.errors import Terminated
+from crumb.files import read_tensors
+from crumb.methods.crumb import Crumb
+from crumb.methods.registry import methods
+from crumb.stream import interruption
+from crumb.stream.checkpoint import Checkpoints
+from crumb.stream.results import Results
+
+Streamed = Callable[..., Results]
+WORDS = ["--method", "spy", "--memory-size", "6", "--save-model", "--classes-per-task", "1"]
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+
+
+class Spy:
+    """Raises signals at the nth call of a method; twice after another."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls = {"learn": 0, "end_task": 0, "save": 0}
+        self.at: tuple[str, int] | None = None
+        self.signals: list[signal.Signals] = []
+        spy = self
+
+        class Spied(Crumb):
+            name = "spy"
+
+            def learn(self, batch: Batch) -> dict[str, Tensor]:
+                losses = super().learn(batch)
+                spy.call("learn")
+                return losses
+
+            def end_task(self, batches: Batches) -> None:
+                super().end_task(batches)
+                spy.call("end_task")
+
+        save = Checkpoints.save
+
+        def saved(self: Checkpoints, *arguments: object) -> None:
+            save(self, *arguments)  # type: ignore[arg-type]
+            spy.call("save")
+
+        monkeypatch.setattr(Checkpoints, "save", saved)
+        monkeypatch.setitem(methods(), "spy", Spied)
+
+    def call(self, name: str) -> None:
+        self.calls[name] += 1
+        if self.at == (name, self.calls[name]):
+            self.at = None
+            for number in self.signals:
+                signal.raise_signal(number)
+
+
+@pytest.fixture
+def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
+    return Spy(monkeypatch)
+
+
+@pytest.fixture
+def ends_the_same(streamed: Streamed, spy: Spy, tmp_path: Path) -> Callable[..., None]:
+    """Streams undisturbed, then with signals, then goes on; both must end in the same bytes."""
+
+    def check(at: tuple[str, int], *signals: signal.Signals, words: tuple[str, ...] = ()) -> None:
+        whole = streamed(*WORDS, *words, "--output", str(tmp_path / "whole")).folder
+        spy.calls = dict.fromkeys(spy.calls, 0)
+        spy.at, spy.signals = at, [*signals]
+        parts = tmp_path / "parts"
+        with pytest.raises((KeyboardInterrupt, Terminated)) as raised:
+            streamed(*WORDS, *words, "--output", str(parts))
+        assert raised.value.args == (f"go on with: crumb stream --resume {parts}",)
+        streamed("--resume", str(parts))
+        tables = [path for path in whole.rglob("*.csv") if path.name != "hyperparams.csv"]
+        assert tables
+        for path in tables:
+            assert (parts / path.relative_to(whole)).read_bytes() == path.read_bytes()
+        for path in whole.glob("*.safetensors"):
+            tensors, _ = read_tensors(path, "")
+            found, _ = read_tensors(parts / path.name, "")
+            assert all(torch.equal(found[name], value) for name, value in tensors.items())
+
+    return check
+
+
+@SIGNALS
+def test_the_same_signal_twice(ends_the_same: Callable[..., None], number: signal.Signals):
+    ends_the_same(("learn", 3), number, number)
+
+
+@SIGNALS
+@pytest.mark.parametrize("at", [("learn", 6), ("end_task", 2), ("save", 7)], ids=lambda at: at[0])
+def test_a_second_signal_ends_it_at_once_without_saving(
+    ends_the_same: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    at: tuple[str, int],
+):
+    """In the middle of a step: the checkpoint before it is what counts."""
+    monkeypatch.setattr(interruption, "_SAME_SECONDS", -1.0)
+    ends_the_same(at, number, number, words=("--checkpoint-batches", "1"))
+
+
+@SIGNALS
+def test_a_signal_in_the_second_reading_waits_for_its_end(
+    ends_the_same: Callable[..., None], number: signal.Signals
+):
+    ends_the_same(("end_task", 1), number)
+
+
+@SIGNALS
+def test_a_signal_at_the_end_of_a_run_is_not_lost(
+    ends_the_same: Callable[..., None], number: signal.Signals
+):
+    # Four tasks, a checkpoint after each.
+    ends_the_same(("save", 4), number, words=("--runs", "2"))
+
+
+def test_a_signal_that_is_ignored_stays_ignored(streamed: Streamed, spy: Spy):
+    spy.at, spy.signals = ("learn", 2), [signal.SIGINT]
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert len(streamed(*WORDS).finished()) == 1
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert spy.at is None
