@@ -12,7 +12,7 @@ import torch
 
 from crumb.data.images import load_images
 from crumb.data.index import Dataset, write_dataset
-from crumb.data.toybox import index_toybox
+from crumb.data.sets.toybox import index_toybox
 from crumb.files import write_tensors
 from crumb.nets.config import Preprocessing
 

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from crumb.cli.stream import settings
 from crumb.data.images import load_images
 from crumb.data.index import Dataset, write_dataset
-from crumb.data.toybox import index_toybox
+from crumb.data.sets.toybox import index_toybox
 from crumb.nets.config import Preprocessing
 from crumb.stream.features import FeatureStore
 from crumb.stream.results import Results

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from crumb.cli.bench import Bench
 from crumb.cli.demo import Demo
-from crumb.cli.index import Index
 from crumb.cli.pretrain import PretrainConfig
 from crumb.cli.tasks import Tasks
+from crumb.data.sets.registry import sources
 from crumb.methods.crumb import CrumbConfig
 from crumb.methods.registry import methods
 from crumb.nets.config import NetworkConfig
@@ -20,7 +20,6 @@ DEFINED_BY: dict[str, tuple[type, ...]] = {
     "stream": (StreamConfig, NetworkConfig),
     "pretrain": (PretrainConfig, NetworkConfig, CrumbConfig),
     "tasks": (Tasks,),
-    "index": (Index,),
     "demo": (Demo,),
     "bench": (Bench,),
 }
@@ -50,6 +49,9 @@ def numeric_flags() -> list[Flag]:
         for config in configs:
             for name, kind in _numbers(config):
                 found.setdefault((command, name), Flag((command,), name, kind))
+    for source, config in sources().items():
+        for name, kind in _numbers(config):
+            found.setdefault(("index", name), Flag(("index", source), name, kind))
     for method, learner in methods().items():
         for name, kind in _numbers(learner.Config):
             found.setdefault(("stream", name), Flag(("stream", "--method", method), name, kind))

@@ -55,12 +55,12 @@ def test_nothing_but_the_command(refused: Refused, command: str):
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["index", "toybox"], "PATH is missing; see crumb index --help"),
+        (["index", "toybox"], "PATH is missing; see crumb index toybox --help"),
         (["data"], "{stats} and PATH are missing; see crumb data --help"),
     ],
 )
 def test_what_is_missing(refused: Refused, words: list[str], problem: str):
-    refused(*words, names=f"crumb {words[0]}: {problem}")
+    refused(*words, names=f"crumb {' '.join(words)}: {problem}")
 
 
 @pytest.mark.parametrize(

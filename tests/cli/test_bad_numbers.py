@@ -62,14 +62,14 @@ def usual(words, dataset, output, tmp_path, monkeypatch) -> dict[str, list[objec
         "stream": [*words, "--output", output],
         "pretrain": [*words, "--output", output],
         "tasks": [dataset.folder, "--output", output],
-        "index": ["toybox", tmp_path / "tree", "--output", output],
+        "index": [tmp_path / "tree", "--output", output],
         "demo": [output],
         "bench": [],
     }
 
 
 def test_every_command_with_numbers_is_tested():
-    assert DEFINED_BY.keys() == COMMANDS.keys() - {"data", "methods"}
+    assert DEFINED_BY.keys() == COMMANDS.keys() - {"data", "index", "methods"}
     names = {flag.name for flag in numeric_flags()}
     assert {"--runs", "--workers", "--lr", "--images-per-task", "--top-k", "--dropout"} <= names
     assert names >= MAY_BE_ZERO | MAY_BE_LARGE | BELOW_ONE

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crumb.data.core50 import core50_dataset
 from crumb.data.index import COLUMNS, Dataset
 from crumb.data.protocol import PROTOCOLS, Frames, TaskLayout, TaskList, lay_out
+from crumb.data.sets.core50 import core50_dataset
 from crumb.errors import InputError
 
 # For each run: class ids in label order and the first 16 digits of the SHA-256 of all stream lists

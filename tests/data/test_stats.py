@@ -4,10 +4,11 @@ import itertools
 
 import pandas as pd
 
-from crumb.data.core50 import CLASS_NAMES, core50_index
 from crumb.data.index import COLUMNS
+from crumb.data.sets.core50 import CLASS_NAMES, core50_index
+from crumb.data.sets.registry import published_counts
+from crumb.data.sets.toybox import CLASSES, Toybox
 from crumb.data.stats import balance_report
-from crumb.data.toybox import CLASSES
 
 TOYBOX_NAMES = {number: name for name, number in CLASSES.items()}
 
@@ -18,27 +19,36 @@ def toybox(objects: int = 29) -> pd.DataFrame:
 
 
 def test_published_toybox_counts_hold():
-    lines = balance_report(toybox(), TOYBOX_NAMES, "toybox").splitlines()
+    lines = balance_report(toybox(), TOYBOX_NAMES, "toybox", Toybox.published).splitlines()
     assert lines[0] == "toybox: 52200 images of 12 classes"
     assert lines[3].split() == ["cup", "1", "4350", "290", "29"]
     assert "sessions in all: 3480" in lines
     assert lines[-1] == "the published counts hold"
 
 
+def last_line(index: pd.DataFrame) -> str:
+    return balance_report(index, TOYBOX_NAMES, "toybox", Toybox.published).splitlines()[-1]
+
+
 def test_published_counts_that_do_not_hold_are_named():
     index = toybox()
     without_one_frame = index.drop(index.index[-1])
-    last = balance_report(without_one_frame, TOYBOX_NAMES, "toybox").splitlines()[-1]
+    last = balance_report(without_one_frame, TOYBOX_NAMES, "toybox", Toybox.published).splitlines()[
+        -1
+    ]
     assert last == "the published counts do not hold: images per class, images per session"
-    last = balance_report(toybox(objects=28), TOYBOX_NAMES, "toybox").splitlines()[-1]
+    last = balance_report(
+        toybox(objects=28), TOYBOX_NAMES, "toybox", Toybox.published
+    ).splitlines()[-1]
     assert "sessions per class, objects per class, sessions in all" in last
     assert "session," not in last
 
 
 def test_other_classes_are_not_held_against_toybox():
-    names = TOYBOX_NAMES | {12: "kite"}
-    assert "published" not in balance_report(toybox(2), names, "toybox")
-    assert "published" not in balance_report(toybox(2), TOYBOX_NAMES, "mine")
+    assert published_counts("toybox", CLASSES) == Toybox.published
+    assert published_counts("toybox", [*CLASSES, "kite"]) == {}
+    assert published_counts("mine", CLASSES) == {}
+    assert "published" not in balance_report(toybox(2), TOYBOX_NAMES, "toybox")
 
 
 def test_figures_of_an_uneven_index():

@@ -15,14 +15,14 @@ from video_clips import seconds, write_clip
 
 from crumb.data import decode
 from crumb.data.index import COLUMNS, load_dataset, read_index
-from crumb.data.left_out import left_out
-from crumb.data.toybox import (
+from crumb.data.sets.toybox import (
     CLASSES,
     DROPPED_SESSIONS,
     SESSIONS,
     TEST_SESSIONS,
     balance,
     index_toybox,
+    left_out,
 )
 from crumb.errors import InputError
 
@@ -300,7 +300,7 @@ def test_a_class_without_a_whole_object_is_found_before_decoding(tree: Path, tmp
 
 
 def test_what_is_left_out_is_said(pristine: Path, indexed: Path):
-    assert left_out(pristine / "tree") == ["left out: 1 clip named present or absent"]
+    assert left_out(pristine / "tree") == ["1 clip named present or absent"]
     tree = indexed / "tree"
     for item in range(2, 31):
         folder = tree / f"households/cup_{item:02}_pivothead"
@@ -311,15 +311,15 @@ def test_what_is_left_out_is_said(pristine: Path, indexed: Path):
     (tree / DOG / "more").mkdir()
     lines = left_out(tree)
     assert lines == [
-        "left out: cup object 30 (30 objects; the published sample has 29)",
-        "left out: hot_dog object 30 "
+        "cup object 30 (30 objects; the published sample has 29)",
+        "hot_dog object 30 "
         "(no rxplus, ryplus, rzplus, rxminus, ryminus, rzminus, tx, tz, hodgepodge)",
-        "left out: 30 clips named present or absent",
-        "left out: 2 files that are no .mp4",
+        "30 clips named present or absent",
+        "2 files that are no .mp4",
     ]
     (tree / "households/cup_06_pivothead/cup_01_pivothead_tx.mp4").unlink()
     # 29 whole objects are left, so object 30 stays.
-    assert left_out(tree) == ["left out: cup object 6 (no tx)", *lines[1:]]
+    assert left_out(tree) == ["cup object 6 (no tx)", *lines[1:]]
 
 
 def test_a_link_to_a_missing_clip(tree: Path, tmp_path: Path):
@@ -330,7 +330,7 @@ def test_a_link_to_a_missing_clip(tree: Path, tmp_path: Path):
 
 
 def test_bad_arguments(tree: Path, tmp_path: Path):
-    with pytest.raises(InputError, match="--workers: is 0"):
+    with pytest.raises(InputError, match="--workers 0: is out of range"):
         index_toybox(tree, tmp_path / "set", workers=0)
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from crumb.data.index import Dataset, load_dataset
 from crumb.data.protocol import Frames, TaskList
-from crumb.data.toybox import index_toybox
+from crumb.data.sets.toybox import index_toybox
 from crumb.device import cores
 from crumb.errors import InputError
 from crumb.methods.base import Learner

@@ -11,6 +11,7 @@ import tyro
 
 from crumb.cli.parsing import parse
 from crumb.data.index import RECORD, Dataset, load_dataset, read_index
+from crumb.data.sets.registry import published_counts
 from crumb.data.stats import balance_report
 from crumb.files import read_json
 
@@ -31,7 +32,8 @@ def run(words: Sequence[str]) -> None:
     path = command.dataset
     dataset = _dataset_of(path) if path.is_file() else load_dataset(path)
     if dataset:
-        print(balance_report(dataset.index, dataset.class_names, dataset.name))
+        published = published_counts(dataset.name, dataset.class_names.values())
+        print(balance_report(dataset.index, dataset.class_names, dataset.name, published))
         return
     index = read_index(path)
     # An index holds no names.

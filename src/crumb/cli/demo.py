@@ -15,7 +15,7 @@ from crumb.analysis.figures import accuracy_curves, task_frames
 from crumb.cli.parsing import parse
 from crumb.cli.tables import summary_table
 from crumb.data.protocol import lay_out
-from crumb.data.toybox import index_toybox
+from crumb.data.sets.toybox import index_toybox
 from crumb.errors import InputError
 from crumb.methods.registry import find_method
 from crumb.nets.config import NetworkConfig

@@ -1,55 +1,46 @@
-"""``crumb index``: from raw clips to an indexed data set."""
+"""``crumb index``: from raw data to an indexed data set."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Literal
-
-import tyro
 
 from crumb.cli.parsing import parse
-from crumb.data.left_out import left_out
+from crumb.data.sets.base import index_source
+from crumb.data.sets.registry import find_source, published_counts, sources
 from crumb.data.stats import balance_report
-from crumb.data.toybox import index_toybox
 from crumb.errors import InputError
-from crumb.stream.config import MOST_WORKERS, at_least
-
-
-@dataclass(frozen=True)
-class Index:
-    """Cut clips into frames, one a second, and write the index of a balanced sample.
-
-    Frames that are there already and whole are not decoded again.
-    """
-
-    layout: Annotated[Literal["toybox"], tyro.conf.Positional]
-    """How ROOT is laid out; toybox: {animals|households|vehicles}/{class}_{nn}_pivothead/*.mp4."""
-    root: Annotated[Path, tyro.conf.Positional]
-    """Folder of the raw clips; it is only read."""
-    output: Path = Path("toybox-data")
-    """Folder that frames, index and dataset.json are written to; not inside ROOT."""
-    workers: int = os.cpu_count() or 1
-    """Processes that decode clips."""
-
-    def __post_init__(self) -> None:
-        at_least("--workers", self.workers, 1, MOST_WORKERS)
-        root, output = self.root.resolve(), self.output.resolve()
-        if output.is_relative_to(root) or root.is_relative_to(output):
-            raise InputError(
-                f"--output {self.output}",
-                f"is, contains or lies inside the folder of the clips, {self.root}",
-                "name a folder beside it",
-            )
 
 
 def run(words: Sequence[str]) -> None:
     """Index, then print what is left out and the balance check."""
-    command = parse(Index, words, "crumb index")
-    dataset = index_toybox(command.root, command.output, command.workers)
-    for line in left_out(command.root):
-        print(line)
-    print(balance_report(dataset.index, dataset.class_names, dataset.name))
-    print(f"data set: {command.output}")
+    if words and words[0] in ("-h", "--help"):
+        print(_help())
+        return
+    if not words:
+        raise InputError("crumb index", "the data set's name is missing", "see crumb index --help")
+    source = parse(find_source(words[0]), words[1:], f"crumb index {words[0]}")
+    dataset, left_out = index_source(source)
+    for line in left_out:
+        print(f"left out: {line}")
+    published = published_counts(dataset.name, dataset.class_names.values())
+    print(balance_report(dataset.index, dataset.class_names, dataset.name, published))
+    print(f"data set: {source.folder}")
+
+
+def _help() -> str:
+    width = max(map(len, sources()))
+    lines = [
+        f"  {name:{width}}  {(source.__doc__ or '').splitlines()[0]}"
+        for name, source in sources().items()
+    ]
+    return "\n".join(
+        [
+            "usage: crumb index NAME ROOT [--output DIR] ...",
+            "",
+            "Find the images of a data set, sample them as published, write their index.",
+            "",
+            *lines,
+            "",
+            "crumb index NAME --help tells what each takes.",
+        ]
+    )

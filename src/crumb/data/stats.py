@@ -7,78 +7,93 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from crumb.data.toybox import CLASSES
-
 _FULL_SESSION = 15
-_TOYBOX = {
-    "images per class": 4350,
-    "images per session": 15,
-    "sessions per object": 10,
-    "sessions per class": 290,
-    "objects per class": 29,
-    "sessions in all": 3480,
-}
+_PER_CLASS = ("images", "sessions", "objects")
 
 
-def balance_report(index: pd.DataFrame, class_names: Mapping[int, str], name: str) -> str:
+def counts(index: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Counts that tell whether an index is balanced, each an array of one or several numbers.
+
+    A session is one clip: a (class, object, session). "images per session", "sessions per object",
+    "sessions per class", "images per class", "objects per class", "sessions in all", "classes",
+    "images".
+    """
+    keys = index[["class", "object", "session"]].to_numpy()
+    clips, images = np.unique(keys, axis=0, return_counts=True)
+    objects, sessions = np.unique(clips[:, :2], axis=0, return_counts=True)
+    per_class = _counts(keys[:, 0])
+    return {
+        "images per session": images,
+        "sessions per object": sessions,
+        "sessions per class": _values(_counts(clips[:, 0])),
+        "images per class": _values(per_class),
+        "objects per class": _values(_counts(objects[:, 0])),
+        "sessions in all": np.array([len(clips)]),
+        "classes": np.array([len(per_class)]),
+        "images": np.array([len(index)]),
+    }
+
+
+def departures(index: pd.DataFrame, published: Mapping[str, int]) -> list[str]:
+    """Names of the published counts that do not hold for an index."""
+    found = counts(index)
+    return [name for name, count in published.items() if (found[name] != count).any()]
+
+
+def balance_report(
+    index: pd.DataFrame,
+    class_names: Mapping[int, str],
+    name: str,
+    published: Mapping[str, int] | None = None,
+) -> str:
     """Counts of images, sessions and objects as aligned text.
-
-    A session is one clip: a (class, object, session). For the data set named "toybox" with the
-    twelve published classes, the last line says which of the published counts hold.
 
     Args:
         index: One row an image, columns ``crumb.data.index.COLUMNS``.
         class_names: Name of each class id.
         name: Name of the data set.
+        published: Counts, by the names of :func:`counts`; the last line says which of them hold.
 
     Returns:
         Lines without a line end after the last.
     """
+    figures = counts(index)
     keys = index[["class", "object", "session"]].to_numpy()
-    clips, clip_of, images = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
-    objects, sessions = np.unique(clips[:, :2], axis=0, return_counts=True)
+    clips, clip_of = np.unique(keys, axis=0, return_inverse=True)
     last_frame = np.zeros(len(clips), dtype=np.int64)
     np.maximum.at(last_frame, clip_of, index["im_num"].to_numpy())
-    counts = {
-        "images": _counts(keys[:, 0]),
-        "sessions": _counts(clips[:, 0]),
-        "objects": _counts(objects[:, 0]),
-    }
-    figures = {
-        "images per session": images,
-        "sessions per object": sessions,
-        "sessions per class": np.array(list(counts["sessions"].values())),
-    }
     full = np.count_nonzero(last_frame >= _FULL_SESSION)
+    numbers = list(_counts(keys[:, 0]))
+    of_classes = [figures[f"{what} per class"].tolist() for what in _PER_CLASS]
     lines = [
-        f"{name}: {len(index)} images of {len(counts['images'])} classes",
+        f"{name}: {len(index)} images of {len(numbers)} classes",
         "",
         *_table(
-            ("class", "id", *counts),
+            ("class", "id", *_PER_CLASS),
             [
-                (class_names[number], number, *(count[number] for count in counts.values()))
-                for number in counts["images"]
+                (class_names[number], number, *found)
+                for number, *found in zip(numbers, *of_classes, strict=True)
             ],
         ),
         "",
         *_table(
             ("", "mean", "min", "max"),
             [
-                (what, f"{values.mean():.2f}", values.min(), values.max())
-                for what, values in figures.items()
+                (what, f"{figures[what].mean():.2f}", figures[what].min(), figures[what].max())
+                for what in ("images per session", "sessions per object", "sessions per class")
             ],
         ),
         "",
         f"sessions in all: {len(clips)}",
         f"sessions of at least {_FULL_SESSION} images: {full}",
     ]
-    if name == "toybox" and {class_names[number] for number in counts["images"]} == set(CLASSES):
-        figures["images per class"] = np.array(list(counts["images"].values()))
-        figures["objects per class"] = np.array(list(counts["objects"].values()))
-        figures["sessions in all"] = np.array([len(clips)])
-        wrong = [what for what, count in _TOYBOX.items() if (figures[what] != count).any()]
-        lines.append(f"the published counts {_verdict(wrong)}")
+    if published:
+        lines.append(f"the published counts {_verdict(departures(index, published))}")
     return "\n".join(lines)
+
+
+def _values(counted: Mapping[int, int]) -> np.ndarray:
+    return np.array([*counted.values()])
 
 
 def _counts(classes: np.ndarray) -> dict[int, int]:

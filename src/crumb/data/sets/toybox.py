@@ -6,14 +6,17 @@ Names, numbers and the rules of balancing are those published with CRUMB. Nothin
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 
 from crumb.data.decode import ClipFile, decode_clips
-from crumb.data.index import COLUMNS, Dataset, csv_rows, index_text, path_problem, write_dataset
+from crumb.data.index import COLUMNS, Dataset, csv_rows, index_text, path_problem
+from crumb.data.sets.base import About, Sample, Source, index_source, register
 from crumb.errors import InputError
 from crumb.files import write_csv, write_text
 
@@ -69,53 +72,79 @@ class Clip:
     session: int
 
 
-def index_toybox(root: Path, output: Path, workers: int) -> Dataset:
-    """Decode a tree of clips at one frame a second and write it as a balanced data set.
+@register
+@dataclass(frozen=True, kw_only=True)
+class Toybox(Source):
+    """Clips laid out like Toybox's: {animals|households|vehicles}/{class}_{nn}_pivothead/*.mp4.
 
-    Below ``output`` come to lie the frames (images/), the record of what is decoded
-    (frames.json), the index of all frames (toybox_dirmap_unbalanced.csv), the balanced index
-    (toybox_dirmap.csv), the class ids (toybox_classes.csv) and, last, dataset.json. A second call
-    decodes only clips that are new, changed or damaged.
-
-    The clips are ``{animals|households|vehicles}/<class>_<nn>_pivothead/*_<session>.mp4``.
-    Sessions "present" and "absent" are left out, as published, and so are hidden files and files
-    that are no .mp4; ``crumb.data.left_out`` says what is. A table toybox_classes.csv
-    (class,index) in ``root`` decides on the class ids; without one the twelve published classes
-    keep theirs and others follow alphabetically from 13.
-
-    Args:
-        root: The tree.
-        output: Folder of the data set; made if need be.
-        workers: Processes that decode clips.
-
-    Raises:
-        InputError: the tree is not laid out as above, holds a broken clip or one of less than 8
-            frames, a class has no object with all ten sessions (found before anything is decoded),
-            or ``output`` cannot be written. The data set is not written then.
+    Cut into frames, one a second, and balanced by the published rules. Frames that are there
+    already and whole are not decoded again.
     """
-    clips = find_clips(root)
-    _check_complete(clips)
-    class_ids = _class_ids(root, {clip.class_name for clip in clips})
-    images = output / "images"
-    files = [
-        ClipFile(clip.path.as_posix(), root / clip.path, images / clip.path.with_suffix(""))
-        for clip in clips
-    ]
-    frame_counts = decode_clips(files, output / "frames.json", workers)
-    rows = [
-        (class_ids[clip.class_name], clip.object, clip.session, number, image)
-        for clip, file in zip(clips, files, strict=True)
-        for number in range(1, frame_counts[file.key] + 1)
-        for image in [file.frame(number).relative_to(images).as_posix()]
-    ]
-    frames = pd.DataFrame(sorted(rows), columns=list(COLUMNS))
-    class_names = {number: name for name, number in class_ids.items()}
-    index = balance(frames, class_names)
-    write_text(output / "toybox_dirmap_unbalanced.csv", index_text(frames))
-    write_csv(output / CLASS_TABLE, class_ids.items(), header=("class", "index"))
-    dataset = Dataset("toybox", output, images, index, class_names, TEST_SESSIONS)
-    write_dataset(dataset)
-    return dataset
+
+    # Below the output folder come to lie the frames (images/), the record of what is decoded
+    # (frames.json), the index of all frames (toybox_dirmap_unbalanced.csv), the balanced index
+    # (toybox_dirmap.csv), the class ids (toybox_classes.csv) and, last, dataset.json.
+
+    name: ClassVar[str] = "toybox"
+    about: ClassVar[About] = About(
+        title="The Toybox Dataset of Egocentric Visual Object Transformations",
+        content="videos of 12 classes, 360 objects, 12 transformations",
+        size="about 35 GB",
+        licence="CC BY 4.0",
+        page="https://aivaslab.github.io/toybox/",
+        download="all three super-categories, unpacked into animals/, households/ and vehicles/",
+    )
+    published: ClassVar[Mapping[str, int]] = {
+        "images per class": 4350,
+        "images per session": 15,
+        "sessions per object": 10,
+        "sessions per class": 290,
+        "objects per class": 29,
+        "sessions in all": 3480,
+    }
+    published_classes: ClassVar[tuple[str, ...]] = tuple(CLASSES)
+
+    def sample(self) -> Sample:
+        """Decode what is not decoded yet, and balance.
+
+        Sessions "present" and "absent" are left out, as published, and so are hidden files and
+        files that are no .mp4. A table toybox_classes.csv (class,index) in the root decides on the
+        class ids; without one the twelve published classes keep theirs and others follow
+        alphabetically from 13.
+
+        Raises:
+            InputError: the tree is not laid out as above, holds a broken clip or one of less than
+                8 frames, a class has no object with all ten sessions (found before anything is
+                decoded), or the folder cannot be written.
+        """
+        clips = find_clips(self.root)
+        _check_complete(clips)
+        class_ids = _class_ids(self.root, {clip.class_name for clip in clips})
+        images = self.folder / "images"
+        files = [
+            ClipFile(
+                clip.path.as_posix(), self.root / clip.path, images / clip.path.with_suffix("")
+            )
+            for clip in clips
+        ]
+        frame_counts = decode_clips(files, self.folder / "frames.json", self.workers)
+        rows = [
+            (class_ids[clip.class_name], clip.object, clip.session, number, image)
+            for clip, file in zip(clips, files, strict=True)
+            for number in range(1, frame_counts[file.key] + 1)
+            for image in [file.frame(number).relative_to(images).as_posix()]
+        ]
+        frames = pd.DataFrame(sorted(rows), columns=list(COLUMNS))
+        class_names = {number: name for name, number in class_ids.items()}
+        index = balance(frames, class_names)
+        write_text(self.folder / "toybox_dirmap_unbalanced.csv", index_text(frames))
+        write_csv(self.folder / CLASS_TABLE, class_ids.items(), header=("class", "index"))
+        return Sample(images, index, class_names, TEST_SESSIONS, tuple(left_out(self.root)))
+
+
+def index_toybox(root: Path, output: Path, workers: int) -> Dataset:
+    """Index a tree of clips; see :class:`Toybox`."""
+    return index_source(Toybox(root=root, output=output, workers=workers))[0]
 
 
 def balance(frames: pd.DataFrame, class_names: Mapping[int, str] | None = None) -> pd.DataFrame:
@@ -170,7 +199,7 @@ def find_clips(root: Path) -> list[Clip]:
     """All clips of the tree that are not left out by their name, in the order of their paths.
 
     Raises:
-        InputError: the tree is not laid out as ``index_toybox`` says, or holds no clips.
+        InputError: the tree is not laid out as :class:`Toybox` says, or holds no clips.
     """
     if not root.is_dir():
         raise InputError(root, "is not a folder", _LAYOUT)
@@ -206,6 +235,44 @@ def missing_sessions(clips: Sequence[Clip]) -> dict[tuple[str, int], list[str]]:
         key: [name for name, number in SESSIONS.items() if number not in found[key]]
         for key in sorted(found)
     }
+
+
+def left_out(root: Path) -> list[str]:
+    """One line for each object, and for each kind of file, that is left out.
+
+    Hidden files are not counted.
+
+    Args:
+        root: The tree.
+
+    Raises:
+        InputError: see :func:`find_clips`.
+    """
+    missing = missing_sessions(find_clips(root))
+    whole = Counter(name for (name, _), sessions in missing.items() if not sessions)
+    lines = []
+    for (name, item), sessions in missing.items():
+        if sessions:
+            lines.append(f"{name} object {item} (no {', '.join(sessions)})")
+        elif item == whole[name] == LAST_OBJECT:
+            published = LAST_OBJECT - 1
+            why = f"{LAST_OBJECT} objects; the published sample has {published}"
+            lines.append(f"{name} object {item} ({why})")
+    inside = [
+        path
+        for name in SUPER_CATEGORIES
+        for folder in visible(root / name)
+        for path in visible(folder)
+    ]
+    clips = [path for path in inside if path.suffix.lower() == ".mp4"]
+    dropped = sum(path.stem.rsplit("_", 1)[-1] in DROPPED_SESSIONS for path in clips)
+    others = len(inside) - len(clips)
+    if dropped:
+        kinds = " or ".join(DROPPED_SESSIONS)
+        lines.append(f"{dropped} {'clip' if dropped == 1 else 'clips'} named {kinds}")
+    if others:
+        lines.append(f"{others} {'file that is' if others == 1 else 'files that are'} no .mp4")
+    return lines
 
 
 def _check_complete(clips: Sequence[Clip]) -> None:

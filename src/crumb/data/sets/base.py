@@ -1,0 +1,147 @@
+"""What every data set that can be indexed has: its facts, its flags, and one way to be indexed.
+
+A data set is one file: a class that is its flags (a dataclass), says where the data comes from
+(``about``), and finds and samples its images (``sample``). Everything else is shared.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, TypeVar
+
+import pandas as pd
+import tyro
+
+from crumb.data.index import Dataset, write_dataset
+from crumb.errors import InputError
+
+
+@dataclass(frozen=True)
+class About:
+    """Where a data set comes from.
+
+    Attributes:
+        title: its full name.
+        content: images or videos, classes, in a few words.
+        size: of what must be downloaded, in words.
+        licence: in words.
+        page: address of its page.
+        download: which files to fetch, and the folder that they make.
+    """
+
+    title: str
+    content: str
+    size: str
+    licence: str
+    page: str
+    download: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The images of a data set that are used, and what they are.
+
+    Attributes:
+        images: root folder of the paths.
+        index: one row an image, columns ``crumb.data.index.COLUMNS``.
+        class_names: name of each class id.
+        test_sessions: sessions whose images are tested on; all others are trained on.
+        left_out: a line for each thing that is not used and why; nothing is left out silently.
+    """
+
+    images: Path
+    index: pd.DataFrame
+    class_names: Mapping[int, str]
+    test_sessions: tuple[int, ...]
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(ABC):
+    """A data set as its publishers lay it out, before it is indexed.
+
+    The fields are the flags of ``crumb index NAME``; a data set adds its own.
+    """
+
+    name: ClassVar[str]
+    about: ClassVar[About | None] = None
+    published: ClassVar[Mapping[str, int]] = {}
+    """Counts of the whole data set, by the names of :func:`crumb.data.stats.counts`."""
+    published_classes: ClassVar[tuple[str, ...]] = ()
+    """The classes for which they hold."""
+
+    root: Annotated[Path, tyro.conf.Positional]
+    """Folder of the raw data; it is only read."""
+    output: Path | None = None
+    """Folder that the index and dataset.json are written to; NAME-data by default."""
+    workers: int = os.cpu_count() or 1
+    """Processes that decode clips."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.workers <= 4096:
+            raise InputError(f"--workers {self.workers}", "is out of range", "give 1 to 4096")
+        root, output = self.root.resolve(), self.folder.resolve()
+        if output.is_relative_to(root) or root.is_relative_to(output):
+            raise InputError(
+                f"--output {self.folder}",
+                f"is, contains or lies inside the folder of the raw data, {self.root}",
+                "name a folder beside it",
+            )
+
+    @property
+    def folder(self) -> Path:
+        """Where the data set is written to."""
+        return self.output or Path(f"{self.name}-data")
+
+    @abstractmethod
+    def sample(self) -> Sample:
+        """Find the files, check their layout, sample as published.
+
+        Files that are made on the way (frames of clips) come to lie in :attr:`folder`.
+
+        Raises:
+            InputError: the tree is not laid out as it should be, or a file is broken.
+        """
+
+
+def index_source(source: Source) -> tuple[Dataset, tuple[str, ...]]:
+    """Index a data set.
+
+    Returns:
+        the data set, written; and the lines about what is left out.
+
+    Raises:
+        InputError: as :meth:`Source.sample`, or the folder cannot be written; then there is no
+            data set.
+    """
+    sample = source.sample()
+    dataset = Dataset(
+        source.name,
+        source.folder,
+        sample.images,
+        sample.index,
+        dict(sample.class_names),
+        sample.test_sessions,
+    )
+    write_dataset(dataset)
+    return dataset, sample.left_out
+
+
+S = TypeVar("S", bound=Source)
+_SOURCES: dict[str, type[Source]] = {}
+
+
+def register(source: type[S]) -> type[S]:
+    """Class decorator: make a data set known by its ``name``."""
+    assert source.name not in _SOURCES, f"two data sets named {source.name}"
+    _SOURCES[source.name] = source
+    return source
+
+
+def registered() -> dict[str, type[Source]]:
+    """Those whose modules are imported; see :func:`crumb.data.sets.registry.sources` for all."""
+    return dict(_SOURCES)
