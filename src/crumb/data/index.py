@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -39,6 +40,11 @@ class Dataset:
         index: One row an image, columns ``COLUMNS``; class holds integer ids.
         class_names: Name of each class id.
         test_sessions: Sessions whose images are tested on; all others are trained on.
+        class_groups: Class ids, each in one group, where the order of classes is shuffled group by
+            group: classes of the first group come first. Empty: all are shuffled together.
+
+    Raises:
+        InputError: there are groups, and they do not hold each class id once.
     """
 
     name: str
@@ -47,6 +53,13 @@ class Dataset:
     index: pd.DataFrame
     class_names: dict[int, str]
     test_sessions: tuple[int, ...]
+    class_groups: tuple[tuple[int, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        grouped = sorted(itertools.chain(*self.class_groups))
+        if grouped and grouped != sorted(self.class_names):
+            problem = "groups classes, but does not hold each class in one group"
+            raise InputError(self.folder, problem, _REINDEX)
 
     def select(self, classes: Sequence[str]) -> Dataset:
         """The same data set with only the named classes, in the index's own row order.
@@ -64,7 +77,12 @@ class Dataset:
                 raise InputError("--classes", f"names {name!r} twice", "name each class once")
         kept = {number: name for number, name in self.class_names.items() if name in classes}
         index = self.index[self.index["class"].isin(list(kept))].reset_index(drop=True)
-        return replace(self, index=index, class_names=kept)
+        groups = [
+            tuple(number for number in group if number in kept) for group in self.class_groups
+        ]
+        return replace(
+            self, index=index, class_names=kept, class_groups=tuple(filter(None, groups))
+        )
 
 
 def path_problem(path: str) -> str | None:
@@ -191,6 +209,8 @@ def write_dataset(dataset: Dataset) -> None:
         "test_sessions": list(dataset.test_sessions),
         "classes": {name: number for number, name in dataset.class_names.items()},
     }
+    if dataset.class_groups:
+        record["class_groups"] = [list(group) for group in dataset.class_groups]
     write_json(dataset.folder / RECORD, record)
 
 
@@ -225,6 +245,7 @@ def load_dataset(folder: Path) -> Dataset:
         index=index,
         class_names=class_names,
         test_sessions=tuple(record["test_sessions"]),
+        class_groups=tuple(map(tuple, record.get("class_groups", []))),
     )
 
 
@@ -246,6 +267,13 @@ def _check_record(path: Path, record: dict[str, Any]) -> None:
         raise InputError(path, "'classes' has an empty name", _REINDEX)
     if len(set(classes.values())) < len(classes):
         raise InputError(path, "'classes' gives one id to two names", _REINDEX)
+    groups = record.get("class_groups", [])
+    if not (isinstance(groups, list) and all(map(_is_group, groups))):
+        raise InputError(path, "'class_groups' is no list of lists of class ids", _REINDEX)
+
+
+def _is_group(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_count, value))
 
 
 def _is_count(value: object) -> bool:

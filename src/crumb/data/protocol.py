@@ -17,7 +17,8 @@ with CRUMB for ``class_iid`` and ``class_instance``. The other two depart from t
 * ``instance``: the published lookup compares a clip's class with the object column and its object
   with the session column, which loses most clips. Here a clip is (class, object, session).
 
-Test images keep the order of the index.
+Where a data set groups its classes, their order is shuffled group by group, and the groups follow
+one another. Test images keep the order of the index.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ from crumb.data.index import COLUMNS, Dataset
 from crumb.errors import InputError, require
 
 PROTOCOLS = ("iid", "class_iid", "instance", "class_instance")
+
+# Arrays of class ids whose order is shuffled one after the other.
+_Groups = Sequence[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ def lay_out(
         "instance": _instance,
         "class_instance": _class_instance,
     }
-    tasks = by_protocol[protocol](train, run, offline, layout)
+    tasks = by_protocol[protocol](train, _class_groups(dataset, train), run, offline, layout)
     classes = train["class"].to_numpy()
     order = pd.unique(classes[np.concatenate(tasks)])
     label_of = {number: label for label, number in enumerate(order.tolist())}
@@ -184,18 +188,28 @@ def _table(
     return table
 
 
-def _iid(train: pd.DataFrame, run: int, offline: bool, layout: TaskLayout) -> list[np.ndarray]:
+def _class_groups(dataset: Dataset, train: pd.DataFrame) -> _Groups:
+    """Ids of the classes to train on, group by group, each in order of first appearance."""
+    classes = pd.unique(train["class"].to_numpy())
+    if not dataset.class_groups:
+        return [classes]
+    return [classes[np.isin(classes, group)] for group in dataset.class_groups]
+
+
+def _iid(
+    train: pd.DataFrame, groups: _Groups, run: int, offline: bool, layout: TaskLayout
+) -> list[np.ndarray]:
     order = np.random.RandomState(run).permutation(len(train))
-    bounds = _bounds(len(order), layout.images_per_task, _class_tasks(train, layout))
+    bounds = _bounds(len(order), layout.images_per_task, _class_tasks(groups, layout))
     if not offline:
         return [order[start:end] for start, end in bounds]
     return [order[:end][np.random.RandomState(run).permutation(end)] for _, end in bounds]
 
 
 def _class_iid(
-    train: pd.DataFrame, run: int, offline: bool, layout: TaskLayout
+    train: pd.DataFrame, groups: _Groups, run: int, offline: bool, layout: TaskLayout
 ) -> list[np.ndarray]:
-    classes = _shuffled_classes(train, np.random.RandomState(run))
+    classes = _shuffled_classes(groups, np.random.RandomState(run))
     tasks = []
     for start, end in _bounds(len(classes), layout.classes_per_task):
         chosen = classes[0 if offline else start : end]
@@ -205,23 +219,25 @@ def _class_iid(
     return tasks
 
 
-def _instance(train: pd.DataFrame, run: int, offline: bool, layout: TaskLayout) -> list[np.ndarray]:
+def _instance(
+    train: pd.DataFrame, groups: _Groups, run: int, offline: bool, layout: TaskLayout
+) -> list[np.ndarray]:
     clips = _clips(train, ["class", "object", "session"])
     generator = np.random.RandomState(run)
     order = generator.permutation(len(clips))
     tasks = []
-    for start, end in _bounds(len(clips), layout.clips_per_task, _class_tasks(train, layout)):
+    for start, end in _bounds(len(clips), layout.clips_per_task, _class_tasks(groups, layout)):
         chosen = generator.permutation(order[:end]) if offline else order[start:end]
         tasks.append(np.concatenate([clips[clip][1] for clip in chosen]))
     return tasks
 
 
 def _class_instance(
-    train: pd.DataFrame, run: int, offline: bool, layout: TaskLayout
+    train: pd.DataFrame, groups: _Groups, run: int, offline: bool, layout: TaskLayout
 ) -> list[np.ndarray]:
     clips = _clips(train, ["object", "session", "class"])
     generator = np.random.RandomState(run)
-    classes = _shuffled_classes(train, generator)
+    classes = _shuffled_classes(groups, generator)
     tasks = []
     for start, end in _bounds(len(classes), layout.classes_per_task):
         if offline:
@@ -233,8 +249,8 @@ def _class_instance(
     return tasks
 
 
-def _shuffled_classes(train: pd.DataFrame, generator: np.random.RandomState) -> np.ndarray:
-    return generator.permutation(pd.unique(train["class"].to_numpy()))
+def _shuffled_classes(groups: _Groups, generator: np.random.RandomState) -> np.ndarray:
+    return np.concatenate([generator.permutation(group) for group in groups])
 
 
 def _clips(train: pd.DataFrame, key: list[str]) -> list[tuple[tuple[int, ...], np.ndarray]]:
@@ -248,8 +264,8 @@ def _clips(train: pd.DataFrame, key: list[str]) -> list[tuple[tuple[int, ...], n
     return [(tuple(first), part) for first, part in zip(firsts, rows, strict=True)]
 
 
-def _class_tasks(train: pd.DataFrame, layout: TaskLayout) -> int:
-    return math.ceil(len(pd.unique(train["class"].to_numpy())) / layout.classes_per_task)
+def _class_tasks(groups: _Groups, layout: TaskLayout) -> int:
+    return math.ceil(sum(map(len, groups)) / layout.classes_per_task)
 
 
 def _bounds(total: int, size: int | None, tasks: int = 1) -> list[tuple[int, int]]:

@@ -51,6 +51,7 @@ class Sample:
         class_names: name of each class id.
         test_sessions: sessions whose images are tested on; all others are trained on.
         left_out: a line for each thing that is not used and why; nothing is left out silently.
+        class_groups: as in :class:`crumb.data.index.Dataset`.
     """
 
     images: Path
@@ -58,6 +59,7 @@ class Sample:
     class_names: Mapping[int, str]
     test_sessions: tuple[int, ...]
     left_out: tuple[str, ...] = ()
+    class_groups: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +86,15 @@ class Source(ABC):
     def __post_init__(self) -> None:
         if not 1 <= self.workers <= 4096:
             raise InputError(f"--workers {self.workers}", "is out of range", "give 1 to 4096")
-        root, output = self.root.resolve(), self.folder.resolve()
-        if output.is_relative_to(root) or root.is_relative_to(output):
+        self.keep_apart(self.root)
+
+    def keep_apart(self, raw: Path) -> None:
+        """Refuse an output folder that is, contains or lies inside one that is only read."""
+        inner, output = raw.resolve(), self.folder.resolve()
+        if output.is_relative_to(inner) or inner.is_relative_to(output):
             raise InputError(
                 f"--output {self.folder}",
-                f"is, contains or lies inside the folder of the raw data, {self.root}",
+                f"is, contains or lies inside the folder of the raw data, {raw}",
                 "name a folder beside it",
             )
 
@@ -126,6 +132,7 @@ def index_source(source: Source) -> tuple[Dataset, tuple[str, ...]]:
         sample.index,
         dict(sample.class_names),
         sample.test_sessions,
+        sample.class_groups,
     )
     write_dataset(dataset)
     return dataset, sample.left_out

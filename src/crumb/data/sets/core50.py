@@ -1,13 +1,24 @@
-"""CORe50's sampled index, which follows from the data set's regular file names alone."""
+"""CORe50: a frame a second of each clip, whose names follow one pattern.
+
+Numbers, names and the frames that are used are those published with CRUMB. Nothing is random.
+"""
 
 from __future__ import annotations
 
 import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import pandas as pd
+from tqdm import tqdm
 
 from crumb.data.index import COLUMNS, Dataset
+from crumb.data.sets.base import About, Sample, Source, register
+from crumb.data.sets.toybox import visible
+from crumb.errors import InputError
 
 CLASS_NAMES = {
     1: "plug_adapter",
@@ -25,13 +36,90 @@ TEST_SESSIONS = (3, 7, 10)
 _OBJECTS, _OBJECTS_PER_CLASS, _SESSIONS = 50, 5, 11
 # One frame a second of the 20 frames a second; from 10 since some clips lack earlier frames.
 _FRAMES = range(10, 300, 20)
+_FOLDERS = {128: "core50_128x128", 350: "core50_350x350"}
+_FRAME_NAME = re.compile(r"C_([0-9]{2})_([0-9]{2})_([0-9]{3})\.png")
+_LAYOUT = "expected are images s<1-11>/o<1-50>/C_<session>_<object>_<frame>.png"
+_UNPACK = "unpack the archive again, or take the object out of every session"
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class Core50(Source):
+    """Frames of CORe50: core50_128x128/s{session}/o{object}/C_{session}_{object}_{frame}.png.
+
+    ROOT is the folder core50_128x128 (or core50_350x350, with --side 350), or the folder it is in.
+    Frames 10, 30, ..., 290 of each clip are used, as published.
+    """
+
+    name: ClassVar[str] = "core50"
+    about: ClassVar[About] = About(
+        title="CORe50: a New Dataset and Benchmark for Continuous Object Recognition",
+        content="164,866 frames of videos of 10 classes, 50 objects, 11 sessions",
+        size="about 6 GB (128x128) or 28 GB (350x350)",
+        licence="CC BY 4.0",
+        page="https://vlomonaco.github.io/core50/",
+        download="core50_128x128.zip, which unpacks into core50_128x128/, or core50_350x350.zip",
+    )
+    published: ClassVar[Mapping[str, int]] = {
+        "images per class": 825,
+        "images per session": 15,
+        "sessions per object": 11,
+        "sessions per class": 55,
+        "objects per class": 5,
+        "sessions in all": 550,
+        "classes": 10,
+        "images": 8250,
+    }
+    published_classes: ClassVar[tuple[str, ...]] = tuple(CLASS_NAMES.values())
+
+    side: Literal[128, 350] = 128
+    """Side of the images in pixels, which tells the folder."""
+    from_names: bool = False
+    """Write the whole published index without looking at any image; they may come later."""
+
+    @property
+    def images(self) -> Path:
+        """The folder of sessions."""
+        named = (self.root.name, self.root.resolve().name)
+        if any(folder in named for side, folder in _FOLDERS.items() if side != self.side):
+            problem = f"does not fit the folder {self.root}"
+            raise InputError(f"--side {self.side}", problem, "name the side of the images in it")
+        return self.root if _FOLDERS[self.side] in named else self.root / _FOLDERS[self.side]
+
+    def sample(self) -> Sample:
+        """Check that every frame of the published sample is there.
+
+        An object that no session has is left out; all others must be whole. Object ids count over
+        all classes, class 1 has objects 1 to 5. Hidden files are ignored.
+
+        Raises:
+            InputError: the tree is not laid out as above, or a session, an object of a session or
+                a frame of the sample is missing.
+        """
+        images = self.images
+        if self.from_names:
+            return Sample(images, core50_index(), CLASS_NAMES, TEST_SESSIONS)
+        if not images.is_dir():
+            problem = f"neither is nor holds a folder {images.name}"
+            remedy = "unpack the archive there, or see --side and --from-names"
+            raise InputError(self.root, problem, remedy)
+        clips, others = _find_clips(images)
+        _check_complete(images, clips)
+        objects = sorted({item for item, _ in clips})
+        index = core50_index()
+        index = index.loc[index["object"].isin(objects)].reset_index(drop=True)
+        frames = sum(map(len, clips.values()))
+        found = set(index["class"].tolist())
+        names = {number: name for number, name in CLASS_NAMES.items() if number in found}
+        left_out = _left_out(objects, frames - len(index), others)
+        return Sample(images, index, names, TEST_SESSIONS, left_out)
 
 
 def core50_index() -> pd.DataFrame:
     """The sampled index as published: 8,250 rows, 15 frames of each of 11 sessions of 50 objects.
 
-    im_path is relative to the folder of the 128x128 images (``s8/o12/C_08_12_070.png``). No image
-    is needed.
+    im_path is relative to the folder of the images (``s8/o12/C_08_12_070.png``). No image is
+    needed.
     """
     clips = itertools.product(range(1, _OBJECTS + 1), range(1, _SESSIONS + 1), _FRAMES)
     rows = [
@@ -50,3 +138,96 @@ def core50_index() -> pd.DataFrame:
 def core50_dataset(images: Path) -> Dataset:
     """CORe50 with its 128x128 images below ``images`` (folders s1 to s11)."""
     return Dataset("core50", images, images, core50_index(), dict(CLASS_NAMES), TEST_SESSIONS)
+
+
+def _find_clips(images: Path) -> tuple[dict[tuple[int, int], set[int]], int]:
+    """Numbers of the frames of each clip (object, session), and how many files are no .png."""
+    sessions, others = _numbered_folders(images, "s", _SESSIONS)
+    folders: dict[tuple[int, int], Path] = {}
+    for session, parent in sessions.items():
+        objects, files = _numbered_folders(parent, "o", _OBJECTS)
+        folders |= {(item, session): folder for item, folder in objects.items()}
+        others += files
+    clips: dict[tuple[int, int], set[int]] = {}
+    for clip, folder in tqdm(folders.items(), desc="clips", disable=None):
+        clips[clip], files = _frames(folder, clip)
+        others += files
+    return clips, others
+
+
+def _numbered_folders(parent: Path, letter: str, last: int) -> tuple[dict[int, Path], int]:
+    """Folders ``letter`` 1 to ``last`` by number, and how many files lie beside them.
+
+    Raises:
+        InputError: there is another folder, or a file that is a .png.
+    """
+    known = {f"{letter}{number}": number for number in range(1, last + 1)}
+    found: dict[int, Path] = {}
+    files = 0
+    for path in visible(parent):
+        if path.name in known and path.is_dir():
+            found[known[path.name]] = path
+        elif path.is_dir() or path.suffix.lower() == ".png":
+            problem = f"is none of the folders {letter}1 to {letter}{last}"
+            raise InputError(path, problem, _LAYOUT)
+        else:
+            files += 1
+    return dict(sorted(found.items())), files
+
+
+def _frames(folder: Path, clip: tuple[int, int]) -> tuple[set[int], int]:
+    """Numbers of the frames in the folder of a clip, and how many files are no .png.
+
+    Raises:
+        InputError: something else lies in it, or a frame of another clip.
+    """
+    numbers: set[int] = set()
+    others = 0
+    for path in visible(folder):
+        match = _FRAME_NAME.fullmatch(path.name)
+        if match and (int(match[2]), int(match[1])) == clip:
+            numbers.add(int(match[3]))
+        elif path.suffix.lower() == ".png" or path.is_dir():
+            item, session = clip
+            problem = f"is no frame C_{session:02}_{item:02}_<3 digits>.png"
+            raise InputError(path, problem, _LAYOUT)
+        else:
+            others += 1
+    return numbers, others
+
+
+def _check_complete(images: Path, clips: Mapping[tuple[int, int], set[int]]) -> None:
+    """Raise InputError naming the first clip that is not whole, and how many more are not."""
+    if not any(clips.values()):
+        raise InputError(images, "holds no frames", _LAYOUT)
+    objects = sorted({item for item, _ in clips})
+    missing: list[tuple[Path, str]] = []
+    for session in range(1, _SESSIONS + 1):
+        if not any(found == session for _, found in clips):
+            missing.append((images / f"s{session}", "is missing or holds no object"))
+            continue
+        for item in objects:
+            folder = images / f"s{session}" / f"o{item}"
+            frames = clips.get((item, session))
+            if frames is None:
+                missing.append((folder, "is missing, though other sessions have the object"))
+            elif lost := [frame for frame in _FRAMES if frame not in frames]:
+                missing.append((folder, f"lacks the frames {', '.join(map(str, lost))}"))
+    if missing:
+        path, problem = missing[0]
+        if len(missing) > 1:
+            problem += f" (and {len(missing) - 1} more folders are not whole)"
+        raise InputError(path, problem, _UNPACK)
+
+
+def _left_out(objects: Sequence[int], unused_frames: int, others: int) -> tuple[str, ...]:
+    lines = []
+    absent = [str(item) for item in range(1, _OBJECTS + 1) if item not in objects]
+    if absent:
+        lines.append(f"objects that are not in the tree: {', '.join(absent)}")
+    if unused_frames:
+        used = f"{_FRAMES[0]}, {_FRAMES[1]}, ..., {_FRAMES[-1]}"
+        lines.append(f"frames other than {used} of a clip: {unused_frames}")
+    if others:
+        lines.append(f"files that are no .png: {others}")
+    return tuple(lines)
