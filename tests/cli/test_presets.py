@@ -1,14 +1,26 @@
 """Presets: they parse, they hold the published numbers, and wrong ones are refused in one line."""
 
 import contextlib
+import csv
 import io
+import sys
+import tomllib
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tools import make_presets
 
 from crumb.cli import pretrain, stream
-from crumb.cli.parsing import preset_names, read_preset
+from crumb.cli.main import main
+from crumb.cli.parsing import Preset, preset_names, read_preset
+from crumb.cli.pretrain import PretrainConfig
 from crumb.errors import InputError
+from crumb.methods.crumb import CrumbConfig
+from crumb.methods.registry import methods
+from crumb.nets.config import NetworkConfig
+from crumb.stream.config import StreamConfig
 
 DATASETS = (
     "cifar100",
@@ -22,6 +34,21 @@ DATASETS = (
 METHODS = ("crumb", "finetune", "offline")
 STREAMS = [f"{dataset}/{method}" for dataset in DATASETS for method in METHODS]
 PRETRAINING = ["pretrain/cifar100", "pretrain/imagenet"]
+# Methods with settings for every data set, and with settings for some.
+EVERYWHERE = ("l2", "ewc", "si", "mas", "gem", "icarl", "er", "remind")
+SOMEWHERE = {
+    "lwf": ("cifar100", "core50", "ilab2mlight", "toybox"),
+    "stable_sgd": ("cifar100", "toybox"),
+    "agem": ("cifar100",),
+    "bic": ("cifar100", "ilab2mlight"),
+    "gss": ("core50", "ilab2mlight"),
+    "cope": ("imagenet",),
+    "rainbow": ("cifar100", "core50", "ilab2mlight", "toybox"),
+    "aanets": ("cifar100", "core50"),
+}
+TO_COME = {*EVERYWHERE, *SOMEWHERE}
+NAMES = preset_names()
+PRESETS = Path(str(files("crumb") / "presets"))
 
 # The columns of the published settings: batch, epochs of the first and of later tasks, learning
 # rate, momentum, weight decay.
@@ -81,7 +108,46 @@ def own(tmp_path):
 
 
 def test_there_is_one_for_each_data_set_and_method():
-    assert preset_names() == sorted(STREAMS + PRETRAINING)
+    wanted = {f"{dataset}/{method}" for dataset in DATASETS for method in EVERYWHERE}
+    wanted |= {f"{dataset}/{method}" for method, sets in SOMEWHERE.items() for dataset in sets}
+    wanted |= {"toybox/gss_class_iid", "toybox/gss_class_instance"}
+    assert {*STREAMS, *PRETRAINING, *wanted} <= set(NAMES)
+    rest = set(NAMES) - {*STREAMS, *PRETRAINING, *wanted}
+    endings = ("_unlimited_memory", "_block_length_32", "_random_codebook")
+    assert all("/ablation/" in name or name.endswith(endings) for name in rest)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_resolves_or_is_of_a_method_to_come(name):
+    sections = tomllib.loads((PRESETS / f"{name}.toml").read_text())
+    preset = Preset(name, sections)
+    network = NetworkConfig()
+    if name.startswith("pretrain/"):
+        pretraining = PretrainConfig(Path("data"))
+        method = CrumbConfig(direct_loss=1.0)
+        filled = preset.fill({"pretrain": pretraining, "network": network, "method": method})
+        assert filled["pretrain"].batch_size == sections["pretrain"]["batch_size"]
+        return
+    assert sections.keys() == {"about", "stream", "network", "method"}
+    numbers = {"method", "batch_size", "epochs_first_task", "epochs", "layout"}
+    assert sections["stream"].keys() - {"protocol"} == numbers
+    method = sections["stream"]["method"]
+    if method in methods():
+        kind = methods()[method]
+        config = StreamConfig(Path("data"))
+        filled = preset.fill({"stream": config, "network": network, "method": kind.Config()})
+        assert filled["stream"].method == method
+        assert filled["method"].lr == sections["method"]["lr"]
+        return
+    assert method in TO_COME
+    assert sections["method"]["lr"] > 0
+
+
+@pytest.mark.parametrize("method", sorted(TO_COME - {*methods()}))
+def test_a_method_that_is_to_come_ends_in_one_line(method):
+    name = next(name for name in NAMES if name.partition("/")[2].startswith(method))
+    message = refusal(stream.settings, "data", "--preset", name)
+    assert message.startswith(f"--preset {name}, stream.method: is {method!r}, no method; ")
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -106,12 +172,94 @@ def test_pretraining_preset_parses(name, epochs):
     assert (method.codebook_loss, method.direct_loss, method.blocks) == (1, 1, 256)
 
 
-@pytest.mark.parametrize("name", STREAMS + PRETRAINING)
+@pytest.mark.parametrize("name", NAMES)
 def test_preset_says_where_it_comes_from(name):
-    about = read_preset(name)["about"]
+    about = tomllib.loads((PRESETS / f"{name}.toml").read_text())["about"]
     assert about.keys() == {"source", "paper", "note"}
-    assert about["source"].startswith("scripts/")
-    assert about["source"].endswith(".sh")
+    for source in about["source"].split(", "):
+        assert source.startswith(("scripts/", "other_models/"))
+        assert source.endswith((".sh", ".py"))
+    assert about["note"].strip().endswith(".")
+    assert max(map(len, about["note"].splitlines())) <= 96
+
+
+# Batch, epochs of the first task, learning rate, and one figure of the method.
+TO_COME_NUMBERS = {
+    "core50/ewc": (21, 10, 0.0001, {"regularisation": 100}),
+    "toybox/ewc": (21, 1, 0.0001, {"regularisation": 100}),
+    "imagenet/l2": (128, 20, 0.001, {"regularisation": 100}),
+    "core50/si": (21, 10, 0.0001, {"regularisation": 0.01}),
+    "imagenet/si": (128, 20, 0.001, {"regularisation": 100}),
+    "core50/mas": (21, 10, 0.001, {"regularisation": 1}),
+    "toybox/mas": (21, 1, 0.0001, {"regularisation": 1}),
+    "icubworldtransf/gem": (21, 10, 0.0001, {"margin": 1, "memory_size": 30}),
+    "imagenet/icarl": (128, 10, 0.0001, {"memory_size": 10_000}),
+    "cifar100/agem": (21, 10, 0.0001, {"memory_size": 1200}),
+    "core50/er": (21, 10, 0.0001, {"memory_size": 1200}),
+    "toybox/lwf": (128, 10, 0.02, {"weight_decay": 0.00001}),
+    "cifar100/stable_sgd": (64, 25, 0.15, {"momentum": 0.8, "gamma": 0.99, "lr_floor": 0.00005}),
+    "core50/gss": (10, 10, 0.001, {"momentum": 0, "n_iter": 10, "memory_size": 1000}),
+    "ilab2mlight/bic": (128, 15, 0.0001, {"temperature": 5, "bias_lr": 0.001}),
+    "core50/aanets": (100, 30, 0.1, {"fusion_lr": 1e-8, "lr_milestones": [0.5, 0.75]}),
+    "core50/rainbow": (64, 15, 0.004, {"memory_size": 400, "memory_only_epochs": 5}),
+    "imagenet/cope": (10, 10, 0.001, {"prototype_momentum": 0.99, "memory_size": 0}),
+    "imagenet/remind": (128, 100, 0.001, {"base_lr": 0.0005, "memory_size": 278_246}),
+    "core50/remind": (21, 10, 0.001, {"pq_codebooks": 32, "memory_size": 417}),
+}
+
+
+@pytest.mark.parametrize("name", TO_COME_NUMBERS)
+def test_numbers_of_methods_to_come_are_the_published_ones(name):
+    batch, epochs, lr, more = TO_COME_NUMBERS[name]
+    sections = read_preset(name)
+    settings = sections["method"]
+    assert (sections["stream"]["batch_size"], sections["stream"]["epochs_first_task"]) == (
+        batch,
+        epochs,
+    )
+    assert settings["lr"] == lr
+    assert {key: settings[key] for key in more} == more
+
+
+def test_a_protocol_is_set_where_there_is_no_other():
+    assert streaming("cifar100/crumb")[0].protocol == "class_iid"
+    assert streaming("cifar100/crumb", "--protocol", "iid")[0].protocol == "iid"
+    assert streaming("core50/crumb")[0].protocol == "class_instance"
+    assert streaming("core50/crumb", "--protocol", "class_iid")[0].protocol == "class_iid"
+    steps = {"class_iid": 1, "class_instance": 10}
+    for protocol, count in steps.items():
+        sections = read_preset(f"toybox/gss_{protocol}")
+        assert (sections["stream"]["protocol"], sections["method"]["n_iter"]) == (protocol, count)
+
+
+def test_variants_of_crumb():
+    def variant(name: str) -> tuple[Any, Any]:
+        _, network, method = streaming(f"core50/ablation/{name}")
+        return network, method
+
+    _, usual = variant("unablated")
+    assert (usual.memory_size, usual.block_length, usual.replay_times) == (200, 8, 1)
+    assert variant("pt_no_replay")[1].replay_times == 0
+    assert variant("pt_half_mem_cap")[1].memory_size == 100
+    assert variant("no_pt_image_replay")[1].storage == "image"
+    assert variant("no_pt_merec")[1].memory_size is None
+    assert variant("pt_cutlayer_3")[0].cut == "features.3"
+    network, method = variant("pt_MobileNet")
+    assert (network.backbone, method.memory_size) == ("mobilenet_v2", 1430)
+    _, method = variant("pt_direct_loss_only")
+    assert (method.codebook_loss, method.direct_loss) == (0, 1)
+    assert streaming("core50/crumb_block_length_32")[2].block_length == 32
+
+
+def test_variants_of_pretraining():
+    def variant(name: str) -> Any:
+        return pretrain.settings(["data", "--preset", f"pretrain/ablation/{name}"])[2]
+
+    assert variant("imagenet_unablated").block_length == 8
+    assert variant("imagenet_2_codebook_rows").blocks == 2
+    assert variant("imagenet_uniform").initialiser == "random_uniform"
+    assert variant("imagenet_no_direct_loss").direct_loss == 0
+    assert variant("imagenet_vanilla").codebook_loss == 0
 
 
 @pytest.mark.parametrize("name", STREAM_NUMBERS)
@@ -234,3 +382,204 @@ def test_help_tells_of_presets(call):
     with contextlib.redirect_stdout(output), pytest.raises(SystemExit):
         call(["--help"])
     assert "--preset NAME" in output.getvalue()
+
+
+# The command.
+
+
+def printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main(["presets", *words]) == 0
+    return capsys.readouterr().out
+
+
+def test_all_are_listed_by_data_set(capsys):
+    overview = printed(capsys)
+    assert overview == printed(capsys, "list")
+    # Short enough to be read.
+    assert len(overview.splitlines()) < 60
+    for dataset in DATASETS:
+        assert f"\n{dataset}/\n" in f"\n{overview}"
+    assert " crumb," in overview
+    for method in TO_COME - {"gss", "aanets"}:
+        assert f" {method}{'' if method in methods() else '*'}," in overview
+    assert "(15 variants of crumb)" in " ".join(overview.split())
+    missing = bool(TO_COME - {*methods()})
+    assert ("* this version does not have the method yet" in overview) == missing
+
+
+def test_the_list_of_a_data_set_and_of_a_method(capsys):
+    listed = printed(capsys, "list", "core50")
+    assert "core50/crumb " in listed
+    assert "optimal_core50/EWC.sh" in listed
+    assert "ilab2mlight" not in listed
+    assert "core50/ablation/" not in listed.replace("crumb presets list core50/ablation", "")
+    assert "and 15 variants of crumb: crumb presets list core50/ablation" in listed
+    assert printed(capsys, "list", "core50/ablation").count("core50/ablation/") == 15
+    listed = printed(capsys, "list", "finetune")
+    assert [name for name in STREAMS if name in listed] == [
+        f"{dataset}/finetune" for dataset in DATASETS
+    ]
+    assert "*" not in listed
+    assert "core50/ablation/pt_half_mem_cap" in printed(capsys, "list", "half")
+
+
+@pytest.mark.parametrize("name", ["core50/crumb", "toybox/gss_class_iid", "pretrain/imagenet"])
+def test_a_preset_is_shown_as_it_is(capsys, name):
+    text = (PRESETS / f"{name}.toml").read_text()
+    assert printed(capsys, "show", name) == f"# {name}\n{text}"
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["show", "core50/crum"], "did you mean core50/crumb, "),
+        (["show", "core50/ecw"], "did you mean core50/ewc, "),
+        (["show", "toybox/gss"], "did you mean toybox/gss_class_iid, toybox/gss_class_instance?"),
+        (["show", "qqqqqq"], "see crumb presets list"),
+        (["list", "core05"], "did you mean core50, "),
+        (["list", "qqqqqq"], "see crumb presets list"),
+        (["print", "core50/crumb"], "give list or show"),
+        (["show"], "is missing; see crumb presets show --help"),
+        (["list", "core50", "ewc"], "see crumb presets list --help"),
+    ],
+    ids=" ".join,
+)
+def test_unknown_presets_end_in_one_line(refused, words, hint):
+    refused("presets", *words, names=hint)
+
+
+# The program that writes them.
+
+ROW = {
+    "dataset": "core50",
+    "protocol": "class_iid",
+    "mode": "stream",
+    "backbone": "SqueezeNet1_0",
+    "lr": "0.0001",
+    "optimizer": "SGD",
+    "momentum": "0.9",
+    "weight_decay": "0.0001",
+    "batch_size": "21",
+    "epochs_first_task": "10",
+    "epochs_other": "1",
+    "image_size": "224",
+    "freeze_extractor": "no",
+}
+COLUMNS = (
+    *("dataset", "method", "protocol", "mode", "backbone", "lr", "optimizer", "momentum"),
+    *("weight_decay", "batch_size", "epochs_first_task", "epochs_other", "memory_size"),
+    *("reg_coef", "replay_coef", "replay_times", "n_memory_blocks", "memory_block_length"),
+    *("freeze_extractor", "image_size", "other", "source"),
+)
+CRUMB = {
+    "method": "CRUMB",
+    "lr": "0.001",
+    "replay_coef": "5",
+    "replay_times": "1",
+    "n_memory_blocks": "256",
+    "memory_block_length": "16",
+    "source": "scripts/crumb_stream.sh",
+}
+STORED = "memory_init=random_distmatch_sparse;storage_type=feature;cut_layer=12;model_weights="
+FIRST = "loaded;weights_path=crumb_imagenet_pretrain_run0/iid/runs-0/CRUMB_run0;n_runs=10"
+OWN = "scripts/optimal_toybox/"
+SHARED = "scripts/optimal_core50/"
+GSS = "n_memories=100;n_constraints=10;memory_strength=100;runs=0+1+2+3+4+5+6+7+8+9;n_iter="
+TRIAL = {
+    "dataset": "toybox",
+    "method": "GSS_Greedy",
+    "backbone": "ResNet18 (nf=20)",
+    "momentum": "",
+    "weight_decay": "",
+    "batch_size": "100",
+    "epochs_first_task": "15",
+    "memory_size": "1000",
+    "image_size": "32",
+    "source": "other_models/GSS/trial_toybox.sh",
+}
+BOTH = ("class_iid", "class_instance")
+MADE_UP = [
+    *({"method": "EWC", "protocol": p, "reg_coef": "100", "other": "n_runs=10"} for p in BOTH),
+    # The script of the data set's own wins over the one that starts several.
+    *(
+        {"method": "lower_bound", "dataset": "toybox", "protocol": p, "other": "n_runs=10"}
+        | {"source": SHARED + "lower_bound.sh"}
+        for p in BOTH
+    ),
+    *(
+        {"method": "lower_bound", "dataset": "toybox", "protocol": p, "epochs_first_task": "1"}
+        | {"source": OWN + "lower_bound.sh"}
+        | {"other": "n_runs=10;from_code_defaults=optimizer+epochs_other+epochs_first_task"}
+        for p in BOTH
+    ),
+    # A protocol that was never laid out.
+    CRUMB | {"dataset": "icubworldtransf", "memory_size": "834", "other": STORED + FIRST},
+    CRUMB
+    | {"dataset": "icubworldtransf", "memory_size": "834", "other": STORED + FIRST}
+    | {"protocol": "class_instance"},
+    # Protocols with other values, and a line that cannot work.
+    TRIAL | {"epochs_first_task": "1", "other": GSS + "1;note=calls x which is not in the folder"},
+    TRIAL | {"other": GSS + "1;note=inside a block"},
+    TRIAL | {"other": GSS + "10", "protocol": "class_instance"},
+    CRUMB
+    | {"method": "CRUMB_pretrain", "dataset": "imagenet", "protocol": "iid", "batch_size": "128"}
+    | {"other": STORED + "none", "source": "scripts/crumb_pretrain.sh"},
+    # Rows that no preset stands for.
+    CRUMB | {"method": "CRUMB[pt_freeze_memory]", "memory_size": "200", "other": STORED + FIRST},
+    CRUMB
+    | {"dataset": "cifar100", "protocol": "class_instance", "memory_size": "9"}
+    | {"other": STORED + "loaded;note=started although no class_instance file lists are set up"},
+    {"method": "LwF", "dataset": "mini_imagenet", "other": ""},
+]
+
+
+def table(path: Path, rows: list[dict[str, str]]) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            own = {"source": f"scripts/optimal_core50/{row['method']}.sh"}
+            writer.writerow(ROW | own | row)
+    return path
+
+
+def make(monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["make_presets", *map(str, words)])
+    make_presets.main()
+
+
+def test_presets_are_what_the_program_writes(tmp_path, monkeypatch, capsys):
+    written = tmp_path / "presets"
+    make(monkeypatch, table(tmp_path / "table.csv", MADE_UP), "--output", written)
+    said = capsys.readouterr().out
+    found = {str(path.relative_to(written)): path.read_text() for path in written.rglob("*.toml")}
+    assert sorted(found) == [
+        "core50/ewc.toml",
+        "icubworldtransf/crumb.toml",
+        "pretrain/imagenet.toml",
+        "toybox/finetune.toml",
+        "toybox/gss_class_iid.toml",
+        "toybox/gss_class_instance.toml",
+    ]
+    for name, text in found.items():
+        assert text == (PRESETS / name).read_text(), name
+    assert "no preset for 1 rows of CRUMB[pt_freeze_memory]: freezes the codebook" in said
+    assert "no preset for 1 rows of CRUMB: starts a protocol that was never laid out" in said
+    assert "no preset for 1 rows of LwF: is of no data set of ours" in said
+    assert "no preset for 1 rows of GSS_Greedy: starts a program that is not there" in said
+    assert said.endswith(f"6 presets of {len(MADE_UP)} rows\n")
+
+
+def test_other_values_make_another_preset(tmp_path, monkeypatch):
+    rows = [row | {"reg_coef": "7"} if row["method"] == "EWC" else row for row in MADE_UP]
+    make(monkeypatch, table(tmp_path / "table.csv", rows), "--output", tmp_path)
+    assert read_preset(str(tmp_path / "core50/ewc.toml"))["method"]["regularisation"] == 7
+
+
+def test_a_table_without_a_column_is_refused(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "table.csv"
+    path.write_text("dataset,method\ncore50,EWC\n")
+    with pytest.raises(SystemExit):
+        make(monkeypatch, path, "--output", tmp_path)
+    assert f"{path}: has no column 'protocol'" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.toml"))

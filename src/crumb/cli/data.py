@@ -1,34 +1,263 @@
-"""``crumb data``: looking at a data set."""
+"""``crumb data``: the data sets there are, and looking at one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
+import numpy as np
 import tyro
+from tqdm import tqdm
 
+from crumb.analysis.contact_sheet import contact_sheet
 from crumb.cli.parsing import parse
+from crumb.cli.tables import align
+from crumb.data.images import check_image_file
 from crumb.data.index import RECORD, Dataset, load_dataset, read_index
-from crumb.data.sets.registry import published_counts
-from crumb.data.stats import balance_report
+from crumb.data.protocol import Frames, TaskList
+from crumb.data.sets.base import Source
+from crumb.data.sets.registry import published_counts, sources
+from crumb.data.stats import balance_report, counts
+from crumb.device import cores
+from crumb.errors import InputError
 from crumb.files import read_json
+from crumb.nets.config import Preprocessing
+from crumb.stream.config import MOST_WORKERS, at_least
+from crumb.stream.skipping import broken_images
+
+_NAMED = 5
 
 
 @dataclass(frozen=True)
-class Data:
+class ListDatasets:
+    """List the data sets that `crumb index` knows, or say all about one."""
+
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = ""
+    """One of them; all by default."""
+
+
+@dataclass(frozen=True)
+class CheckDataset:
+    """Check a data set against what was published of it, and that its images are there."""
+
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+    """Data set, as `crumb data list` has it."""
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """Folder written by `crumb index`."""
+    decode: bool = False
+    """Read every image as well."""
+    workers: int | None = None
+    """Threads that read; one for each core by default."""
+
+    def __post_init__(self) -> None:
+        if self.workers is not None:
+            at_least("--workers", self.workers, 1, MOST_WORKERS)
+
+
+@dataclass(frozen=True)
+class DatasetStats:
     """Print the balance check of a data set: images, sessions and objects per class."""
 
-    action: Annotated[Literal["stats"], tyro.conf.Positional]
-    """What to do."""
     dataset: Annotated[Path, tyro.conf.Positional]
     """Folder written by `crumb index`, or any index file with the published columns."""
 
 
+@dataclass(frozen=True)
+class ShowDataset:
+    """Draw frames of each class, in even steps over its objects and sessions, into a PNG."""
+
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """Folder written by `crumb index`."""
+    output: Path
+    """The PNG file."""
+    columns: int = 12
+    """Most frames of a class."""
+    classes: tuple[str, ...] = ()
+    """Only these classes; by default all, or 40 in even steps where there are more."""
+
+
 def run(words: Sequence[str]) -> None:
-    """Print the figures."""
-    command = parse(Data, words, "crumb data")
+    """Do what the first word says."""
+    if words and words[0] in ("-h", "--help"):
+        print(_help())
+        return
+    if not words:
+        raise InputError("crumb data", "what to do is missing", "see crumb data --help")
+    action, *rest = words
+    if action not in _ACTIONS:
+        problem = f"give {', '.join(_ACTIONS)}"
+        raise InputError(f"crumb data {action}", "is unknown", problem)
+    kind, act = _ACTIONS[action]
+    act(parse(kind, rest, f"crumb data {action}"))
+
+
+def _help() -> str:
+    usages = {
+        "list [NAME]": ListDatasets,
+        "check NAME FOLDER [--decode]": CheckDataset,
+        "stats FOLDER": DatasetStats,
+        "show FOLDER --output FILE.png [--columns N] [--classes ...]": ShowDataset,
+    }
+    lines = [f"  {usage}\n      {kind.__doc__}" for usage, kind in usages.items()]
+    return "\n".join(
+        [
+            "usage: crumb data list | check | stats | show ...",
+            "",
+            "The data sets there are, and looking at one.",
+            "",
+            *lines,
+            "",
+            "crumb data ACTION --help tells what each takes.",
+        ]
+    )
+
+
+def _list(command: ListDatasets) -> None:
+    if command.name:
+        print(_whole(command.name, _source("list", command.name)))
+        return
+    width = max(map(len, sources()))
+    for name, source in sources().items():
+        about = source.about
+        content = about.content if about else (source.__doc__ or "").splitlines()[0]
+        print(f"{name:{width}}  {content}")
+        if about:
+            print(f"{'':{width}}  {about.size}; {about.licence}; {about.page}")
+    print("\ncrumb data list NAME says what to download; crumb index NAME indexes it.")
+
+
+def _whole(name: str, source: type[Source]) -> str:
+    """All that is known of a data set."""
+    facts: dict[str, str] = {}
+    if about := source.about:
+        facts = {key: getattr(about, key) for key in ("content", "size", "licence", "page")}
+        facts["download"] = about.download
+    facts["layout"] = (source.__doc__ or "").splitlines()[0]
+    if source.published:
+        facts["published"] = ", ".join(f"{n:,} {what}" for what, n in source.published.items())
+    if classes := source.published_classes:
+        shown = ", ".join(classes[:30])
+        rest = f" and {len(classes) - 30:,} more" if len(classes) > 30 else ""
+        facts["classes"] = f"{len(classes):,}: {shown}{rest}"
+    facts["index it"] = f"crumb index {name} ROOT --output FOLDER"
+    facts["then"] = f"crumb data check {name} FOLDER"
+    width = max(map(len, facts)) + 4
+    lines = [
+        textwrap.fill(
+            value,
+            96,
+            initial_indent=f"  {key:{width - 2}}",
+            subsequent_indent=" " * width,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for key, value in facts.items()
+    ]
+    return "\n".join([f"{name}: {about.title}" if about else name, *lines])
+
+
+def _source(action: str, name: str) -> type[Source]:
+    """The class of a data set.
+
+    Raises:
+        InputError: no such data set; names near ones.
+    """
+    if name not in sources():
+        near = difflib.get_close_matches(name, sources(), 3) or list(sources())
+        hint = f"did you mean {', '.join(near)}?"
+        raise InputError(f"crumb data {action} {name}", "is no data set", hint)
+    return sources()[name]
+
+
+def _check(command: CheckDataset) -> None:
+    """Print what was published and what is there; raise InputError where they differ."""
+    source = _source("check", command.name)
+    dataset = load_dataset(command.folder)
+    if dataset.name != command.name:
+        remedy = f"say crumb data check {dataset.name}"
+        raise InputError(command.folder, f"holds {dataset.name!r}, not {command.name!r}", remedy)
+    rows, wrong = _counted(dataset, source)
+    paths = list(dict.fromkeys(dataset.index["im_path"]))
+    missing = _missing(dataset.images, paths)
+    rows.append(_row("image files", len(paths), len(paths) - len(missing)))
+    broken: Mapping[str, str] = {}
+    if command.decode:
+        there = tuple(path for path in paths if path not in missing)
+        broken = _broken(dataset.images, there, command.workers or cores())
+        rows.append(_row("readable images", len(there), len(there) - len(broken)))
+    print(align([["", "expected", "found", ""], *rows]))
+    for problems in (missing, broken):
+        for path in [*problems][:_NAMED]:
+            print(f"{path}: {problems[path]}")
+        if len(problems) > _NAMED:
+            print(f"and {len(problems) - _NAMED:,} more")
+    faults = [f"differs from what was published in {', '.join(wrong)}"] if wrong else []
+    faults += [f"lacks {_count(missing, 'image file')}"] if missing else []
+    faults += [f"has {_count(broken, 'broken image')}"] if broken else []
+    if faults:
+        remedy = f"see crumb data list {command.name}, complete the raw data, index again"
+        raise InputError(command.folder, " and ".join(faults), remedy)
+
+
+def _count(problems: Mapping[str, str], what: str) -> str:
+    """How many there are, and which is the first."""
+    path = next(iter(problems))
+    if len(problems) == 1:
+        return f"1 {what} ({path})"
+    return f"{len(problems):,} {what}s (first {path})"
+
+
+def _counted(dataset: Dataset, source: type[Source]) -> tuple[list[list[str]], list[str]]:
+    """A row for each published count, and the names of those that are not met."""
+    rows, wrong = [], []
+    found = counts(dataset.index)
+    for name, expected in source.published.items():
+        row = _row(name, expected, found[name])
+        rows.append(row)
+        wrong += [name] if row[-1] else []
+    if source.published_classes:
+        names = {dataset.class_names[number] for number in dataset.index["class"].unique()}
+        known = names & set(source.published_classes)
+        rows.append(_row("published classes", len(source.published_classes), len(known)))
+        if others := len(names) - len(known):
+            rows.append(_row("other classes", 0, others))
+        wrong += [row[0] for row in rows if row[0].endswith("classes") and row[-1]]
+    return rows, list(dict.fromkeys(wrong))
+
+
+def _row(name: str, expected: int, found: int | np.ndarray) -> list[str]:
+    """Cells of the table: the last says whether the two differ."""
+    values = np.atleast_1d(found)
+    least, most = values.min(), values.max()
+    text = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    return [name, f"{expected:,}", text, "" if least == most == expected else "differs"]
+
+
+def _missing(images: Path, paths: Sequence[str]) -> dict[str, str]:
+    """What is wrong with each file that is not there, is empty, or is none."""
+    problems = {}
+    for path in tqdm(paths, desc="look", unit="image", disable=None):
+        try:
+            if not check_image_file(images / path):
+                problems[path] = "is empty"
+        except InputError as error:
+            problems[path] = error.parts[1]
+    return problems
+
+
+def _broken(images: Path, paths: tuple[str, ...], workers: int) -> dict[str, str]:
+    """What is wrong with each image that cannot be read."""
+    nothing = np.zeros(0, np.int64)
+    one_task = Frames(paths, np.zeros(len(paths), np.int64))
+    tasks = TaskList("iid", 0, False, (one_task,), Frames((), nothing), ("any",))
+    return broken_images(images, [tasks], Preprocessing().size, workers)
+
+
+def _stats(command: DatasetStats) -> None:
     path = command.dataset
     dataset = _dataset_of(path) if path.is_file() else load_dataset(path)
     if dataset:
@@ -48,3 +277,19 @@ def _dataset_of(index: Path) -> Dataset | None:
         return None
     named = read_json(record, "mend or remove it").get("index") == index.name
     return load_dataset(index.parent) if named else None
+
+
+def _show(command: ShowDataset) -> None:
+    dataset = load_dataset(command.folder)
+    sheet = contact_sheet(dataset, command.output, command.columns, command.classes)
+    if sheet.left_out:
+        print(f"{sheet.left_out}; --classes names others")
+    print(f"picture: {command.output}")
+
+
+_ACTIONS = {
+    "list": (ListDatasets, _list),
+    "check": (CheckDataset, _check),
+    "stats": (DatasetStats, _stats),
+    "show": (ShowDataset, _show),
+}

@@ -18,12 +18,13 @@ from crumb.errors import InputError, Terminated
 COMMANDS = {
     "demo": "index the sample clips, compare three methods, draw what happened",
     "index": "make a data set of a folder of videos",
-    "data": "check a data set (crumb data stats FOLDER)",
+    "data": "list the data sets there are, check one, look at it",
     "tasks": "write the file lists of a protocol",
     "pretrain": "pretrain the tail and the codebook",
     "stream": "stream a data set through a method and test it",
     "bench": "measure what Crumb costs, as ratios within one call",
     "methods": "list the methods",
+    "presets": "list the settings of published experiments, show one",
 }
 
 # What to do after an interruption, by command.
