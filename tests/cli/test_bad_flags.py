@@ -12,7 +12,9 @@ def test_unknown_command(refused: Refused, word: str):
     refused(word, names="is no command")
 
 
-@pytest.mark.parametrize("command", ["demo", "index", "data", "tasks", "pretrain", "stream"])
+@pytest.mark.parametrize(
+    "command", ["demo", "index", "data", "tasks", "presets", "pretrain", "stream"]
+)
 def test_unknown_flag(refused: Refused, command: str):
     refused(command, "--colour", "red", names=f"crumb {command}")
 
@@ -56,7 +58,7 @@ def test_nothing_but_the_command(refused: Refused, command: str):
     ("words", "problem"),
     [
         (["index", "toybox"], "PATH is missing; see crumb index toybox --help"),
-        (["data"], "{stats} and PATH are missing; see crumb data --help"),
+        (["data"], "what to do is missing; see crumb data --help"),
     ],
 )
 def test_what_is_missing(refused: Refused, words: list[str], problem: str):

@@ -69,7 +69,7 @@ def usual(words, dataset, output, tmp_path, monkeypatch) -> dict[str, list[objec
 
 
 def test_every_command_with_numbers_is_tested():
-    assert DEFINED_BY.keys() == COMMANDS.keys() - {"data", "index", "methods"}
+    assert DEFINED_BY.keys() == COMMANDS.keys() - {"data", "index", "methods", "presets"}
     names = {flag.name for flag in numeric_flags()}
     assert {"--runs", "--workers", "--lr", "--images-per-task", "--top-k", "--dropout"} <= names
     assert names >= MAY_BE_ZERO | MAY_BE_LARGE | BELOW_ONE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import io
 import itertools
 import re
@@ -25,6 +26,7 @@ PRESET_HELP = (
     "pretrain/imagenet for pretraining, or those of a .toml file; flags win over it. "
     "--resume DIR goes on in a results folder with the settings in it."
 )
+_SEE = "see crumb presets list"
 _PRESETS = Path(str(files("crumb") / "presets"))
 
 
@@ -167,7 +169,7 @@ def take_preset(words: Sequence[str]) -> tuple[Preset, list[str]]:
         return Preset("", {}), rest
     name = option(words, "--preset")
     if not name:
-        raise InputError("--preset", "names no preset", f"choose a .toml file or {_names()}")
+        raise InputError("--preset", "names no preset", f"choose a .toml file, or {_SEE}")
     return Preset(name, read_preset(name)), rest
 
 
@@ -180,7 +182,7 @@ def read_preset(name: str) -> dict[str, Any]:
     if name.endswith(".toml"):
         return read_toml(Path(name), "give a preset's name or a TOML file")
     if name not in preset_names():
-        raise InputError(f"--preset {name}", "no such preset", f"choose a .toml file or {_names()}")
+        raise InputError(f"--preset {name}", "no such preset", near_names(name, preset_names()))
     return read_toml(_PRESETS / f"{name}.toml", "install the package again")
 
 
@@ -190,8 +192,11 @@ def preset_names() -> list[str]:
     return sorted(path.relative_to(_PRESETS).with_suffix("").as_posix() for path in paths)
 
 
-def _names() -> str:
-    return ", ".join(preset_names())
+def near_names(name: str, known: Sequence[str]) -> str:
+    """What may have been meant by the name of a preset that there is not, as a remedy."""
+    longer = [other for other in known if other.startswith(name)]
+    near = (longer or difflib.get_close_matches(name, known, 4))[:4]
+    return f"did you mean {', '.join(near)}?" if near else _SEE
 
 
 def override(default: Any, values: Any, where: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Annotated
 
 import tyro
 
-from crumb.cli.parsing import parse, preset_names
+from crumb.cli.parsing import near_names, parse, preset_names
 from crumb.errors import InputError
 from crumb.files import read_text, read_toml
 from crumb.methods.registry import methods
@@ -189,7 +188,5 @@ def _file(name: str) -> Path:
 
 
 def _unknown(action: str, name: str, known: Sequence[str]) -> InputError:
-    longer = [other for other in known if other.startswith(name)]
-    near = (longer or difflib.get_close_matches(name, known, 4))[:4]
-    hint = f"did you mean {', '.join(near)}?" if near else "see crumb presets list"
-    return InputError(f"crumb presets {action}", "there is no such preset", hint)
+    problem = "there is no such preset"
+    return InputError(f"crumb presets {action}", problem, near_names(name, known))
