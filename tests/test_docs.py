@@ -20,6 +20,7 @@ PAGES = [*TOP, *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`(crumb [a-z][^`]*)`")
 CLASSES = ("households/bottle", "households/lamp", "animals/person", "vehicles/car")
+SESSIONS = ("rxplus", "rzplus", "tx", "tz")
 
 
 def blocks(page, language):
@@ -38,6 +39,12 @@ def workplace(tmp_path, monkeypatch):
     for name in CLASSES:
         folder = f"{name}_01_pivothead"
         shutil.copytree(ROOT / "src/crumb/sample/clips" / folder, tmp_path / "my-clips" / folder)
+        own = tmp_path / "my-videos" / Path(name).name
+        own.mkdir(parents=True)
+        for number, session in enumerate(SESSIONS, 1):
+            clip = tmp_path / "my-clips" / folder / f"{Path(folder).name}_{session}.mp4"
+            shutil.copy(clip, own / f"clip {number}.mp4")
+    (tmp_path / "my-videos/lamp/notes.txt").touch()
     small = Backbone(
         "timm", "mobilenetv3_small_050", "blocks.5", preprocessing=Preprocessing(64), block_length=8
     )
@@ -65,6 +72,13 @@ def run(line, capsys):
 def test_commands_run_in_the_order_of_the_page(page, workplace, capsys):
     for line in commands(page):
         run(line, capsys)
+
+
+def test_what_the_guide_shows_is_what_is_printed(workplace, capsys):
+    guide = ROOT / "docs/guide.md"
+    (line,) = [line for line in commands(guide) if "--dry-run" in line]
+    run(line, capsys)
+    assert capsys.readouterr().out in blocks(guide, "text")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.name}")

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+
+import numpy as np
 
 from crumb.cli.parsing import parse
 from crumb.data.sets.base import index_source
+from crumb.data.sets.folder import Folder
+from crumb.data.sets.folder_report import report
+from crumb.data.sets.folder_split import check_sides
 from crumb.data.sets.registry import find_source, published_counts, sources
 from crumb.data.stats import balance_report
 from crumb.errors import InputError
@@ -19,12 +25,30 @@ def run(words: Sequence[str]) -> None:
     if not words:
         raise InputError("crumb index", "the data set's name is missing", "see crumb index --help")
     source = parse(find_source(words[0]), words[1:], f"crumb index {words[0]}")
+    if isinstance(source, Folder):
+        _index_folder(source)
+        return
     dataset, left_out = index_source(source)
     for line in left_out:
         print(f"left out: {line}")
     published = published_counts(dataset.name, dataset.class_names.values())
     print(balance_report(dataset.index, dataset.class_names, dataset.name, published))
     print(f"data set: {source.folder}")
+
+
+def _index_folder(source: Folder) -> None:
+    """Say what was understood of a folder of one's own, then do it."""
+    survey = source.survey
+    print(report(survey, source.test_share), end="\n\n", flush=True)
+    check_sides(survey.sides, survey.split)
+    if source.dry_run:
+        print("nothing is written, because of --dry-run")
+        return
+    dataset, _ = index_source(source)
+    tested = np.count_nonzero(dataset.index["session"].isin(dataset.test_sessions))
+    trained = len(dataset.index) - tested
+    print(f"data set: {source.folder} ({trained} images to train on, {tested} to test on)")
+    print(f"next: crumb stream {shlex.quote(str(source.folder))}")
 
 
 def _help() -> str:

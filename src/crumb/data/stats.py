@@ -65,7 +65,7 @@ def balance_report(
     lines = [
         f"{name}: {len(index)} images of {len(numbers)} classes",
         "",
-        *_table(
+        *aligned(
             ("class", "id", *_PER_CLASS),
             [
                 (class_names[number], number, *found)
@@ -73,7 +73,7 @@ def balance_report(
             ],
         ),
         "",
-        *_table(
+        *aligned(
             ("", "mean", "min", "max"),
             [
                 (what, f"{figures[what].mean():.2f}", figures[what].min(), figures[what].max())
@@ -103,8 +103,8 @@ def _verdict(wrong: Sequence[str]) -> str:
     return f"do not hold: {', '.join(wrong)}" if wrong else "hold"
 
 
-def _table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> list[str]:
-    """Lines with the first column to the left and the others to the right."""
+def aligned(header: Sequence[object], rows: Sequence[Sequence[object]]) -> list[str]:
+    """A table as lines with the first column to the left and the others to the right."""
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [

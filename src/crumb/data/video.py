@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
 import av.error
 from av.container import InputContainer
+from av.video.stream import VideoStream
 from PIL import Image
 
 from crumb.errors import InputError
@@ -44,6 +46,33 @@ def frames_at_one_per_second(path: Path | str, size: int = 224) -> Iterator[Imag
             frames or too large ones.
     """
     path = Path(path)
+    with _opened(path) as container:
+        yield from _sample(path, container, size)
+
+
+def clip_seconds(path: Path) -> float:
+    """Length of a clip in seconds, as its header or else its time stamps tell it.
+
+    Nothing is decoded: a clip that is damaged inside has a length all the same.
+
+    Raises:
+        InputError: the file is missing, no file, empty, cut short or no video.
+    """
+    with _opened(path) as container:
+        stream = _video_stream(path, container)
+        if stream.duration and stream.time_base:
+            return float(stream.duration * stream.time_base)
+        if container.duration:
+            return container.duration / av.time_base
+        times = [packet.pts for packet in container.demux(stream) if packet.pts is not None]
+        if not times or not stream.time_base:
+            raise InputError(path, "has no frames", _REMEDY)
+        return float((max(times) - min(times)) * stream.time_base)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[InputContainer]:
+    """The container of a clip; what goes wrong while it is open becomes an InputError."""
     if _is_cut_short(path):
         raise InputError(path, "is cut short", _REMEDY)
     try:
@@ -51,7 +80,7 @@ def frames_at_one_per_second(path: Path | str, size: int = 224) -> Iterator[Imag
         name = str(path.absolute())
         options = {"format_whitelist": _CONTAINERS, "max_pixels": str(_MOST_PIXELS)}
         with av.open(name, options=options) as container:
-            yield from _sample(path, container, size)
+            yield container
     # PyAV raises ValueError beside its own errors for broken headers.
     except (av.error.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -60,12 +89,17 @@ def frames_at_one_per_second(path: Path | str, size: int = 224) -> Iterator[Imag
         raise InputError(path, f"cannot be decoded ({reason})", _REMEDY) from error
 
 
-def _sample(path: Path, container: InputContainer, size: int) -> Iterator[Image.Image]:
+def _video_stream(path: Path, container: InputContainer) -> VideoStream:
     if not container.streams.video:
         raise InputError(path, "has no video stream", _REMEDY)
     stream = container.streams.video[0]
     if stream.codec_context is None:
         raise InputError(path, "has a video stream of an unknown format", _REMEDY)
+    return stream
+
+
+def _sample(path: Path, container: InputContainer, size: int) -> Iterator[Image.Image]:
+    stream = _video_stream(path, container)
     # One thread each: clips are decoded side by side.
     stream.codec_context.thread_count = 1
     # Damage is an error; the decoder would paint over it.

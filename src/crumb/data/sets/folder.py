@@ -1,0 +1,305 @@
+"""A folder, or a table, of one's own videos or images becomes a data set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Annotated, ClassVar, Literal
+
+import pandas as pd
+import tyro
+from tqdm import tqdm
+
+from crumb.data.decode import ClipFile, decode_clips
+from crumb.data.index import COLUMNS
+from crumb.data.sets.base import Sample, Source, register
+from crumb.data.sets.folder_layout import IMAGES, VIDEOS, Found, medium, read_tree
+from crumb.data.sets.folder_split import (
+    Clip,
+    Part,
+    Split,
+    check_sides,
+    divide,
+    group,
+    held_out,
+    numbered,
+)
+from crumb.data.sets.folder_table import read_table
+from crumb.data.sets.folder_warnings import warnings
+from crumb.data.video import clip_seconds
+from crumb.errors import InputError, require
+from crumb.files import write_csv
+
+SESSIONS = "sessions.csv"
+_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was understood of a folder, before anything is made of it.
+
+    Attributes:
+        where: The folder or the table.
+        root: Folder that all paths are relative to.
+        kind: "videos" or "images".
+        clips: Every session, in natural order of class, object and session.
+        tested: Whether each clip is tested on; with ``--split image``, its last images are.
+        split: How training and test images are divided.
+        sides: Images to train on and to test on, by class; of videos one for each second.
+        unused: Paths of what cannot be used, by the reason.
+        notes: A line for each thing that is odd.
+    """
+
+    where: Path
+    root: Path
+    kind: str
+    clips: tuple[Clip, ...]
+    tested: tuple[bool, ...]
+    split: Split
+    sides: Mapping[str, tuple[int, int]]
+    unused: Mapping[str, Sequence[str]]
+    notes: tuple[str, ...]
+
+    @property
+    def class_ids(self) -> dict[str, int]:
+        """From 1 in natural order of the names."""
+        names = dict.fromkeys(clip.class_name for clip in self.clips)
+        return {name: number for number, name in enumerate(names, 1)}
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class Folder(Source):
+    """A folder of your own: class/clip.mp4, class/object/clip.mp4, class/session/frame.jpg, ...
+
+    It says what it understood, cuts videos into frames (one a second, 224 x 224; images stay where
+    they are and as they are) and holds whole sessions out to test on. ROOT may be a CSV file with
+    the columns path and class and, if known, object, session, frame and split.
+    """
+
+    # Below the output folder come to lie the frames of videos (images/, frames.json), the index
+    # (folder_dirmap.csv), what its numbers stand for (sessions.csv) and, last, dataset.json.
+
+    name: ClassVar[str] = "folder"
+
+    root: Annotated[Path, tyro.conf.Positional]
+    """Folder of videos or images, or a CSV file whose paths start at its folder; only read."""
+    table: Path | None = None
+    """CSV file that lists what to use; its paths are relative to ROOT."""
+    split: Split | None = None
+    """What is tested on: some sessions (the default), some objects, what lies in test/ or is marked
+    test in the table (the default where it is), or the last images of each session."""
+    test_share: float = _SHARE
+    """Share of the sessions, objects or images that is tested on."""
+    largest: int | None = None
+    """At most so many images of a session, the first; all by default."""
+    only: Literal["videos", "images"] | None = None
+    """Which to use of a folder that holds both."""
+    dry_run: bool = False
+    """Say what was understood, and stop there."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require("--test-share", self.test_share, 0 < self.test_share < 1, "between 0 and 1")
+        if self.largest is not None:
+            require("--largest", self.largest, 1 <= self.largest < 1 << 31, "from 1 to 2^31 - 1")
+        if self.table is not None and self.root.is_file():
+            raise InputError(f"--table {self.table}", "goes with a folder", "give one table")
+
+    @cached_property
+    def survey(self) -> Survey:
+        """What the folder holds; its files are looked for once.
+
+        Raises:
+            InputError: nothing can be used, the layout or the table is broken, videos and images
+                are mixed, or what is tested on was to be given and is not.
+        """
+        found = self._found()
+        kind = self._keep_one_kind(found)
+        split = self._chosen_split(found)
+        if kind == VIDEOS:
+            counts_of = _seconds(found)
+        else:
+            counts_of = dict.fromkeys((entry.path for entry in found.entries), 1)
+        entries = [entry for entry in found.entries if entry.path in counts_of]
+        if not entries:
+            path, why = next((p[0], why) for why, p in found.unused.items())
+            problem = f"holds no clip that can be used ({path}: {why})"
+            raise InputError(self.root, problem, "give videos that a player shows")
+        clips = group(entries)
+        if kind == VIDEOS:
+            _check_endings(found.root, clips)
+        tested = held_out(clips, split, self.test_share)
+        notes = [*found.notes, *warnings(found.root, kind, clips, tested, split)]
+        # Any names do where only the number of images is asked for.
+        images = [("",) * sum(counts_of[file] for file in clip.files) for clip in clips]
+        unused = {why: tuple(paths) for why, paths in found.unused.items()}
+        return Survey(
+            where=self.table or self.root,
+            root=found.root,
+            kind=kind,
+            clips=tuple(clips),
+            tested=tuple(tested),
+            split=split,
+            sides=_sides(self._parts(clips, images, tested, split)),
+            unused=unused,
+            notes=tuple(notes),
+        )
+
+    def sample(self) -> Sample:
+        """Cut videos into frames, unless that is done already, and number everything.
+
+        Raises:
+            InputError: see :attr:`survey`; a class has nothing to train on or to test on, a clip is
+                broken, or the folder cannot be written.
+        """
+        survey = self.survey
+        check_sides(survey.sides, survey.split)
+        images = survey.root if survey.kind == IMAGES else self.folder / "images"
+        of_clips = [clip.files for clip in survey.clips]
+        if survey.kind == VIDEOS:
+            of_clips = self._frames(survey)
+        parts = self._parts(survey.clips, of_clips, survey.tested, survey.split)
+        check_sides(_sides(parts), survey.split)
+        keys = numbered(parts, survey.class_ids)
+        rows = [
+            (*key, number, image)
+            for key, part in zip(keys, parts, strict=True)
+            for number, image in enumerate(part.images, 1)
+        ]
+        self._write_sessions(keys, parts)
+        return Sample(
+            images,
+            pd.DataFrame(sorted(rows), columns=list(COLUMNS)),
+            {number: name for name, number in survey.class_ids.items()},
+            tuple(sorted({key[2] for key, part in zip(keys, parts, strict=True) if part.is_test})),
+            tuple(f"{path}: {why}" for why, paths in survey.unused.items() for path in paths),
+        )
+
+    def _found(self) -> Found:
+        if self.root.is_file():
+            if self.root.suffix.lower() != ".csv":
+                raise InputError(self.root, "is a file", "give a folder or a .csv file")
+            return read_table(self.root, self.root.parent)
+        return read_table(self.table, self.root) if self.table else read_tree(self.root)
+
+    def _keep_one_kind(self, found: Found) -> str:
+        """The kind of what is used; the other kind is noted as unused if that is asked for."""
+        first = {medium(entry.path): entry.path for entry in reversed(found.entries)}
+        if self.only is None and len(first) > 1:
+            raise InputError(
+                self.root,
+                f"holds videos ({first[VIDEOS]}) and images ({first[IMAGES]})",
+                "take the others out, or add --only videos or --only images",
+            )
+        kind = self.only or next(iter(first))
+        if kind not in first:
+            raise InputError(f"--only {kind}", f"{self.root} holds none", "leave it out")
+        for entry in found.entries:
+            if medium(entry.path) != kind:
+                found.refuse(entry.path, f"left out by --only {kind}")
+        found.entries = [entry for entry in found.entries if medium(entry.path) == kind]
+        return kind
+
+    def _chosen_split(self, found: Found) -> Split:
+        given = any(entry.split for entry in found.entries)
+        if self.split == "given" and not given:
+            raise InputError(
+                "--split given",
+                f"{self.table or self.root} does not say what is tested on",
+                "put the classes below train/ and test/, or add a column split to the table",
+            )
+        split = self.split or ("given" if given else "session")
+        if split == "given" and self.test_share != _SHARE:
+            raise InputError(
+                f"--test-share {self.test_share}",
+                "has no meaning where train and test are given",
+                "leave it out, or add --split session",
+            )
+        return split
+
+    def _parts(
+        self,
+        clips: Sequence[Clip],
+        images: Sequence[tuple[str, ...]],
+        tested: Sequence[bool],
+        split: Split,
+    ) -> list[Part]:
+        last = self.test_share if split == "image" else None
+        return [
+            part
+            for clip, paths, is_test in zip(clips, images, tested, strict=True)
+            for part in divide(clip, paths[: self.largest], is_test, last)
+        ]
+
+    def _frames(self, survey: Survey) -> list[tuple[str, ...]]:
+        """Paths of each clip's frames below images/."""
+        images = self.folder / "images"
+        files = {
+            path: ClipFile(path, survey.root / path, images / PurePosixPath(path).with_suffix(""))
+            for clip in survey.clips
+            for path in clip.files
+        }
+        frame_counts = decode_clips(list(files.values()), self.folder / "frames.json", self.workers)
+        return [
+            tuple(
+                files[path].frame(number).relative_to(images).as_posix()
+                for path in clip.files
+                for number in range(1, frame_counts[path] + 1)
+            )
+            for clip in survey.clips
+        ]
+
+    def _write_sessions(self, keys: Sequence[tuple[int, int, int]], parts: Sequence[Part]) -> None:
+        names = ("class_name", "object_name", "session_name")
+        header = ("class", "object", "session", "use", "images", *names)
+        rows = [
+            (
+                *key,
+                "test" if part.is_test else "train",
+                len(part.images),
+                part.clip.class_name,
+                part.clip.object,
+                part.clip.session,
+            )
+            for key, part in zip(keys, parts, strict=True)
+        ]
+        write_csv(self.folder / SESSIONS, sorted(rows), header)
+
+
+def _seconds(found: Found) -> dict[str, int]:
+    """Seconds of each video, rounded up; what cannot be opened is noted."""
+    seconds: dict[str, int] = {}
+    for entry in tqdm(found.entries, desc="looking at clips", disable=None, leave=False):
+        try:
+            seconds[entry.path] = max(1, math.ceil(clip_seconds(found.root / entry.path)))
+        except InputError as error:
+            found.refuse(entry.path, error.parts[1])
+    return seconds
+
+
+def _check_endings(root: Path, clips: Sequence[Clip]) -> None:
+    """Raise InputError for two videos that differ in the end of their names only.
+
+    They are likely the same, and their frames would have the same names.
+    """
+    known: dict[PurePosixPath, str] = {}
+    for path in (path for clip in clips for path in clip.files):
+        other = known.setdefault(PurePosixPath(path).with_suffix(""), path)
+        if other != path:
+            problem = f"has the name of {PurePosixPath(other).name} but for its ending"
+            raise InputError(root / path, problem, "take one of the two out, or rename it")
+
+
+def _sides(parts: Sequence[Part]) -> dict[str, tuple[int, int]]:
+    sides: dict[str, tuple[int, int]] = {}
+    for part in parts:
+        train, test = sides.get(part.clip.class_name, (0, 0))
+        count = len(part.images)
+        sides[part.clip.class_name] = (
+            (train, test + count) if part.is_test else (train + count, test)
+        )
+    return sides

@@ -1,0 +1,238 @@
+"""What the paths below a folder of one's own say: class, object and session of each file."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from crumb.data.index import path_problem, shown
+from crumb.data.sets.toybox import SUPER_CATEGORIES, visible
+from crumb.errors import InputError
+from crumb.files import file_size
+
+VIDEOS, IMAGES = "videos", "images"
+SUFFIXES = {
+    VIDEOS: frozenset(
+        [
+            *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".wmv", ".asf", ".flv"),
+            *(".mpg", ".mpeg", ".vob", ".ts", ".mts", ".m2ts", ".ogv", ".gif", ".mxf", ".dv"),
+            *(".ivf", ".nut", ".y4m"),
+        ]
+    ),
+    IMAGES: frozenset(
+        [".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2"]
+    ),
+}
+"""What a file is taken for; what is in it decides when it is read."""
+
+TRAIN, TEST = "train", "test"
+LAYOUT = (
+    "expected are class/clip.mp4, class/object/clip.mp4, class/frame.jpg, class/session/frame.jpg, "
+    "class/object/session/frame.jpg, or all of these below train/ and test/"
+)
+_OTHER_SPLITS = frozenset({"training", "testing", "val", "valid", "validation", "dev", "eval"})
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file that can be used.
+
+    Attributes:
+        path: relative to the root, with slashes.
+        class_name: of its class.
+        object: name of its object; empty where the class has none.
+        session: name of its clip; empty where the images of an object are not divided.
+        split: "train" or "test" where that is given, or empty.
+        frame: what its session is ordered by before its path.
+    """
+
+    path: str
+    class_name: str
+    object: str = ""
+    session: str = ""
+    split: str = ""
+    frame: float = 0.0
+
+
+@dataclass
+class Found:
+    """What a folder or a table holds.
+
+    Attributes:
+        root: Folder that the paths are relative to.
+        entries: Files that can be used.
+        unused: Paths of what cannot be used, by the reason.
+        notes: A line for each thing that is odd.
+    """
+
+    root: Path
+    entries: list[Entry] = field(default_factory=list)
+    unused: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    notes: list[str] = field(default_factory=list)
+
+    def refuse(self, path: str, reason: str) -> None:
+        """Note a path that cannot be used, as it can be printed."""
+        self.unused[reason].append(path if path.isprintable() else shown(path))
+
+    def accepts(self, path: str) -> bool:
+        """Whether a file is worth reading; if it is not, the reason is noted."""
+        reason = path_problem(path) and "a name that cannot be written down; rename it"
+        try:
+            path.encode()
+            reason = reason or _file_problem(self.root / path)
+        except UnicodeEncodeError:
+            reason = "a name that is no UTF-8; rename it"
+        if reason:
+            self.refuse(path, reason)
+        return not reason
+
+
+def medium(path: str) -> str:
+    """``VIDEOS`` or ``IMAGES`` by the end of a name; empty for anything else."""
+    suffix = PurePosixPath(path).suffix.lower()
+    return next((name for name, known in SUFFIXES.items() if suffix in known), "")
+
+
+def natural(text: str) -> tuple[object, ...]:
+    """Key that sorts names like a reader: clip2 before clip10, Ä beside a."""
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
+    parts = re.split("([0-9]+)", plain)
+    # Length before digits is the order of the numbers, however long they are.
+    numbers = [(len(part.lstrip("0")), part.lstrip("0")) for part in parts[1::2]]
+    return (*zip(parts[::2], [*numbers, (-1, "")], strict=True), text)
+
+
+def read_tree(root: Path) -> Found:
+    """Every file below a folder, and what its path says.
+
+    Of the folders between the class and the file the first is the object and the others are the
+    session. A clip is a session of its own. A single folder above images is a session, and one
+    above clips an object.
+
+    Raises:
+        InputError: ``root`` is no folder, holds nothing to use, is laid out like Toybox, or has
+            folders that look like parts of a data set but are not train and test.
+    """
+    if not root.is_dir():
+        raise InputError(root, "is not a folder", f"give a folder or a .csv file; {LAYOUT}")
+    found = Found(root)
+    tops = [path.name for path in visible(root) if path.is_dir()]
+    _check_toybox(root, tops)
+    is_split = _are_splits(root, tops)
+    for path in _files(root, found, ()):
+        depth = path.count("/")
+        if depth < (2 if is_split else 1):
+            found.refuse(path, "in no folder of a class")
+        elif found.accepts(path):
+            found.entries.append(_read_path(path, is_split))
+    if not found.entries:
+        why = next(iter(found.unused), "")
+        named = f" ({found.unused[why][0]}: {why})" if why else ""
+        raise InputError(root, f"holds no video or image that can be used{named}", LAYOUT)
+    _look_for_oddities(found, tops, is_split)
+    return found
+
+
+def _files(folder: Path, found: Found, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    """Files below a folder in natural order, through links, without hidden ones."""
+    status = folder.stat()
+    here = (status.st_dev, status.st_ino)
+    name = folder.relative_to(found.root).as_posix()
+    try:
+        entries = sorted(visible(folder), key=lambda path: natural(path.name))
+    except OSError as error:
+        found.refuse(f"{name}/", f"cannot be opened ({error.strerror})")
+        return
+    if here in above:
+        found.refuse(f"{name}/", "a link to a folder above it")
+        return
+    if not entries and above:
+        found.refuse(f"{name}/", "an empty folder")
+    for path in entries:
+        if path.is_dir():
+            yield from _files(path, found, (*above, here))
+        else:
+            yield path.relative_to(found.root).as_posix()
+
+
+def _file_problem(path: Path) -> str | None:
+    """Why a file is not worth reading; None if it may be."""
+    if not medium(path.name):
+        kind = path.suffix.lower() or "no ending"
+        return f"no video or image that Crumb reads ({kind})"
+    try:
+        return None if file_size(path) else "an empty file"
+    except FileNotFoundError:
+        return "a link to nothing" if path.is_symlink() else "no such file"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+
+
+def _read_path(path: str, is_split: bool) -> Entry:
+    split, rest = path.split("/", 1) if is_split else ("", path)
+    class_name, *inner, file = rest.split("/")
+    if medium(file) == VIDEOS:
+        inner.append(PurePosixPath(file).stem)
+    item, *sessions = inner if len(inner) > 1 else ["", *inner]
+    return Entry(path, class_name, item, "/".join(sessions), split.lower())
+
+
+def _are_splits(root: Path, tops: Sequence[str]) -> bool:
+    """Whether the folders at the top are train and test, not classes."""
+    names = {name.lower() for name in tops}
+    others = [name for name in tops if name.lower() not in (TRAIN, TEST)]
+    both = {TRAIN, TEST} <= names
+    if others and (both or (len(names) > 1 and names <= {TRAIN, TEST, *_OTHER_SPLITS})):
+        raise InputError(
+            root / others[0],
+            "lies where train/ and test/ are expected",
+            "name the two folders train and test, and move others away",
+        )
+    return both
+
+
+def _check_toybox(root: Path, tops: Sequence[str]) -> None:
+    for name in SUPER_CATEGORIES:
+        if name in tops and any((root / name).glob("*_[0-9][0-9]_pivothead")):
+            raise InputError(
+                root,
+                f"is laid out like Toybox ({name}/ holds objects of several classes)",
+                f"use `crumb index toybox {root}`",
+            )
+
+
+def _look_for_oddities(found: Found, tops: Sequence[str], is_split: bool) -> None:
+    """Note what may have been meant in another way."""
+    names = list(dict.fromkeys(entry.class_name for entry in found.entries))
+    said = {path for paths in found.unused.values() for path in paths}
+    for name in [] if is_split else tops:
+        if name not in names and f"{name}/" not in said:
+            found.refuse(f"{name}/", "a folder in which nothing can be used")
+    if len(names) == 1:
+        found.notes.append(
+            f"{names[0]} is the only class; if its folders are the classes, give "
+            f"{found.root / names[0]}"
+        )
+    alike: defaultdict[str, list[str]] = defaultdict(list)
+    for name in names:
+        alike[re.sub("[0-9]+", "#", name)].append(name)
+    for stem, (first, *others) in alike.items():
+        if others and re.search(r"[^\W\d_]", stem):
+            found.notes.append(
+                f"{first} and {others[0]} differ in a number only; if they are objects of one "
+                "class, put them into a folder of that class"
+            )
+            break
+    depths: dict[str, dict[int, str]] = {}
+    for entry in found.entries:
+        depths.setdefault(entry.class_name, {}).setdefault(entry.path.count("/"), entry.path)
+    for name, paths in depths.items():
+        if len(paths) > 1:
+            first, second, *_ = paths.values()
+            found.notes.append(f"{name} has files at several depths: {first}, {second}")
+            break

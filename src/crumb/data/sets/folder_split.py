@@ -1,0 +1,175 @@
+"""Which clips of a folder are tested on, and the numbers that objects and sessions get."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from crumb.data.sets.folder_layout import TEST, TRAIN, Entry, natural
+from crumb.errors import InputError
+
+Split = Literal["session", "object", "given", "image"]
+
+# With a split of its own making only the test images of a class can be lacking.
+_LACKING: dict[Split, tuple[str, str]] = {
+    "session": (
+        "only one session, so nothing is left to test on",
+        "add a second, or take --split image, which tests on the last images of each session",
+    ),
+    "object": (
+        "only one object, so nothing is left to test on",
+        "add a second, or take --split session",
+    ),
+    "given": ("no images to {} on", "add some to {}, or take --split session"),
+    "image": ("only one image in each session, so nothing is left to test on", "add more"),
+}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A session of an object: one video or a few, or images.
+
+    Attributes:
+        class_name: of its class.
+        object: name of its object; may be empty.
+        session: its name; may be empty.
+        split: "train" or "test" where that is given, or empty.
+        files: paths in the order of time.
+    """
+
+    class_name: str
+    object: str
+    session: str
+    split: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The images of a clip that are trained on, or those that are tested on.
+
+    Attributes:
+        clip: The clip.
+        is_test: Whether they are tested on.
+        images: Paths in the order of time, at least one.
+    """
+
+    clip: Clip
+    is_test: bool
+    images: tuple[str, ...]
+
+
+def group(entries: Sequence[Entry]) -> list[Clip]:
+    """Clips in natural order of class, object and session."""
+    files: defaultdict[tuple[str, str, str, str], list[Entry]] = defaultdict(list)
+    for entry in entries:
+        files[entry.class_name, entry.object, entry.session, entry.split].append(entry)
+    return [
+        Clip(*key, tuple(e.path for e in sorted(of, key=lambda e: (e.frame, natural(e.path)))))
+        for key, of in sorted(files.items(), key=lambda item: [natural(name) for name in item[0]])
+    ]
+
+
+def spread(count: int, share: float) -> list[int]:
+    """Positions, from 0, of those of ``count`` things in order that are tested on.
+
+    A share, rounded, but at least one and not all; evenly spread with the last among them; of one
+    thing none. A quarter of ten are the third, sixth and tenth.
+    """
+    if count < 2:
+        return []
+    tested = min(max(1, int(count * share + 0.5)), count - 1)
+    return [count * place // tested - 1 for place in range(1, tested + 1)]
+
+
+def held_out(clips: Sequence[Clip], split: Split, share: float) -> list[bool]:
+    """Whether each clip, in natural order, is tested on.
+
+    * session: of every object's clips, :func:`spread`; objects of a single clip are taken together,
+      class by class, as if they were one.
+    * object: of every class's objects, :func:`spread`, with all their clips.
+    * given: as given.
+    * image: none, as each clip is divided; see :func:`divide`.
+    """
+    if split in ("given", "image"):
+        return [split == "given" and clip.split == TEST for clip in clips]
+    units: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    for place, clip in enumerate(clips):
+        units[clip.class_name, clip.object].append(place)
+    # Each list is divided: of its members, themselves lists of clips, a share is tested on.
+    lists: defaultdict[tuple[str, ...], list[list[int]]] = defaultdict(list)
+    for (class_name, item), places in units.items():
+        if split == "object" or len(places) == 1:
+            lists[(class_name,)].append(places)
+        else:
+            lists[class_name, item] = [[place] for place in places]
+    tested = [False] * len(clips)
+    for members in lists.values():
+        for chosen in spread(len(members), share):
+            for place in members[chosen]:
+                tested[place] = True
+    return tested
+
+
+def divide(clip: Clip, images: Sequence[str], is_test: bool, last: float | None) -> list[Part]:
+    """The parts of a clip: one, or two where its last images, a share, are tested on.
+
+    The last ones and not every k-th, as neighbours look alike.
+    """
+    if last is None or len(images) < 2:
+        return [Part(clip, is_test, tuple(images))]
+    cut = len(images) - len(spread(len(images), last))
+    return [Part(clip, False, tuple(images[:cut])), Part(clip, True, tuple(images[cut:]))]
+
+
+def check_sides(sides: Mapping[str, tuple[int, int]], split: Split) -> None:
+    """Refuse a class that would not be trained on, or not tested on.
+
+    Args:
+        sides: Images, or clips, to train on and to test on, by class.
+        split: How they were divided.
+
+    Raises:
+        InputError: naming the class and what to do.
+    """
+    for side, kind in enumerate((TRAIN, TEST)):
+        lacking = [name for name, counts in sides.items() if not counts[side]]
+        if lacking:
+            more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+            problem, remedy = _LACKING[split]
+            raise InputError(f"class {lacking[0]}{more}", problem.format(kind), remedy.format(kind))
+
+
+def numbered(parts: Sequence[Part], class_ids: Mapping[str, int]) -> list[tuple[int, int, int]]:
+    """Class, object and session number of each part.
+
+    Objects count from 1 in their class. Sessions that are trained on count from 1 in their object;
+    those tested on go on after the largest such number of all objects, so that a session's number
+    says what it is for.
+
+    Args:
+        parts: in the order of the index.
+        class_ids: by name.
+    """
+    objects: dict[tuple[str, str], int] = {}
+    last_object: Counter[str] = Counter()
+    ranks: list[int] = []
+    sizes: Counter[tuple[str, str, bool]] = Counter()
+    for part in parts:
+        clip = part.clip
+        if (clip.class_name, clip.object) not in objects:
+            last_object[clip.class_name] += 1
+            objects[clip.class_name, clip.object] = last_object[clip.class_name]
+        sizes[clip.class_name, clip.object, part.is_test] += 1
+        ranks.append(sizes[clip.class_name, clip.object, part.is_test])
+    trained = max((size for (*_, is_test), size in sizes.items() if not is_test), default=0)
+    return [
+        (
+            class_ids[part.clip.class_name],
+            objects[part.clip.class_name, part.clip.object],
+            rank + trained * part.is_test,
+        )
+        for part, rank in zip(parts, ranks, strict=True)
+    ]
