@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, TypeVar
@@ -136,6 +136,12 @@ def index_source(source: Source) -> tuple[Dataset, tuple[str, ...]]:
     )
     write_dataset(dataset)
     return dataset, sample.left_out
+
+
+def visible(folder: Path) -> Iterator[Path]:
+    """Entries that are not hidden, by name; none if there is no such folder."""
+    if folder.is_dir():
+        yield from sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 S = TypeVar("S", bound=Source)

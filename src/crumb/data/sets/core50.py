@@ -16,8 +16,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from crumb.data.index import COLUMNS, Dataset
-from crumb.data.sets.base import About, Sample, Source, register
-from crumb.data.sets.toybox import visible
+from crumb.data.sets.base import About, Sample, Source, register, visible
 from crumb.errors import InputError
 
 CLASS_NAMES = {

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from crumb.data.index import path_problem, shown
-from crumb.data.sets.toybox import SUPER_CATEGORIES, visible
+from crumb.data.sets.base import visible
+from crumb.data.sets.toybox import SUPER_CATEGORIES
 from crumb.errors import InputError
 from crumb.files import file_size
 

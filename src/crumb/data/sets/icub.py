@@ -18,8 +18,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from crumb.data.index import COLUMNS, path_problem
-from crumb.data.sets.base import About, Sample, Source, register
-from crumb.data.sets.toybox import visible
+from crumb.data.sets.base import About, Sample, Source, register, visible
 from crumb.errors import InputError, require
 
 PARTS = ("part1", "part2", "part3", "part4")

@@ -20,25 +20,11 @@ import tyro
 from crumb.data.index import Dataset, load_dataset
 from crumb.data.sets.base import About, Sample, Source, register
 from crumb.data.sets.core50 import CLASS_NAMES
+from crumb.data.sets.ilab import CLASSES, DROPPED_CLASS
 from crumb.errors import InputError
 from crumb.files import WRITE_REMEDY
 
-ILAB_CLASSES = (
-    "boat",
-    "bus",
-    "car",
-    "equip",
-    "f1car",
-    "heli",
-    "mil",
-    "monster",
-    "pickup",
-    "plane",
-    "tank",
-    "train",
-    "ufo",
-    "van",
-)
+ILAB_CLASSES = tuple(name for name in CLASSES if name != DROPPED_CLASS)
 ILAB, CORE50 = "ilab2mlight", "core50"
 CLASS_SHIFT, SESSION_SHIFT = 15, 11
 _CLIP = ["class", "object", "session"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -16,7 +16,7 @@ import pandas as pd
 
 from crumb.data.decode import ClipFile, decode_clips
 from crumb.data.index import COLUMNS, Dataset, csv_rows, index_text, path_problem
-from crumb.data.sets.base import About, Sample, Source, index_source, register
+from crumb.data.sets.base import About, Sample, Source, index_source, register, visible
 from crumb.errors import InputError
 from crumb.files import write_csv, write_text
 
@@ -297,12 +297,6 @@ def _check_top(root: Path) -> None:
     for folder in visible(root):
         if folder.name not in SUPER_CATEGORIES and any(folder.glob("*_pivothead")):
             raise InputError(folder, "is no known super-category", _LAYOUT)
-
-
-def visible(folder: Path) -> Iterator[Path]:
-    """Entries that are not hidden, by name; none if there is no such folder."""
-    if folder.is_dir():
-        yield from sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def _session(path: Path) -> int | None:
