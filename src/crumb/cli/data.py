@@ -126,7 +126,8 @@ def _list(command: ListDatasets) -> None:
         content = about.content if about else (source.__doc__ or "").splitlines()[0]
         print(f"{name:{width}}  {content}")
         if about:
-            print(f"{'':{width}}  {about.size}; {about.licence}; {about.page}")
+            facts = dict.fromkeys((about.size, about.licence, about.page))
+            print(f"{'':{width}}  {'; '.join(facts)}")
     print("\ncrumb data list NAME says what to download; crumb index NAME indexes it.")
 
 

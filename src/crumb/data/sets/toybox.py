@@ -89,8 +89,8 @@ class Toybox(Source):
     about: ClassVar[About] = About(
         title="The Toybox Dataset of Egocentric Visual Object Transformations",
         content="videos of 12 classes, 360 objects, 12 transformations",
-        size="about 35 GB",
-        licence="CC BY 4.0",
+        size="see its page",
+        licence="see its page",
         page="https://aivaslab.github.io/toybox/",
         download="all three super-categories, unpacked into animals/, households/ and vehicles/",
     )
