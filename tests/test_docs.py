@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from crumb.cli.main import main
+from crumb.cli.parsing import preset_names
 from crumb.nets import backbones
 from crumb.nets.config import Backbone, Preprocessing
 
@@ -92,10 +93,15 @@ def test_commands_named_in_passing_exist(page, capsys):
     """Their words are understood; FILE and the like stand for the reader's own."""
     for line in INLINE.findall(page.read_text()):
         words = shlex.split(line)
-        assert main([*words[1:2], "--help"]) == 0, line
+        # Of these the second word decides which flags there are.
+        count = 2 if words[1] in ("index", "data", "presets") else 1
+        named = [word for word in words[1 : 1 + count] if not word.startswith("-")]
+        assert main([*named, "--help"]) == 0, line
         flags = {word for word in words if word.startswith("--")} - {"--help"}
         known = capsys.readouterr().out
         assert all(flag in known for flag in flags), line
+        if "--preset" in flags:
+            assert words[words.index("--preset") + 1] in preset_names()
 
 
 def test_links_lead_somewhere():
