@@ -31,8 +31,15 @@ WRITE_REMEDY = "choose another --output or free space"
 _PART = ".part"
 
 
-def write_bytes(path: Path, content: bytes, remedy: str = WRITE_REMEDY) -> None:
+def write_bytes(path: Path, content: bytes, remedy: str = WRITE_REMEDY, sync: bool = True) -> None:
     """Write ``content`` to ``path`` whole or not at all (temporary name, sync, rename).
+
+    Args:
+        path: of the file; its folder is made.
+        content: of the file.
+        remedy: for the message.
+        sync: wait for the disk. Without, a file may be empty after a power failure; for many small
+            files that can be made again.
 
     Raises:
         InputError: the folder cannot be made or written, or the disk is full.
@@ -46,7 +53,8 @@ def write_bytes(path: Path, content: bytes, remedy: str = WRITE_REMEDY) -> None:
             os.fchmod(file.fileno(), 0o666 & ~_UMASK)
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         Path(temporary).replace(path)
     except OSError as error:
         raise InputError(path, f"cannot be written ({error.strerror})", remedy) from error

@@ -15,6 +15,7 @@ import torch
 from PIL import ExifTags, Image, UnidentifiedImageError, _imaging
 from torch import Tensor
 
+from crumb.data.shards import member_size, open_image
 from crumb.errors import InputError
 from crumb.files import file_size
 
@@ -41,7 +42,8 @@ def load_image(path: Path, size: int) -> Tensor:
     Args:
         path: of any format that Pillow reads by itself, told by its content; of several pictures
             the first. Turned upright by its EXIF tag. A JPEG of more than twice the size is
-            decoded at half, a quarter or an eighth of its resolution.
+            decoded at half, a quarter or an eighth of its resolution. It may lie inside a tar file
+            (:mod:`crumb.data.shards`).
         size: side of the result; the aspect ratio is ignored, as in the paper.
 
     Returns:
@@ -55,7 +57,7 @@ def load_image(path: Path, size: int) -> Tensor:
     if not check_image_file(path):
         raise InputError(path, "cannot be read as an image (it is empty)", _REPAIR)
     try:
-        with Image.open(path) as image:
+        with open_image(path) as file, Image.open(file) as image:
             if image.format == "EPS":
                 raise InputError(path, "is a PostScript program", "save it as PNG, then try again")
             if image.format == "TIFF":
@@ -64,7 +66,7 @@ def load_image(path: Path, size: int) -> Tensor:
             pixels = pil_to_tensor(image, size, path)
         if image.format == "PNG":
             # Reading ends with the last row, before the check sum that tells damage in it.
-            with Image.open(path) as image:
+            with open_image(path) as file, Image.open(file) as image:
                 image.verify()
     except InputError:
         raise
@@ -80,14 +82,18 @@ def load_image(path: Path, size: int) -> Tensor:
 
 
 def check_image_file(path: Path) -> int:
-    """Bytes of a file; refuses what need not be opened to see that it is no image.
+    """Bytes of a file or of a member of a tar file.
+
+    Refuses what need not be opened to see that it is no image.
 
     Raises:
         InputError: nothing is there, or a folder, a pipe, a device, or a file that is larger than
-            any image that is read.
+            any image that is read; or a tar file that cannot be read.
     """
     try:
-        count = file_size(path)
+        count = member_size(path)
+        if count is None:
+            count = file_size(path)
     except FileNotFoundError as error:
         problem = "is a link to nothing" if path.is_symlink() else "no such image"
         raise InputError(path, problem, _REPAIR) from error

@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from crumb.data.images import check_image_file
+from crumb.data.shards import open_image
 from crumb.device import lone_workers
 from crumb.errors import InputError
 from crumb.stream.disk import CacheError, DiskRows
@@ -225,7 +226,7 @@ class Store(ABC):
     def _digest(self, path: str) -> bytes:
         check_image_file(self._images / path)
         try:
-            with (self._images / path).open("rb", buffering=0) as file:
+            with open_image(self._images / path) as file:
                 return hashlib.file_digest(file, "sha256").digest()[:16]
         except OSError as error:
             problem = f"cannot be read ({error.strerror})"

@@ -1,0 +1,192 @@
+"""Images in a folder for each class, ``{split}/{class}/*``, one half to train and one to test."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from crumb.data.index import COLUMNS, path_problem
+from crumb.errors import InputError
+
+TRAIN_SESSION, TEST_SESSION = 0, 1
+_OBJECT = 0
+_SHOWN = 3
+
+Split = dict[str, list[str]]
+"""Paths of the images of each class, relative to the root of the data set."""
+
+
+def read_split(
+    folder: Path, suffixes: Collection[str], others: Counter[str], unsorted: str
+) -> Split:
+    """The images below ``{split}/{class}/``; hidden files are ignored.
+
+    Nothing is opened, so that a million files take seconds.
+
+    Args:
+        folder: of the split; its name is the first part of the paths.
+        suffixes: of images, in lower case; either case is taken.
+        others: takes in how many files of each other kind there are (:func:`suffix`).
+        unsorted: what to do with images that lie in no class folder, for the message.
+
+    Raises:
+        InputError: the folder cannot be listed or has no class folders, one of them has no image,
+            an image lies in none, or is a link to nothing or another thing than a file.
+    """
+    split: Split = {}
+    stray = []
+    for entry in tqdm(_visible(folder), folder.name, unit="class", disable=None):
+        if entry.is_dir():
+            split[entry.name] = _images(Path(entry.path), suffixes, others)
+        elif suffix(entry.name) in suffixes:
+            stray.append(entry.name)
+        else:
+            others[suffix(entry.name)] += 1
+    if stray:
+        images = "1 image" if len(stray) == 1 else f"{len(stray)} images"
+        problem = f"holds {images} in no class folder, the first is {stray[0]}"
+        raise InputError(folder, problem, unsorted)
+    if not split:
+        problem = "has no class folders"
+        raise InputError(folder, problem, f"expected are images {folder.name}/<class>/*")
+    return split
+
+
+def _images(folder: Path, suffixes: Collection[str], others: Counter[str]) -> list[str]:
+    start = f"{folder.parent.name}/{folder.name}/"
+    images = []
+    for entry in _visible(folder):
+        if entry.is_dir():
+            others["folder"] += 1
+        elif (kind := suffix(entry.name)) not in suffixes:
+            others[kind] += 1
+        elif not entry.is_file():
+            problem = "is a link to nothing" if entry.is_symlink() else "is no file"
+            raise InputError(entry.path, problem, "restore or remove it")
+        else:
+            images.append(start + entry.name)
+    if not images:
+        problem = f"holds no images ({', '.join(sorted(suffixes))})"
+        raise InputError(folder, problem, "add its images, or remove the class everywhere")
+    return images
+
+
+def _visible(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        problem = f"cannot be listed ({error.strerror})"
+        raise InputError(folder, problem, "restore it or its rights") from error
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def suffix(name: str) -> str:
+    """The suffix of a file's name in lower case, with its dot; empty if it has none."""
+    stem, dot, end = name.rpartition(".")
+    return dot + end.lower() if stem else ""
+
+
+def others_lines(others: Mapping[str, int]) -> list[str]:
+    """One line for each kind of file that is no image."""
+    kinds = {"": ("file without a suffix", "files without a suffix")}
+    kinds["folder"] = ("folder inside a class folder", "folders inside class folders")
+    lines = []
+    for kind, count in sorted(others.items()):
+        one, several = kinds.get(kind, (f"{kind} file", f"{kind} files"))
+        lines.append(f"{count} {one if count == 1 else several}")
+    return lines
+
+
+def beside_lines(root: Path, used: Iterable[str]) -> list[str]:
+    """A line for what lies in the root and is not used; hidden files are ignored."""
+    names = [entry.name for entry in _visible(root)]
+    if beside := [name for name in names if name not in set(used)]:
+        return [f"what else lies in {root}: {listed(beside)}"]
+    return []
+
+
+def listed(names: Sequence[object]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(map(str, names[:_SHOWN])) + more
+
+
+def check_same_classes(root: Path, splits: Mapping[str, Split]) -> None:
+    """Refuse a class that one of the splits does not have.
+
+    Args:
+        root: of the data set.
+        splits: by name.
+
+    Raises:
+        InputError: naming the first such class of the first such split.
+    """
+    classes = set().union(*splits.values())
+    for name, split in splits.items():
+        if missing := sorted(classes - split.keys()):
+            count = "" if len(missing) == 1 else f", one of {len(missing)} classes"
+            problem = f"has no images of it{count}"
+            raise InputError(
+                f"class {missing[0]}", f"{root / name} {problem}", "add them, or remove the class"
+            )
+
+
+def class_index(
+    root: Path, train: Split, test: Split, class_ids: Mapping[str, int]
+) -> pd.DataFrame:
+    """The index as published for sets of single images.
+
+    Every class is one object, 0; its session 0 is for training and 1 for testing; im_num counts
+    from 1 in the order of the paths.
+
+    Args:
+        root: of the paths, for messages.
+        train: images of every class.
+        test: the same.
+        class_ids: of the classes that are taken.
+
+    Returns:
+        Rows ordered by class, object, session, im_path; columns ``COLUMNS``.
+
+    Raises:
+        InputError: a path that an index cannot hold.
+    """
+    paths: list[str] = []
+    clips: list[tuple[int, int]] = []
+    lengths: list[int] = []
+    for name, number in sorted(class_ids.items(), key=lambda item: item[1]):
+        for session, split in ((TRAIN_SESSION, train), (TEST_SESSION, test)):
+            images = sorted(split[name])
+            _check_paths(root, images)
+            paths += images
+            clips.append((number, session))
+            lengths.append(len(images))
+    classes, sessions = np.repeat(np.array(clips, dtype=np.int64).T, lengths, axis=1)
+    numbers = np.concatenate([np.arange(1, length + 1) for length in lengths])
+    columns = (classes, np.full(len(paths), _OBJECT), sessions, numbers, paths)
+    return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
+
+
+def _check_paths(root: Path, images: Sequence[str]) -> None:
+    for image in images:
+        if problem := path_problem(image):
+            raise InputError(root / image, problem, "rename it")
+    try:
+        "\n".join(images).encode()
+    except UnicodeEncodeError as error:
+        first = next(image for image in images if not _is_text(image))
+        raise InputError(
+            ascii(str(root / first)), "has a name that is not UTF-8", "rename it"
+        ) from error
+
+
+def _is_text(name: str) -> bool:
+    # Bytes that are no UTF-8 are handed over as halves of characters.
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
