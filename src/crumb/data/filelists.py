@@ -17,6 +17,7 @@ import numpy as np
 
 from crumb.data.index import path_problem, shown
 from crumb.data.protocol import PROTOCOLS, Frames, TaskList
+from crumb.data.shards import member_size
 from crumb.errors import InputError
 from crumb.files import read_text, write_text
 
@@ -174,7 +175,7 @@ class _Checker:
         if os.path.commonpath([self.root, real]) != self.root:
             problem = f"the path {image!r} leads out of the images root"
             raise InputError(where, problem, "list images below the images root")
-        if not file.is_file():
+        if member_size(file) is None and not file.is_file():
             raise InputError(where, f"there is no image {file}", "check the images root")
 
 

@@ -80,12 +80,8 @@ class Source(ABC):
     """Folder of the raw data; it is only read."""
     output: Path | None = None
     """Folder that the index and dataset.json are written to; NAME-data by default."""
-    workers: int = os.cpu_count() or 1
-    """Processes that decode clips."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.workers <= 4096:
-            raise InputError(f"--workers {self.workers}", "is out of range", "give 1 to 4096")
         self.keep_apart(self.root)
 
     def keep_apart(self, raw: Path) -> None:
@@ -112,6 +108,19 @@ class Source(ABC):
         Raises:
             InputError: the tree is not laid out as it should be, or a file is broken.
         """
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSource(Source):
+    """A data set of clips that are decoded."""
+
+    workers: int = os.cpu_count() or 1
+    """Processes that decode clips."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.workers <= 4096:
+            raise InputError(f"--workers {self.workers}", "is out of range", "give 1 to 4096")
 
 
 def index_source(source: Source) -> tuple[Dataset, tuple[str, ...]]:

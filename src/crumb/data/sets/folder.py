@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from crumb.data.decode import ClipFile, decode_clips
 from crumb.data.index import COLUMNS
-from crumb.data.sets.base import Sample, Source, register
+from crumb.data.sets.base import ClipSource, Sample, register
 from crumb.data.sets.folder_layout import IMAGES, VIDEOS, Found, medium, read_tree
 from crumb.data.sets.folder_split import (
     Clip,
@@ -72,7 +72,7 @@ class Survey:
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class Folder(Source):
+class Folder(ClipSource):
     """A folder of your own: class/clip.mp4, class/object/clip.mp4, class/session/frame.jpg, ...
 
     It says what it understood, cuts videos into frames (one a second, 224 x 224; images stay where

@@ -16,7 +16,7 @@ import pandas as pd
 
 from crumb.data.decode import ClipFile, decode_clips
 from crumb.data.index import COLUMNS, Dataset, csv_rows, index_text, path_problem
-from crumb.data.sets.base import About, Sample, Source, index_source, register, visible
+from crumb.data.sets.base import About, ClipSource, Sample, index_source, register, visible
 from crumb.errors import InputError
 from crumb.files import write_csv, write_text
 
@@ -74,7 +74,7 @@ class Clip:
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class Toybox(Source):
+class Toybox(ClipSource):
     """Clips laid out like Toybox's: {animals|households|vehicles}/{class}_{nn}_pivothead/*.mp4.
 
     Cut into frames, one a second, and balanced by the published rules. Frames that are there
