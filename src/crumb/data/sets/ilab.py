@@ -25,11 +25,12 @@ from tqdm import tqdm
 from crumb.data.index import COLUMNS, shown
 from crumb.data.sets.base import About, Sample, Source, register
 from crumb.errors import InputError, require
-from crumb.files import WRITE_REMEDY, remove_parts
+from crumb.files import WRITE_REMEDY
 
 _NAMES = "boat bus car equip f1car heli mil monster pickup plane semi tank train ufo van"
 CLASSES = {name: number for number, name in enumerate(_NAMES.split(), 1)}
 DROPPED_CLASS = "semi"
+_PART = ".part"
 TEST_SESSIONS = (4, 8)
 FOLDER = "train_img"
 
@@ -354,7 +355,9 @@ def link_images(old_root: Path, old: Sequence[str], new_root: Path, new: Sequenc
     Raises:
         InputError: the folder cannot be written, or an image cannot be read.
     """
-    remove_parts(new_root)
+    # What a call that was killed has left; a link to it could not be made again.
+    for part in new_root.rglob(f".*{_PART}"):
+        part.unlink(missing_ok=True)
     for old_path, new_path in zip(tqdm(old, "images", disable=None), new, strict=True):
         source, target = old_root / old_path, new_root / new_path
         try:
@@ -377,7 +380,7 @@ def _is_there(source: Path, target: Path) -> bool:
 def _place(source: Path, target: Path) -> None:
     # A hard link to a symbolic one would be a link to a place that may not hold from there.
     source = source.resolve()
-    part = target.with_name(f".{target.name}.part")
+    part = target.with_name(f".{target.name}{_PART}")
     try:
         for link in (os.link, os.symlink):
             with contextlib.suppress(OSError):
