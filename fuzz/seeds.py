@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tarfile
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
@@ -38,6 +39,12 @@ HEADER_DATA = 128
 """Bytes of all tensors in the files of :func:`headers`."""
 LISTED = ("bed/bed_1.png", "car/car_1.png", "bed/bed_2.png")
 FILELISTS = b"bed/bed_1.png 0\n--\ncar/car_1.png 1\n--\nbed/bed_2.png 0\ncar/car_1.png 1\n"
+TABLE = (
+    b"path,class,object,session,frame,split\n"
+    b"bed/bed_1.png,bed,1,morning,1,train\n"
+    b'bed/bed_2.png,bed,1,"even, ing",2,test\n'
+    b"car/car_1.png,car,,,,train\n"
+)
 FRAMES = json.dumps(
     {"format": "crumb-frames", "version": 1, "clips": {"clip.mp4": {"bytes": 7, "frames": 2}}}
 ).encode()
@@ -84,6 +91,17 @@ def presets() -> list[bytes]:
         b"[network]\nbackbone = 'squeezenet1_0'\ndropout = 0.5\n[method]\nlr = 0.01\nblocks = 16\n"
     )
     return [*((folder / f"{name}.toml").read_bytes() for name in chosen), rich]
+
+
+def shard() -> bytes:
+    """A tar file of two images."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        for name, content in (("n01/a.JPEG", images()[0]), ("n02/b.JPEG", images()[0])):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return made.getvalue()
 
 
 def run_json(number: int = 0) -> bytes:

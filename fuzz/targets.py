@@ -25,6 +25,8 @@ from crumb.data.decode import ClipFile, decode_clips
 from crumb.data.filelists import read_task_list
 from crumb.data.images import load_image
 from crumb.data.index import load_dataset, read_index
+from crumb.data.sets.folder_table import read_table
+from crumb.data.shards import members, open_image
 from crumb.data.video import frames_at_one_per_second
 from crumb.errors import InputError
 from crumb.files import read_json, read_tensors, read_text, read_toml
@@ -161,6 +163,25 @@ def filelists(folder: Path) -> Target:
         return read_task_list(folder / "lists", "iid", 0, False, folder, None)
 
     return Target(read, [seeds.FILELISTS])
+
+
+def folder_table(folder: Path) -> Target:
+    """The table of a user's own files."""
+    for image in seeds.LISTED:
+        (folder / image).parent.mkdir(exist_ok=True)
+        (folder / image).write_bytes(seeds.images()[0])
+    read = _of_file(folder / "table.csv", lambda path: read_table(path, folder))
+    return Target(read, [seeds.TABLE])
+
+
+def shard(folder: Path) -> Target:
+    """A tar file of images: its table, and its first image."""
+
+    def read(path: Path) -> None:
+        for name in islice(members(path), 3):
+            open_image(path / name).close()
+
+    return Target(_of_file(folder / "train-000.tar", read), [seeds.shard()], 8192)
 
 
 def frames_record(folder: Path) -> Target:
@@ -376,6 +397,8 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
         index,
         dataset,
         filelists,
+        folder_table,
+        shard,
         frames_record,
         image,
         video,
