@@ -26,7 +26,7 @@ from crumb.data.batches import Batch
 from crumb.data.index import Dataset, load_dataset, write_dataset
 from crumb.data.protocol import TaskLayout, lay_out
 from crumb.errors import InputError, Terminated
-from crumb.files import read_tensors
+from crumb.files import read_tensors, write_tensors
 from crumb.methods.base import Learner
 from crumb.methods.finetune import Finetune
 from crumb.methods.registry import methods
@@ -425,6 +425,23 @@ def test_another_kind_of_device_is_refused(
     monkeypatch.setattr(fresh, "device", torch.device("cuda"))
     with pytest.raises(InputError, match="was made with --device cpu, this is cuda; give"):
         restored(kept, fresh)
+
+
+@pytest.mark.parametrize("lost", ["bytes", "machine", "record", "classes", "task", "tensors"])
+def test_a_whole_checkpoint_that_lacks_something_is_refused(
+    kept: Path, fresh: Learner, tmp_path: Path, lost: str
+):
+    """As one written before that something was in it."""
+    tensors, meta = read_tensors(kept, "")
+    about = json.loads(meta[checkpoint.FORMAT])[1]
+    if lost == "tensors":
+        tensors.pop(next(name for name in tensors if name.startswith("learner.network.tail")))
+    else:
+        about.pop(lost)
+    seal = checkpoint._seal(tensors, about)
+    write_tensors(tmp_path / kept.name, tensors, {checkpoint.FORMAT: json.dumps([seal, about])})
+    with pytest.raises(InputError, match="is of another Crumb .*; go on with that one"):
+        restored(tmp_path / kept.name, fresh)
 
 
 def test_another_front_is_refused(kept: Path, fresh: Learner):

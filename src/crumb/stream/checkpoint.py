@@ -17,6 +17,7 @@ from crumb.data.protocol import TaskList
 from crumb.errors import InputError
 from crumb.files import digest, read_tensors, write_tensors
 from crumb.methods.base import Learner, under
+from crumb.nets.weights import DAMAGE
 from crumb.stream.record import RunRecord, record_from_json, record_to_json
 
 FORMAT, VERSION = "crumb-checkpoint", 1
@@ -143,21 +144,30 @@ class Checkpoints:
             if (found := self._read(path)) is None:
                 self.damaged.append(path.name)
                 continue
-            tensors, about = found
-            if about["bytes"] != self._learned_bytes(about["task"]):
-                problem = "has learned from images that are no longer of the same size"
-                raise InputError(path, problem, "restore them, or give another --output")
-            if about["front"] != self._front_digest(learner):
-                problem = "was made with other weights of the frozen front"
-                raise InputError(path, problem, "give back the --weights that it was begun with")
-            self._check_machine(path, about["machine"], _machine(learner))
-            learner.classes = list(about["classes"])
-            learner.load_state_dict(under(tensors, "learner.") | _front_of(learner))
-            record = record_from_json(about["record"])
-            place = {name: about[name] for name in _PLAIN}
-            self._saved = (place["task"], place["epoch"], place["batch"])
-            return State(record, best=under(tensors, "best."), source=path.name, **place)
+            try:
+                return self._take_over(path, learner, *found)
+            except DAMAGE as error:
+                # Whole, so it was written like this, by another program of this version.
+                problem = f"is of another Crumb ({type(error).__name__}: {error})"
+                raise InputError(path, problem, "go on with that one, or remove it") from error
         return None
+
+    def _take_over(
+        self, path: Path, learner: Learner, tensors: dict[str, Tensor], about: dict[str, Any]
+    ) -> State:
+        if about["bytes"] != self._learned_bytes(about["task"]):
+            problem = "has learned from images that are no longer of the same size"
+            raise InputError(path, problem, "restore them, or give another --output")
+        if about["front"] != self._front_digest(learner):
+            problem = "was made with other weights of the frozen front"
+            raise InputError(path, problem, "give back the --weights that it was begun with")
+        self._check_machine(path, about["machine"], _machine(learner))
+        learner.classes = list(about["classes"])
+        learner.load_state_dict(under(tensors, "learner.") | _front_of(learner))
+        record = record_from_json(about["record"])
+        place = {name: about[name] for name in _PLAIN}
+        self._saved = (place["task"], place["epoch"], place["batch"])
+        return State(record, best=under(tensors, "best."), source=path.name, **place)
 
     def clear(self) -> None:
         """Remove the checkpoints of a run that is finished."""
