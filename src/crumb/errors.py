@@ -16,7 +16,9 @@ class InputError(Exception):
     def __init__(self, subject: object, problem: str, remedy: str) -> None:
         self.parts = (str(subject), problem, remedy)
         parts = [" ".join(str(part).split()) for part in (subject, problem, remedy)]
-        super().__init__(f"{parts[0]}: {parts[1]}; {parts[2]}")
+        line = f"{parts[0]}: {parts[1]}; {parts[2]}"
+        # Names of files may hold bytes that are no text, which not every terminal takes.
+        super().__init__(line.encode(errors="backslashreplace").decode())
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
         # Worker processes hand their errors over as pickles in memory.

@@ -439,3 +439,52 @@ def test_a_record_tells_the_images_root(root: Path, tmp_path: Path, sides):
     sides(root)
     record = json.loads((tmp_path / "set/dataset.json").read_text())
     assert (record["name"], record["images"]) == ("folder", str(root))
+
+
+# What a review found.
+
+
+def test_a_session_that_lies_in_train_and_test_is_one(tmp_path: Path):
+    paths = [f"{part}/{name}/s{s}/{part}{n}.png" for part in ("train", "test") for name in "ab"
+             for s in (1, 2) for n in (1, 2)]  # fmt: skip
+    put(tmp_path / "raw", *paths)
+    source = Folder(root=tmp_path / "raw", output=tmp_path / "out", split="session")
+    dataset, _ = index_source(source)
+    assert dataset.index.groupby("class")["session"].nunique().tolist() == [2, 2]
+    tested = dataset.index["session"].isin(dataset.test_sessions)
+    folders = dataset.index["im_path"].str.extract(r"/(s\d)/")[0]
+    assert set(folders[tested]) == {"s2"}
+    assert set(folders[~tested]) == {"s1"}
+
+
+def test_two_folders_make_two_data_sets(root: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("cups", "balls"):
+        put(tmp_path / name, "a/s1/1.png", "a/s2/1.png")
+        index_source(Folder(root=Path(name)))
+    assert {path.name for path in tmp_path.iterdir()} >= {"cups-data", "balls-data"}
+
+
+def test_another_data_set_is_not_written_over(tmp_path: Path):
+    put(tmp_path / "raw", "a/s1/1.png", "a/s2/1.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "dataset.json").write_text('{"name": "toybox"}')
+    with pytest.raises(InputError, match="out: holds another data set; choose another --output"):
+        index_source(Folder(root=tmp_path / "raw", output=tmp_path / "out"))
+
+
+def test_a_table_is_not_written_over(tmp_path: Path):
+    put(tmp_path / "raw", "a/1.png")
+    own = table(tmp_path / "out", "path,class", "a/1.png,a")
+    with pytest.raises(InputError, match=r"--output .*out"):
+        Folder(root=tmp_path / "raw", output=tmp_path / "out", table=own)
+
+
+@pytest.mark.parametrize("second", ["a/2.png,a,s1,", "a/2.png,a,s1,2"])
+def test_a_session_is_numbered_or_not(tmp_path: Path, second: str):
+    put(tmp_path, "a/1.png", "a/2.png", "a/3.png")
+    first = "a/1.png,a,s1," + ("1" if second.endswith(",") else "")
+    lines = ["path,class,session,frame", first, second, "a/3.png,a,s2,"]
+    source = Folder(root=table(tmp_path, *lines), output=tmp_path.parent / "out")
+    with pytest.raises(InputError, match="line 3: (has|lacks) a frame, unlike others"):
+        _ = source.survey

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -181,12 +182,43 @@ def test_an_interruption_keeps_what_is_decoded(
     assert not (tmp_path / "set/dataset.json").exists()
     record = json.loads((tmp_path / "set/frames.json").read_text())
     assert len(record["clips"]) == 4
+    status = (tree / CUP / f"{names[0]}.mp4").stat()
     assert record["clips"][f"{CUP}/{names[0]}.mp4"] == {
-        "bytes": (tree / CUP / f"{names[0]}.mp4").stat().st_size,
+        "bytes": status.st_size,
+        "modified": status.st_mtime_ns,
         "frames": 16,
     }
     monkeypatch.setattr(decode, "frames_at_one_per_second", original)
     assert len(index_toybox(tree, tmp_path / "set", workers=1).index) == 150
+
+
+def test_frames_of_a_clip_that_was_replaced_for_a_while_are_not_kept(tree: Path, tmp_path: Path):
+    """The record must not take the damaged clip's frames for those of the clip."""
+    index_toybox(tree, tmp_path / "set", workers=1)
+    clip, frame = tree / f"{CUP_TX}.mp4", tmp_path / "set/images" / f"{CUP_TX}_3.png"
+    before, good, status = clip.read_bytes(), frame.read_bytes(), clip.stat()
+    clip.write_bytes(before[: len(before) // 2])
+    with pytest.raises(InputError):
+        index_toybox(tree, tmp_path / "set", workers=1)
+    frame.write_bytes(good.replace(good[40:60], good[60:80]))
+    clip.write_bytes(before)
+    os.utime(clip, ns=(status.st_atime_ns, status.st_mtime_ns))
+    index_toybox(tree, tmp_path / "set", workers=1)
+    assert frame.read_bytes() == good
+
+
+def test_a_clip_of_the_same_size_is_another_clip(tree: Path, tmp_path: Path, decoded: list[str]):
+    index_toybox(tree, tmp_path / "set", workers=1)
+    decoded.clear()
+    clip = tree / f"{CUP_TX}.mp4"
+    os.utime(clip, ns=(0, 1))
+    index_toybox(tree, tmp_path / "set", workers=1)
+    assert decoded == [clip.stem]
+
+
+def test_a_short_clip_of_an_object_that_is_left_out_does_no_harm():
+    frames = frames_of({(1, 1): 10, (1, 2): 9}, c1_o2_s4=3)
+    assert balance(frames, {1: "cup"})["object"].unique().tolist() == [1]
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from crumb.data.index import COLUMNS, path_problem
+from crumb.data.index import COLUMNS, path_problem, shown
 from crumb.errors import InputError
 
 TRAIN_SESSION, TEST_SESSION = 0, 1
@@ -99,7 +99,8 @@ def others_lines(others: Mapping[str, int]) -> list[str]:
     kinds["folder"] = ("folder inside a class folder", "folders inside class folders")
     lines = []
     for kind, count in sorted(others.items()):
-        one, several = kinds.get(kind, (f"{kind} file", f"{kind} files"))
+        named = _printable(kind)
+        one, several = kinds.get(kind, (f"{named} file", f"{named} files"))
         lines.append(f"{count} {one if count == 1 else several}")
     return lines
 
@@ -115,7 +116,11 @@ def beside_lines(root: Path, used: Iterable[str]) -> list[str]:
 def listed(names: Sequence[object]) -> str:
     """The first few names, and how many more there are."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(map(str, names[:_SHOWN])) + more
+    return ", ".join(_printable(str(name)) for name in names[:_SHOWN]) + more
+
+
+def _printable(name: str) -> str:
+    return name if name.isprintable() else shown(name)
 
 
 def check_same_classes(root: Path, splits: Mapping[str, Split]) -> None:

@@ -47,9 +47,9 @@ class ClipFile:
 def decode_clips(clips: Sequence[ClipFile], record: Path, workers: int) -> dict[str, int]:
     """Write one frame a second of each clip as 224 x 224 PNG files.
 
-    A clip is left alone if ``record`` has it with its present size and all its frames are there,
-    each to its last byte. The record is written at the end and also on the way out of an error or
-    an interruption, so that what was decoded is not decoded again.
+    A clip is left alone if ``record`` has it with its present size and time of change, and all its
+    frames are there, each to its last byte. The record is written at the end and also on the way
+    out of an error or an interruption, so that what was decoded is not decoded again.
 
     Args:
         clips: Clips with different keys.
@@ -66,13 +66,16 @@ def decode_clips(clips: Sequence[ClipFile], record: Path, workers: int) -> dict[
     if workers < 1:
         raise InputError("--workers", f"is {workers}", "give a number of at least 1")
     known = _read_record(record) if record.exists() else {}
-    sizes = {clip.key: _size(clip.source) for clip in clips}
+    files = {clip.key: _file(clip.source) for clip in clips}
     done: dict[str, int] = {}
     for clip in clips:
         entry = known.get(clip.key)
-        if entry and entry["bytes"] == sizes[clip.key] and _all_whole(clip, entry["frames"]):
+        if entry and _same_file(entry, files[clip.key]) and _all_whole(clip, entry["frames"]):
             done[clip.key] = entry["frames"]
     waiting = [clip for clip in clips if clip.key not in done]
+    if any(clip.key in known for clip in waiting):
+        # Their frames are about to be written over: should that be cut short, they are not done.
+        _write_record(record, files, done)
     try:
         progress = tqdm(desc="clips", total=len(clips), initial=len(done), disable=None)
         with progress, closing(_decode_all(waiting, workers)) as results:
@@ -80,10 +83,10 @@ def decode_clips(clips: Sequence[ClipFile], record: Path, workers: int) -> dict[
                 done[clip.key] = frames
                 progress.update()
                 if len(done) % _CLIPS_BETWEEN_RECORDS == 0:
-                    _write_record(record, sizes, done)
+                    _write_record(record, files, done)
     finally:
         if done:
-            _write_record(record, sizes, done)
+            _write_record(record, files, done)
     return done
 
 
@@ -139,12 +142,18 @@ def _save(image: Image.Image, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _size(path: Path) -> int:
+def _file(path: Path) -> dict[str, int]:
+    """What tells a clip from another one of its name."""
     try:
-        return file_size(path)
+        return {"bytes": file_size(path), "modified": path.stat().st_mtime_ns}
     except OSError as error:
         problem = f"cannot be read ({error.strerror})"
         raise InputError(path, problem, "fetch the clip again, or take it out") from error
+
+
+def _same_file(entry: Mapping[str, int], file: Mapping[str, int]) -> bool:
+    # Older records do not know when a clip was changed.
+    return all(entry.get(key, value) == value for key, value in file.items())
 
 
 def _all_whole(clip: ClipFile, frames: int) -> bool:
@@ -177,6 +186,6 @@ def _is_entry(value: object) -> bool:
     )
 
 
-def _write_record(path: Path, sizes: Mapping[str, int], done: Mapping[str, int]) -> None:
-    clips = {key: {"bytes": sizes[key], "frames": done[key]} for key in sorted(done)}
+def _write_record(path: Path, files: Mapping[str, dict[str, int]], done: Mapping[str, int]) -> None:
+    clips = {key: {**files[key], "frames": done[key]} for key in sorted(done)}
     write_json(path, {"format": _FORMAT, "version": _VERSION, "clips": clips})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import itertools
@@ -26,6 +27,8 @@ _WHOLE_NUMBER = re.compile(r"-?[0-9]+")
 _DIGITS = 18
 # Among them the ends of lines: an index and file lists are read line by line.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# What bytes of a file's name become that are no text.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SHOWN = 200
 
 
@@ -94,6 +97,8 @@ def path_problem(path: str) -> str | None:
         return "the path is empty"
     if _CONTROL.search(path):
         return f"the path {shown(path)} holds a control character"
+    if _SURROGATE.search(path):
+        return f"the path {shown(path)} has a name that is not UTF-8"
     if path != path.strip():
         return f"the path {shown(path)} begins or ends with a blank"
     if path.startswith("/"):
@@ -197,6 +202,9 @@ def write_dataset(dataset: Dataset) -> None:
         InputError: the folder cannot be written.
     """
     index_name = f"{dataset.name}_dirmap.csv"
+    # An earlier record says what the numbers of an earlier index mean.
+    with contextlib.suppress(OSError):
+        (dataset.folder / RECORD).unlink(missing_ok=True)
     folder, images = dataset.folder.resolve(), dataset.images.resolve()
     inside = images.is_relative_to(folder)
     write_text(dataset.folder / index_name, index_text(dataset.index))

@@ -89,6 +89,7 @@ class _Version(NamedTuple):
     device: int
     inode: int
     size: int
+    modified: int
     changed: int
 
 
@@ -163,7 +164,8 @@ def _status(tar: str) -> os.stat_result:
 
 
 def _version(status: os.stat_result) -> _Version:
-    return _Version(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    times = (status.st_mtime_ns, status.st_ctime_ns)
+    return _Version(status.st_dev, status.st_ino, status.st_size, *times)
 
 
 def _table(tar: str, status: os.stat_result) -> tuple[_Version, Mapping[str, Place]]:

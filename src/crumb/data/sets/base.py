@@ -16,8 +16,9 @@ from typing import Annotated, ClassVar, TypeVar
 import pandas as pd
 import tyro
 
-from crumb.data.index import Dataset, write_dataset
+from crumb.data.index import RECORD, Dataset, write_dataset
 from crumb.errors import InputError
+from crumb.files import read_json
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,10 @@ def index_source(source: Source) -> tuple[Dataset, tuple[str, ...]]:
         InputError: as :meth:`Source.sample`, or the folder cannot be written; then there is no
             data set.
     """
+    record = source.folder / RECORD
+    if record.is_file() and read_json(record, "remove it").get("name") != source.name:
+        problem = "holds another data set"
+        raise InputError(source.folder, problem, "choose another --output, or remove it")
     sample = source.sample()
     dataset = Dataset(
         source.name,

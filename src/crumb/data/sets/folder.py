@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Annotated, ClassVar, Literal
@@ -108,6 +108,13 @@ class Folder(ClipSource):
             require("--largest", self.largest, 1 <= self.largest < 1 << 31, "from 1 to 2^31 - 1")
         if self.table is not None and self.root.is_file():
             raise InputError(f"--table {self.table}", "goes with a folder", "give one table")
+        if self.table is not None:
+            self.keep_apart(self.table)
+
+    @property
+    def folder(self) -> Path:
+        """Where the data set is written to; by default named after the folder it is made of."""
+        return self.output or Path(f"{self.root.resolve().stem}-data")
 
     @cached_property
     def survey(self) -> Survey:
@@ -129,6 +136,9 @@ class Folder(ClipSource):
             path, why = next((p[0], why) for why, p in found.unused.items())
             problem = f"holds no clip that can be used ({path}: {why})"
             raise InputError(self.root, problem, "give videos that a player shows")
+        if split != "given":
+            # A session is one session, wherever its files lie.
+            entries = [replace(entry, split="") for entry in entries]
         clips = group(entries)
         if kind == VIDEOS:
             _check_endings(found.root, clips)

@@ -39,14 +39,21 @@ def read_table(table: Path, root: Path) -> Found:
             raise InputError(table, f"has the column {shown(column)} twice", "keep one of them")
     found = Found(root)
     lines: dict[str, int] = {}
+    numbered: dict[tuple[str, str, str], bool] = {}
     for line, row in rows:
         where = f"{table}, line {line}"
         if len(row) != len(header):
             raise InputError(where, f"has {len(row)} fields, not {len(header)}", _REMEDY)
-        entry = _entry(where, dict(zip(header, map(str.strip, row), strict=True)))
+        cells = dict(zip(header, map(str.strip, row), strict=True))
+        entry = _entry(where, cells)
         if lines.setdefault(entry.path, line) != line:
             problem = f"lists {shown(entry.path)} again, after line {lines[entry.path]}"
             raise InputError(where, problem, "keep one row for each file")
+        has_frame = bool(cells.get("frame"))
+        session = (entry.class_name, entry.object, entry.session)
+        if numbered.setdefault(session, has_frame) != has_frame:
+            problem = f"{'has' if has_frame else 'lacks'} a frame, unlike others of its session"
+            raise InputError(where, problem, "number all images of a session, or none")
         if found.accepts(entry.path):
             found.entries.append(entry)
     if not found.entries:

@@ -208,6 +208,9 @@ def _read_shard(tar: Path, others: Counter[str]) -> list[tuple[str, str]]:
         if kind in SUFFIXES:
             key = _key(name)
             if key in texts:
+                if key in used:
+                    problem = f"has more than one image of the sample {shown(key)}"
+                    raise InputError(tar, problem, "write one image for each .cls")
                 used.add(key)
                 class_name = _class_text(tar, f"{key}.cls")
             else:

@@ -162,23 +162,19 @@ def balance(frames: pd.DataFrame, class_names: Mapping[int, str] | None = None) 
         The balanced index, ordered by class, object, session, im_num.
 
     Raises:
-        InputError: a clip has less than 8 frames, or a class has no object with ten sessions.
+        InputError: a clip of an object that is kept has less than 8 frames, or a class has no
+            object with ten sessions.
     """
     names = class_names or {}
     kept = frames.loc[(frames["im_num"] <= _FRAMES).to_numpy(), list(COLUMNS)]
     kept = kept.sort_values([*_CLIP, "im_num"], kind="stable")
     count = kept.groupby(_CLIP)["im_num"].transform("size").to_numpy()
-    parts = [kept.loc[count >= _FRAMES]]
-    for (number, item, session), clip in kept.loc[count < _FRAMES].groupby(_CLIP):
+    parts, too_short = [kept.loc[count >= _FRAMES]], []
+    for key, clip in kept.loc[count < _FRAMES].groupby(_CLIP):
         if len(clip) < _SHORTEST:
-            raise InputError(
-                f"class {names.get(number, number)}, object {item}, session {session}",
-                f"has {len(clip)} frames at one a second, of at least {_SHORTEST}, "
-                f"the first is {clip['im_path'].iloc[0]}",
-                "take the object out of the tree or give a longer clip",
-            )
+            too_short.append((key, clip))
         there_and_back = pd.concat([clip, clip.iloc[-2::-1]]).iloc[:_FRAMES]
-        parts.append(there_and_back.assign(im_num=range(1, _FRAMES + 1)))
+        parts.append(there_and_back.assign(im_num=range(1, len(there_and_back) + 1)))
     index = pd.concat(parts).drop_duplicates().sort_values([*_CLIP, "im_num"], kind="stable")
 
     sessions = index.groupby(["class", "object"])["session"].transform("nunique").to_numpy()
@@ -191,6 +187,15 @@ def balance(frames: pd.DataFrame, class_names: Mapping[int, str] | None = None) 
             raise InputError(subject, f"has no object with {_SESSIONS} sessions", "add its clips")
     if index.empty:
         raise InputError("the index", "has no frames", _LAYOUT)
+    used = set(zip(index["class"].tolist(), index["object"].tolist(), strict=True))
+    for (number, item, session), clip in too_short:
+        if (number, item) in used:
+            raise InputError(
+                f"class {names.get(number, number)}, object {item}, session {session}",
+                f"has {len(clip)} frames at one a second, of at least {_SHORTEST}, "
+                f"the first is {clip['im_path'].iloc[0]}",
+                "take the object out of the tree or give a longer clip",
+            )
     numbers = index.groupby("class")["object"].rank(method="dense").astype("int64")
     return index.assign(object=numbers).reset_index(drop=True)
 
