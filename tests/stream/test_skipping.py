@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from crumb.cli.main import main
+from crumb.data import images
 from crumb.data.images import load_image
 from crumb.data.index import Dataset, load_dataset
 from crumb.data.protocol import Frames, TaskList, lay_out
@@ -137,6 +138,17 @@ def test_every_image_is_read_once(
     found = broken_images(dataset.images, [tasks, lay_out(dataset, "iid", 1)], 32, 2)
     assert found.keys() == broken.keys()
     assert len(read) == len(set(read)) == len(dataset.index)
+
+
+def test_short_memory_is_no_reason_to_leave_an_image_out(
+    dataset: Dataset, tasks: TaskList, monkeypatch: pytest.MonkeyPatch
+):
+    def convert(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(images, "pil_to_tensor", convert)
+    with pytest.raises(InputError, match="MemoryError"):
+        broken_images(dataset.images, [tasks], 32, 1)
 
 
 def frames(*pairs: tuple[str, int]) -> Frames:

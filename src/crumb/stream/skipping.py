@@ -92,6 +92,9 @@ def _problem(images: Path, size: int, path: str) -> str | None:
     try:
         load_image(images / path, size)
     except InputError as error:
+        # The image may be damaged, or memory short, which is no reason to leave it out.
+        if isinstance(error.__cause__, MemoryError):
+            raise
         return error.parts[1]
     return None
 
