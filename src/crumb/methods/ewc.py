@@ -1,0 +1,101 @@
+"""EWC: elastic weight consolidation.
+
+Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNAS 2017
+(arXiv 1612.00796), equation 3. The online form: Schwarz et al., "Progress & Compress", ICML 2018
+(arXiv 1805.06370), section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from crumb.data.batches import Batches
+from crumb.errors import InputError, require
+from crumb.methods.penalty import PenaltyConfig, PenaltyLearner, Slot, copies, frames
+from crumb.methods.registry import register
+
+Form = Literal["per-task", "online"]
+Fisher = Literal["sampled", "empirical"]
+
+
+@dataclass(frozen=True)
+class EWCConfig(PenaltyConfig):
+    """Settings of EWC."""
+
+    regularisation: float = 100.0
+    """Weight of the penalty, which is half of the paper's lambda."""
+    form: Form = "per-task"
+    """A penalty for each past task, or a single one whose importance decays (online EWC)."""
+    gamma: float = 1.0
+    """Online: what is left of the importance of the past after each task."""
+    fisher: Fisher = "sampled"
+    """Labels of the Fisher information: drawn from the network's own predictions, or the true."""
+    fisher_samples: int | None = None
+    """Frames of a task that its Fisher information is taken from (default all)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for flag, value, choices in (
+            ("--form", self.form, get_args(Form)),
+            ("--fisher", self.fisher, get_args(Fisher)),
+        ):
+            if value not in choices:
+                raise InputError(f"{flag} {value}", "no such choice", f"use {', '.join(choices)}")
+        require("--gamma", self.gamma, 0 <= self.gamma <= 1, "in [0, 1]")
+        if self.form == "per-task" and self.gamma != 1:
+            problem = "is of no use with --form per-task"
+            raise InputError(f"--gamma {self.gamma}", problem, "give --form online as well")
+        if self.fisher_samples is not None:
+            holds = 1 <= self.fisher_samples < 1 << 63
+            require("--fisher-samples", self.fisher_samples, holds, "from 1 to 2^63 - 1")
+
+
+@register
+class EWC(PenaltyLearner):
+    """Cross entropy + regularisation * sum over past tasks t of F_t (theta - theta_t)^2.
+
+    F_t is the diagonal of the Fisher information at the end of task t: the mean over its frames
+    of the squared gradient of log p(y | frame), frame by frame, in eval mode. By definition y is
+    drawn from the network's own p; ``empirical`` takes the true label instead.
+
+    The online form has a single term, gamma F* (theta - theta_{t-1})^2, in which
+    F* <- gamma F* + F_t after each task.
+
+    The original code squares the gradient of the mean of a batch, in which the frames' gradients
+    cancel, and takes the network's most likely class for y, which underrates what it is unsure of.
+    """
+
+    name = "ewc"
+    summary = "weights held by their Fisher information (Kirkpatrick et al. 2017)"
+    Config = EWCConfig
+
+    def end_task(self, batches: Batches) -> None:
+        """Second reading of the task: the Fisher information of the present weights."""
+        importances = self.mean_gradients(self._surprises(batches), torch.square)
+        slot = Slot(copies(self.parameters()), importances)
+        if self.config.form == "per-task":
+            self.penalty.slots.append(slot)
+            return
+        past = self.penalty.slots[0].importances if self.penalty.slots else {}
+        # What is kept is gamma F*, the factor of the penalty.
+        for name, fisher in importances.items():
+            importances[name] = self.config.gamma * (past.get(name, 0) + fisher)
+        self.penalty.slots = [slot]
+
+    def _surprises(self, batches: Batches) -> Iterator[Tensor]:
+        """-log p(y) of each frame."""
+        for features, label in frames(batches, "Fisher information", self.config.fisher_samples):
+            surprises = -self.active(self.network(features))[0].log_softmax(0)
+            if self.config.fisher == "sampled":
+                label = self._draw(surprises.detach())
+            yield surprises[label]
+
+    def _draw(self, surprises: Tensor) -> int:
+        """A class drawn with the probabilities that the network gives."""
+        chances = (-surprises).exp().cpu()
+        return int(torch.multinomial(chances, 1, generator=self.generators["memory"]))

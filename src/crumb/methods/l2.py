@@ -1,0 +1,49 @@
+"""L2: every weight stays near the last task's; the control experiment of EWC.
+
+Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNAS 2017
+(arXiv 1612.00796), figure 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from crumb.data.batches import Batches
+from crumb.methods.penalty import Named, PenaltyConfig, PenaltyLearner, Slot, copies
+from crumb.methods.registry import register
+
+
+@dataclass(frozen=True)
+class L2Config(PenaltyConfig):
+    """Settings of L2."""
+
+    regularisation: float = 100.0
+    """Weight of the penalty (no factor of one half)."""
+
+
+@register
+class L2(PenaltyLearner):
+    """Cross entropy + regularisation * sum (theta - theta*)^2, theta* of the last task.
+
+    The original code pulls the rows of classes that have not been met back to their random
+    initial values as well, which only hinders new classes; here they are free.
+    """
+
+    name = "l2"
+    summary = "all weights held near those of the last task (Kirkpatrick et al. 2017)"
+    Config = L2Config
+
+    def end_task(self, batches: Batches) -> None:
+        """The present weights become the anchors; nothing is read."""
+        self.penalty.slots = [Slot(copies(self.parameters()), self._ones())]
+
+    def _ones(self) -> Named:
+        """1 for all but the rows of classes not met: one number for each tensor, or head row."""
+        head = self.head_parameters()
+        ones = {name: torch.ones((), device=p.device) for name, p in self.parameters().items()}
+        for name, p in head.items():
+            ones[name] = p.new_zeros(len(p), *[1] * (p.ndim - 1))
+            ones[name][: len(self.classes)] = 1
+        return ones

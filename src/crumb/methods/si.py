@@ -1,0 +1,130 @@
+"""SI: synaptic intelligence.
+
+Zenke, Poole, Ganguli, "Continual Learning Through Synaptic Intelligence", ICML 2017
+(arXiv 1703.04200), equations 3 to 5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from crumb.data.batches import Batch, Batches
+from crumb.errors import require
+from crumb.methods.base import MOST_FLOAT, BytesHeld, under
+from crumb.methods.penalty import (
+    Named,
+    PenaltyConfig,
+    PenaltyLearner,
+    Slot,
+    copies,
+    gradients_of,
+    nbytes,
+    restored,
+    with_rows,
+    zeros,
+)
+from crumb.methods.registry import register
+from crumb.nets.split import SplitNetwork
+
+
+@dataclass(frozen=True)
+class SIConfig(PenaltyConfig):
+    """Settings of SI."""
+
+    regularisation: float = 0.01
+    """Weight of the penalty (the paper's c)."""
+    damping: float = 0.1
+    """Keeps the importance finite where a weight hardly moved (the paper's xi)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        holds = 0 < self.damping <= MOST_FLOAT
+        require("--damping", self.damping, holds, f"above 0 and at most {MOST_FLOAT:g}")
+
+
+@register
+class SI(PenaltyLearner):
+    """Cross entropy + regularisation * sum Omega (theta - theta*)^2, theta* of the last task.
+
+    During a task, omega sums what each weight did for the loss: -g * (step really taken), with g
+    the gradient of the cross entropy alone, before clipping. At its end
+
+        Omega <- max(0, Omega + omega / ((change over the task)^2 + damping)),   omega <- 0
+
+    The paper's equation has no max(0, .); its authors' program has, without which a weight that
+    worked against the loss would be pushed away from its anchor without end.
+
+    The original code forgets omega after every reading of the task, so that of a first task read
+    ten times the path of the last reading is divided by the change over all ten. Here omega is
+    that of the whole task.
+
+    Attributes:
+        path: omega, of the shape of each parameter; empty before the first step.
+    """
+
+    name = "si"
+    summary = "weights held by what they did for the loss (Zenke et al. 2017)"
+    Config = SIConfig
+
+    def __init__(
+        self, network: SplitNetwork, config: Any, seed: int = 0, device: str = "cpu"
+    ) -> None:
+        super().__init__(network, config, seed, device)
+        self.path: Named = {}
+
+    def learn(self, batch: Batch) -> dict[str, Tensor]:
+        """One step of cross entropy + regularisation * penalty; the path goes on."""
+        self._begin()
+        parameters, before = self.parameters(), copies(self.parameters())
+        loss = self.loss(batch.features, batch.labels)
+        losses = {"direct": loss.detach()}
+        gradients = gradients_of(loss, parameters)
+        # Linear, with the gradient of the loss: the network is gone through backwards only once.
+        total = torch.stack([(gradients[name] * p).sum() for name, p in parameters.items()]).sum()
+        if (penalty := self.penalty(parameters)) is not None:
+            losses["penalty"] = penalty.detach()
+            total = total + self.config.regularisation * penalty
+        self.step(total)
+        for name, p in parameters.items():
+            self.path[name] -= gradients[name] * (p.detach() - before[name])
+        return losses
+
+    def _begin(self) -> None:
+        """Before the first step: the path of the first task starts at the initial weights."""
+        if not self.penalty.slots:
+            self.penalty.slots = [Slot(copies(self.parameters()), {})]
+            self.path = zeros(self.parameters())
+
+    def end_task(self, batches: Batches) -> None:
+        """The path becomes importance, the present weights the anchors; nothing is read."""
+        self._begin()
+        (slot,) = self.penalty.slots
+        importances = {}
+        for name, p in self.parameters().items():
+            change = p.detach() - slot.anchors[name]
+            gained = self.path[name] / (change.square() + self.config.damping)
+            importances[name] = (slot.importances.get(name, 0) + gained).clamp_(min=0)
+        self.penalty.slots = [Slot(copies(self.parameters()), importances)]
+        self.path = zeros(self.parameters())
+
+    def _resize_head(self, outputs: int) -> None:
+        super()._resize_head(outputs)
+        if self.path:
+            self.path = with_rows(self.path, zeros(self.head_parameters()), len(self.classes))
+
+    def bytes_held(self) -> BytesHeld:
+        """No exemplars; anchors, importances and the path."""
+        return BytesHeld(0, self.penalty.nbytes + nbytes(self.path))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Network, generators and momentum; anchors, importances and the path."""
+        return super().state_dict() | {f"path.{name}": value for name, value in self.path.items()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over :meth:`state_dict` of a learner with the same settings and classes."""
+        super().load_state_dict(state)
+        self.path = restored(under(state, "path."), self.parameters()) if self.penalty.slots else {}
