@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from crumb.errors import InputError
-from crumb.memory.policies import EndOfTask, OnArrival, check_share
+from crumb.memory.policies import EndOfTask, OnArrival, Reservoir, check_share
 from crumb.memory.replay import ReplayMemory
 
 CORE50 = (2, 1_200, 21)
@@ -37,6 +37,11 @@ def end_of_task(capacity: int, seed: int = 0) -> EndOfTask:
 def on_arrival(capacity: int, seed: int = 0) -> OnArrival:
     memory = ReplayMemory(capacity, (2,), torch.int32)
     return OnArrival(memory, torch.Generator().manual_seed(seed))
+
+
+def reservoir(capacity: int, seed: int = 0) -> Reservoir:
+    memory = ReplayMemory(capacity, (2,), torch.int32)
+    return Reservoir(memory, torch.Generator().manual_seed(seed))
 
 
 def frames(labels: Tensor, start: int = 0) -> Tensor:
@@ -198,7 +203,7 @@ def test_fewer_exemplars_than_classes():
     check_share(4, 4)
 
 
-def stream(policy: OnArrival, labels: list[int], batch: int = 7) -> None:
+def stream(policy: OnArrival | Reservoir, labels: list[int], batch: int = 7) -> None:
     whole = torch.tensor(labels)
     for rows, piece in zip(frames(whole).split(batch), whole.split(batch), strict=True):
         policy.offer(rows, piece)
@@ -321,3 +326,66 @@ def test_on_arrival_follows_the_generator():
         memories.append(policy.memory.state_dict()["rows"])
     assert torch.equal(memories[0], memories[1])
     assert not torch.equal(memories[0], memories[2])
+
+
+@settings(deadline=None)
+@given(st.integers(1, 25), st.lists(st.integers(0, 4), max_size=80), st.integers(1, 9))
+def test_reservoir_uses_the_whole_capacity(capacity: int, labels: list[int], batch: int):
+    policy = reservoir(capacity)
+    for start in range(0, len(labels), batch):
+        piece = torch.tensor(labels[start : start + batch])
+        policy.offer(frames(piece, start), piece)
+        assert len(policy.memory) == min(capacity, start + len(piece))
+        check_rows(policy.memory)
+
+
+def test_reservoir_holds_every_frame_of_any_class_equally_often():
+    counts, runs = torch.zeros(60), 600
+    for seed in range(runs):
+        policy = reservoir(6, seed)
+        # Classes one after the other, of very different size.
+        stream(policy, [0] * 40 + [1] * 3 + [2] * 17)
+        for label in policy.memory.counts:
+            counts[serials(policy.memory, label)] += 1
+    assert counts.sum() == 6 * runs
+    expected = runs / 10
+    # 59 degrees of freedom: 99 has a chance of 0.0009.
+    assert ((counts - expected).square() / expected).sum() < 99
+
+
+def test_reservoir_does_not_depend_on_the_batches():
+    labels = [0] * 30 + [1] * 20 + [0, 1, 2] * 10
+    memories = []
+    for batch in (1, 7, 80):
+        policy = reservoir(10)
+        stream(policy, labels, batch)
+        memories.append(policy.memory.state_dict()["rows"])
+    assert torch.equal(memories[0], memories[1])
+    assert torch.equal(memories[0], memories[2])
+
+
+def after_a_restart(before: Reservoir, after: Reservoir, labels: Tensor) -> list[Tensor]:
+    """Both offered the same from where ``before`` stands."""
+    after.memory.load_state_dict(before.memory.state_dict())
+    after.load_state_dict(before.state_dict())
+    after._generator.set_state(before._generator.get_state())
+    for policy in (before, after):
+        policy.offer(frames(labels, 1_000), labels)
+    return [policy.memory.state_dict()["rows"] for policy in (before, after)]
+
+
+def test_reservoir_goes_on_after_a_restart():
+    policy = reservoir(8)
+    stream(policy, [0, 1, 2] * 20)
+    one, other = after_a_restart(policy, reservoir(8), torch.tensor([3] * 40))
+    assert torch.equal(one, other)
+    assert (one[:, 0] == 3).any()
+
+
+def test_exemplars_of_another_policy_count_as_all_that_was_offered():
+    balanced, policy = on_arrival(4), reservoir(4)
+    stream(balanced, [0] * 1_000)
+    policy.memory.load_state_dict(balanced.memory.state_dict())
+    policy.load_state_dict(balanced.state_dict())
+    stream(policy, [1] * 4)
+    assert policy.state_dict()["offered"] == 8

@@ -241,3 +241,37 @@ def test_capacity_of_a_budget(budget: int, row: int, capacity: int):
 def test_budget_below_one_exemplar():
     with pytest.raises(InputError, match="--memory-bytes 5407: .*at least 5408"):
         capacity_in_bytes(5_407, 5_408)
+
+
+def test_sample_takes_each_exemplar_once_before_any_twice():
+    memory = ReplayMemory(10, (2,), torch.int32)
+    for label, count in ((4, 2), (1, 5), (7, 1)):
+        memory.add(label, rows_of(label, range(count)))
+    generator = torch.Generator().manual_seed(0)
+    for count, least in ((3, 0), (8, 1), (20, 2)):
+        rows, labels = memory.sample(count, generator)
+        assert torch.equal(rows[:, 0].long(), labels)
+        _, times = rows.unique(dim=0, return_counts=True)
+        assert times.sum() == count
+        assert times.max() <= least + 1
+        assert least == 0 or (len(times) == 8 and times.min() >= least)
+
+
+def test_sample_is_uniform_over_exemplars_of_all_classes():
+    memory = ReplayMemory(10, (2,), torch.int32)
+    memory.add(0, rows_of(0, range(1)))
+    memory.add(1, rows_of(1, range(1, 10)))
+    generator, counts = torch.Generator().manual_seed(0), torch.zeros(10)
+    for _ in range(1_000):
+        counts[memory.sample(3, generator)[0][:, 1]] += 1
+    # Without replacement the deviation is below that of nine degrees of freedom.
+    assert ((counts - 300).square() / 300).sum() < 27
+
+
+def test_locate_counts_through_class_by_class():
+    memory = ReplayMemory(10, (2,), torch.int32)
+    for label, count in ((4, 2), (1, 3)):
+        memory.add(label, rows_of(label, range(count)))
+    expected = [(1, 0), (1, 1), (1, 2), (4, 0), (4, 1)]
+    assert memory.locate(range(5)) == expected
+    assert memory.locate([4, 0]) == [(4, 1), (1, 0)]

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
 
 from crumb.data.batches import Batch, Batches
 from crumb.errors import InputError, require
-from crumb.memory.policies import EndOfTask, OnArrival, check_share
+from crumb.memory.policies import EndOfTask, OnArrival, Reservoir, check_share
 from crumb.memory.replay import ReplayMemory, capacity_in_bytes
 from crumb.memory.storage import Storage
 
 StorageKind = Literal["feature", "image", "raw_feature", "merec", "none"]
-WritePolicy = Literal["end-of-task", "on-arrival"]
+WritePolicy = Literal["end-of-task", "on-arrival", "reservoir"]
 PAPER_MEMORY_SIZE = 417
 """Codes of 5,408 bytes in the room of 15 images (Talbot et al. 2025, section IV-C)."""
+PAPER_MEMORY_BYTES = 15 * 3 * 224 * 224
+"""Those 15 images, in uint8."""
 
 
 @dataclass(frozen=True)
-class MemoryConfig:
-    """How much is kept of the past, in which form, chosen how."""
+class CapacityConfig:
+    """How much is kept of the past, and in which form.
+
+    A subclass that allows fewer forms says so in the type of its own ``storage``.
+    """
 
     memory_size: int | None = None
     """Capacity in exemplars over all classes (default 417, the paper's)."""
@@ -30,16 +35,13 @@ class MemoryConfig:
     """Capacity in bytes of exemplars, instead of MEMORY-SIZE."""
     storage: StorageKind = "feature"
     """What is kept of an exemplar: block indices, pixels, the feature map, a Gaussian, nothing."""
-    write_policy: WritePolicy = "end-of-task"
-    """Second reading of each task (the paper), or a class-balanced reservoir in a single pass."""
 
     def __post_init__(self) -> None:
-        for flag, value, choices in (
-            ("--storage", self.storage, get_args(StorageKind)),
-            ("--write-policy", self.write_policy, get_args(WritePolicy)),
-        ):
-            if value not in choices:
-                raise InputError(f"{flag} {value}", "no such choice", f"use {', '.join(choices)}")
+        for name, kind in get_type_hints(type(self)).items():
+            value, choices = getattr(self, name), get_args(kind)
+            if get_origin(kind) is Literal and value not in choices:
+                flag = f"--{name.replace('_', '-')} {value}"
+                raise InputError(flag, "no such choice", f"use {', '.join(choices)}")
         given = (self.memory_size, self.memory_bytes) != (None, None)
         if given and self.storage in ("merec", "none"):
             raise InputError(
@@ -65,6 +67,15 @@ class MemoryConfig:
             return self.memory_size or PAPER_MEMORY_SIZE
         row = torch.empty(storage.row_shape, dtype=storage.dtype, device="meta")
         return capacity_in_bytes(self.memory_bytes, row.nbytes)
+
+
+@dataclass(frozen=True)
+class MemoryConfig(CapacityConfig):
+    """How much is kept of the past, in which form, chosen how."""
+
+    write_policy: WritePolicy = "end-of-task"
+    """Second reading of each task (the paper), or a reservoir in a single pass: class-balanced
+    (on-arrival) or plain."""
 
 
 class PastClasses(Protocol):
@@ -133,8 +144,11 @@ class Exemplars:
         self._budget = config.memory_bytes
         capacity = config.capacity(storage)
         self.memory = ReplayMemory(capacity, storage.row_shape, storage.dtype, device)
-        policy = OnArrival if config.write_policy == "on-arrival" else EndOfTask
-        self.policy = policy(self.memory, generator)
+        policies = {"end-of-task": EndOfTask, "on-arrival": OnArrival, "reservoir": Reservoir}
+        self.policy = policies[config.write_policy](self.memory, generator)
+
+    def __len__(self) -> int:
+        return len(self.memory)
 
     @property
     def nbytes(self) -> int:
@@ -144,7 +158,7 @@ class Exemplars:
     @property
     def bookkeeping_bytes(self) -> int:
         """Bytes of the row numbers of the exemplars and of what the policy counts."""
-        counted = self.policy.nbytes if isinstance(self.policy, OnArrival) else 0
+        counted = 0 if isinstance(self.policy, EndOfTask) else self.policy.nbytes
         return self.memory.bookkeeping_bytes + counted
 
     def count(self, label: int) -> int:
@@ -155,9 +169,18 @@ class Exemplars:
         """One exemplar for each entry of ``labels``, as feature maps, float [n, C, H, W]."""
         return self.storage.features(self.memory.draw(labels, generator))
 
+    def sample(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Exemplars of any class, chosen as by :meth:`ReplayMemory.sample`.
+
+        Returns:
+            feature maps, float [count, C, H, W], and labels, int64 [count], on the CPU.
+        """
+        rows, labels = self.memory.sample(count, generator)
+        return self.storage.features(rows), labels
+
     def arrived(self, batch: Batch) -> None:
         """Offer a batch that was read for the first time to an on-arrival policy."""
-        if isinstance(self.policy, OnArrival) and batch.first_pass:
+        if not isinstance(self.policy, EndOfTask) and batch.first_pass:
             self.policy.offer(self.storage.encode(batch), batch.labels)
 
     def reread(self, batches: Batches, classes: int) -> None:
@@ -183,11 +206,11 @@ class Exemplars:
 
     def state_dict(self) -> dict[str, Tensor]:
         """The exemplars and what the policy has counted."""
-        counted = self.policy.state_dict() if isinstance(self.policy, OnArrival) else {}
+        counted = {} if isinstance(self.policy, EndOfTask) else self.policy.state_dict()
         return self.memory.state_dict() | counted
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over :meth:`state_dict`; errors as :class:`ReplayMemory`."""
         self.memory.load_state_dict(state)
-        if isinstance(self.policy, OnArrival):
+        if not isinstance(self.policy, EndOfTask):
             self.policy.load_state_dict(state)

@@ -124,7 +124,7 @@ class OnArrival:
         self.memory.overwrite(victim, self._below(counts[victim]), label, row)
 
     def _below(self, limit: int) -> int:
-        return int(torch.randint(limit, (), generator=self._generator))
+        return below(limit, self._generator)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Frames seen of each class, and which classes have been the largest."""
@@ -142,6 +142,59 @@ class OnArrival:
         table = state["seen"].tolist()
         self._seen = {label: seen for label, seen, _ in table}
         self._largest = {label for label, _, largest in table if largest}
+
+
+class Reservoir:
+    """Plain reservoir over all frames of the stream, whatever their class.
+
+    Vitter, "Random Sampling with a Reservoir", 1985, algorithm R: at any time each frame offered
+    so far is held with the same probability. Needs no task boundaries.
+
+    Args:
+        memory: that is written.
+        generator: of the choices (CPU).
+    """
+
+    nbytes = 8
+    """Bytes of the count."""
+
+    def __init__(self, memory: ReplayMemory, generator: torch.Generator) -> None:
+        self.memory = memory
+        self._generator = generator
+        self._offered = 0
+
+    def offer(self, rows: Tensor, labels: Tensor) -> None:
+        """Offer one batch, in stream order.
+
+        Args:
+            rows: [B, *row_shape].
+            labels: int64 [B].
+        """
+        for row, label in zip(rows, labels.tolist(), strict=True):
+            self._offered += 1
+            if len(self.memory) < self.memory.capacity:
+                self.memory.add(label, row[None])
+                continue
+            number = below(self._offered, self._generator)
+            if number < self.memory.capacity:
+                ((victim, position),) = self.memory.locate([number])
+                self.memory.overwrite(victim, position, label, row)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Frames offered so far."""
+        return {"offered": torch.tensor(self._offered)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over the count of :meth:`state_dict`.
+
+        Exemplars that another policy chose come without it: they count as all that was offered.
+        """
+        self._offered = int(state.get("offered", len(self.memory)))
+
+
+def below(limit: int, generator: torch.Generator) -> int:
+    """A whole number from 0 to ``limit`` - 1."""
+    return int(torch.randint(limit, (), generator=generator))
 
 
 def check_share(capacity: int, classes: int, budget: int | None = None) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -115,6 +117,34 @@ class ReplayMemory:
             for label, chance in zip(labels, chances, strict=True)
         ]
         return self._at(slots)
+
+    def sample(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Exemplars of any class, uniformly and without replacement.
+
+        When more are asked for than are held, each is returned equally often, give or take one.
+
+        Args:
+            count: how many, of a memory that is not empty.
+            generator: of the choice (CPU).
+
+        Returns:
+            [count, *row_shape], and their labels, int64 [count], on the CPU.
+        """
+        held = len(self)
+        rounds = [torch.randperm(held, generator=generator) for _ in range(-(-count // held))]
+        found = self.locate(torch.cat(rounds)[:count].tolist())
+        rows = self._at([self._slots[label][position] for label, position in found])
+        return rows, torch.tensor([label for label, _ in found])
+
+    def locate(self, numbers: Sequence[int]) -> list[tuple[int, int]]:
+        """The class, and the position in it, of exemplars counted through class by class."""
+        labels, counts = list(self.counts), list(self.counts.values())
+        ends = list(accumulate(counts))
+        classes = [bisect_right(ends, number) for number in numbers]
+        return [
+            (labels[one], number - ends[one] + counts[one])
+            for one, number in zip(classes, numbers, strict=True)
+        ]
 
     def class_rows(self, label: int) -> Tensor:
         """The exemplars of one class, in the order in which they are listed."""

@@ -191,10 +191,22 @@ class Learner(ABC):
 
     def step(self, loss: Tensor) -> None:
         """One clipped SGD step; a parameter without gradient is left alone."""
+        self.backward(loss)
+        self.descend()
+
+    def backward(self, loss: Tensor) -> None:
+        """The gradients of this loss and no other.
+
+        Raises:
+            InputError: it is not finite, where that is looked at (in :meth:`observe`).
+        """
         if self._checks_losses and not loss.isfinite():
             raise InputError("the loss", "is no longer finite", "load the last save, lower the lr")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+
+    def descend(self) -> None:
+        """One SGD step along the gradients as they stand, clipped."""
         parameters = (p for group in self.optimizer.param_groups for p in group["params"])
         nn.utils.clip_grad_value_(parameters, self.config.clip)
         self.optimizer.step()
@@ -216,15 +228,11 @@ class Learner(ABC):
 
         Raises:
             InputError: unusable images, another number of labels than images, a learner that
-                stores only at the end of a task, or a loss that is no longer finite (which is
+                needs task boundaries, or a loss that is no longer finite (which is
                 noticed before it is learned from).
         """
         if self.needs_task_boundaries:
-            raise InputError(
-                "write_policy end-of-task",
-                "stores nothing in observe",
-                'create or load the learner with write_policy="on-arrival"',
-            )
+            raise self._unable_to_observe()
         pixels = as_images(images, self.network.preprocessing.size)
         names = _names([labels] * len(pixels) if isinstance(labels, str) else labels)
         if len(names) != len(pixels):
@@ -240,6 +248,19 @@ class Learner(ABC):
             shown = pixels[start : start + batch_size].to(self.device)
             losses = self.learn(Batch(index, self.network.features(shown), shown))
         return {name: value.item() for name, value in losses.items()}
+
+    def _unable_to_observe(self) -> InputError:
+        if hasattr(self.config, "write_policy"):
+            return InputError(
+                "write_policy end-of-task",
+                "stores nothing in observe",
+                'create or load the learner with write_policy="on-arrival"',
+            )
+        return InputError(
+            f"method {self.name}",
+            "must be told when tasks begin and end, and observe is not",
+            "call begin_task, learn and end_task, or crumb stream",
+        )
 
     def predict(self, images: Any, batch_size: int = 128) -> list[str]:
         """The most likely class of each image.

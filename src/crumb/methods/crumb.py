@@ -7,7 +7,7 @@ Stream Learning", TNNLS 2025, arXiv 2104.02206.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,8 @@ class CrumbConfig(MemoryConfig, TrainingConfig):
     """Weight of the loss on reconstructed features of new images."""
     direct_loss: float = 0.0
     """Weight of the loss on the features themselves (1 in pretraining)."""
+    write_policy: Literal["end-of-task", "on-arrival"] = "end-of-task"
+    """Second reading of each task (the paper), or a class-balanced reservoir in a single pass."""
 
     def __post_init__(self) -> None:
         MemoryConfig.__post_init__(self)

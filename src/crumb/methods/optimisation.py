@@ -1,8 +1,8 @@
-"""The momentum of parameters that grow, are saved and are loaded."""
+"""Gradients as one vector; the momentum of parameters that grow, are saved and are loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -45,3 +45,21 @@ def restore_momentum(
             # In the memory format of the parameter, which is what the next step is fastest with.
             kept = torch.empty_like(parameter, requires_grad=False).copy_(buffer)
             optimizer.state[parameter] = {"momentum_buffer": kept}
+
+
+def flat_gradient(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """The gradients as one float32 vector; zeros stand for parameters that have none."""
+    return torch.cat(
+        [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]
+    )
+
+
+@torch.no_grad()
+def set_flat_gradient(parameters: Iterable[nn.Parameter], gradient: Tensor) -> None:
+    """Put back what :func:`flat_gradient` gave; parameters without gradient stay without."""
+    start = 0
+    for parameter in parameters:
+        if parameter.grad is not None:
+            part = gradient[start : start + parameter.numel()]
+            parameter.grad.copy_(part.view(parameter.shape))
+        start += parameter.numel()

@@ -59,8 +59,9 @@ def create(
 ) -> Learner:
     """A learner ready to observe a stream.
 
-    Without task boundaries from a caller, exemplars are stored on arrival: ``crumb`` is created
-    with ``write_policy="on-arrival"`` unless another is asked for.
+    Without task boundaries from a caller, exemplars are stored on arrival: a method that would
+    store them at the end of a task (``crumb``) is created with ``write_policy="on-arrival"``
+    unless another is asked for.
 
     Args:
         method: by name.
@@ -80,7 +81,7 @@ def create(
         raise InputError(
             unknown[0], f"is no setting of {method}", f"choose from {', '.join(fields)}"
         )
-    if "write_policy" in fields:
+    if "write_policy" in fields and fields["write_policy"].default == "end-of-task":
         settings.setdefault("write_policy", "on-arrival")
     device = choose_device(device)
     require("seed", seed, 0 <= seed < 1 << 63, "from 0 to 2^63 - 1")

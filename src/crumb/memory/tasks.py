@@ -1,0 +1,127 @@
+"""Exemplars that are grouped by the task they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from crumb.data.batches import Batches
+from crumb.errors import InputError
+from crumb.memory.exemplars import CapacityConfig
+from crumb.memory.policies import below
+from crumb.memory.replay import ReplayMemory
+from crumb.memory.storage import Storage
+
+
+class TaskExemplars:
+    """A replay memory in which every finished task has an equal share.
+
+    A task's exemplars are a uniform sample of its frames: a reservoir within its share, thinned
+    at random as tasks come.
+
+    Args:
+        config: capacity.
+        storage: what is kept of a frame.
+        generator: of the choices (CPU).
+        device: where exemplars are kept.
+
+    Attributes:
+        memory: the exemplars; what it calls classes are tasks here.
+
+    Raises:
+        InputError: a capacity in bytes that holds not even one exemplar.
+    """
+
+    def __init__(
+        self,
+        config: CapacityConfig,
+        storage: Storage,
+        generator: torch.Generator,
+        device: torch.device | str,
+    ) -> None:
+        self.storage = storage
+        self._generator = generator
+        self._budget = config.memory_bytes
+        capacity = config.capacity(storage)
+        self.memory = ReplayMemory(capacity, storage.row_shape, storage.dtype, device)
+        # Changed step by step with the exemplars, so that both list them in the same order.
+        self._labels = ReplayMemory(capacity, (), torch.int32)
+
+    @property
+    def tasks(self) -> int:
+        """Tasks that have exemplars; they are numbered from 0."""
+        return len(self.memory.counts)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the exemplars, as allocated."""
+        return self.memory.nbytes
+
+    @property
+    def bookkeeping_bytes(self) -> int:
+        """Bytes of the labels, and of the row numbers of exemplars and labels."""
+        rows = self.memory.bookkeeping_bytes + self._labels.bookkeeping_bytes
+        return rows + self._labels.nbytes
+
+    def of_task(self, task: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All exemplars of a task, ``size`` at a time.
+
+        Yields:
+            feature maps, float [n, C, H, W], and labels, int64 [n], on the CPU.
+        """
+        rows, labels = self.memory.class_rows(task), self._labels.class_rows(task).long()
+        for some, theirs in zip(rows.split(size), labels.split(size), strict=True):
+            yield self.storage.features(some), theirs
+
+    def reread(self, batches: Batches, classes: int) -> None:
+        """Give a finished task its share, at the cost of those before.
+
+        Raises:
+            InputError: fewer exemplars than tasks.
+        """
+        task = self.tasks
+        share = self._share(task + 1)
+        for old, count in self.memory.counts.items():
+            kept = torch.randperm(count, generator=self._generator)[:share].tolist()
+            self.memory.keep(old, kept)
+            self._labels.keep(old, kept)
+        offered = 0
+        for batch in batches:
+            labels = batch.labels.int()
+            for row, label in zip(self.storage.encode(batch), labels, strict=True):
+                offered += 1
+                self._offer(task, share, offered, row, label)
+
+    def _share(self, tasks: int) -> int:
+        capacity, budget = self.memory.capacity, self._budget
+        if capacity < tasks:
+            raise InputError(
+                f"--memory-size {capacity}" if budget is None else f"--memory-bytes {budget}",
+                f"leaves no exemplar for each of {tasks} tasks",
+                f"give room for at least {tasks}",
+            )
+        return capacity // tasks
+
+    def _offer(self, task: int, share: int, offered: int, row: Tensor, label: Tensor) -> None:
+        if self.memory.count(task) < share:
+            self.memory.add(task, row[None])
+            self._labels.add(task, label[None])
+        elif (place := below(offered, self._generator)) < share:
+            self.memory.overwrite(task, place, task, row)
+            self._labels.overwrite(task, place, task, label)
+
+    def check_room(self, classes: int) -> None:
+        """Nothing can be said yet: classes do not tell how many tasks there will be."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The exemplars, their tasks and their labels."""
+        of_labels = {f"classes.{name}": v for name, v in self._labels.state_dict().items()}
+        return self.memory.state_dict() | of_labels
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over :meth:`state_dict`; errors as :class:`ReplayMemory`."""
+        self.memory.load_state_dict(state)
+        names = self._labels.state_dict()
+        self._labels.load_state_dict({name: state[f"classes.{name}"] for name in names})

@@ -1,0 +1,95 @@
+"""A-GEM: averaged gradient episodic memory.
+
+Chaudhry, Ranzato, Rohrbach, Elhoseiny, "Efficient Lifelong Learning with A-GEM", ICLR 2019,
+arXiv 1812.00420.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from crumb.data.batches import Batch
+from crumb.errors import require
+from crumb.memory.exemplars import Exemplars, MemoryConfig, WritePolicy
+from crumb.methods.optimisation import flat_gradient, set_flat_gradient
+from crumb.methods.registry import register
+from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
+from crumb.nets.split import SplitNetwork
+
+
+@dataclass(frozen=True)
+class AgemConfig(RehearsalConfig, MemoryConfig):
+    """Settings of A-GEM."""
+
+    write_policy: WritePolicy = "end-of-task"
+    """Equal shares by a second reading of each task (the paper), a class-balanced reservoir in a
+    single pass (on-arrival), or a plain one."""
+    reference_size: int | None = None
+    """Exemplars in the reference batch; as many as the batch has images by default."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.reference_size is not None:
+            holds = 1 <= self.reference_size < 1 << 31
+            require("--reference-size", self.reference_size, holds, "from 1 to 2^31 - 1")
+
+
+def project(gradient: Tensor, reference: Tensor) -> Tensor:
+    """The nearest gradient that does not increase the loss on the reference batch (equation 11).
+
+    Args:
+        gradient: of the new batch, float [P].
+        reference: of the exemplars, float [P].
+
+    Returns:
+        float [P]: ``gradient`` itself unless its product with ``reference`` is negative.
+    """
+    conflict = torch.dot(gradient, reference).clamp(max=0)
+    # Only a reference of zeros has no length, and that conflicts with nothing.
+    length = torch.dot(reference, reference).clamp(min=torch.finfo(reference.dtype).tiny)
+    return gradient - conflict / length * reference
+
+
+@register
+class Agem(Rehearsal[Exemplars]):
+    """Each step goes along the gradient of the new batch, less what conflicts with the past.
+
+    The past is the gradient of one batch drawn from the memory anew at each step. The original
+    program goes through the whole memory at every step and sums over batches of three images: a
+    different and far slower method. Its images are 64 x 64; ours are the backbone's. The paper
+    hands the network the task of each image; here all classes met so far compete, as for every
+    method. Gradients are clipped as for every method, after the projection.
+    """
+
+    name = "agem"
+    summary = "gradients that do not conflict with a batch of exemplars (Chaudhry et al. 2019)"
+    Config = AgemConfig
+
+    def __init__(
+        self, network: SplitNetwork, config: AgemConfig, seed: int = 0, device: str = "cpu"
+    ) -> None:
+        super().__init__(network, config, seed, device)
+        self.needs_task_boundaries = config.write_policy == "end-of-task"
+        memory = self.generators["memory"]
+        self.exemplars = Exemplars(self.config, self.storage(), memory, self.device)
+
+    def learn(self, batch: Batch) -> dict[str, Tensor]:
+        """One step along the projected gradient; then the memory's."""
+        parameters = [*self.parameters().values()]
+        losses: dict[str, Tensor] = {}
+        reference = None
+        if held := len(self.exemplars):
+            count = min(held, self.config.reference_size or len(batch))
+            losses["replay"] = self.loss(*self.exemplars.sample(count, self.generators["replay"]))
+            self.backward(losses["replay"])
+            reference = flat_gradient(parameters)
+        losses["direct"] = self.loss(batch.features, batch.labels)
+        self.backward(losses["direct"])
+        if reference is not None:
+            set_flat_gradient(parameters, project(flat_gradient(parameters), reference))
+        self.descend()
+        self.exemplars.arrived(batch)
+        return {name: loss.detach() for name, loss in losses.items()}

@@ -1,0 +1,139 @@
+"""GEM: gradient episodic memory.
+
+Lopez-Paz, Ranzato, "Gradient Episodic Memory for Continual Learning", NIPS 2017,
+arXiv 1706.08840.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+from torch import Tensor
+
+from crumb.data.batches import Batch
+from crumb.errors import require
+from crumb.memory.tasks import TaskExemplars
+from crumb.methods.base import MOST_FLOAT
+from crumb.methods.optimisation import flat_gradient, set_flat_gradient
+from crumb.methods.registry import register
+from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
+from crumb.nets.split import SplitNetwork
+
+EPSILON = 0.001
+"""Added to the diagonal of the dual problem, so that its solution is unique."""
+AT_A_TIME = 128
+"""Exemplars of a task in one forward pass; their gradients are summed."""
+
+
+@dataclass(frozen=True)
+class GemConfig(RehearsalConfig):
+    """Settings of GEM."""
+
+    margin: float = 0.5
+    """Least multiple of each past task's gradient that is added where there is a conflict."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        most = f"at least 0 and at most {MOST_FLOAT:g}"
+        require("--margin", self.margin, 0 <= self.margin <= MOST_FLOAT, most)
+
+
+def project(gradient: Tensor, past: Tensor, margin: float) -> Tensor:
+    """The nearest gradient that increases the loss on no past task (section 3).
+
+    Args:
+        gradient: of the new batch, float [P].
+        past: of each past task, float [T, P].
+        margin: least multiple of each row of ``past`` that is added.
+
+    Returns:
+        float [P]: ``gradient`` itself unless its product with a row of ``past`` is negative.
+    """
+    if not (past @ gradient < 0).any():
+        return gradient
+    rows = past.double()
+    gram, products = (rows @ rows.T).cpu().numpy(), (rows @ gradient.double()).cpu().numpy()
+    # A run that diverged is reported where losses are looked at, not by a solver.
+    if not (np.isfinite(gram).all() and np.isfinite(products).all()):
+        return gradient
+    multiples = torch.from_numpy(solve_dual(gram, products, margin)).to(rows)
+    return gradient + (multiples @ rows).to(gradient.dtype)
+
+
+def solve_dual(
+    gram: NDArray[np.float64], products: NDArray[np.float64], margin: float
+) -> NDArray[np.float64]:
+    """The v >= margin that minimises 1/2 v'(GG' + EPSILON I) v + (Gg)'v (equation 11).
+
+    With v = margin + u this is a problem of nonnegative least squares: for any S with
+    S'S = GG' + EPSILON I it is min |Su + S'^-1 c| over u >= 0, c = (GG' + EPSILON I) margin + Gg.
+
+    Args:
+        gram: GG', float64 [T, T].
+        products: Gg, float64 [T].
+        margin: at least 0.
+
+    Returns:
+        float64 [T].
+    """
+    values, vectors = np.linalg.eigh(gram)
+    # Rounding may leave an eigenvalue of zero a little below it.
+    roots = np.sqrt(values.clip(min=0) + EPSILON)
+    factor = roots[:, None] * vectors.T
+    linear = factor.T @ (factor @ np.full(len(products), margin)) + products
+    solution, _ = nnls(factor, -(vectors.T @ linear) / roots, maxiter=100 * len(products))
+    return margin + solution
+
+
+@register
+class Gem(Rehearsal[TaskExemplars]):
+    """Each step goes along the gradient of the new batch, made to conflict with no past task.
+
+    A past task's gradient is that of its whole memory. As in the authors' program the margin is
+    a lower bound of the multiples (the paper adds it to the solution). The paper keeps the last
+    frames of a task, which in a shuffled stream are a random sample; ours may come clip by clip,
+    so a random sample is taken. It is written when the task is over: before that it constrains
+    nothing, so all of the memory belongs to past tasks. The paper hands the network the task of
+    each image; here all classes met so far compete, as for every method. Gradients are clipped
+    as for every method, after the projection. The original program never fills its memory, which
+    makes its GEM fine-tuning.
+    """
+
+    name = "gem"
+    summary = "gradients that conflict with no past task (Lopez-Paz and Ranzato 2017)"
+    Config = GemConfig
+    needs_task_boundaries = True
+
+    def __init__(
+        self, network: SplitNetwork, config: GemConfig, seed: int = 0, device: str = "cpu"
+    ) -> None:
+        super().__init__(network, config, seed, device)
+        memory = self.generators["memory"]
+        self.exemplars = TaskExemplars(self.config, self.storage(), memory, self.device)
+
+    def learn(self, batch: Batch) -> dict[str, Tensor]:
+        """One step along the projected gradient."""
+        past = [self._gradient_of(task) for task in range(self.exemplars.tasks)]
+        loss = self.loss(batch.features, batch.labels)
+        self.backward(loss)
+        if past:
+            parameters = [*self.parameters().values()]
+            gradient = flat_gradient(parameters)
+            projected = project(gradient, torch.stack(past), self.config.margin)
+            set_flat_gradient(parameters, projected)
+        self.descend()
+        return {"direct": loss.detach()}
+
+    def _gradient_of(self, task: int) -> Tensor:
+        """Of the mean cross entropy over all exemplars of a task, float [P]."""
+        parameters = [*self.parameters().values()]
+        total = torch.zeros(sum(p.numel() for p in parameters), device=self.device)
+        count = self.exemplars.memory.count(task)
+        for features, labels in self.exemplars.of_task(task, AT_A_TIME):
+            self.backward(self.loss(features, labels) * (len(labels) / count))
+            total += flat_gradient(parameters)
+        return total

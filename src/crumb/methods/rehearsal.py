@@ -1,0 +1,108 @@
+"""What methods that keep images or feature maps of the past share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Generic, Literal, Protocol, TypeVar
+
+from torch import Tensor
+
+from crumb.data.batches import Batches
+from crumb.memory.exemplars import PAPER_MEMORY_BYTES, CapacityConfig
+from crumb.memory.storage import ImageStorage, RawFeatureStorage, Storage
+from crumb.methods.base import BytesHeld, Learner, TrainingConfig, under
+from crumb.nets.split import SplitNetwork
+
+
+@dataclass(frozen=True)
+class RehearsalConfig(CapacityConfig, TrainingConfig):
+    """How much is kept of the past, as images or as feature maps."""
+
+    memory_size: int | None = None
+    """Capacity in exemplars over all classes (default: those in the room of the paper's 15
+    images, 2,257,920 bytes)."""
+    storage: Literal["image", "raw_feature"] = "image"
+    """What is kept of an exemplar: pixels (uint8) or the feature map (float32)."""
+
+    def __post_init__(self) -> None:
+        CapacityConfig.__post_init__(self)
+        TrainingConfig.__post_init__(self)
+
+
+class Held(Protocol):
+    """What the shared part needs of a memory."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the exemplars, as allocated."""
+        ...
+
+    @property
+    def bookkeeping_bytes(self) -> int:
+        """Bytes of everything else the memory holds."""
+        ...
+
+    def reread(self, batches: Batches, classes: int) -> None:
+        """A task is over; what is stored by a second reading is stored now."""
+        ...
+
+    def check_room(self, classes: int) -> None:
+        """Refuse at the start what :meth:`reread` would refuse later."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything held."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over :meth:`state_dict`."""
+        ...
+
+
+M = TypeVar("M", bound=Held)
+
+
+class Rehearsal(Learner, Generic[M]):
+    """A learner with exemplars; a subclass makes them in its constructor.
+
+    Attributes:
+        exemplars: what is held of the past.
+    """
+
+    exemplars: M
+
+    def __init__(
+        self, network: SplitNetwork, config: RehearsalConfig, seed: int = 0, device: str = "cpu"
+    ) -> None:
+        if config.memory_size is None and config.memory_bytes is None:
+            config = replace(config, memory_bytes=PAPER_MEMORY_BYTES)
+        super().__init__(network, config, seed, device)
+        self.needs_images = config.storage == "image"
+
+    def storage(self) -> Storage:
+        """The form of the exemplars that the settings ask for."""
+        kind = ImageStorage if self.needs_images else RawFeatureStorage
+        return kind(self.network)
+
+    def end_task(self, batches: Batches) -> None:
+        """Second reading of the task: write the memory, where that is when it is written."""
+        with self.evaluation():
+            self.exemplars.reread(batches, len(self.classes))
+
+    def check_room(self, classes: int) -> None:
+        """Refuse a memory in which some class would get no exemplar at the end of a task."""
+        self.exemplars.check_room(classes)
+
+    def bytes_held(self) -> BytesHeld:
+        """Exemplars; and row numbers and counts."""
+        return BytesHeld(self.exemplars.nbytes, self.exemplars.bookkeeping_bytes)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Network, generators and momentum; exemplars and the policy's counts."""
+        held = self.exemplars.state_dict()
+        return super().state_dict() | {f"memory.{name}": value for name, value in held.items()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over :meth:`state_dict` of a learner with the same settings and classes."""
+        super().load_state_dict(state)
+        self.exemplars.load_state_dict(under(state, "memory."))

@@ -1,0 +1,124 @@
+"""Exemplars grouped by task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from crumb.data.batches import Batch
+from crumb.errors import InputError
+from crumb.memory.exemplars import CapacityConfig
+from crumb.memory.tasks import TaskExemplars
+
+
+class Serials:
+    """Keeps of each frame its number, which stands in its features."""
+
+    row_shape: tuple[int, ...] = (1,)
+    dtype = torch.int32
+
+    def encode(self, batch: Batch) -> Tensor:
+        return batch.features.flatten(1).int()
+
+    def features(self, rows: Tensor) -> Tensor:
+        return rows.float()
+
+
+class Frames:
+    """A task of frames numbered from ``start``; the label of a frame is its number modulo 3."""
+
+    batch_size = 7
+
+    def __init__(self, start: int, count: int) -> None:
+        self.numbers = torch.arange(start, start + count)
+
+    def __len__(self) -> int:
+        return -(-len(self.numbers) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for some in self.numbers.split(self.batch_size):
+            yield Batch(some % 3, some.view(-1, 1, 1, 1).float())
+
+
+def exemplars_of(capacity: int, seed: int = 0) -> TaskExemplars:
+    config = CapacityConfig(memory_size=capacity)
+    return TaskExemplars(config, Serials(), torch.Generator().manual_seed(seed), "cpu")
+
+
+def held(exemplars: TaskExemplars, task: int) -> list[int]:
+    """Numbers of a task's frames, whose labels must still be theirs."""
+    found = []
+    for features, labels in exemplars.of_task(task, 2):
+        assert 1 <= len(features) <= 2
+        assert labels.dtype == torch.int64
+        assert torch.equal(features[:, 0].long() % 3, labels)
+        found += features[:, 0].int().tolist()
+    return found
+
+
+def test_every_task_has_an_equal_share_of_its_own_frames():
+    exemplars = exemplars_of(10)
+    before: list[int] = []
+    for task, share in enumerate((10, 5, 3, 2)):
+        exemplars.reread(Frames(100 * task, 40), 3)
+        assert exemplars.memory.counts == dict.fromkeys(range(task + 1), share)
+        assert exemplars.nbytes <= 10 * 4
+        for old in range(task + 1):
+            assert {number // 100 for number in held(exemplars, old)} == {old}
+            assert len(set(held(exemplars, old))) == share
+        assert not before or set(held(exemplars, 0)) < set(before)
+        before = held(exemplars, 0)
+
+
+def test_a_short_task_is_kept_whole():
+    exemplars = exemplars_of(20)
+    exemplars.reread(Frames(0, 4), 3)
+    exemplars.reread(Frames(100, 40), 3)
+    assert sorted(held(exemplars, 0)) == [0, 1, 2, 3]
+    assert exemplars.memory.count(1) == 10
+
+
+def test_every_frame_is_kept_equally_often():
+    counts = torch.zeros(30)
+    runs = 500
+    for seed in range(runs):
+        exemplars = exemplars_of(6, seed)
+        exemplars.reread(Frames(0, 30), 3)
+        exemplars.reread(Frames(100, 10), 3)
+        counts[held(exemplars, 0)] += 1
+    assert counts.sum() == 3 * runs
+    # 29 degrees of freedom: 60 has a chance of 0.0006.
+    assert ((counts - runs / 10).square() / (runs / 10)).sum() < 60
+
+
+def test_bytes_are_those_of_the_live_tensors():
+    exemplars = exemplars_of(8)
+    exemplars.reread(Frames(0, 40), 3)
+    assert exemplars.nbytes == 8 * 4
+    # A label and two row numbers of four bytes each.
+    assert exemplars.bookkeeping_bytes == 8 * 12
+
+
+def test_goes_on_after_a_restart():
+    first, again = exemplars_of(9), exemplars_of(9)
+    first.reread(Frames(0, 30), 3)
+    again.load_state_dict(first.state_dict())
+    again._generator.set_state(first._generator.get_state())
+    for exemplars in (first, again):
+        exemplars.reread(Frames(100, 30), 3)
+    one, other = first.state_dict(), again.state_dict()
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert held(first, 0) == held(again, 0)
+
+
+def test_more_tasks_than_exemplars():
+    exemplars = exemplars_of(2)
+    for task in range(2):
+        exemplars.reread(Frames(100 * task, 9), 3)
+    with pytest.raises(InputError, match="--memory-size 2: .* 3 tasks; .*at least 3"):
+        exemplars.reread(Frames(200, 9), 3)
+    assert exemplars.memory.counts == {0: 1, 1: 1}

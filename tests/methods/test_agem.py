@@ -1,0 +1,170 @@
+"""A-GEM: the projection, and the step along it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import images_of, tiny_network
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from crumb.data.batches import Batch
+from crumb.errors import InputError
+from crumb.methods.agem import Agem, AgemConfig, project
+from crumb.methods.finetune import Finetune
+from crumb.methods.optimisation import flat_gradient, set_flat_gradient
+from crumb.methods.registry import create
+
+PLAIN = {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}
+VECTORS = st.lists(st.integers(-999, 999).map(lambda n: n / 64), min_size=3, max_size=3)
+
+
+def learner_of(**settings: Any) -> Agem:
+    chosen: dict[str, Any] = {"memory_size": 8, "write_policy": "on-arrival", **PLAIN, **settings}
+    learner = Agem(tiny_network(), AgemConfig(**chosen))
+    learner.start_head(4)
+    learner.begin_task(["a", "b", "c", "d"])
+    return learner
+
+
+def batch_of(learner: Any, *labels: int, seed: int = 0) -> Batch:
+    pixels = torch.cat([images_of(label, 1, seed + i) for i, label in enumerate(labels)])
+    return Batch(torch.tensor(labels), learner.network.features(pixels), pixels)
+
+
+def test_projection_by_hand():
+    # g.r = -2, r.r = 4: g + r / 2.
+    projected = project(torch.tensor([-1.0, 3.0]), torch.tensor([2.0, 0.0]))
+    assert projected.tolist() == [0.0, 3.0]
+    # g.r = -5, r.r = 25: g + r / 5.
+    projected = project(torch.tensor([1.0, -2.0]), torch.tensor([3.0, 4.0]))
+    torch.testing.assert_close(projected, torch.tensor([1.6, -1.2]))
+
+
+@given(VECTORS, VECTORS)
+def test_no_product_is_negative_and_what_fits_is_unchanged(one: list[float], other: list[float]):
+    gradient, reference = torch.tensor(one), torch.tensor(other)
+    projected = project(gradient, reference)
+    if torch.dot(gradient, reference) >= 0:
+        assert torch.equal(projected, gradient)
+    else:
+        scale = gradient.norm() * reference.norm()
+        assert abs(torch.dot(projected, reference)) <= 1e-5 * scale
+        assert projected.norm() <= gradient.norm() * (1 + 1e-5)
+
+
+def test_a_reference_of_zeros_changes_nothing():
+    gradient = torch.tensor([1.0, -2.0])
+    assert torch.equal(project(gradient, torch.zeros(2)), gradient)
+
+
+def test_gradients_as_one_vector_and_back():
+    learner = learner_of()
+    parameters = [*learner.parameters().values()]
+    learner.backward(learner.loss(**loss_of(batch_of(learner, 0, 1))))
+    parameters[1].grad = None
+    flat = flat_gradient(parameters)
+    assert flat.shape == (sum(p.numel() for p in parameters),)
+    assert flat.dtype == torch.float32
+    start = parameters[0].numel()
+    assert not flat[start : start + parameters[1].numel()].any()
+    set_flat_gradient(parameters, 2 * flat)
+    assert parameters[1].grad is None
+    assert torch.equal(flat_gradient(parameters), 2 * flat)
+
+
+def loss_of(batch: Batch) -> dict[str, Tensor]:
+    return {"features": batch.features, "labels": batch.labels}
+
+
+def flat(learner: Agem, features: Tensor, labels: Tensor) -> Tensor:
+    """An independent gradient."""
+    loss = cross_entropy(learner.network(features)[:, :4], labels)
+    parts = torch.autograd.grad(loss, [*learner.parameters().values()])
+    return torch.cat([part.reshape(-1) for part in parts])
+
+
+def weights(learner: Any) -> Tensor:
+    return torch.cat([p.detach().reshape(-1) for p in learner.parameters().values()])
+
+
+def stepped(learner: Agem, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """One step: the gradient, the reference it is to be compared with, the update made."""
+    generator = torch.Generator()
+    generator.set_state(learner.generators["replay"].get_state())
+    count = learner.config.reference_size or len(batch)
+    reference = flat(learner, *learner.exemplars.sample(count, generator))
+    gradient, before = flat(learner, batch.features, batch.labels), weights(learner)
+    losses = learner.learn(batch)
+    assert losses.keys() == {"direct", "replay"}
+    return gradient, reference, (before - weights(learner)) / 0.1
+
+
+@pytest.mark.parametrize("size", [None, 1, 3])
+def test_step_on_a_conflict_by_hand(size: int | None):
+    learner = learner_of(reference_size=size)
+    stored = batch_of(learner, 0, 0, 0, seed=20)
+    learner.exemplars.arrived(stored)
+    # The same images under another label pull the other way.
+    batch = Batch(torch.tensor([1, 1]), stored.features[:2], first_pass=False)
+    gradient, reference, update = stepped(learner, batch)
+    product = torch.dot(gradient, reference)
+    assert product < 0
+    expected = gradient - product / torch.dot(reference, reference) * reference
+    torch.testing.assert_close(update, expected, atol=2e-6, rtol=1e-4)
+    assert abs(torch.dot(update, reference)) < 1e-3 * abs(product)
+
+
+def test_step_without_conflict_is_that_of_fine_tuning():
+    learner = learner_of()
+    plain = Finetune(tiny_network(), Finetune.Config(**PLAIN))
+    plain.start_head(4)
+    plain.begin_task(["a", "b", "c", "d"])
+    batch = batch_of(learner, 0, 0)
+    learner.exemplars.arrived(batch)
+    gradient, reference, _ = stepped(learner, batch)
+    assert torch.dot(gradient, reference) > 0
+    plain.learn(batch)
+    assert torch.equal(weights(learner), weights(plain))
+
+
+def test_memory_is_written_at_the_end_of_a_task_by_default():
+    config = AgemConfig(memory_size=8)
+    learner = Agem(tiny_network(), config)
+    assert learner.needs_task_boundaries
+    learner.begin_task(["a", "b"])
+    batch = batch_of(learner, 0, 1, 0, 1)
+    assert learner.learn(batch).keys() == {"direct"}
+    learner.end_task(Task([batch]))
+    assert learner.exemplars.memory.counts == {0: 2, 1: 2}
+    # A reference batch is never larger than the memory.
+    assert learner.learn(batch_of(learner, *[0, 1] * 6)).keys() == {"direct", "replay"}
+
+
+class Task(list):
+    @property
+    def batch_size(self) -> int:
+        return len(self[0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"reference_size": 0}, "--reference-size 0"),
+        ({"storage": "merec"}, "--storage merec"),
+        ({"write_policy": "ring"}, "--write-policy ring"),
+    ],
+)
+def test_impossible_settings(settings: dict[str, Any], named: str):
+    with pytest.raises(InputError, match=named):
+        AgemConfig(**settings)
+
+
+def test_created_for_single_pass():
+    learner: Any = create("agem", weights="random", backbone="squeezenet1_0")
+    assert learner.config.write_policy == "on-arrival"
+    assert not learner.needs_task_boundaries
