@@ -399,3 +399,21 @@ def test_compiling_draws_no_dropout_mask(monkeypatch: pytest.MonkeyPatch):
     assert torch.equal(generator.get_state(), before)
     network(torch.ones(2, *network.feature_shape))
     assert not torch.equal(generator.get_state(), before)
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_0", "mobilenet_v2", "resnet18"])
+def test_penultimate_is_what_the_head_weighs(name):
+    network = built(name)
+    network.eval()
+    features = network.features(images(3))
+    with torch.no_grad():
+        entered = network.penultimate(features)
+        logits, linear = network(features), network(features, linear=True)
+    assert not network.head._forward_hooks
+    if name == "squeezenet1_0":
+        # Its head is a convolution, followed by a rectifier and by the mean over places.
+        assert entered.shape == (3, 512)
+        assert logits.min() >= 0 > linear.min()
+        return
+    torch.testing.assert_close(network.head(entered), logits)
+    torch.testing.assert_close(linear, logits)

@@ -197,13 +197,19 @@ def below(limit: int, generator: torch.Generator) -> int:
     return int(torch.randint(limit, (), generator=generator))
 
 
-def check_share(capacity: int, classes: int, budget: int | None = None) -> None:
+def check_share(
+    capacity: int,
+    classes: int,
+    budget: int | None = None,
+    otherwise: str = ", or --write-policy on-arrival",
+) -> None:
     """Refuse a memory in which some class would get no exemplar.
 
     Args:
         capacity: exemplars that it holds.
         classes: that share it.
         budget: bytes, where the capacity was given by them.
+        otherwise: what else would do.
 
     Raises:
         InputError: with the smallest memory that works.
@@ -212,5 +218,5 @@ def check_share(capacity: int, classes: int, budget: int | None = None) -> None:
         raise InputError(
             f"--memory-size {capacity}" if budget is None else f"--memory-bytes {budget}",
             f"leaves no exemplar for each of {classes} classes",
-            f"give room for at least {classes}, or --write-policy on-arrival",
+            f"give room for at least {classes}{otherwise}",
         )

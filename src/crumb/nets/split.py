@@ -160,10 +160,42 @@ class SplitNetwork(nn.Module):
             features = self.front(self.preprocessing(images))
         return features.float().contiguous(memory_format=torch.channels_last)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """The tail: float32 [B, C, H, W] to logits, float32 [B, outputs]."""
+    def forward(self, features: Tensor, linear: bool = False) -> Tensor:
+        """The tail: float32 [B, C, H, W] to logits, float32 [B, outputs].
+
+        Args:
+            features: what crosses the cut.
+            linear: give what the head itself puts out, averaged over places. It differs from the
+                logits where a layer follows that is not linear: SqueezeNet's are never negative.
+        """
+        if linear:
+            return self._at_head(features)[1]
         with self._precision():
             return self.tail(features).float()
+
+    def penultimate(self, features: Tensor) -> Tensor:
+        """What enters the head, averaged over places: float32 [B, C, H, W] to float32 [B, D]."""
+        return self._at_head(features)[0]
+
+    def _at_head(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """What enters and what leaves the head, averaged over places."""
+        passed: list[Tensor] = []
+
+        def note(head: nn.Module, entered: tuple[Tensor, ...], left: Tensor) -> None:
+            # At once: a layer that follows may change what left the head in place.
+            for values in (entered[0], left):
+                pooled = values.mean((2, 3)) if isinstance(head, nn.Conv2d) else values.clone()
+                passed.append(pooled.float())
+
+        hook = self.head.register_forward_hook(note)
+        try:
+            with self._precision():
+                # As it was before it was compiled: compiled code does not call the hook.
+                self.tail.forward(features)
+        finally:
+            hook.remove()
+        entered, left = passed
+        return entered, left
 
     def _precision(self) -> AbstractContextManager[object]:
         kind = next(self.tail.parameters()).device.type

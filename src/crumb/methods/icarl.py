@@ -1,0 +1,261 @@
+"""iCaRL: herded exemplars, distillation, and the nearest mean of exemplars.
+
+Rebuffi, Kolesnikov, Sperl, Lampert, "iCaRL: Incremental Classifier and Representation Learning",
+CVPR 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, normalize, one_hot
+
+from crumb.data.batches import Batch, Batches
+from crumb.errors import InputError
+from crumb.memory.exemplars import PAPER_MEMORY_SIZE, Exemplars, MemoryConfig
+from crumb.memory.herding import herd, store
+from crumb.memory.policies import check_share
+from crumb.memory.replay import take
+from crumb.memory.storage import ImageStorage, RawFeatureStorage
+from crumb.methods.base import BytesHeld, Learner, TrainingConfig, under
+from crumb.methods.previous import PreviousNetwork
+from crumb.methods.registry import register
+from crumb.nets.split import SplitNetwork
+
+IcarlStorage = Literal["image", "raw_feature"]
+RECENT = 256
+"""Frames of a class after which a running mean forgets: older ones are of an older network."""
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class IcarlConfig(TrainingConfig):
+    """Settings of iCaRL."""
+
+    memory_size: int | None = None
+    """Capacity in exemplars over all classes (default 417)."""
+    memory_bytes: int | None = None
+    """Capacity in bytes of exemplars, instead of MEMORY-SIZE."""
+    storage: IcarlStorage = "image"
+    """What is kept of an exemplar: pixels (the paper), or the feature map."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.storage not in (choices := get_args(IcarlStorage)):
+            flag, remedy = f"--storage {self.storage}", f"use {' or '.join(choices)}"
+            raise InputError(flag, "is not for iCaRL", remedy)
+        self.memory()
+
+    def memory(self) -> MemoryConfig:
+        """Those of the memory."""
+        return MemoryConfig(self.memory_size, self.memory_bytes, self.storage)
+
+
+@register
+class Icarl(Learner):
+    """Learns outputs as independent sigmoids, predicts by the nearest mean of exemplars.
+
+    Algorithms 1 to 5 of the paper. Phi is what enters the head, averaged over places, scaled to
+    length 1. The outputs are the head's own: SqueezeNet's are rectified after it, and a sigmoid of
+    what is never negative could not deny a class.
+
+    Each step trains on the new batch and as many exemplars, drawn uniformly (the paper shuffles
+    both together over many epochs). The loss of an image is summed over classes and averaged over
+    images. The classes of the present task, which the paper calls new, are those that its frames
+    have shown and those that the previous network does not know: a class that comes back is new
+    again, and chooses among its exemplars and its frames.
+
+    A class has no exemplars before its first task is over. Until then, and so in the last task,
+    its mean is a running one of phi of the frames seen, taken without dropout after each step; the
+    last 256 frames or so count. A class without either has a score of minus infinity.
+
+    The published program differs: phi are the logits, exemplars repeat and outgrow the capacity,
+    targets belong to other images than they are compared with, new images have the softmax's cross
+    entropy, replay has a step of its own, and a task ends when the exemplars have all been seen.
+    Gradients are clipped as for all methods.
+    """
+
+    name = "icarl"
+    summary = "herded exemplars, distillation, nearest mean (Rebuffi et al. 2017)"
+    Config = IcarlConfig
+    needs_task_boundaries = True
+
+    def __init__(
+        self, network: SplitNetwork, config: IcarlConfig, seed: int = 0, device: str = "cpu"
+    ) -> None:
+        if config.memory_bytes is None and config.memory_size is None:
+            config = replace(config, memory_size=PAPER_MEMORY_SIZE)
+        super().__init__(network, config, seed, device)
+        self.needs_images = config.storage == "image"
+        kind = ImageStorage if self.needs_images else RawFeatureStorage
+        self.exemplars = Exemplars(
+            config.memory(), kind(self.network), self.generators["memory"], self.device
+        )
+        self.previous = PreviousNetwork(self.network)
+        self._shown: set[int] = set()
+        self._running: dict[int, Tensor] = {}
+        self._frames: dict[int, int] = {}
+        self._means: Tensor | None = None
+
+    # The update rule.
+
+    def learn(self, batch: Batch) -> dict[str, Tensor]:
+        """One step on new images and exemplars (algorithm 3), then the running means."""
+        self._shown.update(batch.labels.tolist())
+        features, labels = self._with_exemplars(batch)
+        targets, old = self._targets(features, labels)
+        logits = self.active(self.network(features, linear=True))
+        entropies = binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(0)
+        losses = {"classification": entropies[~old].sum(), "distillation": entropies[old].sum()}
+        self.step(losses["classification"] + losses["distillation"])
+        self._follow(batch)
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def _with_exemplars(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The batch and as many exemplars: features and labels, on the device."""
+        features, labels = batch.features, batch.labels
+        if stored := list(self.exemplars.memory.counts):
+            generator = self.generators["replay"]
+            drawn = torch.tensor(stored)[
+                torch.randint(len(stored), (len(batch),), generator=generator)
+            ]
+            replayed = self.exemplars.draw(drawn.tolist(), generator)
+            features, labels = torch.cat([features, replayed]), torch.cat([labels, drawn])
+        return features, labels.to(features.device, non_blocking=True)
+
+    def _targets(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each image and class, [B, classes], and which classes are old, bool [classes].
+
+        The previous network's sigmoids for the old classes, one-hot labels for the new ones.
+        """
+        classes, known = len(self.classes), self.previous.classes
+        old = torch.tensor([label < known and label not in self._shown for label in range(classes)])
+        old = old.to(features.device)
+        targets = one_hot(labels, classes).float()
+        if known:
+            before = self.previous.logits(features, linear=True).sigmoid()
+            targets[:, :known] = torch.where(old[:known], before, targets[:, :known])
+        return targets, old
+
+    # Prediction.
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Minus the squared distance to the mean of each class, [B, classes] (algorithm 1)."""
+        if self._means is None:
+            self._means = self._class_means()
+        phi, means = self._phi(features), self._means
+        distances = phi.square().sum(1, True) - 2 * phi @ means.T + means.square().sum(1)
+        return (-distances).masked_fill(means.isnan().any(1), -torch.inf)
+
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """As in :class:`Learner`; the means of the exemplars are computed once in it."""
+        self._means = None
+        try:
+            with super().evaluation():
+                yield
+        finally:
+            self._means = None
+
+    def _class_means(self) -> Tensor:
+        """Of exemplars, else of frames, scaled to length 1; [classes, D], NaN for neither."""
+        width = self.network.head.weight.shape[1]
+        means = torch.full((len(self.classes), width), torch.nan, device=self.device)
+        for label, mean in self._running.items():
+            means[label] = normalize(mean, dim=0)
+        for label in self.exemplars.memory.counts:
+            means[label] = normalize(self._phi_of_exemplars(label).mean(0), dim=0)
+        return means
+
+    def _phi(self, features: Tensor) -> Tensor:
+        return normalize(self.network.penultimate(features))
+
+    def _phi_of_exemplars(self, label: int) -> Tensor:
+        rows = self.exemplars.memory.class_rows(label).split(_AT_ONCE)
+        return torch.cat([self._phi(self.exemplars.storage.features(part)) for part in rows])
+
+    def _follow(self, batch: Batch) -> None:
+        """Bring the running means of classes without exemplars up to date."""
+        self._means = None
+        new = [n for n in set(batch.labels.tolist()) if not self.exemplars.count(n)]
+        if not new:
+            return
+        with self.evaluation():
+            phi = self._phi(batch.features)
+        for label in new:
+            places = (batch.labels == label).nonzero().flatten()
+            mean, count = take(phi, places).mean(0), len(places)
+            self._frames[label] = min(self._frames.get(label, 0) + count, max(RECENT, count))
+            before = self._running.get(label, mean)
+            self._running[label] = before + count / self._frames[label] * (mean - before)
+
+    # The memory.
+
+    def end_task(self, batches: Batches) -> None:
+        """Cut the exemplars of all classes, choose those of this task's, copy the network.
+
+        Raises:
+            InputError: fewer exemplars than classes.
+        """
+        self.check_room(len(self.classes))
+        memory = self.exemplars.memory
+        share = memory.capacity // len(self.classes)
+        for label, count in memory.counts.items():
+            memory.keep(label, range(min(share, count)))
+        with self.evaluation():
+            store(memory, self.exemplars.storage, batches, self._choose(batches, share))
+        for label in memory.counts:
+            self._running.pop(label, None)
+            self._frames.pop(label, None)
+        self._shown.clear()
+        self.previous.remember(len(self.classes))
+
+    def _choose(self, batches: Batches, share: int) -> dict[int, list[int]]:
+        """Positions among exemplars and frames, by label, as :func:`store` takes them."""
+        found: dict[int, list[Tensor]] = {}
+        for batch in batches:
+            phi = self._phi(batch.features)
+            for label in batch.labels.unique().tolist():
+                if label not in found:
+                    held = self.exemplars.count(label)
+                    found[label] = [self._phi_of_exemplars(label)] if held else []
+                found[label].append(take(phi, (batch.labels == label).nonzero().flatten()))
+        return {label: herd(torch.cat(parts), share) for label, parts in found.items()}
+
+    def check_room(self, classes: int) -> None:
+        """Refuse a memory in which some class would get no exemplar."""
+        check_share(self.exemplars.memory.capacity, classes, self.config.memory_bytes, "")
+
+    # The rest of the contract.
+
+    def bytes_held(self) -> BytesHeld:
+        """Exemplars; and their row numbers, the copy of the network and the running means."""
+        running = sum(mean.nbytes + 8 for mean in self._running.values())
+        extra = self.exemplars.bookkeeping_bytes + self.previous.nbytes + running
+        return BytesHeld(self.exemplars.nbytes, extra)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Network, generators and momentum; exemplars, the copy, what the task has shown."""
+        state = super().state_dict()
+        state |= {f"memory.{name}": v for name, v in self.exemplars.state_dict().items()}
+        state |= {f"previous.{name}": v for name, v in self.previous.state_dict().items()}
+        state |= {f"running.{label}": mean for label, mean in self._running.items()}
+        frames = [[label, count] for label, count in sorted(self._frames.items())]
+        state["frames"] = torch.tensor(frames, dtype=torch.int64).view(-1, 2)
+        state["shown"] = torch.tensor(sorted(self._shown), dtype=torch.int64)
+        return state
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over :meth:`state_dict` of a learner with the same settings and classes."""
+        super().load_state_dict(state)
+        self.exemplars.load_state_dict(under(state, "memory."))
+        self.previous.load_state_dict(under(state, "previous."))
+        means = under(state, "running.").items()
+        self._running = {int(label): mean.to(self.device) for label, mean in means}
+        self._frames = dict(state["frames"].tolist())
+        self._shown = set(state["shown"].tolist())

@@ -1,0 +1,87 @@
+"""Stable SGD: a training regime, and nothing else, against forgetting.
+
+Mirzadeh, Farajtabar, Pascanu, Ghasemzadeh, "Understanding the Role of Training Regimes in Continual
+Learning", NeurIPS 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from crumb.errors import InputError, require
+from crumb.methods.base import MOST_FLOAT, TrainingConfig
+from crumb.methods.finetune import Finetune
+from crumb.methods.registry import register
+from crumb.nets.split import SplitNetwork
+
+
+@dataclass(frozen=True)
+class StableSgdConfig(TrainingConfig):
+    """Settings of Stable SGD; the defaults are those of the published runs on Toybox."""
+
+    lr: float = 0.015
+    """Learning rate of SGD before it falls; large, which is a part of the method."""
+    momentum: float = 0.8
+    """Momentum of SGD."""
+    gamma: float = 0.85
+    """The learning rate is multiplied by it at the start of each task, the first one included."""
+    lr_floor: float = 5e-5
+    """The learning rate does not fall below it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require("--gamma", self.gamma, 0 < self.gamma <= 1, "above 0 and at most 1")
+        floor = self.lr_floor
+        most = f"at least 0 and at most {MOST_FLOAT:g}"
+        require("--lr-floor", floor, 0 <= floor <= MOST_FLOAT, most)
+        if floor > self.lr:
+            raise InputError(
+                f"--lr-floor {floor}", f"is above --lr {self.lr}", "give a floor below the rate"
+            )
+
+
+@register
+class StableSgd(Finetune):
+    """Fine-tuning whose learning rate falls from task to task: max(lr * gamma^t, lr_floor).
+
+    A large rate, dropout and small batches lead the first task to a wide minimum, and smaller rates
+    then stay near it (section 4 of the paper). Dropout is the network's ``--dropout``, the batch is
+    the stream's ``--batch-size``. t counts from 1, as in the authors' program. One optimizer goes
+    through all tasks with its momentum; the program makes a new one for each epoch, of which the
+    paper says nothing. The program masks outputs by task, in training for one data set and in tests
+    for another; here nothing is told the task. Gradients are clipped as for all methods.
+    """
+
+    name = "stable_sgd"
+    summary = "SGD with dropout, its rate falls with each task (Mirzadeh et al. 2020)"
+    Config = StableSgdConfig
+    needs_task_boundaries = True
+
+    def __init__(
+        self, network: SplitNetwork, config: StableSgdConfig, seed: int = 0, device: str = "cpu"
+    ) -> None:
+        super().__init__(network, config, seed, device)
+        self._tasks = 0
+
+    def begin_task(self, names: Sequence[str]) -> None:
+        """Meet the classes; lower the learning rate."""
+        super().begin_task(names)
+        self._count_tasks(self._tasks + 1)
+
+    def _count_tasks(self, tasks: int) -> None:
+        self._tasks = tasks
+        rate = max(self.config.lr * self.config.gamma**tasks, self.config.lr_floor)
+        self.optimizer.param_groups[0]["lr"] = rate
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Network, generators and momentum; the number of tasks, from which the rate follows."""
+        return super().state_dict() | {"tasks": torch.tensor(self._tasks)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over :meth:`state_dict` of a learner with the same settings and classes."""
+        super().load_state_dict(state)
+        self._count_tasks(int(state["tasks"]))
