@@ -21,6 +21,9 @@ PAPER_MEMORY_SIZE = 417
 PAPER_MEMORY_BYTES = 15 * 3 * 224 * 224
 """Those 15 images, in uint8."""
 
+CAPACITIES = ("memory_size", "memory_bytes", "budget_bytes")
+"""Settings that say how much is kept; at most one of them is given."""
+
 
 @dataclass(frozen=True)
 class CapacityConfig:
@@ -33,6 +36,9 @@ class CapacityConfig:
     """Capacity in exemplars over all classes (default 417, the paper's)."""
     memory_bytes: int | None = None
     """Capacity in bytes of exemplars, instead of MEMORY-SIZE."""
+    budget_bytes: int | None = None
+    """Capacity in bytes of exemplars and of all that is needed to read them (codebook, quantiser,
+    row numbers), instead of MEMORY-SIZE: the same for every method that is compared."""
     storage: StorageKind = "feature"
     """What is kept of an exemplar: block indices, pixels, the feature map, a Gaussian, nothing."""
 
@@ -40,33 +46,53 @@ class CapacityConfig:
         for name, kind in get_type_hints(type(self)).items():
             value, choices = getattr(self, name), get_args(kind)
             if get_origin(kind) is Literal and value not in choices:
-                flag = f"--{name.replace('_', '-')} {value}"
+                flag = f"{_flag(name)} {value}"
                 raise InputError(flag, "no such choice", f"use {', '.join(choices)}")
-        given = (self.memory_size, self.memory_bytes) != (None, None)
+        given = [name for name in CAPACITIES if getattr(self, name) is not None]
         if given and self.storage in ("merec", "none"):
+            flags = [_flag(name) for name in CAPACITIES]
             raise InputError(
                 f"--storage {self.storage}",
                 "holds no exemplars that a capacity could count",
-                "leave --memory-size and --memory-bytes out",
+                f"leave {', '.join(flags[:-1])} and {flags[-1]} out",
             )
-        if self.memory_size is not None and self.memory_bytes is not None:
-            raise InputError("--memory-size", "contradicts --memory-bytes", "give one of them")
-        for flag in ("memory_size", "memory_bytes"):
-            value = getattr(self, flag)
-            if value is not None:
-                holds = 1 <= value < 1 << 63
-                require(f"--{flag.replace('_', '-')}", value, holds, "from 1 to 2^63 - 1")
+        if len(given) > 1:
+            first, second, *_ = map(_flag, given)
+            raise InputError(first, f"contradicts {second}", "give one of them")
+        for name in given:
+            value = getattr(self, name)
+            require(_flag(name), value, 1 <= value < 1 << 63, "from 1 to 2^63 - 1")
 
-    def capacity(self, storage: Storage) -> int:
+    def capacity(self, storage: Storage, row_numbers: int = 1) -> int:
         """Capacity in exemplars of a storage.
+
+        Args:
+            storage: of the exemplars.
+            row_numbers: of four bytes each, that are kept for an exemplar.
 
         Raises:
             InputError: the bytes hold not even one.
         """
-        if self.memory_bytes is None:
-            return self.memory_size or PAPER_MEMORY_SIZE
-        row = torch.empty(storage.row_shape, dtype=storage.dtype, device="meta")
-        return capacity_in_bytes(self.memory_bytes, row.nbytes)
+        row = torch.empty(storage.row_shape, dtype=storage.dtype, device="meta").nbytes
+        if self.budget_bytes is not None:
+            each, shared = row + 4 * row_numbers, storage.reader_bytes
+            return capacity_in_bytes("--budget-bytes", self.budget_bytes, each, shared)
+        if self.memory_bytes is not None:
+            return capacity_in_bytes("--memory-bytes", self.memory_bytes, row)
+        return self.memory_size or PAPER_MEMORY_SIZE
+
+    def capacity_flag(self, capacity: int) -> str:
+        """What set a capacity, for messages."""
+        given = [name for name in CAPACITIES if getattr(self, name) is not None]
+        return (
+            f"{_flag(given[0])} {getattr(self, given[0])}"
+            if given
+            else (f"--memory-size {capacity}")
+        )
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 @dataclass(frozen=True)
@@ -89,6 +115,11 @@ class PastClasses(Protocol):
     @property
     def bookkeeping_bytes(self) -> int:
         """Bytes of everything else the memory holds."""
+        ...
+
+    @property
+    def reading_bytes(self) -> int:
+        """Bytes without which the exemplars could not be read."""
         ...
 
     def count(self, label: int) -> int:
@@ -120,8 +151,86 @@ class PastClasses(Protocol):
         ...
 
 
-class Exemplars:
-    """A replay memory, what it stores of a frame, and the policy that writes it.
+class ChosenExemplars:
+    """A replay memory and what it stores of a frame; which frames, the method itself chooses.
+
+    Args:
+        config: capacity.
+        storage: what is kept of a frame.
+        device: where exemplars are kept.
+
+    Attributes:
+        memory: the exemplars, by class.
+
+    Raises:
+        InputError: a capacity in bytes that holds not even one exemplar.
+    """
+
+    def __init__(
+        self, config: CapacityConfig, storage: Storage, device: torch.device | str
+    ) -> None:
+        self.storage = storage
+        capacity = config.capacity(storage)
+        self._flag = config.capacity_flag(capacity)
+        self.memory = ReplayMemory(capacity, storage.row_shape, storage.dtype, device)
+
+    def __len__(self) -> int:
+        return len(self.memory)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the exemplars, as allocated."""
+        return self.memory.nbytes
+
+    @property
+    def bookkeeping_bytes(self) -> int:
+        """Bytes of the row numbers of the exemplars."""
+        return self.memory.bookkeeping_bytes
+
+    @property
+    def reading_bytes(self) -> int:
+        """Bytes without which the exemplars could not be read."""
+        return self.memory.bookkeeping_bytes + self.storage.reader_bytes
+
+    def count(self, label: int) -> int:
+        """Exemplars of one class."""
+        return self.memory.count(label)
+
+    def draw(self, labels: list[int], generator: torch.Generator) -> Tensor:
+        """One exemplar for each entry of ``labels``, as feature maps, float [n, C, H, W]."""
+        return self.storage.features(self.memory.draw(labels, generator))
+
+    def sample(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Exemplars of any class, chosen as by :meth:`ReplayMemory.sample`.
+
+        Returns:
+            feature maps, float [count, C, H, W], and labels, int64 [count], on the CPU.
+        """
+        rows, labels = self.memory.sample(count, generator)
+        return self.storage.features(rows), labels
+
+    def reread(self, batches: Batches, classes: int) -> None:
+        """Nothing: the method chooses."""
+
+    def check_room(self, classes: int) -> None:
+        """Refuse a memory in which some of these classes would get no exemplar.
+
+        Raises:
+            InputError: naming the flag that set the capacity.
+        """
+        check_share(self.memory.capacity, classes, self._flag, "")
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The exemplars."""
+        return self.memory.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over :meth:`state_dict`; errors as :class:`ReplayMemory`."""
+        self.memory.load_state_dict(state)
+
+
+class Exemplars(ChosenExemplars):
+    """A replay memory with the policy that writes it.
 
     Args:
         config: capacity and policy.
@@ -140,43 +249,15 @@ class Exemplars:
         generator: torch.Generator,
         device: torch.device | str,
     ) -> None:
-        self.storage = storage
-        self._budget = config.memory_bytes
-        capacity = config.capacity(storage)
-        self.memory = ReplayMemory(capacity, storage.row_shape, storage.dtype, device)
+        super().__init__(config, storage, device)
         policies = {"end-of-task": EndOfTask, "on-arrival": OnArrival, "reservoir": Reservoir}
         self.policy = policies[config.write_policy](self.memory, generator)
-
-    def __len__(self) -> int:
-        return len(self.memory)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the exemplars, as allocated."""
-        return self.memory.nbytes
 
     @property
     def bookkeeping_bytes(self) -> int:
         """Bytes of the row numbers of the exemplars and of what the policy counts."""
         counted = 0 if isinstance(self.policy, EndOfTask) else self.policy.nbytes
-        return self.memory.bookkeeping_bytes + counted
-
-    def count(self, label: int) -> int:
-        """Exemplars of one class."""
-        return self.memory.count(label)
-
-    def draw(self, labels: list[int], generator: torch.Generator) -> Tensor:
-        """One exemplar for each entry of ``labels``, as feature maps, float [n, C, H, W]."""
-        return self.storage.features(self.memory.draw(labels, generator))
-
-    def sample(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Exemplars of any class, chosen as by :meth:`ReplayMemory.sample`.
-
-        Returns:
-            feature maps, float [count, C, H, W], and labels, int64 [count], on the CPU.
-        """
-        rows, labels = self.memory.sample(count, generator)
-        return self.storage.features(rows), labels
+        return super().bookkeeping_bytes + counted
 
     def arrived(self, batch: Batch) -> None:
         """Offer a batch that was read for the first time to an on-arrival policy."""
@@ -202,15 +283,15 @@ class Exemplars:
             InputError: naming the flag that set the capacity.
         """
         if isinstance(self.policy, EndOfTask):
-            check_share(self.memory.capacity, classes, self._budget)
+            check_share(self.memory.capacity, classes, self._flag)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The exemplars and what the policy has counted."""
         counted = {} if isinstance(self.policy, EndOfTask) else self.policy.state_dict()
-        return self.memory.state_dict() | counted
+        return super().state_dict() | counted
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over :meth:`state_dict`; errors as :class:`ReplayMemory`."""
-        self.memory.load_state_dict(state)
+        super().load_state_dict(state)
         if not isinstance(self.policy, EndOfTask):
             self.policy.load_state_dict(state)

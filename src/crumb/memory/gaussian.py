@@ -45,6 +45,11 @@ class GaussianMemory:
         """Bytes of the counts (8 per class)."""
         return 8 * len(self._count)
 
+    @property
+    def reading_bytes(self) -> int:
+        """Bytes without which the Gaussians could not be told apart: the counts."""
+        return self.bookkeeping_bytes
+
     def count(self, label: int) -> int:
         """Frames seen of one class."""
         return self._count.get(label, 0)

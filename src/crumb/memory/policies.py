@@ -200,7 +200,7 @@ def below(limit: int, generator: torch.Generator) -> int:
 def check_share(
     capacity: int,
     classes: int,
-    budget: int | None = None,
+    flag: str | None = None,
     otherwise: str = ", or --write-policy on-arrival",
 ) -> None:
     """Refuse a memory in which some class would get no exemplar.
@@ -208,7 +208,7 @@ def check_share(
     Args:
         capacity: exemplars that it holds.
         classes: that share it.
-        budget: bytes, where the capacity was given by them.
+        flag: that gave the capacity, with its value.
         otherwise: what else would do.
 
     Raises:
@@ -216,7 +216,7 @@ def check_share(
     """
     if capacity < classes:
         raise InputError(
-            f"--memory-size {capacity}" if budget is None else f"--memory-bytes {budget}",
+            flag or f"--memory-size {capacity}",
             f"leaves no exemplar for each of {classes} classes",
             f"give room for at least {classes}{otherwise}",
         )

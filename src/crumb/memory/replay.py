@@ -226,16 +226,23 @@ def _indexable(rows: Tensor) -> Tensor:
     return rows.view(torch.int16) if rows.dtype == torch.uint16 else rows
 
 
-def capacity_in_bytes(budget: int, row_bytes: int) -> int:
+def capacity_in_bytes(flag: str, budget: int, each: int, shared: int = 0) -> int:
     """How many exemplars fit into a budget.
+
+    Args:
+        flag: that gave the budget.
+        budget: in bytes.
+        each: bytes of an exemplar.
+        shared: bytes that any number of exemplars needs once.
 
     Raises:
         InputError: not even one does.
     """
-    if budget < row_bytes:
+    if budget < shared + each:
+        besides = f" and the {shared} bytes that it is read with" if shared else ""
         raise InputError(
-            f"--memory-bytes {budget}",
-            f"holds not even one exemplar of {row_bytes} bytes",
-            f"give at least {row_bytes}",
+            f"{flag} {budget}",
+            f"holds not even one exemplar of {each} bytes{besides}",
+            f"give at least {shared + each}",
         )
-    return budget // row_bytes
+    return (budget - shared) // each

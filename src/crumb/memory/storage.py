@@ -5,14 +5,20 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from hashlib import blake2b
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from crumb.codebook.codebook import Codebook
 from crumb.data.batches import Batch
 from crumb.nets.split import SplitNetwork
+
+REMEMBERED_BYTES = 256 << 20
+"""Feature maps of stored images that need not be computed again."""
 
 
 class Storage(Protocol):
@@ -20,6 +26,11 @@ class Storage(Protocol):
 
     row_shape: tuple[int, ...]
     dtype: torch.dtype
+
+    @property
+    def reader_bytes(self) -> int:
+        """Bytes of what is needed to read any number of exemplars."""
+        ...
 
     def encode(self, batch: Batch) -> Tensor:
         """What is kept of each frame, [B, *row_shape]."""
@@ -38,6 +49,11 @@ class CodeStorage:
         self.row_shape = (codebook.code_length,)
         self.dtype = codebook.dtype
 
+    @property
+    def reader_bytes(self) -> int:
+        """Bytes of the codebook."""
+        return self._codebook.blocks.nbytes
+
     def encode(self, batch: Batch) -> Tensor:
         """Indices of the nearest blocks, [B, N]."""
         return self._codebook.encode(batch.features)
@@ -48,29 +64,62 @@ class CodeStorage:
 
 
 class ImageStorage:
-    """uint8 pixels, 150,528 bytes at 224 x 224 (the original keeps float32, four times that)."""
+    """uint8 pixels, 150,528 bytes at 224 x 224 (the original keeps float32, four times that).
+
+    Replay sends them through the front again. It is frozen, so what it makes of an image is
+    remembered for a while: that changes how long replay takes and nothing else, and is not memory
+    of the method's.
+
+    Args:
+        network: whose front is used.
+        side: of the images kept, in pixels; they are scaled down to it, and up again for replay.
+    """
 
     dtype = torch.uint8
+    reader_bytes = 0
 
-    def __init__(self, network: SplitNetwork) -> None:
+    def __init__(self, network: SplitNetwork, side: int | None = None) -> None:
         self._network = network
-        size = network.preprocessing.size
-        self.row_shape = (3, size, size)
+        self._size = network.preprocessing.size
+        side = self._size if side is None else side
+        self.row_shape = (3, side, side)
+        self._features: OrderedDict[bytes, Tensor] = OrderedDict()
 
     def encode(self, batch: Batch) -> Tensor:
-        """The pixels themselves."""
+        """The pixels, scaled down."""
         assert batch.images is not None
-        return batch.images
+        return scaled(batch.images, self.row_shape[1])
 
     def features(self, rows: Tensor) -> Tensor:
-        """Through the frozen front again."""
-        return self._network.features(rows)
+        """Through the frozen front again, each alone: in batches the last bits would differ."""
+        return torch.cat([self._features_of(row) for row in rows])
+
+    def _features_of(self, row: Tensor) -> Tensor:
+        key = blake2b(row.cpu().numpy().tobytes(), digest_size=16).digest()
+        found = self._features.pop(key, None)
+        if found is None:
+            # What is remembered in a test is trained on later.
+            with torch.inference_mode(False):
+                found = self._network.features(scaled(row[None], self._size))
+        self._features[key] = found
+        if len(self._features) * found.nbytes > REMEMBERED_BYTES:
+            self._features.popitem(last=False)
+        return found
+
+
+def scaled(images: Tensor, side: int) -> Tensor:
+    """uint8 [B, 3, S, S] to uint8 [B, 3, side, side], bilinear, without aliasing."""
+    if images.shape[-1] == side:
+        return images
+    values = interpolate(images.float(), (side, side), mode="bilinear", antialias=True)
+    return values.round_().clamp_(0, 255).byte()
 
 
 class RawFeatureStorage:
     """The float32 feature map itself."""
 
     dtype = torch.float32
+    reader_bytes = 0
 
     def __init__(self, network: SplitNetwork) -> None:
         self.row_shape: tuple[int, ...] = network.feature_shape

@@ -43,8 +43,8 @@ class TaskExemplars:
     ) -> None:
         self.storage = storage
         self._generator = generator
-        self._budget = config.memory_bytes
-        capacity = config.capacity(storage)
+        capacity = config.capacity(storage, row_numbers=3)
+        self._flag = config.capacity_flag(capacity)
         self.memory = ReplayMemory(capacity, storage.row_shape, storage.dtype, device)
         # Changed step by step with the exemplars, so that both list them in the same order.
         self._labels = ReplayMemory(capacity, (), torch.int32)
@@ -64,6 +64,11 @@ class TaskExemplars:
         """Bytes of the labels, and of the row numbers of exemplars and labels."""
         rows = self.memory.bookkeeping_bytes + self._labels.bookkeeping_bytes
         return rows + self._labels.nbytes
+
+    @property
+    def reading_bytes(self) -> int:
+        """Bytes without which the exemplars could not be read."""
+        return self.bookkeeping_bytes + self.storage.reader_bytes
 
     def of_task(self, task: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All exemplars of a task, ``size`` at a time.
@@ -95,10 +100,10 @@ class TaskExemplars:
                 self._offer(task, share, offered, row, label)
 
     def _share(self, tasks: int) -> int:
-        capacity, budget = self.memory.capacity, self._budget
+        capacity = self.memory.capacity
         if capacity < tasks:
             raise InputError(
-                f"--memory-size {capacity}" if budget is None else f"--memory-bytes {budget}",
+                self._flag,
                 f"leaves no exemplar for each of {tasks} tasks",
                 f"give room for at least {tasks}",
             )

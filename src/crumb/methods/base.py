@@ -52,11 +52,15 @@ class BytesHeld:
 
     Attributes:
         replay: bytes of the exemplars.
-        extra: bytes of everything else that the method needs (row numbers, codebook, ...).
+        extra: bytes of everything else that the method needs (row numbers, codebook, prototypes,
+            copies and importances of weights, ...).
+        reading: those of ``extra`` without which the exemplars could not be read (row numbers,
+            labels, codebook, quantiser). ``--budget-bytes`` bounds these and ``replay`` together.
     """
 
     replay: int
     extra: int
+    reading: int = 0
 
 
 class Learner(ABC):
@@ -82,7 +86,11 @@ class Learner(ABC):
     offline: ClassVar[bool] = False
     """Trains on everything so far at each task (an upper bound)."""
     needs_task_boundaries: bool = False
+    """Is told when tasks begin and end."""
+    reads_twice: bool = False
+    """Reads a task again when it is over, so that it cannot learn in a single pass."""
     needs_images: bool = False
+    """Stores pixels: batches of the reading in which it stores hold them."""
 
     def __init__(
         self, network: SplitNetwork, config: Any, seed: int = 0, device: str = "cpu"
@@ -129,7 +137,7 @@ class Learner(ABC):
         self.meet(names)
 
     def end_task(self, batches: Batches) -> None:
-        """The task is over; ``batches`` reads it once more."""
+        """The task is over; ``batches`` reads it once more, if :attr:`reads_twice`."""
 
     def statistics(self, batch: Batch) -> dict[str, float] | None:
         """Figures of the codebook on this batch, for learners that have one."""

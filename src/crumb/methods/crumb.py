@@ -113,7 +113,7 @@ class Crumb(Learner):
     ) -> None:
         config = _resolved(config, network.backbone)
         super().__init__(network, config, seed, device)
-        self.needs_task_boundaries = config.write_policy == "end-of-task"
+        self.needs_task_boundaries = self.reads_twice = config.write_policy == "end-of-task"
         self.needs_images = config.storage == "image"
         self.codebook = self._empty_codebook() if config.storage in WITH_CODEBOOK else None
         self._initialised = False
@@ -253,7 +253,8 @@ class Crumb(Learner):
         extra = self.codebook.blocks.nbytes if self.codebook is not None else 0
         if self.exemplars is None:
             return BytesHeld(0, extra)
-        return BytesHeld(self.exemplars.nbytes, extra + self.exemplars.bookkeeping_bytes)
+        extra += self.exemplars.bookkeeping_bytes
+        return BytesHeld(self.exemplars.nbytes, extra, self.exemplars.reading_bytes)
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """The tail and the memory blocks: one optimizer holds both."""
@@ -288,6 +289,9 @@ def _resolved(config: CrumbConfig, backbone: Backbone) -> CrumbConfig:
     chosen: dict[str, Any] = {}
     if config.storage in WITH_CODEBOOK:
         chosen = {"block_length": backbone.block_length, "initialiser": backbone.initialiser}
-    if config.memory_bytes is None and config.storage not in ("merec", "none"):
+    if config.budget_bytes == config.memory_bytes is None and config.storage not in (
+        "merec",
+        "none",
+    ):
         chosen["memory_size"] = PAPER_MEMORY_SIZE
     return replace(config, **{k: v for k, v in chosen.items() if getattr(config, k) is None})

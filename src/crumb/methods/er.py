@@ -50,7 +50,7 @@ class ExperienceReplay(Rehearsal[Exemplars]):
         self, network: SplitNetwork, config: ErConfig, seed: int = 0, device: str = "cpu"
     ) -> None:
         super().__init__(network, config, seed, device)
-        self.needs_task_boundaries = config.write_policy == "end-of-task"
+        self.needs_task_boundaries = self.reads_twice = config.write_policy == "end-of-task"
         memory = self.generators["memory"]
         self.exemplars = Exemplars(self.config, self.storage(), memory, self.device)
 

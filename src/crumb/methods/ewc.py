@@ -73,6 +73,7 @@ class EWC(PenaltyLearner):
     name = "ewc"
     summary = "weights held by their Fisher information (Kirkpatrick et al. 2017)"
     Config = EWCConfig
+    reads_twice = True
 
     def end_task(self, batches: Batches) -> None:
         """Second reading of the task: the Fisher information of the present weights."""

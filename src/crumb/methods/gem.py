@@ -107,6 +107,7 @@ class Gem(Rehearsal[TaskExemplars]):
     summary = "gradients that conflict with no past task (Lopez-Paz and Ranzato 2017)"
     Config = GemConfig
     needs_task_boundaries = True
+    reads_twice = True
 
     def __init__(
         self, network: SplitNetwork, config: GemConfig, seed: int = 0, device: str = "cpu"

@@ -8,56 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize, one_hot
 
 from crumb.data.batches import Batch, Batches
-from crumb.errors import InputError
-from crumb.memory.exemplars import PAPER_MEMORY_SIZE, Exemplars, MemoryConfig
+from crumb.memory.exemplars import ChosenExemplars
 from crumb.memory.herding import herd, store
-from crumb.memory.policies import check_share
 from crumb.memory.replay import take
-from crumb.memory.storage import ImageStorage, RawFeatureStorage
-from crumb.methods.base import BytesHeld, Learner, TrainingConfig, under
+from crumb.methods.base import BytesHeld, under
 from crumb.methods.previous import PreviousNetwork
 from crumb.methods.registry import register
+from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
 from crumb.nets.split import SplitNetwork
 
-IcarlStorage = Literal["image", "raw_feature"]
 RECENT = 256
 """Frames of a class after which a running mean forgets: older ones are of an older network."""
 _AT_ONCE = 64
 
 
-@dataclass(frozen=True)
-class IcarlConfig(TrainingConfig):
-    """Settings of iCaRL."""
-
-    memory_size: int | None = None
-    """Capacity in exemplars over all classes (default 417)."""
-    memory_bytes: int | None = None
-    """Capacity in bytes of exemplars, instead of MEMORY-SIZE."""
-    storage: IcarlStorage = "image"
-    """What is kept of an exemplar: pixels (the paper), or the feature map."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.storage not in (choices := get_args(IcarlStorage)):
-            flag, remedy = f"--storage {self.storage}", f"use {' or '.join(choices)}"
-            raise InputError(flag, "is not for iCaRL", remedy)
-        self.memory()
-
-    def memory(self) -> MemoryConfig:
-        """Those of the memory."""
-        return MemoryConfig(self.memory_size, self.memory_bytes, self.storage)
-
-
 @register
-class Icarl(Learner):
+class Icarl(Rehearsal[ChosenExemplars]):
     """Learns outputs as independent sigmoids, predicts by the nearest mean of exemplars.
 
     Algorithms 1 to 5 of the paper. Phi is what enters the head, averaged over places, scaled to
@@ -82,20 +55,15 @@ class Icarl(Learner):
 
     name = "icarl"
     summary = "herded exemplars, distillation, nearest mean (Rebuffi et al. 2017)"
-    Config = IcarlConfig
+    Config = RehearsalConfig
     needs_task_boundaries = True
+    reads_twice = True
 
     def __init__(
-        self, network: SplitNetwork, config: IcarlConfig, seed: int = 0, device: str = "cpu"
+        self, network: SplitNetwork, config: RehearsalConfig, seed: int = 0, device: str = "cpu"
     ) -> None:
-        if config.memory_bytes is None and config.memory_size is None:
-            config = replace(config, memory_size=PAPER_MEMORY_SIZE)
         super().__init__(network, config, seed, device)
-        self.needs_images = config.storage == "image"
-        kind = ImageStorage if self.needs_images else RawFeatureStorage
-        self.exemplars = Exemplars(
-            config.memory(), kind(self.network), self.generators["memory"], self.device
-        )
+        self.exemplars = ChosenExemplars(self.config, self.storage(), self.device)
         self.previous = PreviousNetwork(self.network)
         self._shown: set[int] = set()
         self._running: dict[int, Tensor] = {}
@@ -227,22 +195,17 @@ class Icarl(Learner):
                 found[label].append(take(phi, (batch.labels == label).nonzero().flatten()))
         return {label: herd(torch.cat(parts), share) for label, parts in found.items()}
 
-    def check_room(self, classes: int) -> None:
-        """Refuse a memory in which some class would get no exemplar."""
-        check_share(self.exemplars.memory.capacity, classes, self.config.memory_bytes, "")
-
     # The rest of the contract.
 
     def bytes_held(self) -> BytesHeld:
         """Exemplars; and their row numbers, the copy of the network and the running means."""
         running = sum(mean.nbytes + 8 for mean in self._running.values())
-        extra = self.exemplars.bookkeeping_bytes + self.previous.nbytes + running
-        return BytesHeld(self.exemplars.nbytes, extra)
+        held = super().bytes_held()
+        return replace(held, extra=held.extra + self.previous.nbytes + running)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Network, generators and momentum; exemplars, the copy, what the task has shown."""
         state = super().state_dict()
-        state |= {f"memory.{name}": v for name, v in self.exemplars.state_dict().items()}
         state |= {f"previous.{name}": v for name, v in self.previous.state_dict().items()}
         state |= {f"running.{label}": mean for label, mean in self._running.items()}
         frames = [[label, count] for label, count in sorted(self._frames.items())]
@@ -253,7 +216,6 @@ class Icarl(Learner):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over :meth:`state_dict` of a learner with the same settings and classes."""
         super().load_state_dict(state)
-        self.exemplars.load_state_dict(under(state, "memory."))
         self.previous.load_state_dict(under(state, "previous."))
         means = under(state, "running.").items()
         self._running = {int(label): mean.to(self.device) for label, mean in means}

@@ -41,6 +41,7 @@ class MAS(PenaltyLearner):
     name = "mas"
     summary = "weights held by how much they move the outputs (Aljundi et al. 2018)"
     Config = MASConfig
+    reads_twice = True
 
     def end_task(self, batches: Batches) -> None:
         """Second reading of the task: the sensitivity of the outputs to the present weights."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, Self, TypeVar
 
 from torch import Tensor
 
 from crumb.data.batches import Batches
-from crumb.memory.exemplars import PAPER_MEMORY_BYTES, CapacityConfig
+from crumb.errors import InputError, require
+from crumb.memory.exemplars import CAPACITIES, PAPER_MEMORY_BYTES, CapacityConfig
 from crumb.memory.storage import ImageStorage, RawFeatureStorage, Storage
 from crumb.methods.base import BytesHeld, Learner, TrainingConfig, under
 from crumb.nets.split import SplitNetwork
+
+WANTED_EXEMPLARS = 16
+"""Images are kept as large as lets this many fit into a budget."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +28,40 @@ class RehearsalConfig(CapacityConfig, TrainingConfig):
     images, 2,257,920 bytes)."""
     storage: Literal["image", "raw_feature"] = "image"
     """What is kept of an exemplar: pixels (uint8) or the feature map (float32)."""
+    exemplar_side: int | None = None
+    """Side in pixels of stored images, which replay scales up again; by default that of the
+    network's input, or with BUDGET-BYTES the largest with which 16 exemplars fit."""
 
     def __post_init__(self) -> None:
         CapacityConfig.__post_init__(self)
         TrainingConfig.__post_init__(self)
+        if (side := self.exemplar_side) is not None:
+            require("--exemplar-side", side, 1 <= side < 1 << 14, "from 1 to 16383")
+            if self.storage != "image":
+                problem = f"is of no use with --storage {self.storage}"
+                raise InputError(f"--exemplar-side {side}", problem, "leave one of them out")
+
+    def resolved(self, network: SplitNetwork) -> Self:
+        """With what was left open filled in, as it is written beside results.
+
+        Raises:
+            InputError: stored images would be larger than those of the stream.
+        """
+        config, shown = self, network.preprocessing.size
+        if all(getattr(self, name) is None for name in CAPACITIES):
+            config = replace(config, memory_bytes=PAPER_MEMORY_BYTES)
+        if self.storage != "image":
+            return config
+        side = self.exemplar_side
+        if side is not None and side > shown:
+            problem = f"is more than the {shown} pixels of the stream"
+            raise InputError(f"--exemplar-side {side}", problem, f"give at most {shown}")
+        if side is None and self.budget_bytes is not None:
+            side = min(shown, math.isqrt(self.budget_bytes // WANTED_EXEMPLARS // 3))
+        return replace(config, exemplar_side=side or shown)
+
+
+C = TypeVar("C", bound=RehearsalConfig)
 
 
 class Held(Protocol):
@@ -40,6 +75,11 @@ class Held(Protocol):
     @property
     def bookkeeping_bytes(self) -> int:
         """Bytes of everything else the memory holds."""
+        ...
+
+    @property
+    def reading_bytes(self) -> int:
+        """Bytes without which the exemplars could not be read."""
         ...
 
     def reread(self, batches: Batches, classes: int) -> None:
@@ -74,15 +114,14 @@ class Rehearsal(Learner, Generic[M]):
     def __init__(
         self, network: SplitNetwork, config: RehearsalConfig, seed: int = 0, device: str = "cpu"
     ) -> None:
-        if config.memory_size is None and config.memory_bytes is None:
-            config = replace(config, memory_bytes=PAPER_MEMORY_BYTES)
-        super().__init__(network, config, seed, device)
+        super().__init__(network, config.resolved(network), seed, device)
         self.needs_images = config.storage == "image"
 
     def storage(self) -> Storage:
         """The form of the exemplars that the settings ask for."""
-        kind = ImageStorage if self.needs_images else RawFeatureStorage
-        return kind(self.network)
+        if self.needs_images:
+            return ImageStorage(self.network, self.config.exemplar_side)
+        return RawFeatureStorage(self.network)
 
     def end_task(self, batches: Batches) -> None:
         """Second reading of the task: write the memory, where that is when it is written."""
@@ -95,7 +134,8 @@ class Rehearsal(Learner, Generic[M]):
 
     def bytes_held(self) -> BytesHeld:
         """Exemplars; and row numbers and counts."""
-        return BytesHeld(self.exemplars.nbytes, self.exemplars.bookkeeping_bytes)
+        held = self.exemplars
+        return BytesHeld(held.nbytes, held.bookkeeping_bytes, held.reading_bytes)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Network, generators and momentum; exemplars and the policy's counts."""

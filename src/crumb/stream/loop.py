@@ -138,7 +138,7 @@ def _run_task(plan: Plan, state: State, groups: list[list[int]], progress: tqdm)
     while state.epoch < plan.epochs[task]:
         # Pixels are for storage: on arrival, or in the second reading of the task.
         first = state.epoch == 0
-        pixels = learner.needs_images and not learner.needs_task_boundaries and first
+        pixels = learner.needs_images and not learner.reads_twice and first
         reading = Reading(frames, plan.store, plan.batch_size, pixels, first, state.batch)
         learn_epoch(plan, reading, state, progress)
         _test(plan, state, groups, progress)
