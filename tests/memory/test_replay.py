@@ -235,12 +235,12 @@ def test_capacity_below_one(capacity: int):
     ],
 )
 def test_capacity_of_a_budget(budget: int, row: int, capacity: int):
-    assert capacity_in_bytes(budget, row) == capacity
+    assert capacity_in_bytes("--memory-bytes", budget, row) == capacity
 
 
 def test_budget_below_one_exemplar():
     with pytest.raises(InputError, match="--memory-bytes 5407: .*at least 5408"):
-        capacity_in_bytes(5_407, 5_408)
+        capacity_in_bytes("--memory-bytes", 5_407, 5_408)
 
 
 def test_sample_takes_each_exemplar_once_before_any_twice():
@@ -275,3 +275,10 @@ def test_locate_counts_through_class_by_class():
     expected = [(1, 0), (1, 1), (1, 2), (4, 0), (4, 1)]
     assert memory.locate(range(5)) == expected
     assert memory.locate([4, 0]) == [(4, 1), (1, 0)]
+
+
+def test_what_all_exemplars_share_is_taken_off_a_budget():
+    assert capacity_in_bytes("--budget-bytes", 1_000, 100, 300) == 7
+    assert capacity_in_bytes("--budget-bytes", 400, 100, 300) == 1
+    with pytest.raises(InputError, match="--budget-bytes 399: .*300 bytes.*at least 400"):
+        capacity_in_bytes("--budget-bytes", 399, 100, 300)

@@ -14,12 +14,13 @@ from crumb.data.batches import Batch
 from crumb.errors import InputError
 from crumb.memory.herding import herd
 from crumb.methods import persistence
-from crumb.methods.icarl import RECENT, Icarl, IcarlConfig
+from crumb.methods.icarl import RECENT, Icarl
+from crumb.methods.rehearsal import RehearsalConfig
 
 
 def learner_of(dropout=0.0, **settings) -> Any:
     settings.setdefault("memory_size", 8)
-    learner = Icarl(tiny_network(dropout), IcarlConfig(**settings))
+    learner = Icarl(tiny_network(dropout), RehearsalConfig(**settings))
     learner.begin_task(["a", "b"])
     return learner
 
@@ -270,4 +271,4 @@ def test_goes_on_to_the_bit_from_the_middle_of_a_task(storage, tmp_path, monkeyp
 )
 def test_impossible_settings(settings, named):
     with pytest.raises(InputError, match=named):
-        IcarlConfig(**settings)
+        RehearsalConfig(**settings)
