@@ -115,11 +115,14 @@ def streamed(
     """Streams with further flags into a folder of its own, with shared features."""
     count = 0
 
-    def run(*more: str, own_stores: dict[str, FeatureStore] | None = None) -> Results:
+    def run(
+        *more: str, own_stores: dict[str, FeatureStore] | None = None, epochs: int | None = 2
+    ) -> Results:
         nonlocal count
         count += 1
         output = [] if "--resume" in more else ["--output", str(tmp_path / f"results{count}")]
-        parts = settings([*words, "--epochs-first-task", "2", *output, *more])
+        first = [] if epochs is None else ["--epochs-first-task", str(epochs)]
+        parts = settings([*words, *first, *output, *more])
         return stream(*parts, stores if own_stores is None else own_stores)
 
     return run

@@ -114,6 +114,17 @@ class Learner(ABC):
             weight_decay=config.weight_decay,
         )
 
+    @classmethod
+    def stores_exemplars(cls) -> bool:
+        """Whether a budget in bytes says how much of the past it keeps."""
+        return "budget_bytes" in cls.Config.__dataclass_fields__
+
+    @classmethod
+    def strict(cls) -> bool:
+        """Whether it can learn with each frame shown once, storing exemplars on arrival."""
+        chosen = "write_policy" in cls.Config.__dataclass_fields__
+        return chosen or not (cls.reads_twice or cls.offline)
+
     # What the stream loop calls.
 
     @abstractmethod
@@ -320,6 +331,17 @@ class Learner(ABC):
             if len(value) == len(self.generators[name].get_state()):
                 self.generators[name].set_state(value.cpu())
         restore_momentum(self.optimizer, self.parameters(), state)
+
+
+def refuse_trainable_front(network: SplitNetwork) -> None:
+    """For methods whose exemplars are codes of features.
+
+    Raises:
+        InputError: the front is trained, so that codes would soon stand for other features.
+    """
+    if network.config.trainable == "all":
+        problem = "leaves no features that codes could stand for"
+        raise InputError("--trainable all", problem, "use --trainable tail, or --storage image")
 
 
 def under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

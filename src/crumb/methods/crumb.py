@@ -20,7 +20,14 @@ from crumb.errors import InputError, require
 from crumb.memory.exemplars import PAPER_MEMORY_SIZE, Exemplars, MemoryConfig, PastClasses
 from crumb.memory.gaussian import GaussianMemory
 from crumb.memory.storage import CodeStorage, ImageStorage, RawFeatureStorage, Storage
-from crumb.methods.base import MOST_FLOAT, BytesHeld, Learner, TrainingConfig, under
+from crumb.methods.base import (
+    MOST_FLOAT,
+    BytesHeld,
+    Learner,
+    TrainingConfig,
+    refuse_trainable_front,
+    under,
+)
 from crumb.methods.registry import register
 from crumb.nets.config import Backbone
 from crumb.nets.split import SplitNetwork
@@ -111,6 +118,8 @@ class Crumb(Learner):
     def __init__(
         self, network: SplitNetwork, config: CrumbConfig, seed: int = 0, device: str = "cpu"
     ) -> None:
+        if config.storage in WITH_CODEBOOK:
+            refuse_trainable_front(network)
         config = _resolved(config, network.backbone)
         super().__init__(network, config, seed, device)
         self.needs_task_boundaries = self.reads_twice = config.write_policy == "end-of-task"

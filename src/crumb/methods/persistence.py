@@ -89,8 +89,9 @@ def load_pretrained(learner: Learner, path: Path) -> None:
         InputError: the file is unusable, or of another backbone, cut, or codebook size.
     """
     tensors, about = _read(path)
-    for key in ("backbone", "cut"):
-        given, own = about["network"].get(key), getattr(learner.network.config, key)
+    for key in ("backbone", "cut", "trainable"):
+        usual, own = (getattr(c, key) for c in (NetworkConfig(), learner.network.config))
+        given = about["network"].get(key, usual)
         if given != own:
             raise InputError(path, f"has {key} {given}, this run {own}", "pretrain with the same")
     head = {f"network.tail.{learner.network.head_name}.{part}" for part in ("weight", "bias")}

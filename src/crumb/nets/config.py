@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -67,7 +68,12 @@ class NetworkConfig:
     """pretrained, random, or the path of a .safetensors or .pth state of the network."""
     dropout: float | None = None
     """Dropout probability in the tail; the network's own by default."""
+    trainable: Literal["tail", "all"] = "tail"
+    """What is trained: what follows the cut, or the whole network. With all, nothing can be
+    computed once and replayed features would be pixels."""
 
     def __post_init__(self) -> None:
+        if self.trainable not in ("tail", "all"):
+            raise InputError(f"--trainable {self.trainable}", "no such choice", "use tail or all")
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise InputError(f"--dropout {self.dropout}", "is no probability", "give 0 <= P < 1")

@@ -95,7 +95,7 @@ class SplitNetwork(nn.Module):
         self.backbone = backbone
         self.config = config
         self.preprocessing = backbone.preprocessing
-        self.front, self.tail = split(model.eval(), backbone.cut)
+        self.front, self.tail = split(model.eval(), backbone.cut, config.trainable == "all")
         self.front.requires_grad_(False)
         self.head_name, _ = find_head(self.tail)
         _replace_dropout(self.tail, config.dropout)
@@ -244,8 +244,15 @@ class _CutTracer(fx.Tracer):
         return not self._cut.startswith(module_qualified_name + ".")
 
 
-def split(model: nn.Module, cut: str) -> tuple[fx.GraphModule, fx.GraphModule]:
+def split(
+    model: nn.Module, cut: str, at_input: bool = False
+) -> tuple[fx.GraphModule, fx.GraphModule]:
     """Cut ``model`` before the layer ``cut``.
+
+    Args:
+        model: the whole classifier.
+        cut: dotted name of a layer.
+        at_input: cut before the first layer instead, so that the front computes nothing.
 
     Returns:
         front and tail; their state keeps the model's names. Together they compute the model.
@@ -277,7 +284,7 @@ def split(model: nn.Module, cut: str) -> tuple[fx.GraphModule, fx.GraphModule]:
             f"{len(crossing)} tensors cross the cut (a skip connection)",
             "choose the start of a whole stage",
         )
-    (feature,) = crossing
+    feature = nodes[0] if at_input else next(iter(crossing))
     for node in feature.users:
         # The features belong to the caller: an in-place layer would change them under its hands.
         layer = model.get_submodule(str(node.target)) if node.op == "call_module" else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import tyro
 
@@ -15,6 +15,7 @@ from crumb.stream.store import CacheKind
 
 OnError = Literal["stop", "skip"]
 Protocol = Literal["iid", "class_iid", "instance", "class_instance"]
+Mode = Literal["paper", "strict"]
 
 # What is above these is a slip: it would not fit into memory, or never end.
 MOST_RUNS, MOST_EPOCHS, MOST_IMAGES, MOST_WORKERS = 10_000, 1_000_000, 1 << 16, 1 << 12
@@ -94,6 +95,9 @@ class StreamConfig:
     """Learning method."""
     protocol: Protocol = "class_instance"
     """How images are ordered into tasks."""
+    mode: Mode = "paper"
+    """paper reads tasks as often as EPOCHS say, and once more for methods that choose exemplars or
+    weigh parameters then; strict shows each frame once, and exemplars are stored on arrival."""
     runs: int = 1
     """How many runs; the number of a run is its seed."""
     first_run: int = 0
@@ -134,12 +138,27 @@ class StreamConfig:
         at_least("--batch-size", self.batch_size, 1, MOST_IMAGES)
         at_least("--epochs-first-task", self.epochs_first_task, 1, MOST_EPOCHS)
         at_least("--epochs", self.epochs, 1, MOST_EPOCHS)
+        self._check_mode()
         if self.evaluation.select_best_epoch and self.epochs_first_task == self.epochs == 1:
             raise InputError(
                 "--select-best-epoch",
                 "has nothing to select from where every task is read once (--epochs 1)",
                 "read tasks more often, or leave it out",
             )
+
+    def _check_mode(self) -> None:
+        if self.mode not in get_args(Mode):
+            raise InputError(f"--mode {self.mode}", "no such choice", "use paper or strict")
+        if self.mode == "paper":
+            return
+        for name in ("epochs_first_task", "epochs"):
+            value = getattr(self, name)
+            if value not in (1, getattr(type(self), name)):
+                flag = f"--{name.replace('_', '-')} {value}"
+                raise InputError(flag, "contradicts --mode strict", "leave one of them out")
+        if self.evaluation.select_best_epoch:
+            problem = "contradicts --mode strict, which reads each task once"
+            raise InputError("--select-best-epoch", problem, "leave one of them out")
 
 
 def at_least(flag: str, value: int, least: int, most: int = _MOST) -> None:

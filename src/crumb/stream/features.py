@@ -76,7 +76,8 @@ class FeatureStore(Store):
 
         How the front rounds depends on the number of images that go through it together.
         """
-        pixels = self.pixels.compute(paths)
+        held = self.pixels.covers(paths)
+        pixels = self.pixels.request(paths).rows() if held else self.pixels.compute(paths)
         filled = torch.cat([pixels, pixels[:1].expand(self.at_once - len(paths), -1, -1, -1)])
         maps = self._network.features(filled.to(self.device))[: len(paths)]
         return maps.permute(0, 2, 3, 1).cpu()
@@ -99,7 +100,8 @@ def fingerprint(network: SplitNetwork) -> str:
         rounding += [cudnn.benchmark, cudnn.allow_tf32]
     else:
         rounding = [torch.backends.cpu.get_cpu_capability()]
-    source = [network.config.backbone, network.config.cut, network.preprocessing, network.bf16]
+    cut = "input" if network.config.trainable == "all" else network.config.cut
+    source = [network.config.backbone, cut, network.preprocessing, network.bf16]
     libraries = _versions("torch", network.backbone.library)
     digest = hashlib.sha256(repr([source, libraries, rounding]).encode())
     for name, value in network.front.state_dict().items():

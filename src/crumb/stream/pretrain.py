@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from crumb.data.protocol import TaskLayout
+from crumb.memory.exemplars import CAPACITIES
 from crumb.methods.crumb import CrumbConfig
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import StreamConfig
@@ -31,7 +32,8 @@ def pretrain(config: StreamConfig, network: NetworkConfig, method: CrumbConfig) 
     dataset = open_dataset(config.dataset, config.classes)
     everything = TaskLayout(images_per_task=len(dataset.index))
     tasks = tasks_of(replace(config, layout=everything), dataset, config.first_run, True)
-    method = replace(method, storage="none", memory_size=None, memory_bytes=None, replay_times=0)
+    nothing = dict.fromkeys(CAPACITIES)
+    method = replace(method, storage="none", replay_times=0, **nothing)
     folder = config.output or Path("outputs") / dataset.name / f"pretrain_{network.backbone}"
     runs = {config.first_run: tasks}
     return carry_out(

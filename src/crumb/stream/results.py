@@ -55,6 +55,8 @@ _ADDED = {
     "stream.machine.deterministic": True,
     "stream.machine.compile": False,
     "stream.on_error": "stop",
+    "stream.mode": "paper",
+    "network.trainable": "tail",
     "command": "stream",
 }
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from crumb.data.index import Dataset, index_text, load_dataset
 from crumb.data.protocol import TaskList
 from crumb.device import choose_device, cores, return_memory
-from crumb.errors import Terminated
+from crumb.errors import InputError, Terminated
 from crumb.methods.base import Learner
 from crumb.methods.persistence import load_pretrained
 from crumb.methods.registry import find_method
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
 from crumb.stream.checkpoint import Checkpoints
-from crumb.stream.config import StreamConfig
+from crumb.stream.config import Mode, StreamConfig
 from crumb.stream.features import FeatureStore, fingerprint
 from crumb.stream.loop import Plan, run_once
 from crumb.stream.results import Results
@@ -177,12 +177,23 @@ def new_learner(config: StreamConfig, network: NetworkConfig, method: Any, seed:
     device = choose_device(machine.device, machine.precision, machine.deterministic)
     built = build_network(network, seed)
     built.bf16 = machine.precision == "bf16"
-    learner = find_method(config.method)(built, method, seed, device)
+    kind = find_method(config.method)
+    learner = kind(built, for_mode(config.mode, method), seed, device)
+    if config.mode == "strict" and (learner.reads_twice or kind.offline):
+        problem = f"is not for {kind.name}, which reads frames more than once"
+        raise InputError("--mode strict", problem, "see crumb methods, or use --mode paper")
     if machine.compile:
         built.compile_tail()
     if config.pretrained is not None:
         load_pretrained(learner, config.pretrained)
     return learner
+
+
+def for_mode(mode: Mode, method: Any) -> Any:
+    """The settings of a method with which exemplars are stored when the mode lets them."""
+    if mode == "strict" and getattr(method, "write_policy", None) == "end-of-task":
+        return replace(method, write_policy="on-arrival")
+    return method
 
 
 def check_memory(learner: Learner, tasks: TaskList) -> None:
@@ -209,7 +220,7 @@ def open_store(
         for frames in (*tasks.tasks, tasks.test)
         for path in frames.paths
     ]
-    machine = config.machine
+    machine, network = config.machine, learner.network.config
     folder = machine.feature_cache_folder or dataset.folder / "features"
     cache = Cache(machine.feature_cache, machine.feature_cache_bytes, folder)
     key = f"{dataset.images.resolve()} {learner.device} {fingerprint(learner.network)} {cache}"
@@ -219,9 +230,12 @@ def open_store(
         workers = machine.workers or cores()
         stores[key] = FeatureStore(learner.network, dataset.images, workers)
     store = stores[key]
+    # Before the first layer, features are pixels in four times the room.
+    at_input = network.trainable == "all"
     if not store.covers(paths):
-        store.hold(paths, cache, store.pixels.bytes_held)
-    if learner.needs_images and not store.pixels.covers(paths):
+        features = replace(cache, kind="off") if at_input else cache
+        store.hold(paths, features, store.pixels.bytes_held)
+    if (learner.needs_images or at_input) and not store.pixels.covers(paths):
         store.pixels.hold(paths, cache, store.bytes_held)
     return_memory()
     return store

@@ -67,6 +67,8 @@ def _classes(tasks: TaskList, dataset: Dataset, lists: Path) -> tuple[str, ...]:
 
 def epochs_of(config: StreamConfig, tasks: TaskList) -> list[int]:
     """How often each task is read."""
+    if config.mode == "strict":
+        return [1] * len(tasks.tasks)
     return [config.epochs_first_task, *[config.epochs] * (len(tasks.tasks) - 1)]
 
 

@@ -1,0 +1,110 @@
+"""Every method in both modes of the protocol, and with the whole network trained."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from crumb.data.index import Dataset
+from crumb.data.protocol import lay_out
+from crumb.errors import InputError
+from crumb.files import read_tensors
+from crumb.methods.registry import methods
+from crumb.stream.feed import Reading
+from crumb.stream.results import Results
+
+Streamed = Callable[..., Results]
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each image is handed to a learner or to a test."""
+    counted: Counter[str] = Counter()
+    original = Reading.__iter__
+
+    def counting(self: Reading):
+        for number, batch in enumerate(original(self), self.start):
+            counted.update(self.paths(number))
+            yield batch
+
+    monkeypatch.setattr(Reading, "__iter__", counting)
+    return counted
+
+
+def training_paths(dataset: Dataset) -> list[str]:
+    tasks = lay_out(dataset, "class_instance", 0)
+    return [path for frames in tasks.tasks for path in frames.paths]
+
+
+@pytest.mark.parametrize("method", [name for name, kind in methods().items() if kind.strict()])
+def test_strict_shows_each_image_once(streamed: Streamed, dataset: Dataset, reads, method: str):
+    budget = ["--budget-bytes", "60000"] if methods()[method].stores_exemplars() else []
+    results = streamed("--method", method, "--mode", "strict", *budget, epochs=None)
+    assert {reads[path] for path in training_paths(dataset)} == {1}
+    (record,) = results.finished()
+    assert [len(epochs) for epochs in record.scores] == [1, 1]
+    assert record.images == len(training_paths(dataset))
+
+
+@pytest.mark.parametrize("method", [n for n, kind in methods().items() if not kind.strict()])
+def test_methods_that_read_twice_refuse_to_be_strict(streamed: Streamed, method: str):
+    with pytest.raises(InputError, match=f"--mode strict: is not for {method}"):
+        streamed("--method", method, "--mode", "strict", epochs=None)
+
+
+@pytest.mark.parametrize("method", [n for n, kind in methods().items() if kind.strict()])
+def test_exemplars_are_stored_on_arrival_in_strict_mode(
+    streamed: Streamed, monkeypatch: pytest.MonkeyPatch, method: str
+):
+    kind = methods()[method]
+    if not kind.stores_exemplars():
+        return
+    replays: list[int] = []
+    learn = kind.learn
+
+    def noting(self, batch):
+        losses = learn(self, batch)
+        replays.append(self.bytes_held().replay)
+        return losses
+
+    monkeypatch.setattr(kind, "learn", noting)
+    streamed("--method", method, "--mode", "strict", "--budget-bytes", "60000", epochs=None)
+    assert replays[0] > 0
+    assert max(replays) <= 60_000
+
+
+def test_settings_that_contradict_strict_mode(streamed: Streamed):
+    for flag in ("--epochs-first-task", "--epochs"):
+        with pytest.raises(InputError, match=f"{flag} 3: contradicts --mode strict"):
+            streamed("--mode", "strict", flag, "3", epochs=None)
+    with pytest.raises(InputError, match="--select-best-epoch: contradicts"):
+        streamed("--mode", "strict", "--select-best-epoch", epochs=None)
+
+
+@pytest.mark.parametrize("method", ["finetune", "er", "lwf"])
+def test_the_whole_network_is_trained_where_asked_for(streamed: Streamed, method: str):
+    budget = ["--budget-bytes", "400000"] if method == "er" else []
+    words = ["--method", method, "--trainable", "all", "--save-model", *budget]
+    first, second = (
+        read_tensors(streamed(*words, own_stores={}).folder / "learner_run0.safetensors", "")[0]
+        for _ in range(2)
+    )
+    assert not [name for name in first if name.startswith("network.front.")]
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    moved = [name for name in first if name.startswith("momentum.tail.conv_stem")]
+    assert moved
+    assert first[moved[0]].any()
+
+
+def test_no_features_are_kept_where_the_front_is_trained(streamed: Streamed, tmp_path):
+    cache = ["--feature-cache", "disk", "--feature-cache-folder", str(tmp_path / "cache")]
+    streamed("--method", "finetune", "--trainable", "all", *cache, own_stores={})
+    assert [path.name.partition("_")[0] for path in (tmp_path / "cache").iterdir()] == ["pixels"]
+
+
+def test_codes_need_a_frozen_front(streamed: Streamed):
+    with pytest.raises(InputError, match="--trainable all: leaves no features"):
+        streamed("--method", "crumb", "--trainable", "all", own_stores={})
