@@ -25,6 +25,10 @@ class InputError(Exception):
         return InputError, self.parts
 
 
+class DivergedError(InputError):
+    """A loss or a weight is no longer finite: the settings ask for steps that are too large."""
+
+
 class Terminated(BaseException):
     """SIGTERM, raised where the program stands so that files are closed and records written."""
 

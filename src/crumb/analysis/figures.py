@@ -16,8 +16,8 @@ from crumb.stream.record import RunRecord
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette: told apart with any colour vision, and in grey by the line style.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito's palette: told apart with any colour vision, and in grey by the line style."""
 _LINES = ("-", "--", "-.", ":")
 
 
@@ -35,7 +35,7 @@ def accuracy_curves(methods: Mapping[str, Sequence[RunRecord]], path: Path) -> N
     for number, (name, records) in enumerate(methods.items()):
         curves = np.array([record.curve() for record in records])
         tasks, mean = np.arange(1, curves.shape[1] + 1), curves.mean(0)
-        colour = _COLOURS[number % len(_COLOURS)]
+        colour = COLOURS[number % len(COLOURS)]
         style = _LINES[number % len(_LINES)]
         label = f"{name}: {mean[-1]:.0f} % at the end"
         axes.plot(tasks, mean, style, color=colour, marker="o", label=label)
@@ -54,7 +54,7 @@ def accuracy_curves(methods: Mapping[str, Sequence[RunRecord]], path: Path) -> N
     axes.set_xticks(range(1, max(len(r[0].scores) for r in methods.values()) + 1))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, loc="lower left")
-    _write(figure, path)
+    write_figure(figure, path)
 
 
 def task_frames(tasks: TaskList, images: Path, path: Path, columns: int = 10) -> None:
@@ -82,10 +82,11 @@ def task_frames(tasks: TaskList, images: Path, path: Path, columns: int = 10) ->
             axes.set_yticks([])
         grid[number][0].set_ylabel(f"task {number + 1}", fontsize=9)
     figure.suptitle("The stream, from left to right and from top to bottom", fontsize=11)
-    _write(figure, path)
+    write_figure(figure, path)
 
 
-def _write(figure: Figure, path: Path) -> None:
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
     content = io.BytesIO()
     figure.savefig(content, format="png")
     write_bytes(path, content.getvalue())

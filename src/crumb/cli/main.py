@@ -22,6 +22,7 @@ COMMANDS = {
     "tasks": "write the file lists of a protocol",
     "pretrain": "pretrain the tail and the codebook",
     "stream": "stream a data set through a method and test it",
+    "compare": "compare methods in the same number of bytes",
     "bench": "measure what Crumb costs, as ratios within one call",
     "methods": "list the methods",
     "presets": "list the settings of published experiments, show one",
@@ -29,6 +30,7 @@ COMMANDS = {
 
 # What to do after an interruption, by command.
 _AFTER = {
+    "compare": "call it again: what is finished is not done again",
     "index": "call it again: what is finished is not done again",
     "demo": "call it again: what is finished is not done again",
 }

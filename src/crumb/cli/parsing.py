@@ -92,7 +92,7 @@ def parse_parts(
     filled = preset.fill(defaults)
     types = [(name, type(value)) for name, value in filled.items()]
     command = make_dataclass("Command", types, frozen=True)
-    command.__doc__ = f"{doc} {PRESET_HELP}"
+    command.__doc__ = doc
     return parse(command, words, program, command(**filled))
 
 

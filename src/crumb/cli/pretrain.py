@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from crumb.cli.parsing import Preset, parse_parts
+from crumb.cli.parsing import PRESET_HELP, Preset, parse_parts
 from crumb.cli.resume import take_settings
 from crumb.cli.tables import summary_table
 from crumb.errors import InputError
@@ -94,7 +94,7 @@ def settings(words: Sequence[str]) -> tuple[StreamConfig, NetworkConfig, CrumbCo
     folder, preset, words = take_settings(words, "pretrain")
     parsed = parse_parts(
         "crumb pretrain",
-        PretrainConfig.__doc__ or "",
+        f"{PretrainConfig.__doc__} {PRESET_HELP}",
         words,
         preset if folder is None else _as_pretraining(preset),
         pretrain=PretrainConfig(tyro.MISSING),

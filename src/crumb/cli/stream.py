@@ -8,7 +8,7 @@ from typing import Any
 
 import tyro
 
-from crumb.cli.parsing import Preset, option, parse_parts
+from crumb.cli.parsing import PRESET_HELP, Preset, option, parse_parts
 from crumb.cli.resume import take_settings
 from crumb.cli.tables import summary_table
 from crumb.errors import InputError
@@ -40,7 +40,7 @@ def settings(words: Sequence[str]) -> tuple[StreamConfig, NetworkConfig, Any]:
     kind = _method(words, preset)
     doc = (
         "Stream a data set through a method and test it after every epoch. "
-        "--method M shows the flags of that method."
+        f"--method M shows the flags of that method. {PRESET_HELP}"
     )
     parsed = parse_parts(
         "crumb stream",

@@ -86,13 +86,11 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
-class StreamConfig:
-    """Stream a data set through a learner and test it after every epoch."""
+class ProtocolConfig:
+    """What is streamed, in which order, how often, and how it is tested."""
 
     dataset: Annotated[Path, tyro.conf.Positional]
     """Folder written by `crumb index`."""
-    method: str = "crumb"
-    """Learning method."""
     protocol: Protocol = "class_instance"
     """How images are ordered into tasks."""
     mode: Mode = "paper"
@@ -120,17 +118,10 @@ class StreamConfig:
     """What to do about broken images: stop, or leave them out and list them in skipped.csv."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)
-    save_model: bool = False
-    """Keep the learner of each run, as learner_run<r>.safetensors."""
     checkpoint_minutes: float = 10.0
     """Minutes between two checkpoints; one is also written after each task."""
     checkpoint_batches: int | None = None
     """Batches between two checkpoints, if that is sooner."""
-    resume: Annotated[bool, tyro.conf.Suppress] = False
-    """Go on where an earlier call with the same settings stopped; on the command line
-    `crumb stream --resume DIR`."""
-    output: Path | None = None
-    """Results folder; outputs/<data set>/<protocol>/<method>_<backbone> by default."""
 
     def __post_init__(self) -> None:
         check_runs("--first-run", self.first_run, self.runs)
@@ -159,6 +150,21 @@ class StreamConfig:
         if self.evaluation.select_best_epoch:
             problem = "contradicts --mode strict, which reads each task once"
             raise InputError("--select-best-epoch", problem, "leave one of them out")
+
+
+@dataclass(frozen=True)
+class StreamConfig(ProtocolConfig):
+    """Stream a data set through a learner and test it after every epoch."""
+
+    method: str = "crumb"
+    """Learning method."""
+    save_model: bool = False
+    """Keep the learner of each run, as learner_run<r>.safetensors."""
+    resume: Annotated[bool, tyro.conf.Suppress] = False
+    """Go on where an earlier call with the same settings stopped; on the command line
+    `crumb stream --resume DIR`."""
+    output: Path | None = None
+    """Results folder; outputs/<data set>/<protocol>/<method>_<backbone> by default."""
 
 
 def at_least(flag: str, value: int, least: int, most: int = _MOST) -> None:

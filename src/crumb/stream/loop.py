@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from crumb.data.protocol import Frames, TaskList
 from crumb.device import return_memory
-from crumb.errors import InputError, Terminated
+from crumb.errors import DivergedError, Terminated
 from crumb.methods.base import Learner
 from crumb.stream.checkpoint import Checkpoints, State
 from crumb.stream.config import StreamConfig
@@ -61,7 +61,8 @@ def run_once(plan: Plan) -> RunRecord:
 
     Raises:
         KeyboardInterrupt, Terminated: a signal came; where the run stands has been saved.
-        InputError: a loss or a weight is no longer finite; a checkpoint is of other data.
+        DivergedError: a loss or a weight is no longer finite.
+        InputError: a checkpoint is of other data.
     """
     learner, tasks = plan.learner, plan.tasks
     learner.start_head(len(tasks.classes))
@@ -230,7 +231,7 @@ def _check_weights(learner: Learner, state: State) -> None:
     """The last step has no later loss that would show what it did."""
     for name, value in learner.parameters().items():
         if not value.isfinite().all():
-            raise InputError(
+            raise DivergedError(
                 f"--lr: task {state.task}, epoch {state.epoch}, batch {state.batch - 1}",
                 f"{name} is no longer finite",
                 _KEPT,
@@ -245,7 +246,7 @@ def _check_finite(losses: Sequence[dict[str, Tensor]], reading: Reading, state: 
         number = state.batch - len(losses) + bad[0]
         names = [name for name, value in losses[bad[0]].items() if not value.isfinite()]
         paths = reading.paths(number)
-        raise InputError(
+        raise DivergedError(
             f"--lr: task {state.task}, epoch {state.epoch}, batch {number} "
             f"({len(paths)} images, {paths[0]} to {paths[-1]})",
             f"the {' and '.join(names)} loss is not finite",

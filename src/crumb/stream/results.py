@@ -61,6 +61,10 @@ _ADDED = {
 }
 
 
+class BusyError(InputError):
+    """A results folder that another process is writing."""
+
+
 class Results:
     """A results folder.
 
@@ -134,7 +138,7 @@ class Results:
         if not try_lock(self._lock):
             os.close(self._lock)
             problem = "is being written by another process"
-            raise InputError(self.folder, problem, "wait for it, or give another --output")
+            raise BusyError(self.folder, problem, "wait for it, or give another --output")
 
     def _withdraw(self) -> None:
         """Leave no trace of what has not begun."""

@@ -1,0 +1,200 @@
+"""Tables of a comparison: mean, 95 % interval and rank of each method in the same bytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from crumb.methods.registry import find_method
+from crumb.stream.compare import Cell, Comparison
+from crumb.stream.metrics import mean_and_deviation
+from crumb.stream.record import FIGURES, RunRecord
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The mean of some runs, and how far it may be from that of all runs there could be.
+
+    Attributes:
+        mean: of the runs.
+        half: half the width of the 95 % interval (Student's t); None for a single run.
+    """
+
+    mean: float
+    half: float | None
+
+    def __str__(self) -> str:
+        return f"{self.mean:.1f}" if self.half is None else f"{self.mean:.1f} ± {self.half:.1f}"
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean and interval of independent runs."""
+    mean, deviation = mean_and_deviation(values)
+    if deviation is None:
+        return Estimate(mean, None)
+    from scipy.stats import t
+
+    quantile = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
+    return Estimate(mean, quantile * deviation / math.sqrt(len(values)))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method in a table.
+
+    Attributes:
+        method: by name.
+        rank: by mean final accuracy, 1 is best, equals share the lower number; None for an upper
+            bound, which is no method for a stream.
+        final: accuracy after the last task on all classes, percent.
+        average: of the accuracies after each task, percent.
+        forgetting: percent points; None for a single task.
+        replay_bytes: of exemplars, the most of any run.
+        total_bytes: of all that is kept besides one copy of the network, the most of any run.
+        seconds: of learning and storing, a run.
+        runs: how many.
+        tuned: settings found by `crumb tune`; empty for the defaults.
+    """
+
+    method: str
+    rank: int | None
+    final: Estimate
+    average: Estimate
+    forgetting: Estimate | None
+    replay_bytes: int
+    total_bytes: int
+    seconds: float
+    runs: int
+    tuned: Mapping[str, Any]
+
+
+def table(comparison: Comparison, budget: int) -> list[Row]:
+    """The methods of one budget, best first; upper bounds on top."""
+    rows = [
+        _row(name, records, comparison.tuned.get(name, {}))
+        for name, records in comparison.of_budget(budget).items()
+    ]
+    means = [row.final.mean for row in rows if not _is_bound(row.method)]
+    ranked = [
+        row
+        if _is_bound(row.method)
+        else replace(row, rank=1 + sum(mean > row.final.mean for mean in means))
+        for row in rows
+    ]
+    return sorted(ranked, key=lambda row: (row.rank or 0, row.method))
+
+
+def better_than(rows: Sequence[Row], method: str = "crumb") -> list[str]:
+    """Methods with a better mean final accuracy than one of them, best first."""
+    own = [row.rank for row in rows if row.method == method]
+    return [row.method for row in rows if own and row.rank and row.rank < (own[0] or 0)]
+
+
+def _is_bound(method: str) -> bool:
+    return find_method(method).offline
+
+
+def _row(method: str, records: Sequence[RunRecord], tuned: Mapping[str, Any]) -> Row:
+    figures = [record.figures() for record in records]
+    known = {
+        name: estimate([value for one in figures if (value := one[name]) is not None])
+        for name in ("final_accuracy", "average_accuracy", "seconds")
+    }
+    forgotten = [value for one in figures if (value := one["forgetting"]) is not None]
+    return Row(
+        method,
+        None,
+        known["final_accuracy"],
+        known["average_accuracy"],
+        estimate(forgotten) if forgotten else None,
+        max(record.replay_bytes for record in records),
+        max(record.replay_bytes + record.extra_bytes for record in records),
+        known["seconds"].mean,
+        len(records),
+        tuned,
+    )
+
+
+HEAD = (
+    "method",
+    "rank",
+    "final accuracy, %",
+    "average accuracy, %",
+    "forgetting, points",
+    "replay bytes",
+    "all extra bytes",
+    "seconds a run",
+    "runs",
+    "tuned",
+)
+
+
+def cells_of(row: Row) -> list[str]:
+    """What a table shows of a row, under :data:`HEAD`."""
+    return [
+        row.method,
+        "-" if row.rank is None else str(row.rank),
+        str(row.final),
+        str(row.average),
+        "-" if row.forgetting is None else str(row.forgetting),
+        f"{row.replay_bytes:,}",
+        f"{row.total_bytes:,}",
+        f"{row.seconds:.0f}",
+        str(row.runs),
+        ", ".join(f"{name} {value:g}" for name, value in row.tuned.items()) or "no",
+    ]
+
+
+def notes(comparison: Comparison, budget: int) -> list[str]:
+    """What is to be said below a table: who beats CRUMB, and what is missing and why."""
+    rows = table(comparison, budget)
+    lines = []
+    if any(row.method == "crumb" for row in rows):
+        better = ", ".join(better_than(rows)) or "none"
+        lines.append(f"better than crumb by mean final accuracy: {better}")
+    counts = {row.runs for row in rows}
+    if len(counts) > 1:
+        lines.append("not all methods have equally many runs")
+    missing = {"cannot be run": comparison.impossible, "diverged": comparison.diverged}
+    for what, cells in missing.items():
+        lines += [
+            f"{cell.method} {what}: {why}" for cell, why in cells.items() if _concerns(cell, budget)
+        ]
+    busy = [cell for cell in comparison.busy if _concerns(cell, budget)]
+    return lines + [f"{cell.method} is being run by another call" for cell in busy]
+
+
+def _concerns(cell: Cell, budget: int) -> bool:
+    return cell.budget in (budget, None)
+
+
+def markdown(comparison: Comparison) -> str:
+    """All tables, in Markdown."""
+    parts = ["± is half the 95 % interval of the mean over runs (Student's t)."]
+    for budget in comparison.budgets:
+        rows = [cells_of(row) for row in table(comparison, budget)]
+        lines = [f"## {budget:,} bytes", "", _line(HEAD), _line(["---"] * len(HEAD))]
+        lines += [_line(row) for row in rows]
+        below = [f"- {note}" for note in notes(comparison, budget)]
+        parts.append("\n".join([*lines, "", *below]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def long_table(comparison: Comparison) -> tuple[list[str], list[list[object]]]:
+    """Header and rows of a table with one row for each run of each cell."""
+    rows: list[list[object]] = [
+        [cell.method, cell.budget, record.run, *record.figures().values(), *record.curve()]
+        for cell, records in comparison.records.items()
+        for record in records
+    ]
+    tasks = max((len(row) for row in rows), default=0) - 3 - len(FIGURES)
+    curve = [f"accuracy_after_task_{number + 1}" for number in range(tasks)]
+    return ["method", "budget_bytes", "run", *FIGURES, *curve], rows

@@ -1,0 +1,170 @@
+"""Pictures of a comparison: accuracy over tasks, against bytes and against seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crumb.analysis.comparison import Row, table
+from crumb.analysis.figures import COLOURS, write_figure
+from crumb.methods.registry import find_method
+from crumb.stream.compare import Comparison
+from crumb.stream.record import RunRecord
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_OWN, _BOUND, _STORING, _OTHER = COLOURS[1], "#555555", COLOURS[0], COLOURS[2]
+_LEGEND = {
+    "crumb": _OWN,
+    "keeps exemplars": _STORING,
+    "keeps none": _OTHER,
+    "upper bound": _BOUND,
+}
+
+
+def draw(comparison: Comparison, folder: Path) -> list[Path]:
+    """The three pictures.
+
+    Args:
+        comparison: with at least one finished run.
+        folder: of the PNGs.
+
+    Returns:
+        their paths.
+    """
+    paths = [folder / f"accuracy_{name}.png" for name in ("over_tasks", "by_bytes", "by_seconds")]
+    over_tasks(comparison, paths[0])
+    by_bytes(comparison, paths[1])
+    by_seconds(comparison, paths[2])
+    return paths
+
+
+def over_tasks(comparison: Comparison, path: Path) -> None:
+    """Mean accuracy on all classes seen so far after each task, one panel for each budget."""
+    from matplotlib.figure import Figure
+
+    panels = len(comparison.budgets)
+    figure = Figure(figsize=(1 + 5.2 * panels, 5.6), dpi=130, layout="constrained")
+    for axes, budget in zip(
+        figure.subplots(1, panels, squeeze=False)[0], comparison.budgets, strict=True
+    ):
+        methods = comparison.of_budget(budget)
+        ends = {name: _curve(methods, name)[-1] for name in methods}
+        heights = spread([*ends.values()], 3.6)
+        for name, height in zip(ends, heights, strict=True):
+            curve, colour = _curve(methods, name), _colour(name)
+            tasks = np.arange(1, len(curve) + 1)
+            wide = 2.4 if name == "crumb" else 1.2
+            axes.plot(tasks, curve, color=colour, lw=wide, alpha=1 if name == "crumb" else 0.75)
+            axes.annotate(
+                f"{name} {curve[-1]:.0f}",
+                (tasks[-1], curve[-1]),
+                (tasks[-1] + 0.35, height),
+                va="center",
+                fontsize=7.5,
+                color=colour,
+                arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.4, "alpha": 0.6},
+            )
+        last = max(len(record.scores) for records in methods.values() for record in records)
+        axes.set(
+            title=f"{budget:,} bytes",
+            xlabel="tasks learned",
+            ylim=(-3, 103),
+            xlim=(0.8, last + 1.9),
+            xticks=range(1, last + 1),
+        )
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("accuracy on classes seen, % (mean of runs)")
+    _legend(figure.axes[0])
+    write_figure(figure, path)
+
+
+def by_bytes(comparison: Comparison, path: Path) -> None:
+    """Final accuracy against all extra bytes; a line joins the budgets of a method."""
+    points: dict[str, list[Row]] = {}
+    for budget in comparison.budgets:
+        for row in table(comparison, budget):
+            if row not in points.setdefault(row.method, []):
+                points[row.method].append(row)
+    _scatter(points, "all extra bytes (exemplars, codebook, copies of weights, ...)", path, True)
+
+
+def by_seconds(comparison: Comparison, path: Path) -> None:
+    """Final accuracy against the seconds of learning and storing, one panel for each budget."""
+    rows = {row.method: [row] for row in table(comparison, comparison.budgets[0])}
+    for budget in comparison.budgets[1:]:
+        for row in table(comparison, budget):
+            if row not in rows.setdefault(row.method, []):
+                rows[row.method].append(row)
+    _scatter(rows, "seconds of learning and storing, a run", path, False)
+
+
+def _scatter(points: Mapping[str, Sequence[Row]], label: str, path: Path, of_bytes: bool) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.6, 5.6), dpi=130, layout="constrained")
+    axes = figure.subplots()
+    for name, rows in points.items():
+        x = [max(row.total_bytes, 1) if of_bytes else row.seconds for row in rows]
+        y, half = [row.final.mean for row in rows], [row.final.half or 0.0 for row in rows]
+        colour = _colour(name)
+        axes.errorbar(x, y, half, color=colour, marker="o", ms=4, lw=1, elinewidth=0.5, alpha=0.8)
+        axes.annotate(
+            name, (x[-1], y[-1]), (4, 3), textcoords="offset points", fontsize=8, color=colour
+        )
+    axes.set(xlabel=label, ylabel="accuracy after the last task, %", ylim=(-3, 103))
+    if of_bytes:
+        axes.set_xscale("symlog", linthresh=10_000)
+        axes.set_xlim(left=0)
+    else:
+        axes.set_xscale("log")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    _legend(axes)
+    write_figure(figure, path)
+
+
+def spread(values: Sequence[float], gap: float) -> list[float]:
+    """Heights for labels near these values, at least ``gap`` apart, in the same order.
+
+    Args:
+        values: where the labels would be.
+        gap: between two neighbours.
+    """
+    order = np.argsort(values, kind="stable")
+    heights = np.array(values, dtype=float)[order]
+    for _ in range(200):
+        # Neighbours that are too near share what is missing between them.
+        missing = np.clip(gap - np.diff(heights), 0, None) / 2
+        if missing.max(initial=0) < 1e-3:
+            break
+        heights[:-1] -= missing
+        heights[1:] += missing
+    found = np.empty_like(heights)
+    found[order] = heights
+    return found.tolist()
+
+
+def _curve(methods: Mapping[str, Sequence[RunRecord]], name: str) -> np.ndarray:
+    return np.mean([record.curve() for record in methods[name]], axis=0)
+
+
+def _colour(method: str) -> str:
+    kind = find_method(method)
+    if method == "crumb":
+        return _OWN
+    if kind.offline:
+        return _BOUND
+    return _STORING if kind.stores_exemplars() else _OTHER
+
+
+def _legend(axes: Axes) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], color=colour, lw=2, label=name) for name, colour in _LEGEND.items()]
+    axes.legend(handles=handles, frameon=False, fontsize=8, loc="lower left")

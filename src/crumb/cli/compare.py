@@ -1,0 +1,60 @@
+"""``crumb compare``: methods in the same number of bytes, a table and three pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+
+from crumb.analysis import comparison as analysis
+from crumb.analysis.comparison_figures import draw
+from crumb.cli.parsing import Preset, parse_parts
+from crumb.cli.tables import align
+from crumb.errors import InputError
+from crumb.files import write_csv, write_text
+from crumb.nets.config import NetworkConfig
+from crumb.stream.compare import CompareConfig, Comparison, compare, default_folder
+
+
+def run(words: Sequence[str]) -> None:
+    """Parse, run what is not done yet, print and write tables and pictures."""
+    doc = f"{CompareConfig.__doc__} The same call goes on after an interruption."
+    parsed = parse_parts(
+        "crumb compare",
+        doc,
+        words,
+        Preset("", {}),
+        compare=CompareConfig(dataset=tyro.MISSING),
+        network=NetworkConfig(),
+    )
+    config: CompareConfig = parsed.compare
+    comparison = compare(config, parsed.network)
+    if not any(comparison.records.values()):
+        raise InputError("crumb compare", "has no finished run", "; ".join(_all_notes(comparison)))
+    folder = config.output or default_folder(config)
+    for budget in comparison.budgets:
+        rows = analysis.table(comparison, budget)
+        print(f"{budget:,} bytes")
+        print(align([list(analysis.HEAD), *[analysis.cells_of(row) for row in rows]]))
+        print("\n".join([*analysis.notes(comparison, budget), ""]))
+    for path in write(comparison, folder):
+        print(path)
+
+
+def write(comparison: Comparison, folder: Path) -> list[Path]:
+    """Tables and pictures in the folder of a comparison.
+
+    Returns:
+        their paths.
+    """
+    header, rows = analysis.long_table(comparison)
+    paths = [folder / "comparison.md", folder / "comparison.csv"]
+    write_text(paths[0], analysis.markdown(comparison))
+    write_csv(paths[1], rows, header)
+    return paths + draw(comparison, folder)
+
+
+def _all_notes(comparison: Comparison) -> list[str]:
+    notes = [note for b in comparison.budgets for note in analysis.notes(comparison, b)]
+    return list(dict.fromkeys(notes))

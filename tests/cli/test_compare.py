@@ -1,0 +1,112 @@
+"""``crumb compare`` on real frames: fills the matrix, goes on, says what cannot be."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from crumb.cli.main import main
+from crumb.data.index import Dataset
+from crumb.stream import compare as matrix
+from crumb.stream.results import Results
+
+
+@pytest.fixture
+def words(dataset: Dataset, network_words: list[str], tmp_path: Path) -> list[str]:
+    data = ["--dataset", str(dataset.folder), "--batch-size", "12", "--epochs-first-task", "1"]
+    return ["compare", *data, *network_words, "--output", str(tmp_path / "out")]
+
+
+METHODS = ["--methods", "finetune", "crumb", "er", "--budget-bytes", "30000", "60000"]
+
+
+def test_a_matrix_is_filled_once(words, tmp_path: Path, capsys, monkeypatch):
+    assert main([*words, *METHODS]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("better than crumb by mean final accuracy") == 2
+    assert "30,000 bytes" in printed
+    out = tmp_path / "out"
+    folders = ["crumb_30000", "crumb_60000", "er_30000", "er_60000", "finetune"]
+    assert sorted(path.parent.name for path in out.glob("*/config.toml")) == folders
+    pictures = {f"accuracy_{name}.png" for name in ("over_tasks", "by_bytes", "by_seconds")}
+    assert {path.name for path in out.glob("*.*")} == pictures | {"comparison.md", "comparison.csv"}
+    with (out / "comparison.csv").open() as file:
+        rows = [*csv.DictReader(file)]
+    assert len(rows) == 5
+    for row in rows:
+        metrics = json.loads((out / _name(row) / "metrics.json").read_text())
+        assert float(row["final_accuracy"]) == metrics["runs"][0]["final_accuracy"]
+        if row["budget_bytes"]:
+            assert 0 < int(row["replay_bytes"]) <= int(row["budget_bytes"])
+
+    monkeypatch.setattr("crumb.stream.run.run_once", None)
+    assert main([*words, *METHODS]) == 0
+    assert capsys.readouterr().out == printed
+
+
+def _name(row: dict[str, str]) -> str:
+    return f"{row['method']}_{row['budget_bytes']}" if row["budget_bytes"] else row["method"]
+
+
+def test_more_runs_are_added(words, tmp_path: Path, capsys):
+    assert main([*words, "--methods", "finetune"]) == 0
+    first = (tmp_path / "out/finetune/runs/run0.json").read_bytes()
+    assert main([*words, "--methods", "finetune", "--runs", "2"]) == 0
+    assert (tmp_path / "out/finetune/runs/run0.json").read_bytes() == first
+    assert "±" in capsys.readouterr().out
+
+
+def test_budgets_that_hold_nothing_and_modes_that_cannot_be(words, capsys):
+    assert main([*words, "--methods", "finetune", "crumb", "--budget-bytes", "500"]) == 0
+    assert "crumb cannot be run: --budget-bytes 500: holds not even one" in capsys.readouterr().out
+    assert main([*words, "--methods", "crumb", "--budget-bytes", "500"]) == 2
+    assert capsys.readouterr().err.startswith("crumb: --budget-bytes 500: holds not even one")
+
+
+def test_a_method_that_diverges_does_not_stop_the_others(words, capsys, monkeypatch):
+    original = matrix.method_config
+
+    def wild(cell, tuned):
+        return original(cell, {"stable_sgd": {"lr": 1e6, "lr_floor": 1e6}})
+
+    monkeypatch.setattr(matrix, "method_config", wild)
+    assert main([*words, "--methods", "stable_sgd", "finetune"]) == 0
+    assert "stable_sgd diverged: --lr: task 0" in capsys.readouterr().out
+
+
+def test_a_cell_that_another_call_is_at_is_left_to_it(words, tmp_path: Path, capsys):
+    assert main([*words, "--methods", "finetune", "lwf"]) == 0
+    capsys.readouterr()
+    config = tmp_path / "out/lwf"
+    from crumb.files import read_toml
+
+    settings = {k: v for k, v in read_toml(config / "config.toml", "").items() if k != "crumb"}
+    with Results(config, settings, resume=True):
+        assert main([*words, "--methods", "finetune", "lwf", "--runs", "2"]) == 0
+    assert "lwf is being run by another call" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        (["--methods", "magic"], "--method magic: no such method"),
+        (["--methods", "er", "er"], "--methods: names one twice"),
+        (["--methods", "all", "er"], "--methods all: leaves no others"),
+        (["--budget-bytes", "0"], "--budget-bytes 0: is below 1"),
+        (["--budget-bytes"], "--budget-bytes: names nothing"),
+        (["--preset", "core50/crumb"], "crumb compare: "),
+    ],
+)
+def test_bad_words_are_one_line(words, capsys, more, line):
+    assert main([*words, *more]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"crumb: {line}")
+    assert errors.count("\n") == 1
+
+
+def test_a_missing_data_set_is_one_line(tmp_path: Path, capsys):
+    assert main(["compare", "--dataset", str(tmp_path / "none")]) == 2
+    assert "none" in capsys.readouterr().err
