@@ -48,6 +48,11 @@ def exemplars_of(capacity: int, seed: int = 0) -> TaskExemplars:
     return TaskExemplars(config, Serials(), torch.Generator().manual_seed(seed), "cpu")
 
 
+def learn(exemplars: TaskExemplars, task: Frames) -> None:
+    exemplars.reread(task, 3)
+    exemplars.finish_task()
+
+
 def held(exemplars: TaskExemplars, task: int) -> list[int]:
     """Numbers of a task's frames, whose labels must still be theirs."""
     found = []
@@ -63,7 +68,7 @@ def test_every_task_has_an_equal_share_of_its_own_frames():
     exemplars = exemplars_of(10)
     before: list[int] = []
     for task, share in enumerate((10, 5, 3, 2)):
-        exemplars.reread(Frames(100 * task, 40), 3)
+        learn(exemplars, Frames(100 * task, 40))
         assert exemplars.memory.counts == dict.fromkeys(range(task + 1), share)
         assert exemplars.nbytes <= 10 * 4
         for old in range(task + 1):
@@ -75,8 +80,8 @@ def test_every_task_has_an_equal_share_of_its_own_frames():
 
 def test_a_short_task_is_kept_whole():
     exemplars = exemplars_of(20)
-    exemplars.reread(Frames(0, 4), 3)
-    exemplars.reread(Frames(100, 40), 3)
+    learn(exemplars, Frames(0, 4))
+    learn(exemplars, Frames(100, 40))
     assert sorted(held(exemplars, 0)) == [0, 1, 2, 3]
     assert exemplars.memory.count(1) == 10
 
@@ -86,8 +91,8 @@ def test_every_frame_is_kept_equally_often():
     runs = 500
     for seed in range(runs):
         exemplars = exemplars_of(6, seed)
-        exemplars.reread(Frames(0, 30), 3)
-        exemplars.reread(Frames(100, 10), 3)
+        learn(exemplars, Frames(0, 30))
+        learn(exemplars, Frames(100, 10))
         counts[held(exemplars, 0)] += 1
     assert counts.sum() == 3 * runs
     # 29 degrees of freedom: 60 has a chance of 0.0006.
@@ -96,7 +101,7 @@ def test_every_frame_is_kept_equally_often():
 
 def test_bytes_are_those_of_the_live_tensors():
     exemplars = exemplars_of(8)
-    exemplars.reread(Frames(0, 40), 3)
+    learn(exemplars, Frames(0, 40))
     assert exemplars.nbytes == 8 * 4
     # A label and two row numbers of four bytes each.
     assert exemplars.bookkeeping_bytes == 8 * 12
@@ -104,11 +109,11 @@ def test_bytes_are_those_of_the_live_tensors():
 
 def test_goes_on_after_a_restart():
     first, again = exemplars_of(9), exemplars_of(9)
-    first.reread(Frames(0, 30), 3)
+    learn(first, Frames(0, 30))
     again.load_state_dict(first.state_dict())
     again._generator.set_state(first._generator.get_state())
     for exemplars in (first, again):
-        exemplars.reread(Frames(100, 30), 3)
+        learn(exemplars, Frames(100, 30))
     one, other = first.state_dict(), again.state_dict()
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -118,7 +123,29 @@ def test_goes_on_after_a_restart():
 def test_more_tasks_than_exemplars():
     exemplars = exemplars_of(2)
     for task in range(2):
-        exemplars.reread(Frames(100 * task, 9), 3)
+        learn(exemplars, Frames(100 * task, 9))
     with pytest.raises(InputError, match="--memory-size 2: .* 3 tasks; .*at least 3"):
-        exemplars.reread(Frames(200, 9), 3)
+        learn(exemplars, Frames(200, 9))
     assert exemplars.memory.counts == {0: 1, 1: 1}
+
+
+def test_frames_offered_on_arrival_are_of_a_task_that_is_not_past():
+    whole, parts = exemplars_of(9), exemplars_of(9)
+    for exemplars in (whole, parts):
+        learn(exemplars, Frames(0, 30))
+        assert exemplars.past == 1
+    learn(whole, Frames(100, 30))
+    for batch in Frames(100, 30):
+        parts.offer(batch)
+        assert parts.past == 1
+        assert parts.memory.count(0) == 4
+        assert len(parts.memory) <= 9
+    parts.finish_task()
+    assert held(parts, 1) == held(whole, 1)
+    assert held(parts, 0) == held(whole, 0)
+
+
+def test_a_task_without_frames_is_none():
+    exemplars = exemplars_of(9)
+    exemplars.finish_task()
+    assert exemplars.past == 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
@@ -15,6 +18,7 @@ from crumb.methods.base import Learner
 from crumb.methods.registry import find_method, methods
 
 MEMORY = 6
+DOCS = Path(__file__).parents[2] / "docs/methods.md"
 
 
 def variants():
@@ -37,8 +41,11 @@ def make(request):
     name, settings = request.param
     kind = find_method(name)
 
-    def build(seed=0, dropout=0.3) -> Learner:
-        return kind(tiny_network(dropout), kind.Config(**settings), seed)
+    def build(seed=0, dropout=0.3, device="cpu", **more) -> Learner:
+        chosen = {**settings, **more}
+        if "budget_bytes" in more:
+            chosen.pop("memory_size")
+        return kind(tiny_network(dropout), kind.Config(**chosen), seed, device)
 
     return build
 
@@ -102,7 +109,10 @@ def test_is_documented(make):
     kind = type(make())
     assert kind.__doc__ is not None
     assert kind.summary
+    assert kind.paper
+    assert kind.keeps
     assert kind.name in methods()
+    assert f"| `{kind.name}` |" in DOCS.read_text()
 
 
 def test_memory_budget_is_kept_at_every_step(make):
@@ -116,6 +126,60 @@ def test_memory_budget_is_kept_at_every_step(make):
             row = torch.empty(storage.row_shape, dtype=storage.dtype, device="meta").nbytes
             assert held.replay <= MEMORY * row
             assert held.replay == learner.exemplars.memory.rows.nbytes
+
+
+def with_budget(make) -> tuple[Learner, int] | None:
+    """A learner with room in bytes for a few exemplars, and the bytes; None if it keeps none."""
+    learner = make()
+    if getattr(learner.config, "memory_size", None) is None:
+        return None
+    storage = learner.exemplars.storage
+    row = torch.empty(storage.row_shape, dtype=storage.dtype, device="meta").nbytes
+    # Of the images of 192 bytes, or of what else is kept; and of what it is read with.
+    budget = storage.reader_bytes + (MEMORY + 3) * (max(row, 192) + 12) + 5
+    return make(budget_bytes=budget), budget
+
+
+def test_a_budget_in_bytes_is_kept_at_every_step_and_used(make):
+    if (found := with_budget(make)) is None:
+        return
+    learner, budget = found
+    for _ in run(learner):
+        held = learner.bytes_held()
+        assert 0 <= held.reading <= held.extra
+        assert held.replay + held.reading <= budget
+    held = learner.bytes_held()
+    assert held.replay + held.reading > budget / 2
+
+
+def test_a_budget_for_nothing_is_refused(make):
+    if with_budget(make) is not None:
+        with pytest.raises(InputError, match=r"--budget-bytes 3: .*at least \d+"):
+            make(budget_bytes=3)
+
+
+def test_holds_on_to_nothing_that_it_was_shown(make):
+    learner = make()
+    kept = []
+
+    def watched():
+        for number, pair in enumerate(((0, 1), (2, 3))):
+            learner.begin_task([f"class {label}" for label in pair])
+            batches = [batch_of(learner, *pair, *pair, seed=10 * number + i) for i in range(3)]
+            for batch in batches:
+                parts = (batch, batch.features, batch.images, batch.labels)
+                kept.extend(weakref.ref(part) for part in parts)
+                learner.learn(batch)
+            if learner.needs_task_boundaries:
+                learner.end_task(Task(batches))
+
+    watched()
+    gc.collect()
+    assert not [one for one in kept if one() is not None]
+    # Nor to a view of it, which would keep the whole of it.
+    for name, value in learner.state_dict().items():
+        if not name.startswith("network."):
+            assert value.untyped_storage().nbytes() <= 2 * max(value.nbytes, 256) + 4096, name
 
 
 def test_same_seed_same_bytes(make):
@@ -144,6 +208,45 @@ def test_saved_and_loaded_it_goes_on_to_the_bit(make, tmp_path):
     loaded = persistence.load(tmp_path / "half.crumb")
     assert_same(loaded, half)
     assert_same(finish(loaded, tasks=tasks, start=2), undisturbed)
+
+
+@pytest.mark.parametrize("after", [1, 5, 8])
+def test_loaded_in_the_middle_of_a_task_it_goes_on_to_the_bit(make, tmp_path, after):
+    undisturbed = finish(make())
+    learner = other = make()
+    for number, pair in enumerate(((0, 1), (2, 3), (4, 5))):
+        if learner.needs_task_boundaries:
+            learner.begin_task([f"class {label}" for label in pair])
+        learner.meet([f"class {label}" for label in pair])
+        batches = [batch_of(learner, *pair, *pair, seed=10 * number + i) for i in range(3)]
+        for place, batch in enumerate(batches):
+            learner.learn(batch)
+            if 3 * number + place == after:
+                learner.save(tmp_path / "half.crumb")
+                learner = persistence.load(tmp_path / "half.crumb")
+        if learner.needs_task_boundaries:
+            learner.end_task(Task(batches))
+    assert learner is not other
+    assert_same(learner, undisturbed)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_cuda_learns_what_the_cpu_learns(make):
+    one, other = finish(make(dropout=0.0)), make(dropout=0.0, device="cuda")
+    for number, pair in enumerate(((0, 1), (2, 3), (4, 5))):
+        if other.needs_task_boundaries:
+            other.begin_task([f"class {label}" for label in pair])
+        other.meet([f"class {label}" for label in pair])
+        batches = [
+            Batch(b.labels, b.features.cuda(), b.images if b.images is None else b.images.cuda())
+            for b in (batch_of(one, *pair, *pair, seed=10 * number + i) for i in range(3))
+        ]
+        for batch in batches:
+            other.learn(batch)
+        if other.needs_task_boundaries:
+            other.end_task(Task(batches))
+    for name, value in one.parameters().items():
+        torch.testing.assert_close(value, other.parameters()[name].cpu(), rtol=1e-2, atol=1e-3)
 
 
 def test_saved_twice_gives_the_same_bytes(make, tmp_path):
@@ -220,7 +323,8 @@ def test_a_task_is_read_again_only_where_the_method_says_so(make):
     task = Task([batch_of(learner, 0, 1)])
     learner.learn(task.batches[0])
     learner.end_task(task)
-    assert task.reads == 0 or learner.needs_task_boundaries
+    assert task.reads == 0 or learner.reads_twice
+    assert learner.needs_task_boundaries or not learner.reads_twice
 
 
 def observing(make):
@@ -228,7 +332,7 @@ def observing(make):
     learner = make()
     if not learner.needs_task_boundaries:
         return learner
-    chosen = hasattr(learner.config, "write_policy")
+    chosen = not type(learner).needs_task_boundaries and not learner.offline
     with pytest.raises(InputError, match="on-arrival" if chosen else "tasks begin and end"):
         learner.observe(images_of(0, 1), "a")
     assert learner.classes == []

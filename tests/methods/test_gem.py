@@ -239,3 +239,15 @@ def test_observe_says_what_it_lacks():
 def test_impossible_settings(chosen: dict[str, Any], named: str):
     with pytest.raises(InputError, match=named):
         GemConfig(**chosen)
+
+
+def test_exemplars_that_arrive_constrain_nothing_before_their_task_is_over():
+    learner = Gem(tiny_network(), GemConfig(memory_size=6, write_policy="on-arrival"))
+    assert not learner.reads_twice
+    learn_tasks(learner, 1)
+    plain = Gem(tiny_network(), GemConfig(memory_size=6))
+    learn_tasks(plain, 1)
+    for one, other in zip(learner.parameters().values(), plain.parameters().values(), strict=True):
+        assert torch.equal(one, other)
+    assert learner.exemplars.past == 1
+    assert learner.exemplars.memory.count(0) == 6

@@ -6,17 +6,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crumb.cli.parsing import parse
+from crumb.cli.tables import align
 from crumb.methods.registry import methods
+
+_HEAD = ("method", "what it does", "paper", "keeps", "task boundaries", "strict")
 
 
 @dataclass(frozen=True)
 class Methods:
-    """List the methods."""
+    """List the methods: paper, what is kept, whether task boundaries are needed, strict mode."""
 
 
 def run(words: Sequence[str]) -> None:
     """Print one line a method."""
     parse(Methods, words, "crumb methods")
-    width = max(map(len, methods()))
-    for name, kind in methods().items():
-        print(f"{name:{width}}  {kind.summary}")
+    rows = [
+        (name, kind.summary, kind.paper, kind.keeps, kind.boundaries(), _yes(kind.strict()))
+        for name, kind in methods().items()
+    ]
+    print(align([_HEAD, *rows], numbers=False))
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"

@@ -26,14 +26,18 @@ def summary_table(methods: Mapping[str, Sequence[RunRecord]]) -> str:
     return align(rows)
 
 
-def align(rows: Sequence[Sequence[str]]) -> str:
-    """Columns side by side, the first flush left, the others flush right, a rule below the head."""
+def align(rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
+    """Columns side by side, a rule below the head.
+
+    The first is flush left, the others as well or, where they hold ``numbers``, flush right.
+    """
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    flush = str.rjust if numbers else str.ljust
     lines = [
         "  ".join(
             [row[0].ljust(widths[0])]
-            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        )
+            + [flush(cell, width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        ).rstrip()
         for row in rows
     ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from crumb.data.batches import Batches
+from crumb.data.batches import Batch, Batches
 from crumb.errors import InputError
 from crumb.memory.exemplars import CapacityConfig
 from crumb.memory.policies import below
@@ -48,11 +48,12 @@ class TaskExemplars:
         self.memory = ReplayMemory(capacity, storage.row_shape, storage.dtype, device)
         # Changed step by step with the exemplars, so that both list them in the same order.
         self._labels = ReplayMemory(capacity, (), torch.int32)
+        self._task = self._offered = 0
 
     @property
-    def tasks(self) -> int:
-        """Tasks that have exemplars; they are numbered from 0."""
-        return len(self.memory.counts)
+    def past(self) -> int:
+        """Tasks that are over; they are numbered from 0."""
+        return self._task
 
     @property
     def nbytes(self) -> int:
@@ -80,24 +81,29 @@ class TaskExemplars:
         for some, theirs in zip(rows.split(size), labels.split(size), strict=True):
             yield self.storage.features(some), theirs
 
-    def reread(self, batches: Batches, classes: int) -> None:
-        """Give a finished task its share, at the cost of those before.
+    def offer(self, batch: Batch) -> None:
+        """Offer frames of the present task, in stream order; it takes its share.
 
         Raises:
             InputError: fewer exemplars than tasks.
         """
-        task = self.tasks
-        share = self._share(task + 1)
+        share = self._share(self._task + 1)
+        if not self._offered:
+            self._thin(share)
+        for row, label in zip(self.storage.encode(batch), batch.labels.int(), strict=True):
+            self._offered += 1
+            self._offer(self._task, share, self._offered, row, label)
+
+    def finish_task(self) -> None:
+        """What was offered since the last call is of a past task now."""
+        if self._offered:
+            self._task, self._offered = self._task + 1, 0
+
+    def _thin(self, share: int) -> None:
         for old, count in self.memory.counts.items():
             kept = torch.randperm(count, generator=self._generator)[:share].tolist()
             self.memory.keep(old, kept)
             self._labels.keep(old, kept)
-        offered = 0
-        for batch in batches:
-            labels = batch.labels.int()
-            for row, label in zip(self.storage.encode(batch), labels, strict=True):
-                offered += 1
-                self._offer(task, share, offered, row, label)
 
     def _share(self, tasks: int) -> int:
         capacity = self.memory.capacity
@@ -117,16 +123,23 @@ class TaskExemplars:
             self.memory.overwrite(task, place, task, row)
             self._labels.overwrite(task, place, task, label)
 
+    def reread(self, batches: Batches, classes: int) -> None:
+        """Give a finished task its share, at the cost of those before; errors as :meth:`offer`."""
+        for batch in batches:
+            self.offer(batch)
+
     def check_room(self, classes: int) -> None:
         """Nothing can be said yet: classes do not tell how many tasks there will be."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """The exemplars, their tasks and their labels."""
         of_labels = {f"classes.{name}": v for name, v in self._labels.state_dict().items()}
-        return self.memory.state_dict() | of_labels
+        place = {"task": torch.tensor([self._task, self._offered])}
+        return self.memory.state_dict() | of_labels | place
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over :meth:`state_dict`; errors as :class:`ReplayMemory`."""
         self.memory.load_state_dict(state)
         names = self._labels.state_dict()
         self._labels.load_state_dict({name: state[f"classes.{name}"] for name in names})
+        self._task, self._offered = state["task"].tolist()

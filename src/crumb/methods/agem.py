@@ -65,7 +65,9 @@ class Agem(Rehearsal[Exemplars]):
     """
 
     name = "agem"
-    summary = "gradients that do not conflict with a batch of exemplars (Chaudhry et al. 2019)"
+    summary = "gradients that do not conflict with a batch of exemplars"
+    paper = "Chaudhry et al., ICLR 2019"
+    keeps = "images or feature maps"
     Config = AgemConfig
 
     def __init__(

@@ -82,6 +82,11 @@ class Learner(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    """What it does against forgetting, in a line."""
+    paper: ClassVar[str]
+    """Authors, venue and year, or which bound it is."""
+    keeps: ClassVar[str]
+    """What it holds between batches besides one copy of the network."""
     Config: ClassVar[type] = TrainingConfig
     offline: ClassVar[bool] = False
     """Trains on everything so far at each task (an upper bound)."""
@@ -124,6 +129,15 @@ class Learner(ABC):
         """Whether it can learn with each frame shown once, storing exemplars on arrival."""
         chosen = "write_policy" in cls.Config.__dataclass_fields__
         return chosen or not (cls.reads_twice or cls.offline)
+
+    @classmethod
+    def boundaries(cls) -> str:
+        """Whether it must be told where tasks begin and end, by default."""
+        if cls.needs_task_boundaries or cls.offline:
+            return "yes"
+        policy = cls.Config.__dataclass_fields__.get("write_policy")
+        stored = policy is not None and policy.default == "end-of-task"
+        return "in paper mode" if stored else "no"
 
     # What the stream loop calls.
 
@@ -269,7 +283,7 @@ class Learner(ABC):
         return {name: value.item() for name, value in losses.items()}
 
     def _unable_to_observe(self) -> InputError:
-        if hasattr(self.config, "write_policy"):
+        if not type(self).needs_task_boundaries and not self.offline:
             return InputError(
                 "write_policy end-of-task",
                 "stores nothing in observe",

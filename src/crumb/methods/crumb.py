@@ -112,7 +112,9 @@ class Crumb(Learner):
     """
 
     name = "crumb"
-    summary = "replay of feature maps rebuilt from memory blocks (Talbot et al. 2025)"
+    summary = "replay of feature maps rebuilt from memory blocks"
+    paper = "Talbot et al., TNNLS 2025"
+    keeps = "block indices, codebook"
     Config = CrumbConfig
 
     def __init__(

@@ -43,7 +43,9 @@ class ExperienceReplay(Rehearsal[Exemplars]):
     """
 
     name = "er"
-    summary = "each step on the new batch and as many exemplars (Chaudhry et al. 2019)"
+    summary = "each step on the new batch and as many exemplars"
+    paper = "Chaudhry et al., 2019"
+    keeps = "images or feature maps"
     Config = ErConfig
 
     def __init__(

@@ -71,7 +71,9 @@ class EWC(PenaltyLearner):
     """
 
     name = "ewc"
-    summary = "weights held by their Fisher information (Kirkpatrick et al. 2017)"
+    summary = "weights held by their Fisher information"
+    paper = "Kirkpatrick et al., PNAS 2017"
+    keeps = "weights and importances of each task"
     Config = EWCConfig
     reads_twice = True
 

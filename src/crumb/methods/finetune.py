@@ -14,7 +14,9 @@ class Finetune(Learner):
     """SGD on what comes, nothing kept: how much is forgotten when nothing is done about it."""
 
     name = "finetune"
-    summary = "SGD on what comes, nothing kept (lower bound)"
+    summary = "SGD on what comes, nothing against forgetting"
+    paper = "lower bound"
+    keeps = "nothing"
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
         """One step of mean cross entropy over the classes met so far."""

@@ -7,6 +7,7 @@ arXiv 1706.08840.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from torch import Tensor
 
-from crumb.data.batches import Batch
+from crumb.data.batches import Batch, Batches
 from crumb.errors import require
 from crumb.memory.tasks import TaskExemplars
 from crumb.methods.base import MOST_FLOAT
@@ -33,6 +34,9 @@ AT_A_TIME = 128
 class GemConfig(RehearsalConfig):
     """Settings of GEM."""
 
+    write_policy: Literal["end-of-task", "on-arrival"] = "end-of-task"
+    """A task's exemplars are drawn in a second reading of it, or on arrival as its share of the
+    memory, which the past tasks lack meanwhile."""
     margin: float = 0.5
     """Least multiple of each past task's gradient that is added where there is a conflict."""
 
@@ -96,18 +100,19 @@ class Gem(Rehearsal[TaskExemplars]):
     A past task's gradient is that of its whole memory. As in the authors' program the margin is
     a lower bound of the multiples (the paper adds it to the solution). The paper keeps the last
     frames of a task, which in a shuffled stream are a random sample; ours may come clip by clip,
-    so a random sample is taken. It is written when the task is over: before that it constrains
-    nothing, so all of the memory belongs to past tasks. The paper hands the network the task of
-    each image; here all classes met so far compete, as for every method. Gradients are clipped
-    as for every method, after the projection. The original program never fills its memory, which
-    makes its GEM fine-tuning.
+    so a random sample is taken. It is written when the task is over, unless on arrival: before
+    that it constrains nothing, so all of the memory belongs to past tasks. The paper hands the
+    network the task of each image; here all classes met so far compete, as for every method.
+    Gradients are clipped as for every method, after the projection. The original program never
+    fills its memory, which makes its GEM fine-tuning.
     """
 
     name = "gem"
-    summary = "gradients that conflict with no past task (Lopez-Paz and Ranzato 2017)"
+    summary = "gradients that conflict with no past task"
+    paper = "Lopez-Paz and Ranzato, NIPS 2017"
+    keeps = "images or feature maps"
     Config = GemConfig
     needs_task_boundaries = True
-    reads_twice = True
 
     def __init__(
         self, network: SplitNetwork, config: GemConfig, seed: int = 0, device: str = "cpu"
@@ -115,10 +120,17 @@ class Gem(Rehearsal[TaskExemplars]):
         super().__init__(network, config, seed, device)
         memory = self.generators["memory"]
         self.exemplars = TaskExemplars(self.config, self.storage(), memory, self.device)
+        self.reads_twice = config.write_policy == "end-of-task"
+
+    def end_task(self, batches: Batches) -> None:
+        """The task's exemplars are of the past now; unless it was done on arrival, draw them."""
+        if self.reads_twice:
+            super().end_task(batches)
+        self.exemplars.finish_task()
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
         """One step along the projected gradient."""
-        past = [self._gradient_of(task) for task in range(self.exemplars.tasks)]
+        past = [self._gradient_of(task) for task in range(self.exemplars.past)]
         loss = self.loss(batch.features, batch.labels)
         self.backward(loss)
         if past:
@@ -127,6 +139,8 @@ class Gem(Rehearsal[TaskExemplars]):
             projected = project(gradient, torch.stack(past), self.config.margin)
             set_flat_gradient(parameters, projected)
         self.descend()
+        if batch.first_pass and not self.reads_twice:
+            self.exemplars.offer(batch)
         return {"direct": loss.detach()}
 
     def _gradient_of(self, task: int) -> Tensor:

@@ -54,7 +54,9 @@ class Icarl(Rehearsal[ChosenExemplars]):
     """
 
     name = "icarl"
-    summary = "herded exemplars, distillation, nearest mean (Rebuffi et al. 2017)"
+    summary = "herded exemplars, distillation, nearest mean"
+    paper = "Rebuffi et al., CVPR 2017"
+    keeps = "images or feature maps, a copy of the tail"
     Config = RehearsalConfig
     needs_task_boundaries = True
     reads_twice = True

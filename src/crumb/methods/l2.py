@@ -32,7 +32,9 @@ class L2(PenaltyLearner):
     """
 
     name = "l2"
-    summary = "all weights held near those of the last task (Kirkpatrick et al. 2017)"
+    summary = "all weights held near those of the last task"
+    paper = "Kirkpatrick et al., PNAS 2017"
+    keeps = "weights of the last task"
     Config = L2Config
 
     def end_task(self, batches: Batches) -> None:

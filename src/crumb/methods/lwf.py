@@ -54,7 +54,9 @@ class Lwf(Learner):
     """
 
     name = "lwf"
-    summary = "distils from the network of the last task (Li and Hoiem 2016)"
+    summary = "distils from the network of the last task"
+    paper = "Li and Hoiem, ECCV 2016"
+    keeps = "a copy of the tail"
     Config = LwfConfig
     needs_task_boundaries = True
 

@@ -39,7 +39,9 @@ class MAS(PenaltyLearner):
     """
 
     name = "mas"
-    summary = "weights held by how much they move the outputs (Aljundi et al. 2018)"
+    summary = "weights held by how much they move the outputs"
+    paper = "Aljundi et al., ECCV 2018"
+    keeps = "weights of the last task, importances"
     Config = MASConfig
     reads_twice = True
 

@@ -16,7 +16,9 @@ class Offline(Finetune):
     """
 
     name = "offline"
-    summary = "trains on everything so far at every task (upper bound)"
+    summary = "trains on everything so far at every task"
+    paper = "upper bound"
+    keeps = "the whole data set"
     offline = True
 
     def bytes_held(self) -> BytesHeld:

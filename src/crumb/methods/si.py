@@ -67,7 +67,9 @@ class SI(PenaltyLearner):
     """
 
     name = "si"
-    summary = "weights held by what they did for the loss (Zenke et al. 2017)"
+    summary = "weights held by what they did for the loss"
+    paper = "Zenke et al., ICML 2017"
+    keeps = "weights of the last task, importances, path"
     Config = SIConfig
 
     def __init__(

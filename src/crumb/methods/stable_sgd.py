@@ -57,7 +57,9 @@ class StableSgd(Finetune):
     """
 
     name = "stable_sgd"
-    summary = "SGD with dropout, its rate falls with each task (Mirzadeh et al. 2020)"
+    summary = "SGD with dropout, its rate falls with each task"
+    paper = "Mirzadeh et al., NeurIPS 2020"
+    keeps = "nothing"
     Config = StableSgdConfig
     needs_task_boundaries = True
 
