@@ -40,7 +40,8 @@ METHOD_NOTES = {
     "whatever its capacity says, and runs with 20 tasks only.",
     "gss": "The capacity counts images; n_memories are those that wait to be chosen from.",
     "cope": "The original has no script for it: these are the defaults of its program, which does "
-    "not run on this data set. The capacity counts exemplars of one class; 0 replays nothing.",
+    "not run on this data set. Their capacity, which counts exemplars of one class, is 0. Its "
+    "temperature of prototypes (Tp) is used for nothing.",
     "rainbow": "The original tests every run on the labels of run 0 of class_iid, and reports the "
     "best epoch on TEST images. The capacity counts images.",
     "aanets": "The original casts normalised images to bytes, which destroys them. The capacity "

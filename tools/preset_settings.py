@@ -71,7 +71,6 @@ EXTRA = {
     "memory_strength": "memory_strength",
     "n_iter": "n_iter",
     "p_momentum": "prototype_momentum",
-    "Tp": "prototype_temperature",
     "loss_T": "temperature",
     "distill_T": "temperature",
     "bias_optimizer": "bias_lr",
@@ -265,6 +264,9 @@ def _other(row: Row, base: Row | None) -> dict[str, Any]:
     # Its program has neither, and so no cells for them.
     cells = {**row.cells, "momentum": "0", "weight_decay": "0"} if row.ours == "gss" else row.cells
     method = {name: number(cells[name]) for name in names if cells[name]}
+    if method.get("memory_size") == 0:
+        del method["memory_size"]
+        method["storage"] = "none"
     if row.reg_coef:
         method["margin" if row.ours == "gem" else "regularisation"] = number(row.reg_coef)
     for fact, setting in EXTRA.items():

@@ -202,7 +202,7 @@ TO_COME_NUMBERS = {
     "ilab2mlight/bic": (128, 15, 0.0001, {"temperature": 5, "bias_lr": 0.001}),
     "core50/aanets": (100, 30, 0.1, {"fusion_lr": 1e-8, "lr_milestones": [0.5, 0.75]}),
     "core50/rainbow": (64, 15, 0.004, {"memory_size": 400, "memory_only_epochs": 5}),
-    "imagenet/cope": (10, 10, 0.001, {"prototype_momentum": 0.99, "memory_size": 0}),
+    "imagenet/cope": (10, 10, 0.001, {"prototype_momentum": 0.99, "storage": "none"}),
     "imagenet/remind": (128, 100, 0.001, {"base_lr": 0.0005, "memory_size": 278_246}),
     "core50/remind": (21, 10, 0.001, {"pq_codebooks": 32, "memory_size": 417}),
 }

@@ -105,6 +105,7 @@ def test_no_features_are_kept_where_the_front_is_trained(streamed: Streamed, tmp
     assert [path.name.partition("_")[0] for path in (tmp_path / "cache").iterdir()] == ["pixels"]
 
 
-def test_codes_need_a_frozen_front(streamed: Streamed):
+@pytest.mark.parametrize("method", ["crumb", "remind"])
+def test_codes_need_a_frozen_front(streamed: Streamed, method: str):
     with pytest.raises(InputError, match="--trainable all: leaves no features"):
-        streamed("--method", "crumb", "--trainable", "all", own_stores={})
+        streamed("--method", method, "--trainable", "all", own_stores={})

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from crumb.errors import InputError
+from crumb.nets.config import NetworkConfig
 
 # A half normal has a standard deviation of 0.603 times its scale.
 _HALF_NORMAL = 5 / 3
@@ -45,6 +46,13 @@ PUBLISHED = {
 }
 # Published for a SqueezeNet that starts from random weights.
 _SCRATCH = FeatureStatistics(0.8523, 0.38)
+
+
+def published_statistics(config: NetworkConfig) -> FeatureStatistics | None:
+    """Those of a network with its pretrained weights; None where there are none."""
+    if config.weights != "pretrained":
+        return None
+    return PUBLISHED.get((config.backbone, config.cut or ""))
 
 
 @dataclass(frozen=True)

@@ -209,6 +209,16 @@ class ChosenExemplars:
         rows, labels = self.memory.sample(count, generator)
         return self.storage.features(rows), labels
 
+    def sample_by_class(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Exemplars of a memory that is not empty: the class uniformly, then one of its exemplars.
+
+        Returns:
+            feature maps, float [count, C, H, W], and labels, int64 [count], on the CPU.
+        """
+        stored = torch.tensor(list(self.memory.counts))
+        labels = stored[torch.randint(len(stored), (count,), generator=generator)]
+        return self.draw(labels.tolist(), generator), labels
+
     def reread(self, batches: Batches, classes: int) -> None:
         """Nothing: the method chooses."""
 

@@ -111,17 +111,15 @@ class OnArrival:
         return 9 * len(self._seen)
 
     def _replace(self, row: Tensor, label: int) -> None:
-        counts = self.memory.counts
-        most = max(counts.values())
-        self._largest.update(other for other, count in counts.items() if count == most)
+        largest = largest_classes(self.memory)
+        self._largest.update(largest)
         if label not in self._largest:
-            candidates = [other for other, count in counts.items() if count == most]
-            victim = candidates[self._below(len(candidates))]
-        elif self._below(self._seen[label]) < counts.get(label, 0):
+            victim = largest[self._below(len(largest))]
+        elif self._below(self._seen[label]) < self.memory.count(label):
             victim = label
         else:
             return
-        self.memory.overwrite(victim, self._below(counts[victim]), label, row)
+        self.memory.overwrite(victim, self._below(self.memory.count(victim)), label, row)
 
     def _below(self, limit: int) -> int:
         return below(limit, self._generator)
@@ -190,6 +188,13 @@ class Reservoir:
         Exemplars that another policy chose come without it: they count as all that was offered.
         """
         self._offered = int(state.get("offered", len(self.memory)))
+
+
+def largest_classes(memory: ReplayMemory) -> list[int]:
+    """The classes that have the most exemplars, by ascending label."""
+    counts = memory.counts
+    most = max(counts.values())
+    return [label for label, count in counts.items() if count == most]
 
 
 def below(limit: int, generator: torch.Generator) -> int:

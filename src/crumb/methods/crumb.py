@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from crumb.codebook.codebook import Codebook, check_block_length
-from crumb.codebook.initialisers import PUBLISHED, check_initialiser, initial_blocks
+from crumb.codebook.initialisers import check_initialiser, initial_blocks, published_statistics
 from crumb.codebook.statistics import reconstruction_statistics
 from crumb.data.batches import Batch, Batches
 from crumb.errors import InputError, require
@@ -234,15 +234,13 @@ class Crumb(Learner):
         """On the first batch: initial blocks, matched to its features where that is asked for."""
         if self._initialised or self.codebook is None:
             return
-        source = self.network.config
-        published = PUBLISHED.get((source.backbone, source.cut or ""))
         blocks = initial_blocks(
             self.config.initialiser,
             self.config.blocks,
             self.config.block_length,
             features,
             self.generators["codebook"],
-            published if source.weights == "pretrained" else None,
+            published_statistics(self.network.config),
         )
         self.set_codebook(blocks)
 

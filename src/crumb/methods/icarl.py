@@ -89,13 +89,9 @@ class Icarl(Rehearsal[ChosenExemplars]):
     def _with_exemplars(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The batch and as many exemplars: features and labels, on the device."""
         features, labels = batch.features, batch.labels
-        if stored := list(self.exemplars.memory.counts):
-            generator = self.generators["replay"]
-            drawn = torch.tensor(stored)[
-                torch.randint(len(stored), (len(batch),), generator=generator)
-            ]
-            replayed = self.exemplars.draw(drawn.tolist(), generator)
-            features, labels = torch.cat([features, replayed]), torch.cat([labels, drawn])
+        if len(self.exemplars):
+            replayed = self.exemplars.sample_by_class(len(batch), self.generators["replay"])
+            features, labels = torch.cat([features, replayed[0]]), torch.cat([labels, replayed[1]])
         return features, labels.to(features.device, non_blocking=True)
 
     def _targets(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

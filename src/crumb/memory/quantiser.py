@@ -1,0 +1,265 @@
+"""Product quantisation of feature maps, and exemplars that are kept as its codes.
+
+Jegou, Douze, Schmid, "Product Quantization for Nearest Neighbor Search", TPAMI 2011; of feature
+maps: Hayes, Kafle, Shrestha, Acharya, Kanan, "REMIND Your Neural Network to Prevent Catastrophic
+Forgetting", ECCV 2020.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from crumb.codebook.nearest import nearest_blocks
+from crumb.data.batches import Batch, Batches
+from crumb.errors import InputError
+from crumb.memory.replay import take
+
+MOST_CENTROIDS = 256
+"""As many as one byte can tell apart."""
+VECTORS_PER_CENTROID = 256
+"""More vectors than this for each centroid are not needed to place it."""
+ITERATIONS = 25
+"""Of k-means, at most."""
+
+
+class ProductQuantiser:
+    """Replaces parts of the channel vector at each position by the nearest of learned values.
+
+    The C channels at a position are cut into M sub-vectors of C / M channels. Each of the M places
+    has K centroids of its own, shared by all positions. Of a feature map only the numbers of the
+    nearest centroids are kept: H * W * M bytes, ordered by row, column, sub-vector.
+
+    Args:
+        feature_shape: (C, H, W) of the feature maps.
+        codebooks: M, which divides C.
+        centroids: K for each sub-vector, at most 256.
+        device: where feature maps are encoded.
+
+    Attributes:
+        centroids: float32 [M, K, C / M]; zeros until there are any.
+        ready: whether there are any.
+        code_length: bytes of a code.
+
+    Raises:
+        InputError: M does not divide C.
+    """
+
+    def __init__(
+        self,
+        feature_shape: tuple[int, int, int],
+        codebooks: int,
+        centroids: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        assert centroids <= MOST_CENTROIDS
+        channels, height, width = feature_shape
+        check_codebooks(codebooks, channels)
+        self.feature_shape = feature_shape
+        self.centroids = torch.zeros(codebooks, centroids, channels // codebooks, device=device)
+        self.ready = False
+        self.code_length = height * width * codebooks
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the centroids, which are needed to read codes."""
+        return self.centroids.nbytes
+
+    def fit(self, batches: Batches, generator: torch.Generator) -> None:
+        """Learn the centroids from a random sample of the channel vectors of a task.
+
+        The sample is spread evenly over the batches and holds at most 256 vectors for each
+        centroid; fewer vectors than centroids will do. It is computed with on the CPU whatever the
+        device, so that the same features have the same centroids on all.
+
+        Args:
+            batches: of the task, read once; not empty.
+            generator: of the sample and the first centroids (CPU).
+        """
+        codebooks, count, _ = self.centroids.shape
+        vectors = sample_vectors(batches, VECTORS_PER_CENTROID * count, generator)
+        parts = vectors.unflatten(1, (codebooks, -1)).unbind(1)
+        shown = tqdm(parts, "quantiser", unit="sub-vector", leave=False, disable=None)
+        fitted = [kmeans(part.contiguous(), count, generator) for part in shown]
+        self.begin_with(torch.stack(fitted))
+
+    def begin_with(self, centroids: Tensor) -> None:
+        """Take over centroids, float32 [M, K, C / M]."""
+        self.centroids = torch.empty_like(self.centroids).copy_(centroids)
+        self.ready = True
+
+    def encode(self, features: Tensor) -> Tensor:
+        """Numbers of the nearest centroids.
+
+        Args:
+            features: float32 [B, C, H, W].
+
+        Returns:
+            uint8 [B, code_length].
+        """
+        codebooks, _, length = self.centroids.shape
+        # In channels-last memory, which networks hand out, this moves nothing.
+        parts = features.permute(0, 2, 3, 1).reshape(-1, codebooks, length).unbind(1)
+        codes = [
+            nearest_centroids(part, own).byte()
+            for part, own in zip(parts, self.centroids, strict=True)
+        ]
+        return torch.stack(codes, 1).view(len(features), self.code_length)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Feature maps from codes.
+
+        Args:
+            codes: uint8 [B, code_length].
+
+        Returns:
+            float32 [B, C, H, W] in channels-last memory.
+        """
+        channels, height, width = self.feature_shape
+        codebooks, count, _ = self.centroids.shape
+        first = torch.arange(0, codebooks * count, count, dtype=torch.int32, device=codes.device)
+        numbers = codes.reshape(-1, codebooks).int() + first
+        rows = functional.embedding(numbers, self.centroids.flatten(0, 1))
+        return rows.view(len(codes), height, width, channels).permute(0, 3, 1, 2)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The centroids, and whether there are any."""
+        return {"centroids": self.centroids, "ready": torch.tensor(self.ready)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over :meth:`state_dict` of a quantiser of the same size."""
+        self.begin_with(state["centroids"])
+        self.ready = bool(state["ready"])
+
+
+def sample_vectors(batches: Batches, most: int, generator: torch.Generator) -> Tensor:
+    """Channel vectors of a task, drawn without replacement, from each batch as many.
+
+    Args:
+        batches: of the task, read once.
+        most: vectors that are drawn, where there are so many.
+        generator: of the choice (CPU).
+
+    Returns:
+        float32 [n, C] on the CPU.
+    """
+    sample: list[Tensor] = []
+    count = len(batches)
+    for number, batch in enumerate(tqdm(batches, "sample", leave=False, disable=None)):
+        # These shares add up to the most that is wanted, however many batches there are.
+        share = (number + 1) * most // count - number * most // count
+        vectors = batch.features.permute(0, 2, 3, 1).flatten(0, 2)
+        places = torch.randperm(len(vectors), generator=generator)[:share]
+        sample.append(take(vectors, places).cpu())
+    return torch.cat(sample)
+
+
+def nearest_centroids(vectors: Tensor, centroids: Tensor) -> Tensor:
+    """The centroid at the smallest Euclidean distance; the first of equals.
+
+    Which of those is taken whose distances differ by no more than rounding is left open. Distances
+    are compared a few megabytes at a time.
+
+    Args:
+        vectors: float32 [n, d].
+        centroids: float32 [K, d].
+
+    Returns:
+        integers [n].
+    """
+    # |v - c|^2 is smallest where v.c - |c|^2 / 2 is largest. What all have in common would only
+    # cost digits.
+    middle = centroids.mean(0)
+    moved = centroids - middle
+    directions = torch.cat([moved.T, -moved.square().sum(1)[None] / 2])
+    return nearest_blocks(functional.pad(vectors - middle, (0, 1), value=1.0), directions)
+
+
+def kmeans(vectors: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Centroids by Lloyd's algorithm, from vectors drawn without replacement.
+
+    A centroid that is nearest to nothing is moved to the vector that is farthest from its own.
+    With fewer vectors than centroids each distinct vector gets one, and the rest repeat some.
+
+    Args:
+        vectors: float32 [n, d] on the CPU, n at least 1.
+        count: number of centroids, K.
+        generator: of the first ones (CPU).
+
+    Returns:
+        float32 [K, d].
+    """
+    order = torch.randperm(len(vectors), generator=generator)
+    centroids = vectors[order.repeat(-(-count // len(order)))[:count]]
+    nearest = None
+    for _ in range(ITERATIONS):
+        before, nearest = nearest, nearest_centroids(vectors, centroids)
+        if before is not None and torch.equal(nearest, before):
+            break
+        centroids = _means(vectors, nearest, centroids)
+    return centroids
+
+
+def _means(vectors: Tensor, nearest: Tensor, centroids: Tensor) -> Tensor:
+    """The mean of the vectors of each centroid; those without any are moved."""
+    count = len(centroids)
+    sizes = torch.bincount(nearest, minlength=count)
+    sums = [torch.bincount(nearest, column.double(), count) for column in vectors.unbind(1)]
+    means = (torch.stack(sums, 1) / sizes.clamp(min=1)[:, None]).float()
+    empty = (sizes == 0).nonzero().flatten()
+    means[empty] = centroids[empty]
+    if len(empty):
+        gaps = (vectors - means[nearest]).square().sum(1)
+        farthest = gaps.topk(min(len(empty), len(vectors))).indices
+        farthest = farthest[gaps[farthest] > 0]
+        means[empty[: len(farthest)]] = vectors[farthest]
+    return means
+
+
+def centroid_bytes(channels: int, centroids: int) -> int:
+    """Bytes of a quantiser, however many sub-vectors it has."""
+    return 4 * channels * centroids
+
+
+def check_codebooks(codebooks: int, channels: int) -> None:
+    """Refuse a number of sub-vectors into which the channels cannot be cut.
+
+    Raises:
+        InputError: with the numbers that will do.
+    """
+    if codebooks < 1 or channels % codebooks:
+        fitting = [str(n) for n in range(1, channels + 1) if channels % n == 0]
+        raise InputError(
+            f"--pq-codebooks {codebooks}",
+            f"does not divide the {channels} channels at the cut",
+            f"choose one of {', '.join(fitting)}",
+        )
+
+
+class QuantisedStorage:
+    """Codes of a product quantiser, one byte for each sub-vector at each position.
+
+    Args:
+        quantiser: that writes and reads them.
+    """
+
+    dtype = torch.uint8
+
+    def __init__(self, quantiser: ProductQuantiser) -> None:
+        self._quantiser = quantiser
+        self.row_shape: tuple[int, ...] = (quantiser.code_length,)
+
+    @property
+    def reader_bytes(self) -> int:
+        """Bytes of the quantiser."""
+        return self._quantiser.nbytes
+
+    def encode(self, batch: Batch) -> Tensor:
+        """The codes, uint8 [B, code_length]."""
+        return self._quantiser.encode(batch.features)
+
+    def features(self, rows: Tensor) -> Tensor:
+        """The feature maps that the codes stand for."""
+        return self._quantiser.decode(rows)

@@ -1,0 +1,246 @@
+"""CoPE: continual prototype evolution.
+
+De Lange, Tuytelaars, "Continual Prototype Evolution: Learning Online from Non-Stationary Data
+Streams", ICCV 2021, arXiv 2009.00919.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid, normalize
+
+from crumb.data.batches import Batch
+from crumb.errors import InputError, require
+from crumb.memory.exemplars import Exemplars, MemoryConfig, WritePolicy
+from crumb.methods.base import BytesHeld
+from crumb.methods.registry import register
+from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
+from crumb.nets.split import SplitNetwork
+
+
+@dataclass(frozen=True)
+class CopeConfig(RehearsalConfig, MemoryConfig):
+    """Settings of CoPE."""
+
+    storage: Literal["image", "raw_feature", "none"] = "image"  # pyright: ignore[reportIncompatibleVariableOverride]
+    """What is kept of an exemplar: pixels (uint8), the feature map (float32), or no exemplars at
+    all, so that prototypes alone tell of the past."""
+    write_policy: WritePolicy = "on-arrival"
+    """A class-balanced reservoir (the paper's memory has an equal share for each class), a plain
+    one, or equal shares by a second reading of each task (end-of-task)."""
+    prototype_momentum: float = 0.99
+    """How much of a prototype stays when it moves after a batch."""
+    temperature: float = 0.1
+    """Inner products are divided by it."""
+    n_iter: int = 1
+    """Steps on each batch."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        momentum, temperature, steps = self.prototype_momentum, self.temperature, self.n_iter
+        require("--prototype-momentum", momentum, 0 <= momentum < 1, "in [0, 1)")
+        require("--temperature", temperature, 0.001 <= temperature <= 1000, "from 0.001 to 1000")
+        require("--n-iter", steps, 1 <= steps < 1 << 31, "from 1 to 2^31 - 1")
+
+    def resolved(self, network: SplitNetwork) -> Self:
+        """As in :class:`RehearsalConfig`; where nothing is stored, no task needs a boundary."""
+        if self.storage == "none":
+            return replace(self, write_policy="on-arrival")
+        return super().resolved(network)
+
+
+def pseudo_prototypical_loss(
+    embedded: Tensor, classes: Tensor, prototypes: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Attraction to one's own class and repulsion from the others, both by pairs in the batch.
+
+    With r the prototype of class c or an item of it, the probability that x is of class c is
+
+        P(r, x) = exp(r.x / T) / (exp(r.x / T) + sum over other classes k of exp(p_k.x / T)).
+
+    Attraction: minus the log of the mean of P(r, x) over x's own class, the prototype and the
+    other items of the batch. Repulsion: for each item v of another class c, minus the log of
+    1 - (P(v, x) + P(p_c, x)) / 2. Both are summed and divided by the number of items.
+
+    Computed with logarithms throughout: at a low temperature the probabilities leave float32.
+
+    Args:
+        embedded: float [B, D], of length 1.
+        classes: int64 [B], rows of ``prototypes``.
+        prototypes: float [K, D], K at least 2, of length 1.
+        temperature: T.
+
+    Returns:
+        attraction and repulsion, scalars. No gradient reaches the prototypes, nor the items that
+        attract.
+    """
+    to_prototypes = embedded @ prototypes.T / temperature
+    # Row: the item x; column: the item v that gives class c.
+    others = _log_sum_without_each(to_prototypes)[:, classes]
+    by_prototype = to_prototypes[:, classes] - others
+    by_attractor = embedded @ embedded.detach().T / temperature - others
+    by_repellor = embedded @ embedded.T / temperature - others
+    same = classes[:, None] == classes
+    # No item attracts itself: in its place stands the prototype.
+    itself = torch.eye(len(classes), dtype=torch.bool, device=classes.device)
+    near = logsigmoid(torch.where(itself, by_prototype, by_attractor))
+    near = near.masked_fill(~same, -torch.inf).logsumexp(1) - same.sum(1).log()
+    far = torch.logaddexp(logsigmoid(-by_repellor), logsigmoid(-by_prototype)) - math.log(2)
+    return -near.mean(), -far.masked_fill(same, 0).sum() / len(classes)
+
+
+def _log_sum_without_each(values: Tensor) -> Tensor:
+    """Log of the sum of exp over a row without one column, for each column in turn, [B, K]."""
+    largest = torch.zeros_like(values, dtype=torch.bool).scatter_(1, values.argmax(1, True), True)
+    # A share of at most one half can be taken off without loss of digits; the largest cannot.
+    rest = values.masked_fill(largest, -torch.inf).logsumexp(1, keepdim=True)
+    shares = values.softmax(1).masked_fill(largest, 0)
+    return torch.where(largest, rest, values.logsumexp(1, keepdim=True) + torch.log1p(-shares))
+
+
+@dataclass(frozen=True)
+class Prototypes:
+    """One point of length 1 for each class that has been seen.
+
+    Attributes:
+        labels: of the classes, in the order in which they were seen.
+        values: float32 [K, D].
+    """
+
+    labels: tuple[int, ...]
+    values: Tensor
+
+    def rows(self, labels: Tensor) -> Tensor:
+        """The rows of these labels, int64 [n], on the device."""
+        row_of = {label: row for row, label in enumerate(self.labels)}
+        return torch.tensor([row_of[n] for n in labels.tolist()], device=self.values.device)
+
+    def joined(self, embedded: Tensor, labels: Tensor) -> Prototypes:
+        """With those of classes that are new: the mean of their items, scaled to length 1."""
+        present, means = _class_means(embedded, labels)
+        new = [place for place, label in enumerate(present) if label not in self.labels]
+        labels_then = (*self.labels, *(present[place] for place in new))
+        return Prototypes(labels_then, torch.cat([self.values, normalize(means[new])]))
+
+    def moved(self, embedded: Tensor, labels: Tensor, momentum: float) -> Prototypes:
+        """Each a little towards the mean of its class's items, scaled to length 1 again."""
+        present, means = _class_means(embedded, labels)
+        rows = self.rows(torch.tensor(present))
+        moved = normalize(momentum * self.values[rows] + (1 - momentum) * means)
+        return Prototypes(self.labels, self.values.index_copy(0, rows, moved))
+
+
+def _class_means(embedded: Tensor, labels: Tensor) -> tuple[list[int], Tensor]:
+    """The labels that occur, ascending, and the mean of each, [k, D]."""
+    present = labels.unique()
+    members = (present[:, None] == labels).to(embedded.device, embedded.dtype)
+    return present.tolist(), members @ embedded / members.sum(1, keepdim=True)
+
+
+@register
+class Cope(Rehearsal[Exemplars]):
+    """Moves images towards the prototype of their class and away from the others'; no classifier.
+
+    An image's embedding is what enters the head, averaged over places, scaled to length 1; the
+    head itself is not used and not trained. Each step is on the pseudo-prototypical proxy loss of
+    the new batch and as many exemplars, of classes drawn uniformly. After the last step on a batch
+    each prototype moves, p_c <- normalise(momentum * p_c + (1 - momentum) * mean), where the mean
+    is that of the class's embeddings in that step. The class of the nearest prototype is predicted;
+    a class that has none yet has a score of minus infinity. With a single class seen there is
+    nothing to tell it from, and no step.
+
+    A prototype begins as the mean of its class in the batch that first shows it (the authors'
+    program: at random, which at a momentum of 0.99 takes hundreds of batches to forget). As in that
+    program, items that attract are constants in the gradient and items that repel are not. With
+    several steps on a batch it averages the exemplars of all of them for the prototypes. It has a
+    temperature of prototypes besides, which it uses for nothing, and counts the capacity for each
+    class; here, as for every method, over all. Gradients are clipped as for all methods.
+    """
+
+    name = "cope"
+    summary = "prototypes that follow their classes, and replay"
+    paper = "De Lange and Tuytelaars, ICCV 2021"
+    keeps = "images or feature maps, prototypes"
+    Config = CopeConfig
+
+    def __init__(
+        self, network: SplitNetwork, config: CopeConfig, seed: int = 0, device: str = "cpu"
+    ) -> None:
+        super().__init__(network, config, seed, device)
+        if not self.parameters():
+            problem = "leaves nothing to train but the head, which cope has no use for"
+            raise InputError(f"--cut {network.backbone.cut}", problem, "choose an earlier layer")
+        self.needs_task_boundaries = self.reads_twice = self.config.write_policy == "end-of-task"
+        memory = self.generators["memory"]
+        self.exemplars = Exemplars(self.config, self.storage(), memory, self.device)
+        width = network.head.weight.shape[1]
+        self.prototypes = Prototypes((), torch.zeros(0, width, device=self.device))
+
+    # The update rule.
+
+    def learn(self, batch: Batch) -> dict[str, Tensor]:
+        """Steps on new images and exemplars; then the prototypes', then the memory's."""
+        losses = dict.fromkeys(("attraction", "repulsion"), torch.zeros((), device=self.device))
+        config, moved = self.config, self.prototypes
+        for _ in range(config.n_iter):
+            features, labels = self._with_exemplars(batch)
+            embedded = self._embed(features)
+            known = self.prototypes.joined(embedded.detach(), labels)
+            if len(known.labels) > 1:
+                rows = known.rows(labels)
+                parts = pseudo_prototypical_loss(embedded, rows, known.values, config.temperature)
+                self.step(torch.stack(parts).sum())
+                losses = dict(zip(losses, parts, strict=True))
+            self.prototypes = known
+            moved = known.moved(embedded.detach(), labels, config.prototype_momentum)
+        self.prototypes = moved
+        if config.storage != "none":
+            self.exemplars.arrived(batch)
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def _with_exemplars(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The batch and as many exemplars: features, and labels on the CPU."""
+        if not len(self.exemplars):
+            return batch.features, batch.labels
+        stored = self.exemplars.sample_by_class(len(batch), self.generators["replay"])
+        return torch.cat([batch.features, stored[0]]), torch.cat([batch.labels, stored[1]])
+
+    def _embed(self, features: Tensor) -> Tensor:
+        """Of length 1, float32 [B, D]."""
+        return normalize(self.network.penultimate(features))
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Inner products with the prototypes over the temperature, [B, classes]."""
+        scores = features.new_full((len(features), len(self.classes)), -torch.inf)
+        products = self._embed(features) @ self.prototypes.values.T
+        scores[:, list(self.prototypes.labels)] = products / self.config.temperature
+        return scores
+
+    # The rest of the contract.
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The tail without its head."""
+        head = f"tail.{self.network.head_name}."
+        return {name: p for name, p in super().parameters().items() if not name.startswith(head)}
+
+    def bytes_held(self) -> BytesHeld:
+        """Exemplars; and row numbers, counts and prototypes with their labels."""
+        held, known = super().bytes_held(), self.prototypes
+        return replace(held, extra=held.extra + known.values.nbytes + 8 * len(known.labels))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Network, generators and momentum; exemplars, counts and prototypes."""
+        labels = torch.tensor(self.prototypes.labels, dtype=torch.int64)
+        own = {"prototypes.labels": labels, "prototypes.values": self.prototypes.values}
+        return super().state_dict() | own
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over :meth:`state_dict` of a learner with the same settings and classes."""
+        super().load_state_dict(state)
+        labels, values = state["prototypes.labels"], state["prototypes.values"]
+        self.prototypes = Prototypes(tuple(labels.tolist()), values.to(self.device))

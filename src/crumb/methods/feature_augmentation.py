@@ -1,0 +1,97 @@
+"""Augmentation of feature maps in the middle of a network."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+LEAST_AREA = 4 / 13
+"""Of a random crop, as a share of the map: that of the original REMIND on maps of 13 x 13."""
+_LOG_RATIO = math.log(4 / 3)
+_TRIES = 10
+
+
+def random_resized_crops(maps: Tensor, generator: torch.Generator) -> Tensor:
+    """A random part of each map, scaled up to the size of the whole (bilinear).
+
+    Areas are uniform from 4/13 of the map to all of it, the logarithm of width to height from
+    log 3/4 to log 4/3 (both before rounding to whole places). A part that does not fit is drawn
+    again; after ten that do not, the map stays whole.
+
+    Args:
+        maps: float32 [B, C, H, W].
+        generator: of the parts (CPU).
+
+    Returns:
+        float32 [B, C, H, W] in channels-last memory.
+    """
+    count, _, height, width = maps.shape
+    drawn = torch.rand(2, count, _TRIES, generator=generator, dtype=torch.float64)
+    areas = height * width * (LEAST_AREA + (1 - LEAST_AREA) * drawn[0])
+    ratios = (_LOG_RATIO * (2 * drawn[1] - 1)).exp()
+    sides = torch.stack([(areas / ratios).sqrt().round(), (areas * ratios).sqrt().round()])
+    whole = torch.tensor([height, width], dtype=torch.float64).view(2, 1, 1)
+    fits = ((sides >= 1) & (sides <= whole)).all(0)
+    # The whole map stands behind the tries, as one that always fits.
+    sides = torch.cat([sides, whole.expand(2, count, 1)], 2)
+    first = torch.cat([fits, fits.new_ones(count, 1)], 1).int().argmax(1)
+    sides = sides[:, torch.arange(count), first]
+    room = whole[:, :, 0] - sides + 1
+    starts = (torch.rand(2, count, generator=generator, dtype=torch.float64) * room).floor()
+    return resized_crops(maps, starts, sides)
+
+
+def resized_crops(maps: Tensor, starts: Tensor, sides: Tensor) -> Tensor:
+    """A given part of each map, scaled up to the size of the whole (bilinear).
+
+    Args:
+        maps: float32 [B, C, H, W].
+        starts: top rows and left columns, float64 [2, B] of whole numbers, on the CPU.
+        sides: heights and widths, likewise; at least 1, at most those of the map.
+
+    Returns:
+        float32 [B, C, H, W] in channels-last memory.
+    """
+    height, width = maps.shape[2:]
+    rows = _interpolation(starts[0], sides[0], height).to(maps.device)
+    columns = _interpolation(starts[1], sides[1], width).to(maps.device)
+    places = maps.permute(0, 2, 3, 1)
+    scaled = (rows @ places.flatten(2)).view(places.shape)
+    return (columns[:, None] @ scaled).permute(0, 3, 1, 2)
+
+
+def _interpolation(starts: Tensor, sides: Tensor, size: int) -> Tensor:
+    """What each place counts for each place of the result, float32 [B, size, size].
+
+    Centres of places lie on centres, and places at the edge of the part have no neighbour outside.
+    """
+    centres = (torch.arange(size) + 0.5) * (sides / size)[:, None] - 0.5
+    wanted = centres.clamp(min=0).minimum(sides[:, None] - 1) + starts[:, None]
+    return (1 - (wanted[:, :, None] - torch.arange(size)).abs()).clamp(min=0).float()
+
+
+def mixed(values: Tensor, first: int, share: float) -> Tensor:
+    """Mix values in pairs: the first of those from ``first`` on with the middle one, and so on.
+
+    Zhang, Cisse, Dauphin, Lopez-Paz, "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
+
+    Args:
+        values: float [first + 2 n, ...]; those before ``first`` stay as they are.
+        first: of those that are mixed.
+        share: of the first of each pair.
+
+    Returns:
+        float [first + n, ...].
+    """
+    one, other = values[first:].chunk(2)
+    return torch.cat([values[:first], torch.lerp(other, one, share)])
+
+
+def beta(alpha: float, generator: torch.Generator) -> float:
+    """One number from Beta(alpha, alpha)."""
+    # Torch draws such numbers from its global generator only.
+    seed = int(torch.randint(1 << 62, (), generator=generator))
+    return float(np.random.default_rng(seed).beta(alpha, alpha))

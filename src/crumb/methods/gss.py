@@ -1,0 +1,241 @@
+"""GSS-Greedy: gradient-based sample selection.
+
+Aljundi, Lin, Goujaud, Bengio, "Gradient Based Sample Selection for Online Continual Learning",
+NeurIPS 2019, arXiv 1903.08671.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize, one_hot
+
+from crumb.data.batches import Batch
+from crumb.errors import require
+from crumb.memory.exemplars import CapacityConfig, ChosenExemplars
+from crumb.memory.replay import ReplayMemory
+from crumb.memory.storage import Storage
+from crumb.methods.base import under
+from crumb.methods.optimisation import flat_gradient
+from crumb.methods.registry import register
+from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
+from crumb.nets.split import SplitNetwork
+
+NEUTRAL = 1.0
+"""Score of a gradient that is at right angles to all it is compared with."""
+LEAST = 1e-6
+"""Least score: exemplars of a score of 0 could never be drawn, and from them alone none could."""
+
+Labelled = tuple[Tensor, Tensor]
+"""Feature maps, float [n, C, H, W], and labels, int64 [n]."""
+
+
+@dataclass(frozen=True)
+class GssConfig(RehearsalConfig):
+    """Settings of GSS-Greedy."""
+
+    gradients: Literal["tail", "head"] = "tail"
+    """Compare the gradients of all that is trained (the paper), or of the last layer only, which
+    is much faster: two passes for a whole batch instead of one pass for each image."""
+    n_iter: int = 1
+    """Steps on each batch."""
+    n_constraints: int | None = None
+    """Exemplars replayed in each step; as many as the batch has images by default."""
+    memory_strength: int = 10
+    """Exemplars, drawn at random, whose gradients that of a new image is compared with."""
+    n_memories: int | None = None
+    """New images that are compared with the same drawn exemplars; those of a batch by default, and
+    never more."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("n_iter", "n_constraints", "memory_strength", "n_memories"):
+            if (value := getattr(self, name)) is not None:
+                flag = f"--{name.replace('_', '-')}"
+                require(flag, value, 1 <= value < 1 << 31, "from 1 to 2^31 - 1")
+
+
+class ScoredExemplars(ChosenExemplars):
+    """A replay memory whose exemplars have scores: the more they are like others, the higher.
+
+    Args:
+        config: capacity.
+        storage: what is kept of a frame.
+        generator: of the choices (CPU).
+        device: where exemplars are kept.
+
+    Raises:
+        InputError: a capacity in bytes that holds not even one exemplar.
+    """
+
+    def __init__(
+        self,
+        config: CapacityConfig,
+        storage: Storage,
+        generator: torch.Generator,
+        device: torch.device | str,
+    ) -> None:
+        super().__init__(config, storage, device)
+        self._generator = generator
+        # Changed step by step with the exemplars, so that both list them in the same order.
+        self._scores = ReplayMemory(self.memory.capacity, (), torch.float32)
+
+    def scores_of(self, label: int) -> Tensor:
+        """Of the exemplars of one class, in the order in which they are listed, float32 [n]."""
+        return self._scores.class_rows(label)
+
+    def offer(self, row: Tensor, label: int, score: float) -> None:
+        """Store one frame, or leave it (algorithm 2).
+
+        Args:
+            row: what is kept of it, [*row_shape].
+            label: of its class.
+            score: largest cosine with exemplars drawn at random, plus one; in (0, 2].
+        """
+        own = torch.tensor(score)
+        if len(self.memory) < self.memory.capacity:
+            self.memory.add(label, row[None])
+            self._scores.add(label, own[None])
+        elif score < NEUTRAL and (victim := self._victim(score)) is not None:
+            self.memory.overwrite(*victim, label, row)
+            self._scores.overwrite(*victim, label, own)
+
+    def _victim(self, score: float) -> tuple[int, int] | None:
+        """Label and position of the exemplar that gives way to a frame of this score, if any."""
+        scores = torch.cat([self.scores_of(label) for label in self.memory.counts])
+        number = int(torch.multinomial(scores, 1, generator=self._generator))
+        candidate = float(scores[number])
+        chance = float(torch.rand((), generator=self._generator))
+        if chance >= candidate / (candidate + score):
+            return None
+        return self.memory.locate([number])[0]
+
+    @property
+    def bookkeeping_bytes(self) -> int:
+        """Bytes of the scores, and of the row numbers of exemplars and scores."""
+        return super().bookkeeping_bytes + self._scores.nbytes + self._scores.bookkeeping_bytes
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The exemplars and their scores."""
+        scores = {f"scores.{name}": value for name, value in self._scores.state_dict().items()}
+        return super().state_dict() | scores
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over :meth:`state_dict`; errors as :class:`ReplayMemory`."""
+        super().load_state_dict(state)
+        self._scores.load_state_dict(under(state, "scores."))
+
+
+@register
+class Gss(Rehearsal[ScoredExemplars]):
+    """Experience replay whose memory keeps the images that pull the network in different ways.
+
+    Each step is on the sum of two mean cross entropies, of the new batch and of exemplars drawn
+    uniformly. Then, without dropout, the gradient of each new image is compared with those of
+    ``memory_strength`` exemplars drawn at random: its score is the largest cosine, plus one. While
+    there is room it is stored with its score. Then one whose score is below 1, so that it pulls
+    against all of those drawn, may replace an exemplar: candidate i with probability
+    C_i / sum(C), which gives way with probability C_i / (C_i + its score) (algorithm 2). The very
+    first images, with nothing to compare them with, have a score of 1. An image whose gradient is
+    zero or not finite points nowhere: its cosines count as 0.
+
+    Images of a batch are offered one by one, but ``n_memories`` of them are compared with the
+    same draw. The published program, whose names of settings these are, fills a waiting area of
+    that many images first; here no image waits, since it would have to be held besides the memory.
+    Where that program takes a step on new images and another on stored ones, here one step is on
+    both. It compares with gradients of batches of ``n_constraints`` exemplars (the paper: of single
+    ones), looks at the cosine of a whole batch before it replaces anything, and rescales scores by
+    the smallest and the largest.
+
+    With ``gradients`` head, the gradient is taken by weights and bias of the last layer alone:
+    (p - y) times what enters it, so that a cosine is the product of two small ones. That is exact
+    for a linear layer; a convolution is treated as one on what enters it averaged over places.
+    Gradients are clipped as for all methods, in steps, not in comparisons.
+    """
+
+    name = "gss"
+    summary = "exemplars whose gradients differ, replayed"
+    paper = "Aljundi et al., NeurIPS 2019"
+    keeps = "images or feature maps, scores"
+    Config = GssConfig
+
+    def __init__(
+        self, network: SplitNetwork, config: GssConfig, seed: int = 0, device: str = "cpu"
+    ) -> None:
+        super().__init__(network, config, seed, device)
+        memory = self.generators["memory"]
+        self.exemplars = ScoredExemplars(self.config, self.storage(), memory, self.device)
+
+    def learn(self, batch: Batch) -> dict[str, Tensor]:
+        """Steps on new images and exemplars; then, at first sight, offer the images."""
+        losses: dict[str, Tensor] = {}
+        for _ in range(self.config.n_iter):
+            losses = {"direct": self.loss(batch.features, batch.labels)}
+            if held := len(self.exemplars):
+                count = min(held, self.config.n_constraints or len(batch))
+                replayed = self.exemplars.sample(count, self.generators["replay"])
+                losses["replay"] = self.loss(*replayed)
+            self.step(torch.stack([*losses.values()]).sum())
+        if batch.first_pass:
+            self._offer(batch)
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def _offer(self, batch: Batch) -> None:
+        """All images of a batch, in stream order, some at a time."""
+        size = min(len(batch), self.config.n_memories or len(batch))
+        columns = (batch.features, batch.labels, self.exemplars.storage.encode(batch))
+        for features, labels, rows in zip(*(part.split(size) for part in columns), strict=True):
+            scores = self.scores_of(features, labels)
+            for row, label, score in zip(rows, labels.tolist(), scores, strict=True):
+                self.exemplars.offer(row, label, score)
+
+    def scores_of(self, features: Tensor, labels: Tensor) -> list[float]:
+        """Largest cosine of each image's gradient with those of exemplars drawn anew, plus one.
+
+        Args:
+            features: float [n, C, H, W].
+            labels: int64 [n].
+        """
+        held = len(self.exemplars)
+        if not held:
+            return [NEUTRAL] * len(labels)
+        count = min(held, self.config.memory_strength)
+        drawn = self.exemplars.sample(count, self.generators["memory"])
+        cosines = self._head_cosines if self.config.gradients == "head" else self._tail_cosines
+        largest = cosines((features, labels), drawn).nan_to_num(0, 0, 0).amax(1)
+        return (largest + 1).clamp(LEAST, 2).tolist()
+
+    def _tail_cosines(self, new: Labelled, drawn: Labelled) -> Tensor:
+        """Between the gradients by all parameters, [new, drawn]; one new image at a time."""
+        self.network.eval()
+        try:
+            past = torch.stack([*self._directions(*drawn)])
+            return torch.stack([past @ direction for direction in self._directions(*new)])
+        finally:
+            self.network.train()
+
+    def _directions(self, features: Tensor, labels: Tensor) -> Iterator[Tensor]:
+        """The gradient of each image, of length 1, float32 [P]."""
+        parameters = [*self.parameters().values()]
+        for one, label in zip(features.split(1), labels.split(1), strict=True):
+            self.backward(self.loss(one, label))
+            yield normalize(flat_gradient(parameters), dim=0)
+
+    def _head_cosines(self, new: Labelled, drawn: Labelled) -> Tensor:
+        """Between the gradients by the last layer, [new, drawn]."""
+        with self.evaluation():
+            errors, inputs = self._head_factors(*new)
+            past_errors, past_inputs = self._head_factors(*drawn)
+            return (errors @ past_errors.T) * (inputs @ past_inputs.T)
+
+    def _head_factors(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Of length 1: p - y, [n, classes], and what enters the layer and its bias, [n, D + 1]."""
+        chances = self.active(self.network(features)).softmax(1)
+        errors = chances - one_hot(labels.to(chances.device), chances.shape[1])
+        entered = self.network.penultimate(features)
+        inputs = torch.cat([entered, torch.ones_like(entered[:, :1])], 1)
+        return normalize(errors), normalize(inputs)

@@ -1,0 +1,279 @@
+"""REMIND: replay of feature maps rebuilt from the codes of a product quantiser.
+
+Hayes, Kafle, Shrestha, Acharya, Kanan, "REMIND Your Neural Network to Prevent Catastrophic
+Forgetting", ECCV 2020.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, Self
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, one_hot
+from tqdm import tqdm
+
+from crumb.codebook.initialisers import initial_blocks, published_statistics
+from crumb.data.batches import Batch, Batches
+from crumb.errors import require
+from crumb.memory.exemplars import CAPACITIES, PAPER_MEMORY_SIZE, CapacityConfig, ChosenExemplars
+from crumb.memory.policies import OnArrival, below, largest_classes
+from crumb.memory.quantiser import (
+    MOST_CENTROIDS,
+    ProductQuantiser,
+    QuantisedStorage,
+    centroid_bytes,
+    check_codebooks,
+)
+from crumb.methods.base import (
+    MOST_FLOAT,
+    BytesHeld,
+    Learner,
+    TrainingConfig,
+    refuse_trainable_front,
+    under,
+)
+from crumb.methods.feature_augmentation import beta, mixed, random_resized_crops
+from crumb.methods.registry import register
+from crumb.nets.split import SplitNetwork
+
+CHANNELS_PER_CODEBOOK = 16
+
+
+@dataclass(frozen=True)
+class RemindConfig(CapacityConfig, TrainingConfig):
+    """Settings of REMIND."""
+
+    storage: Literal["feature"] = "feature"
+    """What is kept of an exemplar: the code of its feature map, and nothing else."""
+    base_lr: float | None = None
+    """Learning rate in the first task; that of the others by default."""
+    base_weight_decay: float | None = None
+    """Weight decay in the first task; that of the others by default."""
+    base_batch_size: int | None = None
+    """In the first task a larger batch is cut into steps of so many images; a smaller one is one
+    step."""
+    images_per_step: int = 1
+    """New images that share a step after the first task; the paper takes one at a time."""
+    rehearsal_samples_per_update: int = 50
+    """Exemplars in each step."""
+    mixup_alpha: float = 0.1
+    """Each exemplar is mixed with another in shares drawn from Beta(ALPHA, ALPHA); 0: none is."""
+    random_resized_crops: bool = True
+    """Random parts of feature maps are scaled up to the whole."""
+    pq_codebooks: int | None = None
+    """Sub-vectors of a feature vector, each with centroids of its own (default: of 16 channels)."""
+    pq_centroids: int | None = None
+    """Centroids of each sub-vector (default 256, or with BUDGET-BYTES the largest power of two
+    with which they take at most half of it)."""
+    pq_centroids_source: Literal["fitted", "crumb"] = "fitted"
+    """K-means on the first task, or for every sub-vector the memory blocks CRUMB begins with."""
+
+    def __post_init__(self) -> None:
+        CapacityConfig.__post_init__(self)
+        TrainingConfig.__post_init__(self)
+        most = f"at most {MOST_FLOAT:g}"
+        if (rate := self.base_lr) is not None:
+            require("--base-lr", rate, 0 < rate <= MOST_FLOAT, f"above 0 and {most}")
+        if (decay := self.base_weight_decay) is not None:
+            holds = 0 <= decay <= MOST_FLOAT
+            require("--base-weight-decay", decay, holds, f"at least 0 and {most}")
+        alpha = self.mixup_alpha
+        holds = alpha == 0 or 1e-6 <= alpha <= 1e6
+        require("--mixup-alpha", alpha, holds, "from 1e-6 to 1e6, or 0")
+        counts = ("base_batch_size", "images_per_step", "rehearsal_samples_per_update")
+        for name in (*counts, "pq_codebooks"):
+            if (value := getattr(self, name)) is not None:
+                flag = "--" + name.replace("_", "-")
+                require(flag, value, 1 <= value <= 1 << 16, "from 1 to 65536")
+        if (count := self.pq_centroids) is not None:
+            holds = 2 <= count <= MOST_CENTROIDS
+            require("--pq-centroids", count, holds, f"from 2 to {MOST_CENTROIDS}")
+
+    def resolved(self, channels: int) -> Self:
+        """With what was left open filled in, as it is written beside results.
+
+        Args:
+            channels: of the feature maps.
+
+        Raises:
+            InputError: they cannot be cut into so many sub-vectors.
+        """
+        config = self
+        if all(getattr(self, name) is None for name in CAPACITIES):
+            config = replace(config, memory_size=PAPER_MEMORY_SIZE)
+        wanted = max(1, channels // CHANNELS_PER_CODEBOOK)
+        codebooks = self.pq_codebooks or max(n for n in range(1, wanted + 1) if channels % n == 0)
+        check_codebooks(codebooks, channels)
+        centroids = self.pq_centroids or MOST_CENTROIDS
+        if self.pq_centroids is None and self.budget_bytes is not None:
+            while centroids > 2 and 2 * centroid_bytes(channels, centroids) > self.budget_bytes:
+                centroids //= 2
+        decay = self.weight_decay if self.base_weight_decay is None else self.base_weight_decay
+        config = replace(config, base_lr=self.base_lr or self.lr, base_weight_decay=decay)
+        return replace(config, pq_codebooks=codebooks, pq_centroids=centroids)
+
+
+@register
+class Remind(Learner):
+    """Learns the first task as usual; then one image at a time, rebuilt from codes, with exemplars.
+
+    The first task (base initialisation) is learned in plain steps on the features. When it is over
+    a product quantiser is fitted to its channel vectors, a random sample of them (see
+    :meth:`ProductQuantiser.fit`), and codes of its frames fill the memory, at random and with equal
+    shares for its classes. Momentum begins anew. From then on each new image is learned from its
+    own reconstruction, together with exemplars drawn uniformly (without replacement, unless more
+    are drawn than there are); then its code is stored, unless it is an image seen before. A full
+    memory drops a random exemplar of the largest class.
+
+    Every feature map of a step is cropped at random. With mixup twice as many exemplars are drawn
+    and mixed in pairs, the new image with none; one share is drawn for a step. The loss is the mean
+    cross entropy over new images and (mixed) exemplars. Predictions are from reconstructions as
+    soon as there is a quantiser; a stream of a single task never has one.
+
+    The original program differs: it trains the whole network in the first task, where the front is
+    frozen here as for every method; it keeps the codes of all frames of that task and holds as many
+    for good, whatever the capacity; its softmax, in steps and in tests, is over all outputs, those
+    of classes not met yet included, where ours is over the classes met so far; and it begins the
+    stream with the weights of the epoch that was best on test images. Gradients are clipped as for
+    every method. Several images a step (``images_per_step``) are ours, for speed.
+    """
+
+    name = "remind"
+    summary = "replay of feature maps rebuilt from product-quantised codes"
+    paper = "Hayes et al., ECCV 2020"
+    keeps = "codes, quantiser"
+    Config = RemindConfig
+    needs_task_boundaries = True
+    reads_twice = True
+
+    def __init__(
+        self, network: SplitNetwork, config: RemindConfig, seed: int = 0, device: str = "cpu"
+    ) -> None:
+        refuse_trainable_front(network)
+        config = config.resolved(network.feature_shape[0])
+        super().__init__(network, config, seed, device)
+        assert config.pq_codebooks is not None
+        assert config.pq_centroids is not None
+        self.quantiser = ProductQuantiser(
+            network.feature_shape, config.pq_codebooks, config.pq_centroids, self.device
+        )
+        self.exemplars = ChosenExemplars(config, QuantisedStorage(self.quantiser), self.device)
+        self._set_rates()
+
+    def _set_rates(self) -> None:
+        """Learning rate and weight decay of the first task or of those after it."""
+        config, group = self.config, self.optimizer.param_groups[0]
+        base = not self.quantiser.ready
+        group["lr"] = config.base_lr if base else config.lr
+        group["weight_decay"] = config.base_weight_decay if base else config.weight_decay
+
+    # The update rule.
+
+    def learn(self, batch: Batch) -> dict[str, Tensor]:
+        """Steps on the images in order, after the first task each with exemplars.
+
+        Returns:
+            means over the steps.
+        """
+        steps: list[dict[str, Tensor]] = []
+        if not self.quantiser.ready:
+            size = self.config.base_batch_size or len(batch)
+            parts = zip(batch.features.split(size), batch.labels.split(size), strict=True)
+            steps = [self._base_step(features, labels) for features, labels in parts]
+        else:
+            size, codes = self.config.images_per_step, self.exemplars.storage.encode(batch)
+            for some, labels in zip(codes.split(size), batch.labels.split(size), strict=True):
+                steps.append(self._step_with_exemplars(some, labels))
+                if batch.first_pass:
+                    self._store(some, labels)
+        return {name: torch.stack([step[name] for step in steps]).mean() for name in steps[0]}
+
+    def _base_step(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        loss = self.loss(features, labels)
+        self.step(loss)
+        return {"direct": loss.detach()}
+
+    def _step_with_exemplars(self, codes: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """One step on new images, uint8 [n, code_length], and exemplars, all rebuilt from codes."""
+        config, generator, new = self.config, self.generators["replay"], len(codes)
+        drawn = config.rehearsal_samples_per_update * (2 if config.mixup_alpha else 1)
+        stored, theirs = self.exemplars.memory.sample(drawn, generator)
+        maps = self.exemplars.storage.features(torch.cat([codes, stored]))
+        targets = one_hot(torch.cat([labels, theirs]), len(self.classes)).float().to(self.device)
+        if config.random_resized_crops:
+            maps = random_resized_crops(maps, generator)
+        if config.mixup_alpha:
+            share = beta(config.mixup_alpha, generator)
+            maps, targets = (mixed(values, new, share) for values in (maps, targets))
+        each = cross_entropy(self.active(self.network(maps)), targets, reduction="none")
+        self.step(each.mean())
+        return {"quantised": each[:new].mean().detach(), "replay": each[new:].mean().detach()}
+
+    # The memory.
+
+    def _store(self, codes: Tensor, labels: Tensor) -> None:
+        """Keep new images; where there is no room, in the places of others."""
+        memory, generator = self.exemplars.memory, self.generators["memory"]
+        for code, label in zip(codes, labels.tolist(), strict=True):
+            if len(memory) < memory.capacity:
+                memory.add(label, code[None])
+                continue
+            largest = largest_classes(memory)
+            victim = largest[below(len(largest), generator)]
+            memory.overwrite(victim, below(memory.count(victim), generator), label, code)
+
+    def end_task(self, batches: Batches) -> None:
+        """After the first task: make the quantiser, fill the memory."""
+        if self.quantiser.ready:
+            return
+        if self.config.pq_centroids_source == "crumb":
+            self.quantiser.begin_with(self._memory_blocks(next(iter(batches)).features))
+        else:
+            self.quantiser.fit(batches, self.generators["codebook"])
+        policy = OnArrival(self.exemplars.memory, self.generators["memory"])
+        for batch in tqdm(batches, "codes", unit="batch", leave=False, disable=None):
+            policy.offer(self.exemplars.storage.encode(batch), batch.labels)
+        self.optimizer.state.clear()
+        self._set_rates()
+
+    def _memory_blocks(self, features: Tensor) -> Tensor:
+        """Those that CRUMB would begin with, the same for every sub-vector, float [M, K, C / M]."""
+        codebooks, count, length = self.quantiser.centroids.shape
+        blocks = initial_blocks(
+            self.network.backbone.initialiser,
+            count,
+            length,
+            features,
+            self.generators["codebook"],
+            published_statistics(self.network.config),
+        )
+        return blocks.expand(codebooks, -1, -1)
+
+    # The rest of the contract.
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Logits of the classes met so far, [B, classes], from the reconstruction if there is."""
+        if self.quantiser.ready:
+            features = self.quantiser.decode(self.quantiser.encode(features))
+        return super().scores(features)
+
+    def bytes_held(self) -> BytesHeld:
+        """Codes; and their row numbers and the quantiser."""
+        held = self.exemplars
+        extra = held.bookkeeping_bytes + self.quantiser.nbytes
+        return BytesHeld(held.nbytes, extra, held.reading_bytes)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Network, generators and momentum; codes and quantiser."""
+        parts = {"memory": self.exemplars.state_dict(), "quantiser": self.quantiser.state_dict()}
+        named = {f"{part}.{name}": v for part, held in parts.items() for name, v in held.items()}
+        return super().state_dict() | named
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over :meth:`state_dict` of a learner with the same settings and classes."""
+        super().load_state_dict(state)
+        self.exemplars.load_state_dict(under(state, "memory."))
+        self.quantiser.load_state_dict(under(state, "quantiser."))
+        self._set_rates()
