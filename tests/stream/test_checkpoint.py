@@ -72,6 +72,7 @@ CASES = {
     "Gaussians": ["--storage", "merec"],
     "best epoch": ["--memory-size", "9", "--select-best-epoch", "--epochs", "3"],
     "offline": ["--method", "offline"],
+    "training at the end of a task": ["--method", "rainbow", "--memory-size", "10"],
 }
 ALWAYS = ["--save-model", "--classes-per-task", "1", "--checkpoint-batches", "1"]
 

@@ -28,7 +28,7 @@ class Spy:
     """Raises signals at the nth call of a method; twice after another."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.calls = {"learn": 0, "end_task": 0, "save": 0}
+        self.calls = {"learn": 0, "end_task": 0, "save": 0, "scores": 0}
         self.at: tuple[str, int] | None = None
         self.signals: list[signal.Signals] = []
         spy = self
@@ -43,8 +43,16 @@ class Spy:
 
             def end_task(self, batches: Batches) -> None:
                 super().end_task(batches)
+                if self.learns_at_task_end:
+                    for batch in batches:
+                        super().learn(batch)
                 spy.call("end_task")
 
+            def scores(self, features: Tensor) -> Tensor:
+                spy.call("scores")
+                return super().scores(features)
+
+        self.kind = Spied
         save = Checkpoints.save
 
         def saved(self: Checkpoints, *arguments: object) -> None:
@@ -115,6 +123,44 @@ def test_a_signal_in_the_second_reading_waits_for_its_end(
     ends_the_same: Callable[..., None], number: signal.Signals
 ):
     ends_the_same(("end_task", 1), number)
+
+
+@SIGNALS
+def test_a_signal_between_the_tests_of_an_epoch(
+    ends_the_same: Callable[..., None], number: signal.Signals
+):
+    """On test images and on those held out: both are done again."""
+    ends_the_same(("scores", 1), number, words=("--select-best-epoch",))
+
+
+# The tests of four tasks after two epochs and one each take 1, 1, 1, 1 and 2 batches.
+@SIGNALS
+@pytest.mark.parametrize("at", [("learn", 4), ("end_task", 1), ("scores", 2), ("end_task", 4)])
+@pytest.mark.parametrize("more", [(), ("--checkpoint-batches", "1"), ("--select-best-epoch",)])
+def test_a_signal_around_training_at_the_end_of_a_task(
+    ends_the_same: Callable[..., None],
+    spy: Spy,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    at: tuple[str, int],
+    more: tuple[str, ...],
+):
+    """It is trained in once, and tested after it."""
+    monkeypatch.setattr(spy.kind, "learns_at_task_end", True)
+    ends_the_same(at, number, words=more)
+
+
+@SIGNALS
+def test_a_second_signal_after_training_at_the_end_of_a_task(
+    ends_the_same: Callable[..., None],
+    spy: Spy,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+):
+    """In the test after it: nothing of it is saved."""
+    monkeypatch.setattr(spy.kind, "learns_at_task_end", True)
+    monkeypatch.setattr(interruption, "_SAME_SECONDS", -1.0)
+    ends_the_same(("scores", 3), number, number, words=("--checkpoint-batches", "1"))
 
 
 @SIGNALS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args, get_origin, get_type_hints
 
@@ -218,6 +219,28 @@ class ChosenExemplars:
         stored = torch.tensor(list(self.memory.counts))
         labels = stored[torch.randint(len(stored), (count,), generator=generator)]
         return self.draw(labels.tolist(), generator), labels
+
+    def beside(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A batch and, after it, as many exemplars; the batch alone while there are none.
+
+        Returns:
+            feature maps, float [n, C, H, W], and labels, int64 [n], on the CPU.
+        """
+        if not len(self):
+            return batch.features, batch.labels
+        stored, theirs = self.sample(len(batch), generator)
+        return torch.cat([batch.features, stored]), torch.cat([batch.labels, theirs])
+
+    def shuffled(self, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every exemplar once, in random order, ``size`` at a time.
+
+        Yields:
+            feature maps, float [n, C, H, W], and labels, int64 [n], on the CPU.
+        """
+        order = torch.randperm(len(self), generator=generator).tolist()
+        for start in range(0, len(order), size):
+            rows, labels = self.memory.numbered(order[start : start + size])
+            yield self.storage.features(rows), labels
 
     def reread(self, batches: Batches, classes: int) -> None:
         """Nothing: the method chooses."""

@@ -132,7 +132,15 @@ class ReplayMemory:
         """
         held = len(self)
         rounds = [torch.randperm(held, generator=generator) for _ in range(-(-count // held))]
-        found = self.locate(torch.cat(rounds)[:count].tolist())
+        return self.numbered(torch.cat(rounds)[:count].tolist())
+
+    def numbered(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Exemplars counted through class by class, by ascending label.
+
+        Returns:
+            [len(numbers), *row_shape], and their labels, int64 [len(numbers)], on the CPU.
+        """
+        found = self.locate(numbers)
         rows = self._at([self._slots[label][position] for label, position in found])
         return rows, torch.tensor([label for label, _ in found])
 

@@ -94,6 +94,10 @@ class Learner(ABC):
     """Is told when tasks begin and end."""
     reads_twice: bool = False
     """Reads a task again when it is over, so that it cannot learn in a single pass."""
+    learns_at_task_end: bool = False
+    """Trains in :meth:`end_task`, which a stream then calls before the last test of each task, the
+    last one included; other learners are tested first, and are not told that the stream is over.
+    Asks for :attr:`needs_task_boundaries`."""
     needs_images: bool = False
     """Stores pixels: batches of the reading in which it stores hold them."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -58,10 +57,8 @@ class ExperienceReplay(Rehearsal[Exemplars]):
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
         """One step of mean cross entropy over new images and exemplars; then the memory's."""
-        features, labels, new = batch.features, batch.labels, len(batch)
-        if len(self.exemplars):
-            stored, theirs = self.exemplars.sample(new, self.generators["replay"])
-            features, labels = torch.cat([features, stored]), torch.cat([labels, theirs])
+        new = len(batch)
+        features, labels = self.exemplars.beside(batch, self.generators["replay"])
         logits = self.active(self.network(features))
         each = cross_entropy(logits, labels.to(logits.device), reduction="none")
         self.step(each.mean())

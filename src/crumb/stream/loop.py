@@ -128,7 +128,12 @@ def _run_tasks(plan: Plan, state: State, progress: tqdm) -> None:
 
 
 def _run_task(plan: Plan, state: State, groups: list[list[int]], progress: tqdm) -> None:
-    """Learn one task, test after each epoch, write the memory (never after the last task)."""
+    """Learn one task, test after each epoch, tell the learner that the task is over.
+
+    That comes after the last test and is left out after the last task, unless the learner trains
+    in it: then nothing is saved between the last batch and the end of that test, so that a run
+    goes on either before both or after both.
+    """
     learner, record, task = plan.learner, state.record, state.task
     frames = choose(plan.tasks.tasks[task], ~plan.held_out[task])
     if len(record.scores) == task:
@@ -142,43 +147,64 @@ def _run_task(plan: Plan, state: State, groups: list[list[int]], progress: tqdm)
         pixels = learner.needs_images and not learner.reads_twice and first
         reading = Reading(frames, plan.store, plan.batch_size, pixels, first, state.batch)
         learn_epoch(plan, reading, state, progress)
+        if learner.learns_at_task_end and state.epoch + 1 == plan.epochs[task]:
+            break
         _test(plan, state, groups, progress)
         state.epoch, state.batch = state.epoch + 1, 0
     with not_now():
-        _finish_task(plan, state, frames)
+        _finish_task(plan, state, frames, groups, progress)
 
 
-def _test(plan: Plan, state: State, groups: list[list[int]], progress: tqdm) -> None:
-    """Test after an epoch; if images are held out, remember the best one."""
-    learner, evaluation, record = plan.learner, plan.config.evaluation, state.record
-    seen = sum(len(group) for group in groups)
-    test = _test_reading(plan, plan.tasks.test, seen)
+def _test(
+    plan: Plan, state: State, groups: list[list[int]], progress: tqdm, select: bool = True
+) -> None:
+    """Test after an epoch; the score is noted when nothing can come in between any more."""
+    evaluation, record = plan.config.evaluation, state.record
+    test = _test_reading(plan, plan.tasks.test, groups)
     with _Clock() as clock:
-        score = evaluate(learner, test, groups, evaluation.top_k, evaluation.mem_accuracy)
-    validation = choose(plan.tasks.tasks[state.task], plan.held_out[state.task])
-    if validation.paths:
-        reading = _test_reading(plan, validation, seen)
-        held_out = evaluate(learner, reading, groups, (1,), False).accuracy[1, "all", "direct"]
-        if held_out > state.best_accuracy:
-            state.best_accuracy, state.best_epoch = held_out, state.epoch
-            state.best = _snapshot(learner)
+        score = evaluate(plan.learner, test, groups, evaluation.top_k, evaluation.mem_accuracy)
+    if select:
+        _select(plan, state, groups)
     record.test_seconds += clock.seconds
     record.scores[state.task].append(score)
     return_memory()
     progress.set_postfix(accuracy=f"{score.accuracy[1, 'all', 'direct']:.1f}%")
 
 
-def _finish_task(plan: Plan, state: State, frames: Frames) -> None:
-    """Back to the best epoch, if one was looked for; the second reading of the task."""
-    learner, record = plan.learner, state.record
-    record.reported.append(state.best_epoch)
+def _select(plan: Plan, state: State, groups: list[list[int]]) -> None:
+    """If images are held out, remember the epoch that does best on them."""
+    validation = choose(plan.tasks.tasks[state.task], plan.held_out[state.task])
+    if validation.paths:
+        reading = _test_reading(plan, validation, groups)
+        score = evaluate(plan.learner, reading, groups, (1,), False)
+        if (held_out := score.accuracy[1, "all", "direct"]) > state.best_accuracy:
+            state.best_accuracy, state.best_epoch = held_out, state.epoch
+            state.best = _snapshot(plan.learner)
+
+
+def _finish_task(
+    plan: Plan, state: State, frames: Frames, groups: list[list[int]], progress: tqdm
+) -> None:
+    """Back to the best epoch, if one was looked for; the second reading of the task.
+
+    A learner that trains in it starts from that epoch, and is tested after it: what is reported
+    is that test.
+    """
+    learner, record, last = plan.learner, state.record, plan.epochs[state.task] - 1
+    if learner.learns_at_task_end:
+        _select(plan, state, groups)
     if state.best:
         _restore(learner, state.best)
-    if learner.needs_task_boundaries and state.task < len(plan.tasks.tasks) - 1:
+    record.reported.append(last if learner.learns_at_task_end else state.best_epoch)
+    more = state.task < len(plan.tasks.tasks) - 1
+    if learner.needs_task_boundaries and (more or learner.learns_at_task_end):
         images = learner.needs_images
         with _Clock() as clock:
             learner.end_task(Reading(frames, plan.store, plan.batch_size, images, False))
         record.seconds += clock.seconds
+    if learner.learns_at_task_end:
+        _check_weights(learner, state)
+        _test(plan, state, groups, progress, select=False)
     held = learner.bytes_held()
     if held.replay >= record.replay_bytes:
         record.replay_bytes, record.extra_bytes = held.replay, held.extra
@@ -254,8 +280,8 @@ def _check_finite(losses: Sequence[dict[str, Tensor]], reading: Reading, state: 
         )
 
 
-def _test_reading(plan: Plan, frames: Frames, seen: int) -> Reading:
-    known = choose(frames, frames.labels < seen)
+def _test_reading(plan: Plan, frames: Frames, groups: list[list[int]]) -> Reading:
+    known = choose(frames, frames.labels < sum(len(group) for group in groups))
     return Reading(known, plan.store, plan.config.evaluation.test_batch_size)
 
 

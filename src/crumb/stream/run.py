@@ -198,8 +198,8 @@ def for_mode(mode: Mode, method: Any) -> Any:
 
 def check_memory(learner: Learner, tasks: TaskList) -> None:
     """Refuse at the start what the last write of the memory would refuse."""
-    earlier = {label for frames in tasks.tasks[:-1] for label in frames.labels.tolist()}
-    learner.check_room(len(earlier))
+    written = tasks.tasks if learner.learns_at_task_end else tasks.tasks[:-1]
+    learner.check_room(len({label for frames in written for label in frames.labels.tolist()}))
 
 
 def open_store(

@@ -1,0 +1,231 @@
+"""Rainbow Memory: exemplars of which the network is sure, of which it is not, and of all between.
+
+Bang, Kim, Yoo, Ha, Choi, "Rainbow Memory: Continual Learning with a Memory of Diverse Samples",
+CVPR 2021, arXiv 2103.17230.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+
+from crumb.data.batches import Batch, Batches
+from crumb.errors import InputError, require
+from crumb.memory.exemplars import ChosenExemplars
+from crumb.memory.herding import store
+from crumb.memory.storage import scaled
+from crumb.methods.perturbation import cutmix, random_crops
+from crumb.methods.registry import register
+from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
+from crumb.nets.split import SplitNetwork
+
+LEAST_AREA = 0.25
+"""A perturbed view shows at least this share of an image."""
+
+
+@dataclass(frozen=True)
+class RainbowConfig(RehearsalConfig):
+    """Settings of Rainbow Memory."""
+
+    memory_only_epochs: int = 5
+    """Readings of the whole memory, shuffled, when a task is over."""
+    schedule: Literal["constant", "cos"] = "cos"
+    """Learning rate of these readings: LR; or LR / 10, then cosines from LR to LR / 100 over 1, 2,
+    4, ... of them."""
+    views: int = 12
+    """Perturbed views of a candidate, from which its uncertainty is taken."""
+    perturb: Literal["feature", "image"] = "feature"
+    """What is cropped and mirrored for a view: the feature map; or the stored pixels, which costs
+    a pass of the front for each view."""
+    cutmix_probability: float = 0.0
+    """Share of the steps on batches that are mixed by CutMix (of feature maps)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        epochs, views, share = self.memory_only_epochs, self.views, self.cutmix_probability
+        most = 1_000_000
+        require("--memory-only-epochs", epochs, 0 <= epochs <= most, f"from 0 to {most}")
+        require("--views", views, 2 <= views <= 10_000, "from 2 to 10000")
+        require("--cutmix-probability", share, 0 <= share <= 1, "from 0 to 1")
+        if self.perturb == "image" and self.storage != "image":
+            problem = f"needs the pixels that --storage {self.storage} does not keep"
+            raise InputError("--perturb image", problem, "leave one of them out")
+
+
+def rate(epoch: int) -> float:
+    """What the schedule ``cos`` multiplies the learning rate by, in readings 0, 1, 2, ...
+
+    A tenth at first, to warm up; then a cosine from 1 to 0.01 that starts again in readings 1, 2,
+    4, 8, ...
+    """
+    if epoch == 0:
+        return 0.1
+    period = 1 << (epoch.bit_length() - 1)
+    return 0.01 + 0.99 * (1 + math.cos(math.pi * (epoch - period) / period)) / 2
+
+
+def uncertainty(votes: Tensor) -> Tensor:
+    """One minus the largest share of the views of a candidate that are taken for the same class.
+
+    Args:
+        votes: the class that each view is taken for, int64 [views, n].
+
+    Returns:
+        float64 [n], from 0 to 1 - 1 / views.
+    """
+    agreeing = torch.stack([(votes == vote).sum(0) for vote in votes])
+    return 1 - agreeing.amax(0).double() / len(votes)
+
+
+def even_steps(uncertainties: Tensor, count: int) -> list[int]:
+    """Candidates at even steps from the surest on, by ascending uncertainty.
+
+    Args:
+        uncertainties: float [n].
+        count: how many are wanted; all candidates where there are fewer.
+
+    Returns:
+        their positions; of equals the earlier comes first.
+    """
+    order = uncertainties.argsort(stable=True).tolist()
+    count = min(count, len(order))
+    return [order[step * len(order) // count] for step in range(count)]
+
+
+@register
+class Rainbow(Rehearsal[ChosenExemplars]):
+    """Replay beside the stream; at the end of a task a diverse memory, and training on it alone.
+
+    Each step is on the new batch and as many exemplars. When the task is over, every class gets
+    capacity // classes exemplars out of those it has and its frames of the task: these candidates,
+    sorted by uncertainty, are taken at even steps (the paper's diversity-aware memory update).
+    The places that are left go to other candidates at random, as in the published program. The
+    network is then trained for some epochs on the memory only. It is tested after that, the last
+    task included, as in the paper.
+
+    The paper perturbs a view by random operations on pixels, colours included. Ours are random
+    crops and mirror images of the feature map by default: a convolutional front nearly commutes
+    with both, and a view needs no pass through it. All methods get the same images, so training
+    has no augmentation, with which the paper's best results are; ``cutmix_probability`` has its
+    mixing of labels.
+
+    The published program takes the first exemplars at random, shares the memory between all
+    classes there will ever be, and steps by a whole number, so that with 150 candidates for 100
+    places the 50 least sure are never taken. It makes the last layer and the optimizer anew at each
+    task and warms up in the stream as well; here the head grows, momentum goes on, and the stream
+    has one rate. It reports the best memory-only epoch on test images; here the last one counts.
+    Gradients are clipped as for all methods.
+    """
+
+    name = "rainbow"
+    summary = "exemplars of every degree of uncertainty (Bang et al. 2021)"
+    Config = RainbowConfig
+    needs_task_boundaries = True
+    reads_twice = True
+    learns_at_task_end = True
+
+    def __init__(
+        self, network: SplitNetwork, config: RainbowConfig, seed: int = 0, device: str = "cpu"
+    ) -> None:
+        super().__init__(network, config, seed, device)
+        self.exemplars = ChosenExemplars(self.config, self.storage(), self.device)
+
+    # The update rule.
+
+    def learn(self, batch: Batch) -> dict[str, Tensor]:
+        """One step on the new batch and as many exemplars."""
+        new = len(batch)
+        each = self._losses(*self.exemplars.beside(batch, self.generators["replay"]))
+        self.step(each.mean())
+        losses = {"direct": each[:new].mean().detach()}
+        if len(each) > new:
+            losses["replay"] = each[new:].mean().detach()
+        return losses
+
+    def end_task(self, batches: Batches) -> None:
+        """Write the memory, then train on it alone.
+
+        Raises:
+            InputError: fewer exemplars than classes.
+        """
+        self.check_room(len(self.classes))
+        with self.evaluation():
+            uncertainties = self._uncertainties(batches)
+        store(self.exemplars.memory, self.exemplars.storage, batches, self._choose(uncertainties))
+        self._train_on_memory(batches.batch_size)
+
+    def _train_on_memory(self, batch_size: int) -> None:
+        group, config = self.optimizer.param_groups[0], self.config
+        title = f"{self.name}, memory only"
+        epochs = range(config.memory_only_epochs)
+        for epoch in tqdm(epochs, title, unit="epoch", leave=False, disable=None):
+            group["lr"] = config.lr * (rate(epoch) if config.schedule == "cos" else 1)
+            for some in self.exemplars.shuffled(batch_size, self.generators["replay"]):
+                self.step(self._losses(*some).mean())
+        group["lr"] = config.lr
+
+    def _losses(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Cross entropy of each map, float [B]; of mixed maps that of both labels, by share."""
+        generator, chosen = self.generators["replay"], self.config.cutmix_probability
+        labels = labels.to(features.device, non_blocking=True)
+        if not chosen or torch.rand((), generator=generator) >= chosen:
+            return cross_entropy(self.active(self.network(features)), labels, reduction="none")
+        mixed, partners, own = cutmix(features, generator)
+        logits = self.active(self.network(mixed))
+        theirs = cross_entropy(logits, labels[partners.to(labels.device)], reduction="none")
+        return own * cross_entropy(logits, labels, reduction="none") + (1 - own) * theirs
+
+    # The memory.
+
+    def _uncertainties(self, batches: Batches) -> dict[int, Tensor]:
+        """Of each class's exemplars and, after them, its frames of the task: float64 [n], CPU."""
+        found: dict[int, list[Tensor]] = {}
+        storage, pixels = self.exemplars.storage, self.config.perturb == "image"
+        for label in self.exemplars.memory.counts:
+            parts = self.exemplars.memory.class_rows(label).split(batches.batch_size)
+            found[label] = [
+                self._uncertainty(rows if pixels else storage.features(rows)) for rows in parts
+            ]
+        title = f"{self.name}, {self.config.views} views"
+        for batch in tqdm(batches, title, unit="batch", leave=False, disable=None):
+            each = self._uncertainty(storage.encode(batch) if pixels else batch.features)
+            for label in batch.labels.unique().tolist():
+                found.setdefault(label, []).append(each[batch.labels == label])
+        return {label: torch.cat(parts) for label, parts in sorted(found.items())}
+
+    def _uncertainty(self, shown: Tensor) -> Tensor:
+        """Of feature maps, or of stored pixels, [n, ...]: float64 [n], on the CPU."""
+        votes = [self._vote(shown) for _ in range(self.config.views)]
+        return uncertainty(torch.stack(votes)).cpu()
+
+    def _vote(self, shown: Tensor) -> Tensor:
+        """The class that one perturbed view of each is taken for, int64 [n]."""
+        generator = self.generators["memory"]
+        if self.config.perturb == "feature":
+            view = random_crops(shown, LEAST_AREA, generator)
+        else:
+            whole = scaled(shown, self.network.preprocessing.size).float()
+            view = self.network.features(random_crops(whole, LEAST_AREA, generator).round().byte())
+        return self.active(self.network(view)).argmax(1)
+
+    def _choose(self, uncertainties: dict[int, Tensor]) -> dict[int, list[int]]:
+        """Positions among the candidates of each class: its share, and what is left at random."""
+        capacity = self.exemplars.memory.capacity
+        share = capacity // len(self.classes)
+        chosen = {label: even_steps(each, share) for label, each in uncertainties.items()}
+        others = [
+            (label, position)
+            for label, each in uncertainties.items()
+            for position in sorted({*range(len(each))} - {*chosen[label]})
+        ]
+        room = capacity - sum(map(len, chosen.values()))
+        order = torch.randperm(len(others), generator=self.generators["memory"])
+        for label, position in (others[n] for n in order[:room].tolist()):
+            chosen[label].append(position)
+        return chosen
