@@ -43,7 +43,9 @@ METHOD_NOTES = {
     "not run on this data set. Their capacity, which counts exemplars of one class, is 0. Its "
     "temperature of prototypes (Tp) is used for nothing.",
     "rainbow": "The original tests every run on the labels of run 0 of class_iid, and reports the "
-    "best epoch on TEST images. The capacity counts images.",
+    "best epoch on TEST images, augments images (AutoAugment, CutMix), and reads the memory of the "
+    "first task as often as that task; here maps are mixed, and memory_only_epochs hold for all. "
+    "The capacity counts images.",
     "aanets": "The original casts normalised images to bytes, which destroys them. The capacity "
     "counts images.",
     "remind": "The first task is learned by the whole network (base_lr and the like), then codes "

@@ -87,11 +87,12 @@ EXTRA = {
     "mixup_alpha": "mixup_alpha",
     "random_resized_crops": "random_resized_crops",
     "schedule": "schedule",
-    "transforms": "transforms",
-    "uncertainty": "uncertainty",
     "memory_only_epochs_after_first_task": "memory_only_epochs",
 }
 """Settings of a method that the table has among its other facts, and our names of them."""
+
+CUTMIX = 0.5
+"""How often Rainbow Memory mixes images; its program says so, not its scripts."""
 
 BACKBONE_NAMES = {"SqueezeNet1_0": "squeezenet1_0", "MobileNetV2": "mobilenet_v2"}
 
@@ -272,6 +273,8 @@ def _other(row: Row, base: Row | None) -> dict[str, Any]:
     for fact, setting in EXTRA.items():
         if fact in row.facts:
             method[setting] = _setting(fact, row.facts[fact])
+    if "cutmix" in row.facts.get("transforms", ""):
+        method["cutmix_probability"] = CUTMIX
     if "pq_centroids_source" in row.facts:
         method["pq_centroids_source"] = "crumb"
     if base:
@@ -281,7 +284,7 @@ def _other(row: Row, base: Row | None) -> dict[str, Any]:
 
 
 def _setting(fact: str, text: str) -> Any:
-    if fact in ("lr_milestones", "transforms"):
+    if fact == "lr_milestones":
         return [number(part) for part in text.split("+")]
     return text == "1" if fact == "random_resized_crops" else number(text)
 

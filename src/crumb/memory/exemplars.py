@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args, get_origin, get_type_hints
 
@@ -210,13 +210,20 @@ class ChosenExemplars:
         rows, labels = self.memory.sample(count, generator)
         return self.storage.features(rows), labels
 
-    def sample_by_class(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def sample_by_class(
+        self, count: int, generator: torch.Generator, classes: Sequence[int] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Exemplars of a memory that is not empty: the class uniformly, then one of its exemplars.
+
+        Args:
+            count: how many.
+            generator: of the choices (CPU).
+            classes: to choose from; all that have exemplars by default.
 
         Returns:
             feature maps, float [count, C, H, W], and labels, int64 [count], on the CPU.
         """
-        stored = torch.tensor(list(self.memory.counts))
+        stored = torch.tensor(list(self.memory.counts if classes is None else classes))
         labels = stored[torch.randint(len(stored), (count,), generator=generator)]
         return self.draw(labels.tolist(), generator), labels
 

@@ -21,7 +21,7 @@ from crumb.memory.replay import take
 from crumb.methods.base import BytesHeld, under
 from crumb.methods.previous import PreviousNetwork
 from crumb.methods.registry import register
-from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
+from crumb.methods.rehearsal import Rehearsal, RehearsalConfig, joined
 from crumb.nets.split import SplitNetwork
 
 RECENT = 256
@@ -77,7 +77,7 @@ class Icarl(Rehearsal[ChosenExemplars]):
     def learn(self, batch: Batch) -> dict[str, Tensor]:
         """One step on new images and exemplars (algorithm 3), then the running means."""
         self._shown.update(batch.labels.tolist())
-        features, labels = self._with_exemplars(batch)
+        features, labels = self._joined(batch)
         targets, old = self._targets(features, labels)
         logits = self.active(self.network(features, linear=True))
         entropies = binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(0)
@@ -86,13 +86,11 @@ class Icarl(Rehearsal[ChosenExemplars]):
         self._follow(batch)
         return {name: loss.detach() for name, loss in losses.items()}
 
-    def _with_exemplars(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _joined(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The batch and as many exemplars: features and labels, on the device."""
-        features, labels = batch.features, batch.labels
-        if len(self.exemplars):
-            replayed = self.exemplars.sample_by_class(len(batch), self.generators["replay"])
-            features, labels = torch.cat([features, replayed[0]]), torch.cat([labels, replayed[1]])
-        return features, labels.to(features.device, non_blocking=True)
+        stored = list(self.exemplars.memory.counts)
+        generator = self.generators["replay"]
+        return joined(batch.features, batch.labels, self.exemplars, stored, generator)
 
     def _targets(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Of each image and class, [B, classes], and which classes are old, bool [classes].

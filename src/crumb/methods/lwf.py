@@ -31,10 +31,13 @@ class LwfConfig(TrainingConfig):
         super().__post_init__()
         weight, most = self.distillation, f"at least 0 and at most {MOST_FLOAT:g}"
         require("--distillation", weight, 0 <= weight <= MOST_FLOAT, most)
-        # Beyond these, tempered logits or the square of the temperature leave float32.
-        temperature = self.temperature
-        holds = 0.01 <= temperature <= 1000
-        require("--temperature", temperature, holds, "from 0.01 to 1000")
+        require_temperature(self.temperature)
+
+
+def require_temperature(temperature: float) -> None:
+    """Refuse one with which tempered logits or the square of it leave float32."""
+    holds = 0.01 <= temperature <= 1000
+    require("--temperature", temperature, holds, "from 0.01 to 1000")
 
 
 @register

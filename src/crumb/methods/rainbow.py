@@ -124,7 +124,9 @@ class Rainbow(Rehearsal[ChosenExemplars]):
     """
 
     name = "rainbow"
-    summary = "exemplars of every degree of uncertainty (Bang et al. 2021)"
+    summary = "exemplars from sure to unsure, and training on them alone"
+    paper = "Bang et al., CVPR 2021"
+    keeps = "images or feature maps"
     Config = RainbowConfig
     needs_task_boundaries = True
     reads_twice = True

@@ -6,11 +6,17 @@ import math
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, Protocol, Self, TypeVar
 
+import torch
 from torch import Tensor
 
 from crumb.data.batches import Batches
 from crumb.errors import InputError, require
-from crumb.memory.exemplars import CAPACITIES, PAPER_MEMORY_BYTES, CapacityConfig
+from crumb.memory.exemplars import (
+    CAPACITIES,
+    PAPER_MEMORY_BYTES,
+    CapacityConfig,
+    ChosenExemplars,
+)
 from crumb.memory.storage import ImageStorage, RawFeatureStorage, Storage
 from crumb.methods.base import BytesHeld, Learner, TrainingConfig, under
 from crumb.nets.split import SplitNetwork
@@ -146,3 +152,28 @@ class Rehearsal(Learner, Generic[M]):
         """Take over :meth:`state_dict` of a learner with the same settings and classes."""
         super().load_state_dict(state)
         self.exemplars.load_state_dict(under(state, "memory."))
+
+
+def joined(
+    features: Tensor,
+    labels: Tensor,
+    exemplars: ChosenExemplars,
+    stored: list[int],
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """New images and as many exemplars: the class of each is drawn, then one of its exemplars.
+
+    Args:
+        features: of the new images, float [B, C, H, W].
+        labels: theirs, int64 [B], on the CPU.
+        exemplars: drawn from.
+        stored: classes that have some; none leaves the new images alone.
+        generator: of the choices (CPU).
+
+    Returns:
+        feature maps, float [2B, C, H, W], and labels, int64 [2B], both on the features' device.
+    """
+    if stored and len(labels):
+        replayed, theirs = exemplars.sample_by_class(len(labels), generator, stored)
+        features, labels = torch.cat([features, replayed]), torch.cat([labels, theirs])
+    return features, labels.to(features.device, non_blocking=True)

@@ -285,13 +285,18 @@ def split(
             "choose the start of a whole stage",
         )
     feature = nodes[0] if at_input else next(iter(crossing))
-    for node in feature.users:
-        # The features belong to the caller: an in-place layer would change them under its hands.
+    # The features belong to the caller: an in-place layer would change them under its hands.
+    leave_unchanged(feature, model)
+    front = subgraph(model, end=feature, start=None, name="Front")
+    return front, subgraph(model, end=nodes[-1], start=feature, name="Tail")
+
+
+def leave_unchanged(value: fx.Node, model: nn.Module) -> None:
+    """Let no layer of ``model`` that takes this value of its graph change it in place."""
+    for node in value.users:
         layer = model.get_submodule(str(node.target)) if node.op == "call_module" else None
         if layer is not None and "inplace" in vars(layer):
             vars(layer)["inplace"] = False
-    front = _subgraph(model, end=feature, start=None, name="Front")
-    return front, _subgraph(model, end=nodes[-1], start=feature, name="Tail")
 
 
 def _near(cut: str, layers: Sequence[str]) -> list[str]:
@@ -308,8 +313,11 @@ def _near(cut: str, layers: Sequence[str]) -> list[str]:
     return near[:20] or [prefix]
 
 
-def _subgraph(model: nn.Module, end: fx.Node, start: fx.Node | None, name: str) -> fx.GraphModule:
-    """What computes ``end`` from ``start`` (None: from the network's own input)."""
+def subgraph(model: nn.Module, end: fx.Node, start: fx.Node | None, name: str) -> fx.GraphModule:
+    """What computes ``end`` from ``start`` (None: from the network's own input).
+
+    Its layers are those of ``model``, not copies.
+    """
     graph, copies = fx.Graph(), {}
     if start is not None:
         copies[start] = graph.placeholder("features")

@@ -1,0 +1,256 @@
+"""BiC: distillation, and a linear correction of the bias towards new classes.
+
+Wu, Chen, Wang, Ye, Liu, Guo, Fu, "Large Scale Incremental Learning", CVPR 2019, arXiv 1905.13260.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from crumb.data.batches import Batch, Batches
+from crumb.errors import require
+from crumb.memory.held_out import SplitExemplars
+from crumb.methods.base import MOST_FLOAT, BytesHeld, under
+from crumb.methods.lwf import distillation, require_temperature
+from crumb.methods.previous import PreviousNetwork
+from crumb.methods.registry import register
+from crumb.methods.rehearsal import Rehearsal, RehearsalConfig, joined
+from crumb.nets.split import SplitNetwork
+
+_AT_ONCE = 64
+NO_CORRECTION = (1.0, 0.0)
+# Adam's own constants (Kingma and Ba 2015).
+_BETAS, _EPSILON = (0.9, 0.999), 1e-8
+
+
+@dataclass(frozen=True)
+class BicConfig(RehearsalConfig):
+    """Settings of BiC."""
+
+    temperature: float = 2.0
+    """Both outputs are divided by it before the softmax of the distillation."""
+    bias_lr: float = 0.001
+    """Learning rate of Adam in the second stage."""
+    bias_steps: int = 2000
+    """Steps of the second stage, each on the whole validation set."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_temperature(self.temperature)
+        rate, most = self.bias_lr, f"above 0 and at most {MOST_FLOAT:g}"
+        require("--bias-lr", rate, 0 < rate <= MOST_FLOAT, most)
+        steps = self.bias_steps
+        require("--bias-steps", steps, 0 <= steps <= 1_000_000, "from 0 to 1000000")
+
+
+@register
+class Bic(Rehearsal[SplitExemplars]):
+    """Two stages: a network that learns and distils, then alpha and beta for its new classes.
+
+    Stage 1, on new images and as many exemplars: lambda L_d + (1 - lambda) L_c, with L_c the cross
+    entropy over all n + m classes, L_d that between the softmaxes over the n old ones at a
+    temperature of 2, and lambda = n / (n + m). L_d is written as a Kullback-Leibler divergence,
+    which differs from the paper's cross entropy by a constant. Its targets are the corrected
+    outputs of the old network. Stage 2, on a validation set: o becomes alpha o + beta for the m new
+    classes, and o for the old ones, with the alpha and beta that minimise the cross entropy. As in
+    the authors' program a correction is one of the last task only: those before are in the targets
+    that later networks learn from. The first task has none.
+
+    The validation images are a tenth of each class's exemplars (at least one, out of the same
+    capacity) and are never trained on, also while their class is new, as in the paper. Here both
+    kinds are chosen as frames arrive, at random, in equal shares for all classes (the authors'
+    program takes those to train on by herding): so the task is not read again, and the last task,
+    whose end is not told, is corrected too. Stage 2 is therefore run whenever predictions are
+    asked for; it is of the exemplars and the network as they are then, and changes neither. Each
+    class weighs the same in it, however many exemplars it has. Where there is only one exemplar of
+    each class, it is both trained and validated on.
+
+    The paper shuffles new images and exemplars over many epochs. Its loss has no square of the
+    temperature, and the penalty on beta of the authors' program is not in it. Adam takes full
+    batches (the original program: single images). That program further validates on one image of
+    each class, weighs only L_c by its share, distils the wrong number of classes, and corrects both
+    networks alike. Gradients are clipped as for all methods.
+    """
+
+    name = "bic"
+    summary = "distils, then corrects the bias towards new classes"
+    paper = "Wu et al., CVPR 2019"
+    keeps = "images or feature maps, a copy of the tail"
+    Config = BicConfig
+    needs_task_boundaries = True
+
+    def __init__(
+        self, network: SplitNetwork, config: BicConfig, seed: int = 0, device: str = "cpu"
+    ) -> None:
+        super().__init__(network, config, seed, device)
+        generator = self.generators["memory"]
+        self.exemplars = SplitExemplars(self.config, self.storage(), generator, self.device)
+        self.previous = PreviousNetwork(self.network)
+        # From which class on, and by which alpha and beta, the previous network is corrected.
+        self._previous_from, self._previous_correction = 0, NO_CORRECTION
+        # From which class on the present network is.
+        self._new_from, self._correction = 0, NO_CORRECTION
+        # Of the present task: frames of the first reading and of later ones, and those held out.
+        self._frames = self._again = 0
+        self._held_out: set[int] = set()
+
+    # Stage 1.
+
+    def begin_task(self, names: Sequence[str]) -> None:
+        """Meet the classes, and give them their share of the memory."""
+        super().begin_task(names)
+        self.exemplars.thin(len(self.classes))
+        self._frames = self._again = 0
+        self._held_out.clear()
+
+    def learn(self, batch: Batch) -> dict[str, Tensor]:
+        """One step of lambda L_d + (1 - lambda) L_c, on what is not held out."""
+        old = self._new_from = self.previous.classes
+        mine = ~self._hold_out(batch)
+        kept = batch.features[mine.to(batch.features.device)]
+        stored, generator = self.exemplars.training, self.generators["replay"]
+        features, labels = joined(kept, batch.labels[mine], self.exemplars, stored, generator)
+        if not len(labels):
+            return {"classification": torch.zeros((), device=self.device)}
+        logits = self.active(self.network(features))
+        losses = {"classification": cross_entropy(logits, labels)}
+        loss = losses["classification"]
+        if old:
+            share, temperature = old / len(self.classes), self.config.temperature
+            divergence = distillation(logits[:, :old], self._targets(features), temperature)
+            losses["distillation"] = divergence / temperature**2
+            loss = share * losses["distillation"] + (1 - share) * loss
+        self.step(loss)
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def _targets(self, features: Tensor) -> Tensor:
+        """Corrected logits of the previous network, [B, old classes]."""
+        logits = self.previous.logits(features)
+        return corrected(logits, self._previous_from, *self._previous_correction)
+
+    def _hold_out(self, batch: Batch) -> Tensor:
+        """Which frames are not trained on, bool [B]: each epoch of a task holds out the same."""
+        if batch.first_pass:
+            taken = self.exemplars.offer(batch, len(self.classes))
+            self._held_out.update((self._frames + taken.nonzero().flatten()).tolist())
+            self._frames += len(batch)
+            return taken
+        places = [(self._again + i) % max(1, self._frames) for i in range(len(batch))]
+        self._again += len(batch)
+        return torch.tensor([place in self._held_out for place in places])
+
+    # Stage 2.
+
+    def end_task(self, batches: Batches) -> None:
+        """Copy the network with its correction; the task is not read again."""
+        with self.evaluation():
+            self._previous_from, self._previous_correction = self._new_from, self._correction
+        self.previous.remember(len(self.classes))
+
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """As in :class:`Learner`; the correction is fitted once in it."""
+        with super().evaluation():
+            self._correction = self._fitted()
+            try:
+                yield
+            finally:
+                self._correction = NO_CORRECTION
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Logits of the classes met so far, [B, classes], corrected within :meth:`evaluation`."""
+        return corrected(super().scores(features), self._new_from, *self._correction)
+
+    def _fitted(self) -> tuple[float, float]:
+        """Alpha and beta for the present network and exemplars."""
+        parts = self.exemplars.validation(_AT_ONCE) if self._new_from else []
+        labels = torch.cat([torch.tensor([]), *(labels for _, labels in parts)]).long()
+        # Without both kinds there is nothing to balance.
+        if not 0 < int((labels < self._new_from).sum()) < len(labels):
+            return NO_CORRECTION
+        logits = torch.cat([self.active(self.network(features)) for features, _ in parts]).cpu()
+        # A run that diverged is reported where losses are looked at.
+        if not logits.isfinite().all():
+            return NO_CORRECTION
+        config = self.config
+        return fit_correction(logits, labels, self._new_from, config.bias_lr, config.bias_steps)
+
+    # The rest of the contract.
+
+    def bytes_held(self) -> BytesHeld:
+        """Exemplars; row numbers, counts, the copy with its correction, and what is held out."""
+        held = super().bytes_held()
+        numbers = len(self._held_out) + len(self._numbers()) + len(self._previous_correction)
+        return replace(held, extra=held.extra + self.previous.nbytes + 8 * numbers)
+
+    def _numbers(self) -> list[int]:
+        return [self._previous_from, self._new_from, self._frames, self._again]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Network, generators and momentum; exemplars, the copy, what is held out."""
+        state = super().state_dict()
+        state |= {f"previous.{name}": v for name, v in self.previous.state_dict().items()}
+        state["correction"] = torch.tensor(self._previous_correction, dtype=torch.float64)
+        state["numbers"] = torch.tensor(self._numbers())
+        state["held_out"] = torch.tensor(sorted(self._held_out), dtype=torch.int64)
+        return state
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over :meth:`state_dict` of a learner with the same settings and classes."""
+        super().load_state_dict(state)
+        self.previous.load_state_dict(under(state, "previous."))
+        alpha, beta = state["correction"].tolist()
+        self._previous_correction = (alpha, beta)
+        numbers = state["numbers"].tolist()
+        self._previous_from, self._new_from, self._frames, self._again = numbers
+        self._held_out = set(state["held_out"].tolist())
+
+
+def corrected(logits: Tensor, first: int, alpha: float, beta: float) -> Tensor:
+    """The same logits, float [B, K], but alpha o + beta from class ``first`` on."""
+    return torch.cat([logits[:, :first], alpha * logits[:, first:] + beta], dim=1)
+
+
+def fit_correction(
+    logits: Tensor, labels: Tensor, first: int, lr: float, steps: int
+) -> tuple[float, float]:
+    """Alpha and beta that minimise the cross entropy of the corrected logits, by Adam.
+
+    Written out, because a library's step costs ten times as much for two numbers.
+
+    Args:
+        logits: of validation images, float [N, K], on the CPU.
+        labels: theirs, int64 [N]; each class weighs the same, however many images it has.
+        first: of the classes that are corrected.
+        lr: of Adam.
+        steps: of Adam, each on all images; they begin at 1 and 0.
+    """
+    logits = logits.double()
+    values, truth = logits.numpy(), labels.numpy()
+    # Of the old classes only their sum of exponentials matters, and it stays what it is.
+    old, new = logits[:, :first].logsumexp(1).numpy(), values[:, first:]
+    own, is_new = values[np.arange(len(truth)), truth], truth >= first
+    counts = np.bincount(truth)
+    weights = 1 / (counts[truth] * np.count_nonzero(counts))
+    # What the right classes of new images add to the gradient.
+    right = np.array([weights @ (is_new * own), weights @ is_new])
+    correction, mean, square = np.array(NO_CORRECTION), np.zeros(2), np.zeros(2)
+    for step in range(1, steps + 1):
+        outputs = correction[0] * new + correction[1]
+        largest = np.maximum(outputs.max(1), old)[:, None]
+        shares = np.exp(outputs - largest)
+        shares /= shares.sum(1, keepdims=True) + np.exp(old[:, None] - largest)
+        weighted = weights @ (shares * new), weights @ shares
+        gradient = np.array([part.sum() for part in weighted]) - right
+        mean = _BETAS[0] * mean + (1 - _BETAS[0]) * gradient
+        square = _BETAS[1] * square + (1 - _BETAS[1]) * gradient**2
+        spread = np.sqrt(square / (1 - _BETAS[1] ** step)) + _EPSILON
+        correction = correction - lr * mean / (1 - _BETAS[0] ** step) / spread
+    return float(correction[0]), float(correction[1])
