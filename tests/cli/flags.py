@@ -15,14 +15,18 @@ from crumb.methods.crumb import CrumbConfig
 from crumb.methods.registry import methods
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import StreamConfig
+from crumb.stream.tune import TuneConfig
 
 DEFINED_BY: dict[str, tuple[type, ...]] = {
     "stream": (StreamConfig, NetworkConfig),
     "pretrain": (PretrainConfig, NetworkConfig, CrumbConfig),
     "tasks": (Tasks,),
+    "tune": (TuneConfig, NetworkConfig),
     "demo": (Demo,),
     "bench": (Bench,),
 }
+# What says which flags a command has, where that is not its name alone.
+FIRST = {"tune": ("tune", "crumb")}
 
 
 class Flag(NamedTuple):
@@ -48,7 +52,7 @@ def numeric_flags() -> list[Flag]:
     for command, configs in DEFINED_BY.items():
         for config in configs:
             for name, kind in _numbers(config):
-                found.setdefault((command, name), Flag((command,), name, kind))
+                found.setdefault((command, name), Flag(FIRST.get(command, (command,)), name, kind))
     for source, config in sources().items():
         for name, kind in _numbers(config):
             found.setdefault(("index", name), Flag(("index", source), name, kind))

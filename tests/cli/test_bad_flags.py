@@ -13,7 +13,7 @@ def test_unknown_command(refused: Refused, word: str):
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "index", "data", "tasks", "presets", "pretrain", "stream"]
+    "command", ["demo", "index", "data", "tasks", "presets", "pretrain", "stream", "tune"]
 )
 def test_unknown_flag(refused: Refused, command: str):
     refused(command, "--colour", "red", names=f"crumb {command}")
@@ -47,7 +47,7 @@ def test_a_flag_without_value(refused: Refused, words: list[str], flag: str):
     refused("stream", *words, flag, names=flag if flag != "--method" else "crumb stream")
 
 
-@pytest.mark.parametrize("command", ["stream", "pretrain", "tasks", "data", "index"])
+@pytest.mark.parametrize("command", ["stream", "pretrain", "tasks", "data", "index", "tune"])
 def test_nothing_but_the_command(refused: Refused, command: str):
     line = refused(command, names=f"crumb {command}")
     assert "missing; see" in line

@@ -62,6 +62,7 @@ def usual(words, dataset, output, tmp_path, monkeypatch) -> dict[str, list[objec
         "stream": [*words, "--output", output],
         "pretrain": [*words, "--output", output],
         "tasks": [dataset.folder, "--output", output],
+        "tune": ["--dataset", *words, "--output", output],
         "index": [tmp_path / "tree", "--output", output],
         "demo": [output],
         "bench": [],

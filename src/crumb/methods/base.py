@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,10 @@ from crumb.seeds import generator
 
 MOST_FLOAT = 1e38
 """Steps compute in float32, which holds no more than 3.4e38."""
+
+
+Ranges = Mapping[str, tuple[float, float]]
+"""Least and largest value, above 0, by name of the setting."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ class Learner(ABC):
     keeps: ClassVar[str]
     """What it holds between batches besides one copy of the network."""
     Config: ClassVar[type] = TrainingConfig
+    tuned: ClassVar[Ranges] = {}
+    """The settings, at most two, that ``crumb tune`` searches besides ``lr``."""
     offline: ClassVar[bool] = False
     """Trains on everything so far at each task (an upper bound)."""
     needs_task_boundaries: bool = False

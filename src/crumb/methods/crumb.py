@@ -7,7 +7,7 @@ Stream Learning", TNNLS 2025, arXiv 2104.02206.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from crumb.methods.base import (
     MOST_FLOAT,
     BytesHeld,
     Learner,
+    Ranges,
     TrainingConfig,
     refuse_trainable_front,
     under,
@@ -116,6 +117,7 @@ class Crumb(Learner):
     paper = "Talbot et al., TNNLS 2025"
     keeps = "block indices, codebook"
     Config = CrumbConfig
+    tuned: ClassVar[Ranges] = {"replay_coefficient": (0.5, 50.0)}
 
     def __init__(
         self, network: SplitNetwork, config: CrumbConfig, seed: int = 0, device: str = "cpu"

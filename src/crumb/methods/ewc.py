@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from crumb.data.batches import Batches
 from crumb.errors import InputError, require
+from crumb.methods.base import Ranges
 from crumb.methods.penalty import PenaltyConfig, PenaltyLearner, Slot, copies, frames
 from crumb.methods.registry import register
 
@@ -75,6 +76,7 @@ class EWC(PenaltyLearner):
     paper = "Kirkpatrick et al., PNAS 2017"
     keeps = "weights and importances of each task"
     Config = EWCConfig
+    tuned: ClassVar[Ranges] = {"regularisation": (0.1, 1e5)}
     reads_twice = True
 
     def end_task(self, batches: Batches) -> None:

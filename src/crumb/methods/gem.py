@@ -7,7 +7,7 @@ arXiv 1706.08840.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 from crumb.data.batches import Batch, Batches
 from crumb.errors import require
 from crumb.memory.tasks import TaskExemplars
-from crumb.methods.base import MOST_FLOAT
+from crumb.methods.base import MOST_FLOAT, Ranges
 from crumb.methods.optimisation import flat_gradient, set_flat_gradient
 from crumb.methods.registry import register
 from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
@@ -112,6 +112,7 @@ class Gem(Rehearsal[TaskExemplars]):
     paper = "Lopez-Paz and Ranzato, NIPS 2017"
     keeps = "images or feature maps"
     Config = GemConfig
+    tuned: ClassVar[Ranges] = {"margin": (0.05, 5.0)}
     needs_task_boundaries = True
 
     def __init__(

@@ -7,10 +7,12 @@ Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNA
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 from crumb.data.batches import Batches
+from crumb.methods.base import Ranges
 from crumb.methods.penalty import Named, PenaltyConfig, PenaltyLearner, Slot, copies
 from crumb.methods.registry import register
 
@@ -36,6 +38,7 @@ class L2(PenaltyLearner):
     paper = "Kirkpatrick et al., PNAS 2017"
     keeps = "weights of the last task"
     Config = L2Config
+    tuned: ClassVar[Ranges] = {"regularisation": (0.1, 1e5)}
 
     def end_task(self, batches: Batches) -> None:
         """The present weights become the anchors; nothing is read."""

@@ -6,13 +6,14 @@ Li, Hoiem, "Learning without Forgetting", ECCV 2016.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from crumb.data.batches import Batch, Batches
 from crumb.errors import require
-from crumb.methods.base import MOST_FLOAT, BytesHeld, Learner, TrainingConfig, under
+from crumb.methods.base import MOST_FLOAT, BytesHeld, Learner, Ranges, TrainingConfig, under
 from crumb.methods.previous import PreviousNetwork
 from crumb.methods.registry import register
 from crumb.nets.split import SplitNetwork
@@ -61,6 +62,7 @@ class Lwf(Learner):
     paper = "Li and Hoiem, ECCV 2016"
     keeps = "a copy of the tail"
     Config = LwfConfig
+    tuned: ClassVar[Ranges] = {"distillation": (0.1, 10.0)}
     needs_task_boundaries = True
 
     def __init__(

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from crumb.data.batches import Batches
+from crumb.methods.base import Ranges
 from crumb.methods.penalty import PenaltyConfig, PenaltyLearner, Slot, copies, frames
 from crumb.methods.registry import register
 
@@ -43,6 +45,7 @@ class MAS(PenaltyLearner):
     paper = "Aljundi et al., ECCV 2018"
     keeps = "weights of the last task, importances"
     Config = MASConfig
+    tuned: ClassVar[Ranges] = {"regularisation": (0.001, 1000.0)}
     reads_twice = True
 
     def end_task(self, batches: Batches) -> None:

@@ -7,14 +7,14 @@ Zenke, Poole, Ganguli, "Continual Learning Through Synaptic Intelligence", ICML 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from crumb.data.batches import Batch, Batches
 from crumb.errors import require
-from crumb.methods.base import MOST_FLOAT, BytesHeld, under
+from crumb.methods.base import MOST_FLOAT, BytesHeld, Ranges, under
 from crumb.methods.penalty import (
     Named,
     PenaltyConfig,
@@ -71,6 +71,7 @@ class SI(PenaltyLearner):
     paper = "Zenke et al., ICML 2017"
     keeps = "weights of the last task, importances, path"
     Config = SIConfig
+    tuned: ClassVar[Ranges] = {"regularisation": (1e-5, 10.0)}
 
     def __init__(
         self, network: SplitNetwork, config: Any, seed: int = 0, device: str = "cpu"

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from crumb.errors import InputError, require
-from crumb.methods.base import MOST_FLOAT, TrainingConfig
+from crumb.methods.base import MOST_FLOAT, Ranges, TrainingConfig
 from crumb.methods.finetune import Finetune
 from crumb.methods.registry import register
 from crumb.nets.split import SplitNetwork
@@ -61,6 +62,7 @@ class StableSgd(Finetune):
     paper = "Mirzadeh et al., NeurIPS 2020"
     keeps = "nothing"
     Config = StableSgdConfig
+    tuned: ClassVar[Ranges] = {"gamma": (0.4, 1.0)}
     needs_task_boundaries = True
 
     def __init__(

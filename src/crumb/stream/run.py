@@ -82,6 +82,7 @@ class Job:
         folder: of the results.
         model: name of the file of a run's learner, with {} for the number of the run; None to keep
             none.
+        more: further settings that the results depend on, by section, if there are any.
     """
 
     command: str
@@ -92,6 +93,7 @@ class Job:
     task_lists: Mapping[int, TaskList]
     folder: Path
     model: str | None
+    more: Mapping[str, Any] | None = None
 
 
 def carry_out(job: Job, stores: dict[str, FeatureStore]) -> Results:
@@ -159,7 +161,7 @@ def _settings(job: Job, learner: Learner) -> dict[str, Any]:
             with path.open("rb") as file:
                 files[name] = hashlib.file_digest(file, "sha256").hexdigest()
     parts = {name: asdict(part) for name, part in sections.items()}
-    return {"command": job.command, **parts, "files": files}
+    return {"command": job.command, **parts, **(job.more or {}), "files": files}
 
 
 # Building what a run needs.

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from tqdm import tqdm
 
 from crumb.data.images import load_image
@@ -16,6 +15,7 @@ from crumb.data.protocol import Frames, TaskList
 from crumb.device import lone_workers
 from crumb.errors import InputError
 from crumb.stream.feed import choose
+from crumb.stream.tasks import relabelled
 
 # Images whose check is under way; all of ImageNet's at once would take a gigabyte.
 _AT_ONCE = 1000
@@ -73,15 +73,7 @@ def leave_out(tasks: TaskList, broken: Container[str]) -> TaskList:
             purpose = "be tested on" if label in known else "learn from"
             problem = f"leaves class {name!r} no image to {purpose}"
             raise InputError(_FLAG, problem, _REMEDY)
-    order = pd.unique(np.concatenate([frames.labels for frames in learned]))
-    new_label = np.argsort(order)
-    return replace(
-        tasks,
-        tasks=tuple(replace(frames, labels=new_label[frames.labels]) for frames in learned),
-        test=replace(test, labels=new_label[test.labels]),
-        classes=tuple(tasks.classes[label] for label in order.tolist()),
-        table=None,
-    )
+    return relabelled(replace(tasks, tasks=tuple(learned), test=test))
 
 
 def _all(tasks: TaskList) -> tuple[Frames, ...]:

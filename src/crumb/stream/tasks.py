@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from crumb.data.filelists import read_task_list
 from crumb.data.index import Dataset
@@ -63,6 +64,23 @@ def _classes(tasks: TaskList, dataset: Dataset, lists: Path) -> tuple[str, ...]:
             problem = f"give {name} the labels {names.index(name)} and {label}"
             raise InputError(lists, problem, "write the lists again")
     return tuple(names)
+
+
+def relabelled(tasks: TaskList) -> TaskList:
+    """The tasks with labels that count classes in order of first appearance, as in every task list.
+
+    Args:
+        tasks: that images were taken from, but not the last one of a class.
+    """
+    order = pd.unique(np.concatenate([frames.labels for frames in tasks.tasks]))
+    new_label = np.argsort(order)
+    return replace(
+        tasks,
+        tasks=tuple(replace(frames, labels=new_label[frames.labels]) for frames in tasks.tasks),
+        test=replace(tasks.test, labels=new_label[tasks.test.labels]),
+        classes=tuple(tasks.classes[label] for label in order.tolist()),
+        table=None,
+    )
 
 
 def epochs_of(config: StreamConfig, tasks: TaskList) -> list[int]:

@@ -1,0 +1,104 @@
+"""``crumb tune``: the learning rate and the coefficients of a method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import tyro
+
+from crumb.cli.parsing import Preset, parse_parts, take_preset
+from crumb.cli.tables import align
+from crumb.errors import InputError
+from crumb.methods.base import Learner
+from crumb.methods.registry import find_method, methods
+from crumb.nets.config import NetworkConfig
+from crumb.stream.config import StreamConfig
+from crumb.stream.tune import TuneConfig, plan, tune
+from crumb.stream.tuned import Trial, best
+
+
+def run(words: Sequence[str]) -> None:
+    """Parse, try, print the trials and the file with the chosen values."""
+    search = plan(*settings(words))
+    print(f"searched: {_named({n: f'{a:g} to {b:g}' for n, (a, b) in search.ranges.items()})}")
+    trials: list[Trial] = []
+    for trial in tune(search):
+        trials.append(trial)
+        scored = "diverged" if trial.accuracy is None else f"{trial.accuracy:.1f} %"
+        which = f"trial {trial.number} (of {search.config.trials})"
+        print(f"{which}: {_named(_texts(trial))}: {scored}", flush=True)
+    print(f"\n{_table(trials)}\n\nfor --preset: {search.tuned}")
+
+
+def settings(words: Sequence[str]) -> tuple[TuneConfig, NetworkConfig, Any]:
+    """The three configurations of tuning: flags over preset over defaults.
+
+    Raises:
+        InputError: words or preset do not fit.
+    """
+    kind = _method(words)
+    preset, rest = take_preset(words)
+    parsed = parse_parts(
+        "crumb tune",
+        "Search the learning rate and the coefficients of a method, on clips held out of training "
+        "ones. crumb tune METHOD --help shows the flags of that method.",
+        rest,
+        _as_tuning(preset, kind.name),
+        stream=TuneConfig(tyro.MISSING, tyro.MISSING),
+        network=NetworkConfig(),
+        method=kind.Config(),
+    )
+    return parsed.stream, parsed.network, parsed.method
+
+
+def _method(words: Sequence[str]) -> type[Learner]:
+    """The class of the method, which comes first: which flags there are depends on it."""
+    name = words[0] if words else ""
+    if name in methods():
+        return find_method(name)
+    if {"-h", "--help"} & {*words}:
+        return find_method("crumb")
+    if not name or name.startswith("-"):
+        raise InputError(
+            "crumb tune", "METHOD, which comes first, is missing", "see crumb tune --help"
+        )
+    raise InputError(
+        f"crumb tune {name}", "no such method", f"choose one of {', '.join(methods())}"
+    )
+
+
+def _as_tuning(preset: Preset, method: str) -> Preset:
+    """A preset of streams without what tuning has no use for."""
+    stream = preset.sections.get("stream")
+    if not isinstance(stream, Mapping):
+        return preset
+    other = stream.get("method", method)
+    if other != method:
+        raise InputError(f"--preset {preset.name}", f"is of the method {other!r}", "give another")
+    own, known = ({part.name for part in fields(kind)} for kind in (TuneConfig, StreamConfig))
+    unused = known - own | {"method"}
+    kept = {name: value for name, value in stream.items() if name not in unused}
+    return replace(preset, sections={**preset.sections, "stream": kept})
+
+
+def _named(texts: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {text}" for name, text in texts.items())
+
+
+def _texts(trial: Trial) -> dict[str, str]:
+    return {name: f"{value:g}" for name, value in trial.values.items()}
+
+
+def _table(trials: Sequence[Trial]) -> str:
+    """One row a trial; the chosen one is marked."""
+    chosen = best(trials).number
+    rows = [["trial", *trials[0].values, "accuracy held out, %", "seconds", ""]]
+    for trial in trials:
+        figures = ["diverged", "-"]
+        if trial.accuracy is not None and trial.seconds is not None:
+            figures = [f"{trial.accuracy:.1f}", f"{trial.seconds:.1f}"]
+        mark = "chosen" if trial.number == chosen else ""
+        rows.append([str(trial.number), *_texts(trial).values(), *figures, mark])
+    return align(rows)

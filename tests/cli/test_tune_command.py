@@ -1,0 +1,193 @@
+"""``crumb tune`` from the words to what is printed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from crumb.cli.main import main
+from crumb.cli.tune import settings
+from crumb.files import read_toml
+
+Refused = Callable[..., str]
+SHORT = ["--classes-per-task", "1", "--epochs-first-task", "1", "--trials", "2"]
+
+
+@pytest.fixture
+def tuning(words: list[str], output: Path) -> list[object]:
+    """A short tuning of EWC that would work."""
+    return ["tune", "ewc", "--dataset", *words, *SHORT, "--output", output]
+
+
+def test_what_is_printed_and_that_a_stream_takes_it(
+    capsys, tuning: list, words: list[str], output: Path, tmp_path: Path
+):
+    assert main([*map(str, tuning)]) == 0
+    head, first, second, _, titles, _, *table, _, place = capsys.readouterr().out.splitlines()
+    assert head == "searched: lr 0.002 to 0.2, regularisation 0.1 to 100000"
+    assert first.startswith("trial 0 (of 2): lr 0.02, regularisation 100: ")
+    assert second.startswith("trial 1 (of 2): lr ")
+    assert titles.split()[:3] == ["trial", "lr", "regularisation"]
+    assert [row.split()[0] for row in table] == ["0", "1"]
+    (chosen,) = [row for row in table if row.endswith("chosen")]
+    file = Path(place.removeprefix("for --preset: "))
+    assert file == output / "tuned.toml"
+    found = read_toml(file, "")
+    assert chosen.split()[:2] == [str(found["about"]["trial"]), f"{found['method']['lr']:g}"]
+    # Flags win over presets, and the words have a rate.
+    at = words.index("--lr")
+    rest = [*words[:at], *words[at + 2 :], "--epochs-first-task", "1", "--preset", str(file)]
+    assert main(["stream", *rest, "--output", str(tmp_path / "after")]) == 0
+    streamed = read_toml(tmp_path / "after" / "config.toml", "")
+    assert streamed["stream"]["method"] == "ewc"
+    assert {name: streamed["method"][name] for name in found["method"]} == found["method"]
+
+
+def test_strictly(tuning: list, output: Path):
+    """Each frame once; CRUMB stores on arrival."""
+    words = ["tune", "crumb", *tuning[2:], "--mode", "strict", "--trials", "1"]
+    assert main([*map(str, words)]) == 0
+    settings = read_toml(output / "trials" / "00" / "config.toml", "")
+    assert settings["method"]["write_policy"] == "on-arrival"
+
+
+def test_called_again_it_prints_the_same(capsys, tuning: list):
+    assert main([*map(str, tuning)]) == 0
+    first = capsys.readouterr().out
+    assert main([*map(str, tuning)]) == 0
+    assert capsys.readouterr().out == first
+
+
+def test_where_it_goes_by_default(words: list[str], tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["tune", "finetune", "--dataset", *words, *SHORT, "--trials", "1"]
+    assert main(words) == 0
+    folder = tmp_path / "outputs" / "toybox" / "tune_finetune_test_efficientnet"
+    assert {path.name for path in folder.iterdir()} == {"trials", "trials.csv", "tuned.toml"}
+
+
+def test_a_diverging_trial_is_a_line(capsys, tuning: list):
+    flags = ["--lr", "1e20", "--clip", "1e30", "--trials", "1"]
+    assert main([*map(str, [*tuning, *flags])]) == 2
+    captured = capsys.readouterr()
+    assert "trial 0 (of 1): lr 1e+20, regularisation 100: diverged\n" in captured.out
+    assert captured.err == ("crumb: --lr: is too large: every trial diverged; give a smaller one\n")
+
+
+def test_help_shows_the_flags_of_the_method(capsys):
+    for words, shown in (([], "--replay-coefficient"), (["si"], "--damping")):
+        assert main(["tune", *words, "--help"]) == 0
+        assert shown in capsys.readouterr().out
+
+
+# Presets.
+
+
+def test_a_preset_of_streams():
+    """Its tasks and its method; what it says of tests is of no use."""
+    words = ["crumb", "--dataset", "set", "--preset", "toybox/crumb", "--lr", "0.5"]
+    config, network, method = settings(words)
+    assert (config.batch_size, config.layout.classes_per_task) == (21, 2)
+    assert (network.backbone, method.lr) == ("squeezenet1_0", 0.5)
+
+
+def test_a_preset_that_selects_epochs(tmp_path: Path):
+    file = tmp_path / "mine.toml"
+    file.write_text("[stream]\nruns = 3\nepochs = 4\n[stream.evaluation]\ntop_k = [1]\n")
+    config, _, _ = settings(["crumb", "--dataset", "set", "--preset", str(file)])
+    assert config.epochs == 4
+
+
+def test_a_preset_of_another_method(refused: Refused, tuning: list):
+    words = ["tune", "finetune", *tuning[2:], "--preset", "core50/crumb"]
+    refused(*words, names="--preset core50/crumb: is of the method 'crumb'")
+
+
+def test_a_preset_that_is_none(refused: Refused, tuning: list, tmp_path: Path):
+    file = tmp_path / "mine.toml"
+    for text, named in (("[stream]\ncolour = 1", "'colour'"), ("stream = 1", "stream: is 1")):
+        file.write_text(text)
+        refused(*tuning, "--preset", file, names=(str(file), named))
+
+
+# What cannot be done.
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["ewcc"], ("crumb tune ewcc: no such method", "ewc")),
+        (["--method", "ewc"], "crumb tune: METHOD, which comes first, is missing"),
+        (["ewc"], "crumb tune: --dataset"),
+        (["ewc", "--dataset", "gone"], "gone: is not a folder"),
+    ],
+    ids=str,
+)
+def test_words(refused: Refused, words: list[str], names):
+    refused("tune", *words, names=names)
+
+
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [
+        (["--tasks", "5"], ("--tasks 5", "the 4 that", "--classes-per-task")),
+        (["--mode", "strict"], "--mode strict"),
+        (["--tasks", "1"], "--tasks 1: is below 2"),
+        (["--trials", "0"], "--trials 0"),
+        (["--validation-share", "1"], "--validation-share 1.0"),
+        (["--classes", "car", "dragon"], "dragon"),
+        (["--runs", "2"], "--runs"),
+        (["--weights", "gone"], "gone"),
+        (["--pretrained", "gone"], "gone"),
+    ],
+    ids=" ".join,
+)
+def test_flags(refused: Refused, tuning: list, flags: list[str], names):
+    refused(*tuning, *flags, names=names)
+
+
+def test_a_damaged_image(refused: Refused, tuning: list, dataset_copy: Path):
+    """Nothing is left behind, not even empty folders."""
+    for path in (dataset_copy / "images").rglob("*.png"):
+        path.write_text("no image")
+    words = ["tune", "ewc", "--dataset", dataset_copy, *tuning[4:]]
+    refused(*words, names="images")
+
+
+def test_a_folder_of_other_settings(refused: Refused, tuning: list, output: Path):
+    assert main([*map(str, tuning)]) == 0
+    line = refused(*tuning, "--batch-size", "9", names=f"{output}: was made with stream.batch_size")
+    assert "--resume" not in line
+
+
+def test_an_interrupted_tuning_goes_on(capsys, tuning: list, output: Path, tmp_path: Path):
+    words = [*map(str, tuning), "--epochs-first-task", "40"]
+    aside = [*words, "--output", str(tmp_path / "aside")]
+    assert main(aside) == 0
+    program = [
+        sys.executable,
+        "-c",
+        "import sys; from crumb.cli.main import main; sys.exit(main())",
+    ]
+    process = subprocess.Popen([*program, *words], stderr=subprocess.PIPE, text=True)
+    first = output / "trials" / "00" / "runs"
+    for _ in range(6000):
+        if first.exists() or process.poll() is not None:
+            break
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == 130
+    (line,) = [line for line in printed.splitlines() if line.strip()]
+    assert line == "crumb: interrupted; call it again: what is finished is not done again"
+    assert not (output / "tuned.toml").exists()
+    capsys.readouterr()
+    assert main(words) == 0
+    assert (output / "tuned.toml").read_text() == (tmp_path / "aside" / "tuned.toml").read_text()

@@ -1,0 +1,46 @@
+"""What ``crumb tune`` may search, of every registered method."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+
+from crumb.methods.registry import find_method, methods
+from crumb.stream.tune import MOST_TUNED, draw, ranges_of
+
+
+@pytest.mark.parametrize("name", methods())
+def test_what_is_tuned_is_a_setting_that_takes_both_ends(name: str):
+    kind = find_method(name)
+    hints = get_type_hints(kind.Config)
+    for setting, (low, high) in kind.tuned.items():
+        assert hints[setting] is float
+        assert 0 < low < high
+        assert low <= getattr(kind.Config(), setting) <= high
+        for value in (low, high):
+            kind.Config(**{setting: value})
+    assert "lr" not in kind.tuned
+    assert len(kind.tuned) < MOST_TUNED
+
+
+@pytest.mark.parametrize("name", methods())
+def test_every_draw_is_accepted(name: str):
+    kind = find_method(name)
+    ranges = ranges_of(kind, kind.Config())
+    assert list(ranges) == ["lr", *kind.tuned]
+    for values in draw(ranges, 50, kind):
+        kind.Config(**values)
+
+
+def test_the_documentation_has_every_range():
+    text = (Path(__file__).parents[2] / "docs" / "concepts.md").read_text()
+    table = text.partition("\nbesides:\n")[2].partition("\n\n`")[0]
+    found = {}
+    for names, setting, ends in re.findall(r"\| (.+) \| `(.+)` \| (.+) \|", table):
+        low, high = (float(end.replace(",", "")) for end in ends.split(" to "))
+        for name in names.split(", "):
+            found[name.strip("`")] = {setting: (low, high)}
+    assert found == {name: kind.tuned for name, kind in methods().items() if kind.tuned}
