@@ -10,8 +10,10 @@ import pytest
 
 from crumb.cli.main import main
 from crumb.data.index import Dataset
+from crumb.files import read_toml
 from crumb.stream import compare as matrix
 from crumb.stream.results import Results
+from crumb.stream.tuned import read_tuned
 
 
 @pytest.fixture
@@ -81,8 +83,6 @@ def test_a_cell_that_another_call_is_at_is_left_to_it(words, tmp_path: Path, cap
     assert main([*words, "--methods", "finetune", "lwf"]) == 0
     capsys.readouterr()
     config = tmp_path / "out/lwf"
-    from crumb.files import read_toml
-
     settings = {k: v for k, v in read_toml(config / "config.toml", "").items() if k != "crumb"}
     with Results(config, settings, resume=True):
         assert main([*words, "--methods", "finetune", "lwf", "--runs", "2"]) == 0
@@ -110,3 +110,22 @@ def test_bad_words_are_one_line(words, capsys, more, line):
 def test_a_missing_data_set_is_one_line(tmp_path: Path, capsys):
     assert main(["compare", "--dataset", str(tmp_path / "none")]) == 2
     assert "none" in capsys.readouterr().err
+
+
+def test_tuned_settings_are_used_and_said(words, dataset, network_words, tmp_path, capsys):
+    tuned = tmp_path / "tuned"
+    search = ["--trials", "2", "--tasks", "2", "--batch-size", "12", "--epochs-first-task", "1"]
+    data = ["--dataset", str(dataset.folder), *network_words]
+    assert main(["tune", "finetune", *data, *search, "--output", str(tuned / "finetune")]) == 0
+    capsys.readouterr()
+    methods = ["--methods", "finetune", "lwf"]
+    assert main([*words, *methods, "--tuned", str(tuned)]) == 0
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
+    chosen = read_tuned(tuned / "finetune", "finetune")["lr"]
+    assert rows["finetune"].endswith(f"lr {chosen:g}")
+    assert rows["lwf"].endswith("no")
+    config = read_toml(tmp_path / "out/finetune/config.toml", "")
+    assert config["method"]["lr"] == chosen
+    assert main([*words, *methods]) == (0 if chosen == 0.001 else 2)
+    assert main([*words, "--methods", "lwf", "--tuned", str(tuned)]) == 2
+    assert "holds no METHOD/tuned.toml" in capsys.readouterr().err

@@ -38,9 +38,9 @@ def test_every_draw_is_accepted(name: str):
 def test_the_documentation_has_every_range():
     text = (Path(__file__).parents[2] / "docs" / "concepts.md").read_text()
     table = text.partition("\nbesides:\n")[2].partition("\n\n`")[0]
-    found = {}
+    found: dict[str, dict[str, tuple[float, float]]] = {}
     for names, setting, ends in re.findall(r"\| (.+) \| `(.+)` \| (.+) \|", table):
         low, high = (float(end.replace(",", "")) for end in ends.split(" to "))
         for name in names.split(", "):
-            found[name.strip("`")] = {setting: (low, high)}
+            found.setdefault(name.strip("`"), {})[setting] = (low, high)
     assert found == {name: kind.tuned for name, kind in methods().items() if kind.tuned}

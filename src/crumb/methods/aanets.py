@@ -7,6 +7,7 @@ arXiv 2010.05063; on iCaRL (see icarl.py).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from crumb.data.batches import Batch, Batches
 from crumb.errors import InputError, require
 from crumb.memory.replay import take
-from crumb.methods.base import MOST_FLOAT, BytesHeld
+from crumb.methods.base import MOST_FLOAT, BytesHeld, Ranges
 from crumb.methods.icarl import Icarl
 from crumb.methods.lwf import distillation, require_temperature
 from crumb.methods.registry import register
@@ -88,6 +89,7 @@ class Aanets(Icarl):
     paper = "Liu et al., CVPR 2021"
     keeps = "as icarl, a second branch of the tail"
     Config = AanetsConfig
+    tuned: ClassVar[Ranges] = {"distillation": (0.025, 2.5), "fusion_lr": (1e-9, 0.1)}
 
     def __init__(
         self, network: SplitNetwork, config: AanetsConfig, seed: int = 0, device: str = "cpu"

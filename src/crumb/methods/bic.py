@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from crumb.data.batches import Batch, Batches
 from crumb.errors import require
 from crumb.memory.held_out import SplitExemplars
-from crumb.methods.base import MOST_FLOAT, BytesHeld, under
+from crumb.methods.base import MOST_FLOAT, BytesHeld, Ranges, under
 from crumb.methods.lwf import distillation, require_temperature
 from crumb.methods.previous import PreviousNetwork
 from crumb.methods.registry import register
@@ -84,6 +85,7 @@ class Bic(Rehearsal[SplitExemplars]):
     paper = "Wu et al., CVPR 2019"
     keeps = "images or feature maps, a copy of the tail"
     Config = BicConfig
+    tuned: ClassVar[Ranges] = {"temperature": (0.5, 10.0)}
     needs_task_boundaries = True
 
     def __init__(

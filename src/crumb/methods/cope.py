@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from torch.nn.functional import logsigmoid, normalize
 from crumb.data.batches import Batch
 from crumb.errors import InputError, require
 from crumb.memory.exemplars import Exemplars, MemoryConfig, WritePolicy
-from crumb.methods.base import BytesHeld
+from crumb.methods.base import BytesHeld, Ranges
 from crumb.methods.registry import register
 from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
 from crumb.nets.split import SplitNetwork
@@ -167,6 +167,7 @@ class Cope(Rehearsal[Exemplars]):
     paper = "De Lange and Tuytelaars, ICCV 2021"
     keeps = "images or feature maps, prototypes"
     Config = CopeConfig
+    tuned: ClassVar[Ranges] = {"temperature": (0.01, 1.0)}
 
     def __init__(
         self, network: SplitNetwork, config: CopeConfig, seed: int = 0, device: str = "cpu"

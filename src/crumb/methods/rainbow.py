@@ -33,7 +33,7 @@ LEAST_AREA = 0.25
 class RainbowConfig(RehearsalConfig):
     """Settings of Rainbow Memory."""
 
-    memory_only_epochs: int = 5
+    memory_only_epochs: int = 256
     """Readings of the whole memory, shuffled, when a task is over."""
     schedule: Literal["constant", "cos"] = "cos"
     """Learning rate of these readings: LR; or LR / 10, then cosines from LR to LR / 100 over 1, 2,

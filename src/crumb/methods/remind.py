@@ -7,7 +7,7 @@ Forgetting", ECCV 2020.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ from crumb.methods.base import (
     MOST_FLOAT,
     BytesHeld,
     Learner,
+    Ranges,
     TrainingConfig,
     refuse_trainable_front,
     under,
@@ -145,6 +146,7 @@ class Remind(Learner):
     paper = "Hayes et al., ECCV 2020"
     keeps = "codes, quantiser"
     Config = RemindConfig
+    tuned: ClassVar[Ranges] = {"mixup_alpha": (0.01, 1.0)}
     needs_task_boundaries = True
     reads_twice = True
 

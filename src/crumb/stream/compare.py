@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from crumb.stream.features import FeatureStore
 from crumb.stream.record import RunRecord
 from crumb.stream.results import BusyError
 from crumb.stream.run import new_learner, open_dataset, stream
+from crumb.stream.tuned import TUNED, read_tuned
 
 ALL = "all"
 
@@ -31,6 +32,8 @@ class CompareConfig(ProtocolConfig):
     budget_bytes: tuple[int, ...] = (250_000,)
     """Bytes of exemplars and of all that is needed to read them. Methods that keep none are run
     once, for all budgets."""
+    tuned: Path | None = None
+    """Folder that holds METHOD/tuned.toml of `crumb tune` for the methods that were tuned."""
     output: Path | None = None
     """Folder of the comparison; outputs/<data set>/compare_<protocol>_<mode> by default."""
 
@@ -103,11 +106,7 @@ def cells_of(config: CompareConfig) -> list[Cell]:
     return cells + [Cell(name, budget) for budget in config.budget_bytes for name in storing]
 
 
-def compare(
-    config: CompareConfig,
-    network: NetworkConfig,
-    tuned: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Comparison:
+def compare(config: CompareConfig, network: NetworkConfig) -> Comparison:
     """Run what is not done yet, and go on with what was interrupted.
 
     Several calls may work on one folder at a time: each leaves a cell that another is at.
@@ -115,13 +114,12 @@ def compare(
     Args:
         config: of the comparison.
         network: which backbone, the same for all methods.
-        tuned: settings by method, in the place of the defaults.
 
     Raises:
         InputError: no cell can be run, or data or disk fail one; what is finished is kept.
         KeyboardInterrupt, Terminated: a signal came; the same call goes on from there.
     """
-    tuned = tuned or {}
+    tuned = {} if config.tuned is None else tuned_in(config.tuned, config.names)
     folder = config.output or default_folder(config)
     cells, impossible = _possible(config, network, tuned)
     stores: dict[str, FeatureStore] = {}
@@ -148,6 +146,20 @@ def compare(
         records[cell] = found
     budgets = tuple(sorted(config.budget_bytes))
     return Comparison(budgets, records, impossible, diverged, tuple(busy), tuned)
+
+
+def tuned_in(folder: Path, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """What was found for the methods that were tuned, by name.
+
+    Raises:
+        InputError: nothing was found there for any of them, or what was is unusable.
+    """
+    found = {name: folder / name / TUNED for name in names}
+    found = {name: path for name, path in found.items() if path.exists()}
+    if not found:
+        problem = f"holds no METHOD/{TUNED} of these methods"
+        raise InputError(f"--tuned {folder}", problem, "write them with crumb tune --output")
+    return {name: read_tuned(path, name) for name, path in found.items()}
 
 
 def default_folder(config: CompareConfig) -> Path:
