@@ -39,6 +39,11 @@ BACKBONE, CUT = "test_efficientnet", "blocks.4"
 FRAMES = (1, 6, 11)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Flags of our own."""
+    parser.addoption("--write-golden-table", action="store_true", help="see test_golden_table.py")
+
+
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tree of 4 classes with one object each, 10 sample clips an object."""
