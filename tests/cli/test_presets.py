@@ -46,7 +46,7 @@ SOMEWHERE = {
     "rainbow": ("cifar100", "core50", "ilab2mlight", "toybox"),
     "aanets": ("cifar100", "core50"),
 }
-TO_COME = {*EVERYWHERE, *SOMEWHERE}
+RIVALS = {*EVERYWHERE, *SOMEWHERE}
 NAMES = preset_names()
 PRESETS = Path(str(files("crumb") / "presets"))
 
@@ -132,22 +132,12 @@ def test_every_preset_resolves_or_is_of_a_method_to_come(name):
     numbers = {"method", "batch_size", "epochs_first_task", "epochs", "layout"}
     assert sections["stream"].keys() - {"protocol"} == numbers
     method = sections["stream"]["method"]
-    if method in methods():
-        kind = methods()[method]
-        config = StreamConfig(Path("data"))
-        filled = preset.fill({"stream": config, "network": network, "method": kind.Config()})
-        assert filled["stream"].method == method
-        assert filled["method"].lr == sections["method"]["lr"]
-        return
-    assert method in TO_COME
-    assert sections["method"]["lr"] > 0
-
-
-@pytest.mark.parametrize("method", sorted(TO_COME - {*methods()}))
-def test_a_method_that_is_to_come_ends_in_one_line(method):
-    name = next(name for name in NAMES if name.partition("/")[2].startswith(method))
-    message = refusal(stream.settings, "data", "--preset", name)
-    assert message.startswith(f"--preset {name}, stream.method: is {method!r}, no method; ")
+    assert method in {*METHODS, *RIVALS}
+    kind = methods()[method]
+    config = StreamConfig(Path("data"))
+    filled = preset.fill({"stream": config, "network": network, "method": kind.Config()})
+    assert filled["stream"].method == method
+    assert filled["method"].lr == sections["method"]["lr"]
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -184,7 +174,7 @@ def test_preset_says_where_it_comes_from(name):
 
 
 # Batch, epochs of the first task, learning rate, and one figure of the method.
-TO_COME_NUMBERS = {
+RIVALS_NUMBERS = {
     "core50/ewc": (21, 10, 0.0001, {"regularisation": 100}),
     "toybox/ewc": (21, 1, 0.0001, {"regularisation": 100}),
     "imagenet/l2": (128, 20, 0.001, {"regularisation": 100}),
@@ -208,9 +198,9 @@ TO_COME_NUMBERS = {
 }
 
 
-@pytest.mark.parametrize("name", TO_COME_NUMBERS)
-def test_numbers_of_methods_to_come_are_the_published_ones(name):
-    batch, epochs, lr, more = TO_COME_NUMBERS[name]
+@pytest.mark.parametrize("name", RIVALS_NUMBERS)
+def test_numbers_of_rivals_are_the_published_ones(name):
+    batch, epochs, lr, more = RIVALS_NUMBERS[name]
     sections = read_preset(name)
     settings = sections["method"]
     assert (sections["stream"]["batch_size"], sections["stream"]["epochs_first_task"]) == (
@@ -400,11 +390,9 @@ def test_all_are_listed_by_data_set(capsys):
     for dataset in DATASETS:
         assert f"\n{dataset}/\n" in f"\n{overview}"
     assert " crumb," in overview
-    for method in TO_COME - {"gss", "aanets"}:
-        assert f" {method}{'' if method in methods() else '*'}," in overview
+    for method in RIVALS - {"gss", "aanets"}:
+        assert f" {method}," in overview
     assert "(15 variants of crumb)" in " ".join(overview.split())
-    missing = bool(TO_COME - {*methods()})
-    assert ("* this version does not have the method yet" in overview) == missing
 
 
 def test_the_list_of_a_data_set_and_of_a_method(capsys):

@@ -15,7 +15,6 @@ import tyro
 from crumb.cli.parsing import near_names, parse, preset_names
 from crumb.errors import InputError
 from crumb.files import read_text, read_toml
-from crumb.methods.registry import methods
 
 _HELP = """usage: crumb presets [list [WHICH] | show NAME]
 
@@ -68,11 +67,6 @@ class Entry:
         return f"/{_VARIANTS}/" in self.name
 
     @property
-    def is_here(self) -> bool:
-        """Whether this version has the method."""
-        return self.method in methods()
-
-    @property
     def short_source(self) -> str:
         """The scripts' names with the folders that they lie in."""
         return ", ".join("/".join(path.split("/")[-2:]) for path in self.source.split(", "))
@@ -112,8 +106,6 @@ def _listing(which: str) -> str:
     if which in {entry.group for entry in entries} and len(chosen) < _count(entries, which):
         more = _count(entries, which) - len(chosen)
         parts.insert(1, f"and {more} variants of crumb: crumb presets list {which}/{_VARIANTS}")
-    if not all(entry.is_here for entry in chosen):
-        parts.append("* this version does not have the method yet")
     return "\n\n".join(parts)
 
 
@@ -140,11 +132,7 @@ def _overview(entries: Sequence[Entry]) -> str:
     paragraphs = []
     for group, found in groupby(entries, lambda entry: entry.group):
         members = list(found)
-        names = [
-            entry.name.partition("/")[2] + ("" if entry.is_here else "*")
-            for entry in members
-            if not entry.is_variant
-        ]
+        names = [entry.name.partition("/")[2] for entry in members if not entry.is_variant]
         variants = len(members) - len(names)
         if variants:
             names.append(f"{_VARIANTS}/ ({variants} variants of crumb)")
@@ -160,10 +148,7 @@ def _overview(entries: Sequence[Entry]) -> str:
 
 def _table(entries: Sequence[Entry]) -> str:
     """One line each: name, method, source."""
-    rows = [
-        (entry.name, entry.method + ("" if entry.is_here else "*"), entry.short_source)
-        for entry in entries
-    ]
+    rows = [(entry.name, entry.method, entry.short_source) for entry in entries]
     name, method = (max(len(row[place]) for row in rows) for place in range(2))
     lines = []
     for group, members in groupby(rows, lambda row: row[0].partition("/")[0]):
