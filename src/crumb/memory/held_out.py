@@ -63,6 +63,9 @@ class SplitExemplars(ChosenExemplars):
         held_out = max(1, share // HELD_OUT) if share > 1 else 0
         return share - held_out, held_out
 
+    def check_room(self, classes: int) -> None:
+        """Any number of classes: those that come last have no exemplar."""
+
     def thin(self, classes: int) -> None:
         """Make room for so many classes, at the cost of those that are held."""
         train, validate = self.shares(classes)

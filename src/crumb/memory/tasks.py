@@ -105,6 +105,14 @@ class TaskExemplars:
             self.memory.keep(old, kept)
             self._labels.keep(old, kept)
 
+    def check_tasks(self, tasks: int) -> None:
+        """Refuse a memory in which one of these tasks would get no exemplar.
+
+        Raises:
+            InputError: naming the flag that set the capacity.
+        """
+        self._share(max(1, tasks))
+
     def _share(self, tasks: int) -> int:
         capacity = self.memory.capacity
         if capacity < tasks:

@@ -24,9 +24,9 @@ from crumb.nets.split import SplitNetwork
 class AgemConfig(RehearsalConfig, MemoryConfig):
     """Settings of A-GEM."""
 
-    write_policy: WritePolicy = "end-of-task"
-    """Equal shares by a second reading of each task (the paper), a class-balanced reservoir in a
-    single pass (on-arrival), or a plain one."""
+    write_policy: WritePolicy = "on-arrival"
+    """A class-balanced reservoir, a plain one, or equal shares by a second reading of each task
+    (end-of-task)."""
     reference_size: int | None = None
     """Exemplars in the reference batch; as many as the batch has images by default."""
 

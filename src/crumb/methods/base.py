@@ -104,6 +104,8 @@ class Learner(ABC):
     """Trains in :meth:`end_task`, which a stream then calls before the last test of each task, the
     last one included; other learners are tested first, and are not told that the stream is over.
     Asks for :attr:`needs_task_boundaries`."""
+    goes_back: ClassVar[bool] = True
+    """Can go back to the best epoch: what a task adds to it are its parameters and nothing else."""
     needs_images: bool = False
     """Stores pixels: batches of the reading in which it stores hold them."""
 
@@ -187,6 +189,13 @@ class Learner(ABC):
 
     def check_room(self, classes: int) -> None:
         """Refuse settings under which the exemplars of so many classes could not be kept.
+
+        Raises:
+            InputError: with what would do.
+        """
+
+    def check_tasks(self, tasks: int) -> None:
+        """Refuse settings under which the exemplars of so many tasks could not be kept.
 
         Raises:
             InputError: with what would do.

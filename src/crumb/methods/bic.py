@@ -62,7 +62,8 @@ class Bic(Rehearsal[SplitExemplars]):
     outputs of the old network. Stage 2, on a validation set: o becomes alpha o + beta for the m new
     classes, and o for the old ones, with the alpha and beta that minimise the cross entropy. As in
     the authors' program a correction is one of the last task only: those before are in the targets
-    that later networks learn from. The first task has none.
+    that later networks learn from. The first task has none. An old class that the task shows again
+    counts as new in lambda, so that a task of nothing but old classes is learned as well.
 
     The validation images are a tenth of each class's exemplars (at least one, out of the same
     capacity) and are never trained on, also while their class is new, as in the paper. Here both
@@ -85,6 +86,7 @@ class Bic(Rehearsal[SplitExemplars]):
     paper = "Wu et al., CVPR 2019"
     keeps = "images or feature maps, a copy of the tail"
     Config = BicConfig
+    goes_back = False
     tuned: ClassVar[Ranges] = {"temperature": (0.5, 10.0)}
     needs_task_boundaries = True
 
@@ -102,6 +104,7 @@ class Bic(Rehearsal[SplitExemplars]):
         # Of the present task: frames of the first reading and of later ones, and those held out.
         self._frames = self._again = 0
         self._held_out: set[int] = set()
+        self._shown: set[int] = set()
 
     # Stage 1.
 
@@ -111,10 +114,12 @@ class Bic(Rehearsal[SplitExemplars]):
         self.exemplars.thin(len(self.classes))
         self._frames = self._again = 0
         self._held_out.clear()
+        self._shown.clear()
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
         """One step of lambda L_d + (1 - lambda) L_c, on what is not held out."""
         old = self._new_from = self.previous.classes
+        self._shown.update(batch.labels.tolist())
         mine = ~self._hold_out(batch)
         kept = batch.features[mine.to(batch.features.device)]
         stored, generator = self.exemplars.training, self.generators["replay"]
@@ -125,7 +130,8 @@ class Bic(Rehearsal[SplitExemplars]):
         losses = {"classification": cross_entropy(logits, labels)}
         loss = losses["classification"]
         if old:
-            share, temperature = old / len(self.classes), self.config.temperature
+            unseen = sum(label not in self._shown for label in range(old))
+            share, temperature = unseen / len(self.classes), self.config.temperature
             divergence = distillation(logits[:, :old], self._targets(features), temperature)
             losses["distillation"] = divergence / temperature**2
             loss = share * losses["distillation"] + (1 - share) * loss
@@ -189,7 +195,8 @@ class Bic(Rehearsal[SplitExemplars]):
     def bytes_held(self) -> BytesHeld:
         """Exemplars; row numbers, counts, the copy with its correction, and what is held out."""
         held = super().bytes_held()
-        numbers = len(self._held_out) + len(self._numbers()) + len(self._previous_correction)
+        numbers = len(self._held_out) + len(self._shown)
+        numbers += len(self._numbers()) + len(self._previous_correction)
         return replace(held, extra=held.extra + self.previous.nbytes + 8 * numbers)
 
     def _numbers(self) -> list[int]:
@@ -202,6 +209,7 @@ class Bic(Rehearsal[SplitExemplars]):
         state["correction"] = torch.tensor(self._previous_correction, dtype=torch.float64)
         state["numbers"] = torch.tensor(self._numbers())
         state["held_out"] = torch.tensor(sorted(self._held_out), dtype=torch.int64)
+        state["shown"] = torch.tensor(sorted(self._shown), dtype=torch.int64)
         return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -213,6 +221,7 @@ class Bic(Rehearsal[SplitExemplars]):
         numbers = state["numbers"].tolist()
         self._previous_from, self._new_from, self._frames, self._again = numbers
         self._held_out = set(state["held_out"].tolist())
+        self._shown = set(state["shown"].tolist())
 
 
 def corrected(logits: Tensor, first: int, alpha: float, beta: float) -> Tensor:

@@ -167,7 +167,8 @@ class Cope(Rehearsal[Exemplars]):
     paper = "De Lange and Tuytelaars, ICCV 2021"
     keeps = "images or feature maps, prototypes"
     Config = CopeConfig
-    tuned: ClassVar[Ranges] = {"temperature": (0.01, 1.0)}
+    goes_back = False
+    tuned: ClassVar[Ranges] = {"temperature": (0.01, 1.0), "prototype_momentum": (0.5, 0.995)}
 
     def __init__(
         self, network: SplitNetwork, config: CopeConfig, seed: int = 0, device: str = "cpu"

@@ -22,8 +22,8 @@ from crumb.nets.split import SplitNetwork
 class ErConfig(RehearsalConfig, MemoryConfig):
     """Settings of experience replay."""
 
-    write_policy: WritePolicy = "reservoir"
-    """A plain reservoir over all frames, a class-balanced one (on-arrival), or equal shares by a
+    write_policy: WritePolicy = "on-arrival"
+    """A class-balanced reservoir, a plain one over all frames (reservoir), or equal shares by a
     second reading of each task (end-of-task)."""
 
 
@@ -31,10 +31,11 @@ class ErConfig(RehearsalConfig, MemoryConfig):
 class ExperienceReplay(Rehearsal[Exemplars]):
     """Each step is on the new batch and as many exemplars, jointly.
 
-    The memory may be smaller than a batch: its exemplars are then taken several times, so that
-    old and new weigh the same at every step (the paper draws from a memory that is larger).
-    The paper finds the plain reservoir best, and for a very small memory writing that gives every
-    class the same: ``on-arrival``. Gradients are clipped as for every method.
+    The memory may be smaller than a batch: its exemplars are then taken several times, so that old
+    and new weigh the same at every step (the paper draws from a memory that is larger). The paper
+    finds the plain reservoir best, but for a very small memory writing that gives every class the
+    same. Ours are very small: ``on-arrival`` is the default. Gradients are clipped as for every
+    method.
 
     The original program calls this naive rehearsal: it means to take separate steps on new and
     stored images and to write the memory at the end of each task, and stops with an error in the

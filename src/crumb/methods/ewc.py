@@ -28,7 +28,7 @@ Fisher = Literal["sampled", "empirical"]
 class EWCConfig(PenaltyConfig):
     """Settings of EWC."""
 
-    regularisation: float = 100.0
+    regularisation: float = 10_000.0
     """Weight of the penalty, which is half of the paper's lambda."""
     form: Form = "per-task"
     """A penalty for each past task, or a single one whose importance decays (online EWC)."""
@@ -76,7 +76,7 @@ class EWC(PenaltyLearner):
     paper = "Kirkpatrick et al., PNAS 2017"
     keeps = "weights and importances of each task"
     Config = EWCConfig
-    tuned: ClassVar[Ranges] = {"regularisation": (0.1, 1e5)}
+    tuned: ClassVar[Ranges] = {"regularisation": (1.0, 2e4)}
     reads_twice = True
 
     def end_task(self, batches: Batches) -> None:

@@ -89,7 +89,11 @@ def solve_dual(
     roots = np.sqrt(values.clip(min=0) + EPSILON)
     factor = roots[:, None] * vectors.T
     linear = factor.T @ (factor @ np.full(len(products), margin)) + products
-    solution, _ = nnls(factor, -(vectors.T @ linear) / roots, maxiter=100 * len(products))
+    try:
+        solution, _ = nnls(factor, -(vectors.T @ linear) / roots, maxiter=100 * len(products))
+    except RuntimeError:
+        # It did not converge: the margin alone is the nearest that is known.
+        solution = np.zeros_like(products)
     return margin + solution
 
 
@@ -122,6 +126,10 @@ class Gem(Rehearsal[TaskExemplars]):
         memory = self.generators["memory"]
         self.exemplars = TaskExemplars(self.config, self.storage(), memory, self.device)
         self.reads_twice = config.write_policy == "end-of-task"
+
+    def check_tasks(self, tasks: int) -> None:
+        """Refuse a memory in which some past task would get no exemplar."""
+        self.exemplars.check_tasks(tasks)
 
     def end_task(self, batches: Batches) -> None:
         """The task's exemplars are of the past now; unless it was done on arrival, draw them."""

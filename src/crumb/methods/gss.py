@@ -6,7 +6,7 @@ NeurIPS 2019, arXiv 1903.08671.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,9 +30,6 @@ NEUTRAL = 1.0
 LEAST = 1e-6
 """Least score: exemplars of a score of 0 could never be drawn, and from them alone none could."""
 
-Labelled = tuple[Tensor, Tensor]
-"""Feature maps, float [n, C, H, W], and labels, int64 [n]."""
-
 
 @dataclass(frozen=True)
 class GssConfig(RehearsalConfig):
@@ -48,8 +45,8 @@ class GssConfig(RehearsalConfig):
     memory_strength: int = 10
     """Exemplars, drawn at random, whose gradients that of a new image is compared with."""
     n_memories: int | None = None
-    """New images that are compared with the same drawn exemplars; those of a batch by default, and
-    never more."""
+    """New images that are compared with the same drawn exemplars, and with those of them that were
+    stored meanwhile; those of a batch by default, and never more."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,21 +85,27 @@ class ScoredExemplars(ChosenExemplars):
         """Of the exemplars of one class, in the order in which they are listed, float32 [n]."""
         return self._scores.class_rows(label)
 
-    def offer(self, row: Tensor, label: int, score: float) -> None:
+    def offer(self, row: Tensor, label: int, score: float) -> bool:
         """Store one frame, or leave it (algorithm 2).
 
         Args:
             row: what is kept of it, [*row_shape].
             label: of its class.
             score: largest cosine with exemplars drawn at random, plus one; in (0, 2].
+
+        Returns:
+            whether it was stored.
         """
         own = torch.tensor(score)
         if len(self.memory) < self.memory.capacity:
             self.memory.add(label, row[None])
             self._scores.add(label, own[None])
-        elif score < NEUTRAL and (victim := self._victim(score)) is not None:
+            return True
+        if score < NEUTRAL and (victim := self._victim(score)) is not None:
             self.memory.overwrite(*victim, label, row)
             self._scores.overwrite(*victim, label, own)
+            return True
+        return False
 
     def _victim(self, score: float) -> tuple[int, int] | None:
         """Label and position of the exemplar that gives way to a frame of this score, if any."""
@@ -113,6 +116,9 @@ class ScoredExemplars(ChosenExemplars):
         if chance >= candidate / (candidate + score):
             return None
         return self.memory.locate([number])[0]
+
+    def check_room(self, classes: int) -> None:
+        """Any number of classes: none has a share of its own."""
 
     @property
     def bookkeeping_bytes(self) -> int:
@@ -143,13 +149,13 @@ class Gss(Rehearsal[ScoredExemplars]):
     first images, with nothing to compare them with, have a score of 1. An image whose gradient is
     zero or not finite points nowhere: its cosines count as 0.
 
-    Images of a batch are offered one by one, but ``n_memories`` of them are compared with the
-    same draw. The published program, whose names of settings these are, fills a waiting area of
-    that many images first; here no image waits, since it would have to be held besides the memory.
-    Where that program takes a step on new images and another on stored ones, here one step is on
-    both. It compares with gradients of batches of ``n_constraints`` exemplars (the paper: of single
-    ones), looks at the cosine of a whole batch before it replaces anything, and rescales scores by
-    the smallest and the largest.
+    Images of a batch are offered one by one, but ``n_memories`` of them are compared with the same
+    draw, to which those of them that are stored are added. The published program, whose names of
+    settings these are, fills a waiting area of that many images first; here no image waits, since
+    it would have to be held besides the memory. Where that program takes a step on new images and
+    another on stored ones, here one step is on both. It compares with gradients of batches of
+    ``n_constraints`` exemplars (the paper: of single ones), looks at the cosine of a whole batch
+    before it replaces anything, and rescales scores by the smallest and the largest.
 
     With ``gradients`` head, the gradient is taken by weights and bias of the last layer alone:
     (p - y) times what enters it, so that a cosine is the product of two small ones. That is exact
@@ -185,57 +191,55 @@ class Gss(Rehearsal[ScoredExemplars]):
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _offer(self, batch: Batch) -> None:
-        """All images of a batch, in stream order, some at a time."""
+        """All images of a batch, in stream order; some share what they are compared with."""
         size = min(len(batch), self.config.n_memories or len(batch))
         columns = (batch.features, batch.labels, self.exemplars.storage.encode(batch))
-        for features, labels, rows in zip(*(part.split(size) for part in columns), strict=True):
-            scores = self.scores_of(features, labels)
-            for row, label, score in zip(rows, labels.tolist(), scores, strict=True):
-                self.exemplars.offer(row, label, score)
-
-    def scores_of(self, features: Tensor, labels: Tensor) -> list[float]:
-        """Largest cosine of each image's gradient with those of exemplars drawn anew, plus one.
-
-        Args:
-            features: float [n, C, H, W].
-            labels: int64 [n].
-        """
-        held = len(self.exemplars)
-        if not held:
-            return [NEUTRAL] * len(labels)
-        count = min(held, self.config.memory_strength)
-        drawn = self.exemplars.sample(count, self.generators["memory"])
-        cosines = self._head_cosines if self.config.gradients == "head" else self._tail_cosines
-        largest = cosines((features, labels), drawn).nan_to_num(0, 0, 0).amax(1)
-        return (largest + 1).clamp(LEAST, 2).tolist()
-
-    def _tail_cosines(self, new: Labelled, drawn: Labelled) -> Tensor:
-        """Between the gradients by all parameters, [new, drawn]; one new image at a time."""
         self.network.eval()
         try:
-            past = torch.stack([*self._directions(*drawn)])
-            return torch.stack([past @ direction for direction in self._directions(*new)])
+            for features, labels, rows in zip(*(part.split(size) for part in columns), strict=True):
+                past = self._drawn_directions()
+                new = self._directions(features, labels)
+                for row, label, direction in zip(rows, labels.tolist(), new, strict=True):
+                    if self.exemplars.offer(row, label, score(direction, past)):
+                        past.append(direction)
         finally:
             self.network.train()
 
+    def _drawn_directions(self) -> list[Tensor]:
+        """Of exemplars drawn at random; none while there are none."""
+        if not (held := len(self.exemplars)):
+            return []
+        count = min(held, self.config.memory_strength)
+        return [*self._directions(*self.exemplars.sample(count, self.generators["memory"]))]
+
     def _directions(self, features: Tensor, labels: Tensor) -> Iterator[Tensor]:
-        """The gradient of each image, of length 1, float32 [P]."""
+        """The gradient of each image, of length 1, float32 [P]; of zeros where it is zero."""
+        if self.config.gradients == "head":
+            yield from self._head_directions(features, labels)
+            return
         parameters = [*self.parameters().values()]
         for one, label in zip(features.split(1), labels.split(1), strict=True):
             self.backward(self.loss(one, label))
             yield normalize(flat_gradient(parameters), dim=0)
 
-    def _head_cosines(self, new: Labelled, drawn: Labelled) -> Tensor:
-        """Between the gradients by the last layer, [new, drawn]."""
-        with self.evaluation():
-            errors, inputs = self._head_factors(*new)
-            past_errors, past_inputs = self._head_factors(*drawn)
-            return (errors @ past_errors.T) * (inputs @ past_inputs.T)
-
-    def _head_factors(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Of length 1: p - y, [n, classes], and what enters the layer and its bias, [n, D + 1]."""
+    @torch.no_grad()
+    def _head_directions(self, features: Tensor, labels: Tensor) -> Tensor:
+        """By weights and bias of the last layer alone, [n, classes * (D + 1)]."""
         chances = self.active(self.network(features)).softmax(1)
         errors = chances - one_hot(labels.to(chances.device), chances.shape[1])
         entered = self.network.penultimate(features)
         inputs = torch.cat([entered, torch.ones_like(entered[:, :1])], 1)
-        return normalize(errors), normalize(inputs)
+        return (normalize(errors)[:, :, None] * normalize(inputs)[:, None]).flatten(1)
+
+
+def score(direction: Tensor, past: Sequence[Tensor]) -> float:
+    """The largest cosine with any of these directions, plus one; in (0, 2].
+
+    Args:
+        direction: of length 1, float [P].
+        past: likewise; with none, the score is neutral.
+    """
+    if not past:
+        return NEUTRAL
+    cosines = torch.stack([other @ direction for other in past]).nan_to_num(0, 0, 0)
+    return min(max(float(cosines.amax()) + 1, LEAST), 2.0)

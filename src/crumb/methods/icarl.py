@@ -58,6 +58,7 @@ class Icarl(Rehearsal[ChosenExemplars]):
     paper = "Rebuffi et al., CVPR 2017"
     keeps = "images or feature maps, a copy of the tail"
     Config = RehearsalConfig
+    goes_back = False
     needs_task_boundaries = True
     reads_twice = True
 

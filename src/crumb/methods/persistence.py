@@ -69,10 +69,10 @@ def load(path: str | Path, device: str = "cpu", write_policy: str | None = None)
         # The file holds every weight, so none is fetched.
         source = NetworkConfig(**{**about["network"], "weights": "random"})
         network = build_network(source, about["seed"])
+        learner = method(network, method.Config(**about["config"]), about["seed"], device)
         # A wrong number could ask for more memory than there is.
         if len(tensors[f"network.tail.{network.head_name}.weight"]) != about["outputs"]:
             raise ValueError("its head has another number of outputs")
-        learner = method(network, method.Config(**about["config"]), about["seed"], device)
         learner.start_head(about["outputs"])
         learner.classes = list(about["classes"])
         learner.load_state_dict(tensors)

@@ -21,8 +21,12 @@ from crumb.memory.storage import ImageStorage, RawFeatureStorage, Storage
 from crumb.methods.base import BytesHeld, Learner, TrainingConfig, under
 from crumb.nets.split import SplitNetwork
 
-WANTED_EXEMPLARS = 16
-"""Images are kept as large as lets this many fit into a budget."""
+WANTED_EXEMPLARS = 64
+"""Images are kept as large as lets this many fit into a budget, ..."""
+LEAST_SIDE = 32
+"""... but not smaller than this, in pixels."""
+# Bytes that are kept beside an image, at most.
+_ROW_NUMBERS = 12
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class RehearsalConfig(CapacityConfig, TrainingConfig):
     """What is kept of an exemplar: pixels (uint8) or the feature map (float32)."""
     exemplar_side: int | None = None
     """Side in pixels of stored images, which replay scales up again; by default that of the
-    network's input, or with BUDGET-BYTES the largest with which 16 exemplars fit."""
+    network's input, or with BUDGET-BYTES the largest with which 64 exemplars fit, at least 32."""
 
     def __post_init__(self) -> None:
         CapacityConfig.__post_init__(self)
@@ -63,7 +67,8 @@ class RehearsalConfig(CapacityConfig, TrainingConfig):
             problem = f"is more than the {shown} pixels of the stream"
             raise InputError(f"--exemplar-side {side}", problem, f"give at most {shown}")
         if side is None and self.budget_bytes is not None:
-            side = min(shown, math.isqrt(self.budget_bytes // WANTED_EXEMPLARS // 3))
+            each = max(0, self.budget_bytes // WANTED_EXEMPLARS - _ROW_NUMBERS)
+            side = min(shown, max(LEAST_SIDE, math.isqrt(each // 3)))
         return replace(config, exemplar_side=side or shown)
 
 

@@ -35,10 +35,11 @@ from crumb.nets.split import SplitNetwork
 class SIConfig(PenaltyConfig):
     """Settings of SI."""
 
-    regularisation: float = 0.01
+    regularisation: float = 10.0
     """Weight of the penalty (the paper's c)."""
-    damping: float = 0.1
-    """Keeps the importance finite where a weight hardly moved (the paper's xi)."""
+    damping: float = 0.001
+    """Keeps the importance finite where a weight hardly moved (the paper's xi). Where weights move
+    by hundredths, as those of a pretrained tail do, 0.1 would leave no importance at all."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,7 +72,8 @@ class SI(PenaltyLearner):
     paper = "Zenke et al., ICML 2017"
     keeps = "weights of the last task, importances, path"
     Config = SIConfig
-    tuned: ClassVar[Ranges] = {"regularisation": (1e-5, 10.0)}
+    goes_back = False
+    tuned: ClassVar[Ranges] = {"regularisation": (0.01, 1e4)}
 
     def __init__(
         self, network: SplitNetwork, config: Any, seed: int = 0, device: str = "cpu"

@@ -36,11 +36,14 @@ class StableSgdConfig(TrainingConfig):
     """The learning rate is multiplied by it at the start of each task, the first one included."""
     lr_floor: float = 5e-5
     """The learning rate does not fall below it."""
+    head_dropout: float = 0.25
+    """Dropout before the last layer, where the network's tail has no dropout of its own."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require("--gamma", self.gamma, 0 < self.gamma <= 1, "above 0 and at most 1")
-        floor = self.lr_floor
+        dropout, floor = self.head_dropout, self.lr_floor
+        require("--head-dropout", dropout, 0 <= dropout < 1, "in [0, 1)")
         most = f"at least 0 and at most {MOST_FLOAT:g}"
         require("--lr-floor", floor, 0 <= floor <= MOST_FLOAT, most)
         if floor > self.lr:
@@ -54,11 +57,12 @@ class StableSgd(Finetune):
     """Fine-tuning whose learning rate falls from task to task: max(lr * gamma^t, lr_floor).
 
     A large rate, dropout and small batches lead the first task to a wide minimum, and smaller rates
-    then stay near it (section 4 of the paper). Dropout is the network's ``--dropout``, the batch is
-    the stream's ``--batch-size``. t counts from 1, as in the authors' program. One optimizer goes
-    through all tasks with its momentum; the program makes a new one for each epoch, of which the
-    paper says nothing. The program masks outputs by task, in training for one data set and in tests
-    for another; here nothing is told the task. Gradients are clipped as for all methods.
+    then stay near it (section 4 of the paper). Dropout is the network's ``--dropout`` or, where its
+    tail has none, before the last layer; the batch is the stream's ``--batch-size``. t counts from
+    1, as in the authors' program. One optimizer goes through all tasks with its momentum; the
+    program makes a new one for each epoch, of which the paper says nothing. The program masks
+    outputs by task, in training for one data set and in tests for another; here nothing is told the
+    task. Gradients are clipped as for all methods.
     """
 
     name = "stable_sgd"
@@ -72,6 +76,8 @@ class StableSgd(Finetune):
     def __init__(
         self, network: SplitNetwork, config: StableSgdConfig, seed: int = 0, device: str = "cpu"
     ) -> None:
+        if not network.drops:
+            network.drop_before_head(config.head_dropout)
         super().__init__(network, config, seed, device)
         self._tasks = 0
 

@@ -147,6 +147,19 @@ class SplitNetwork(nn.Module):
         parent, _, name = self.head_name.rpartition(".")
         setattr(self.tail.get_submodule(parent), name, head.train(self.training))
 
+    @property
+    def drops(self) -> bool:
+        """Whether the tail has a dropout that drops anything."""
+        layers = [m for m in self.tail.modules() if isinstance(m, SeededDropout)]
+        return any(layer.probability > 0 and not layer.whole for layer in layers)
+
+    def drop_before_head(self, probability: float) -> None:
+        """Put a dropout before the last layer, in the tail of a network that has none."""
+        parent, _, name = self.head_name.rpartition(".")
+        layers = nn.Sequential(SeededDropout(probability), self.head)
+        setattr(self.tail.get_submodule(parent), name, layers.train(self.training))
+        self.head_name += ".1"
+
     def use_generator(self, generator: torch.Generator) -> None:
         """Draw all dropout masks of the tail from ``generator`` (on the device of the tail)."""
         for module in self.tail.modules():

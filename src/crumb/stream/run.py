@@ -184,6 +184,9 @@ def new_learner(config: StreamConfig, network: NetworkConfig, method: Any, seed:
     if config.mode == "strict" and (learner.reads_twice or kind.offline):
         problem = f"is not for {kind.name}, which reads frames more than once"
         raise InputError("--mode strict", problem, "see crumb methods, or use --mode paper")
+    if config.evaluation.select_best_epoch and not kind.goes_back:
+        problem = f"is not for {kind.name}, which keeps more of an epoch than its weights"
+        raise InputError("--select-best-epoch", problem, "leave it out")
     if machine.compile:
         built.compile_tail()
     if config.pretrained is not None:
@@ -201,6 +204,7 @@ def for_mode(mode: Mode, method: Any) -> Any:
 def check_memory(learner: Learner, tasks: TaskList) -> None:
     """Refuse at the start what the last write of the memory would refuse."""
     written = tasks.tasks if learner.learns_at_task_end else tasks.tasks[:-1]
+    learner.check_tasks(len(written))
     learner.check_room(len({label for frames in written for label in frames.labels.tolist()}))
 
 
