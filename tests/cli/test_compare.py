@@ -121,11 +121,19 @@ def test_tuned_settings_are_used_and_said(words, dataset, network_words, tmp_pat
     methods = ["--methods", "finetune", "lwf"]
     assert main([*words, *methods, "--tuned", str(tuned)]) == 0
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
-    chosen = read_tuned(tuned / "finetune", "finetune")["lr"]
+    chosen = read_tuned(tuned / "finetune", "finetune").values["lr"]
     assert rows["finetune"].endswith(f"lr {chosen:g}")
     assert rows["lwf"].endswith("no")
     config = read_toml(tmp_path / "out/finetune/config.toml", "")
     assert config["method"]["lr"] == chosen
     assert main([*words, *methods]) == (0 if chosen == 0.001 else 2)
     assert main([*words, "--methods", "lwf", "--tuned", str(tuned)]) == 2
-    assert "holds no METHOD/tuned.toml" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "holds no METHOD/tuned.toml" in error
+    assert f"write them with crumb tune METHOD --output {tuned}/METHOD" in error
+    again = [*words, *methods, "--tuned", str(tuned)]
+    for flag, value in (("--mode", "strict"), ("--backbone", "squeezenet1_0")):
+        assert main([*again, flag, value]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"crumb: {tuned}/finetune/tuned.toml: was tuned with {flag} ")
+        assert f", not {value}; give what was tuned with {flag} {value}" in line

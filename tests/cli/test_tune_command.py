@@ -69,7 +69,7 @@ def test_where_it_goes_by_default(words: list[str], tmp_path: Path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     words = ["tune", "finetune", "--dataset", *words, *SHORT, "--trials", "1"]
     assert main(words) == 0
-    folder = tmp_path / "outputs" / "toybox" / "tune_finetune_test_efficientnet"
+    folder = tmp_path / "outputs" / "toybox" / "tuned_test_efficientnet" / "finetune"
     assert {path.name for path in folder.iterdir()} == {"trials", "trials.csv", "tuned.toml"}
 
 

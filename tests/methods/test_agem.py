@@ -132,8 +132,8 @@ def test_step_without_conflict_is_that_of_fine_tuning():
     assert torch.equal(weights(learner), weights(plain))
 
 
-def test_memory_is_written_at_the_end_of_a_task_by_default():
-    config = AgemConfig(memory_size=8)
+def test_memory_is_written_at_the_end_of_a_task_where_asked_for():
+    config = AgemConfig(memory_size=8, write_policy="end-of-task")
     learner = Agem(tiny_network(), config)
     assert learner.needs_task_boundaries
     learner.begin_task(["a", "b"])

@@ -368,9 +368,9 @@ def test_bytes_within_the_budget_and_all_else_counted():
         assert held.replay == learner.exemplars.memory.rows.nbytes
         learner.end_task(Task([batch_of(learner, 0)]))
     # The copy: batch norm 8 + 8 and the rows of four classes, float32; row numbers of four bytes;
-    # frames seen of four classes, four numbers and two of the correction.
+    # frames seen of four classes, two shown in the task, four numbers and two of the correction.
     rows, held_out = len(learner.exemplars.memory.rows), len(learner._held_out)
-    expected = 4 * (16 + 9 * 4) + 4 * rows + 8 * (4 + 4 + 2 + held_out)
+    expected = 4 * (16 + 9 * 4) + 4 * rows + 8 * (4 + 2 + 4 + 2 + held_out)
     assert learner.bytes_held().extra == expected
 
 
@@ -383,9 +383,25 @@ def test_reads_no_task_twice():
     assert not learner.reads_twice
 
 
-def test_no_room_for_every_class():
-    with pytest.raises(InputError, match="--memory-size 1"):
-        learner_of(memory_size=1).check_room(2)
+def test_classes_without_room_have_no_exemplar():
+    learner = learner_of(memory_size=1)
+    learner.check_room(2)
+    learner.learn(batch_of(learner, 0, 1, 1))
+    assert learner.exemplars.memory.counts == {0: 1}
+
+
+def test_a_task_of_old_classes_alone_is_learned():
+    learner = learner_of(lr=0.1)
+    learn_task(learner, 0, 1, 0, 1)
+    learner.begin_task(["a", "b"])
+    before = learner.network.head.weight.detach().clone()
+    losses = learner.learn(batch_of(learner, 0, 1, seed=40))
+    assert losses["classification"] > 0
+    assert not torch.allclose(learner.network.head.weight, before)
+    # Of two old classes one is shown: it counts as new.
+    learner.begin_task(["a", "b"])
+    learner.learn(batch_of(learner, 1, seed=41))
+    assert learner._shown == {1}
 
 
 @pytest.mark.parametrize(

@@ -177,5 +177,5 @@ def test_bytes_for_not_even_one_exemplar():
 
 def test_created_with_its_own_policy():
     learner: Any = create("er", weights="random", backbone="squeezenet1_0")
-    assert learner.config.write_policy == "reservoir"
+    assert learner.config.write_policy == "on-arrival"
     assert learner.exemplars.memory.capacity == 15

@@ -124,7 +124,8 @@ def test_fisher_samples_are_spread_over_the_task():
 
 def two_tasks(**settings):
     """The learner, and anchors and Fisher informations of both tasks on paper."""
-    learner = learner_of(EWC, "a", "b", dropout=0.0, fisher="empirical", **settings)
+    settings = {"regularisation": 100.0, "dropout": 0.0, "fisher": "empirical", **settings}
+    learner = learner_of(EWC, "a", "b", **settings)
     anchors, fishers = [], []
     for first in (0, 2):
         learner.begin_task("abcd"[first : first + 2])

@@ -35,7 +35,8 @@ def test_rates_by_hand():
 
 
 def test_a_step_takes_the_rate_of_its_task():
-    learner = learner_of(lr=0.8, gamma=0.5, lr_floor=0.0, momentum=0.0, weight_decay=0.0)
+    plain = {"momentum": 0.0, "weight_decay": 0.0, "head_dropout": 0.0}
+    learner = learner_of(lr=0.8, gamma=0.5, lr_floor=0.0, **plain)
     for rate in (0.4, 0.2):
         learner.begin_task(["a", "b"])
         batch = batch_of(learner, 0, 1)
@@ -78,3 +79,23 @@ def test_the_rate_is_saved_in_the_middle_of_a_task(tmp_path, monkeypatch):
 def test_impossible_settings(settings, named):
     with pytest.raises(InputError, match=named):
         StableSgdConfig(**settings)
+
+
+def test_a_tail_without_dropout_is_given_one_before_its_last_layer():
+    learner = learner_of(head_dropout=0.5)
+    assert learner.network.head_name == "classifier.1"
+    assert isinstance(learner.network.head, torch.nn.Linear)
+    learner.begin_task(["a", "b"])
+    batch = batch_of(learner, 0, 1)
+    one, other = (learner.network(batch.features) for _ in range(2))
+    assert not torch.equal(one, other)
+    with learner.evaluation():
+        one, other = (learner.network(batch.features) for _ in range(2))
+    assert torch.equal(one, other)
+    learner.reserve(100)
+    assert learner.network(batch.features).shape == (2, 100)
+
+
+def test_a_tail_with_dropout_keeps_its_own():
+    learner = StableSgd(tiny_network(0.3), StableSgdConfig())
+    assert learner.network.head_name == "classifier"

@@ -243,10 +243,35 @@ def test_what_is_written(planned: Planned, stores: dict[str, FeatureStore]):
     tuned = read_toml(search.folder / "tuned.toml", "")
     assert tuned["method"] == chosen.values
     assert tuned["about"]["trial"] == chosen.number
-    assert read_tuned(search.folder, "ewc") == read_tuned(search.tuned, "ewc") == chosen.values
+    assert read_tuned(search.folder, "ewc") == read_tuned(search.tuned, "ewc")
+    assert read_tuned(search.tuned, "ewc").values == chosen.values
     # It can be given as it is.
     _, _, method = stream_command.settings(["set", "--preset", str(search.tuned)])
     assert {name: getattr(method, name) for name in chosen.values} == chosen.values
+
+
+def test_what_is_said_of_how_it_was_tuned(planned: Planned, stores: dict[str, FeatureStore]):
+    search = planned("finetune", "--trials", "1")
+    list(tune(search, stores))
+    found = dict(read_tuned(search.folder, "finetune", "test_efficientnet", "paper").about)
+    assert Path(found.pop("weights")).name == "tiny.safetensors"
+    assert 0 <= found.pop("accuracy") <= 100
+    assert found == {
+        "trial": 0,
+        "dataset": "toybox",
+        "protocol": "class_instance",
+        "mode": "paper",
+        "classes_per_task": 1,
+        "backbone": "test_efficientnet",
+        "cut": "blocks.4",
+        "trainable": "tail",
+        "tasks": 3,
+        "epochs": [2, 1, 1],
+        "batch_size": 12,
+        "validation_share": 0.2,
+        "trials": 1,
+        "searched": {"lr": [0.002, 0.2]},
+    }
 
 
 def test_the_score_is_the_mean_over_tasks(planned: Planned, stores: dict[str, FeatureStore]):
@@ -304,6 +329,65 @@ def test_trials_are_not_done_twice(
     assert done == ["02", "03"]
 
 
+def numbers(log: Path) -> list[str]:
+    return [row[0] for row in rows(log)[1:]]
+
+
+def test_the_log_keeps_what_is_finished(planned: Planned, stores: dict[str, FeatureStore]):
+    """Whenever a second call is interrupted, or the first was before it wrote the log."""
+    trials = list(tune(planned("finetune"), stores))
+    more = planned("finetune", "--trials", "4")
+    assert next(tune(more, stores)) == trials[0]
+    assert numbers(more.log) == ["0", "1", "2"]
+    more.log.unlink()
+    next(tune(more, stores))
+    assert numbers(more.log) == ["0", "1", "2"]
+
+
+def test_the_log_keeps_what_failed(planned: Planned, stores: dict[str, FeatureStore]):
+    search = planned("finetune", "--lr", "1e20", "--clip", "1e30")
+    search = replace(search, settings=(replace(search.method, lr=0.01), *search.settings[1:]))
+    found = list(tune(search, stores))
+    assert [bool(trial.failed) for trial in found] == [False, True, True]
+    log = search.log.read_text()
+    assert next(tune(search, stores)) == found[0]
+    assert search.log.read_text() == log
+    one = replace(search, config=replace(search.config, trials=1))
+    with pytest.raises(InputError, match=r"^--trials 1: is fewer than the 3 that are in "):
+        next(tune(one, stores))
+    # Those of other settings are not kept.
+    search.log.write_text(log.replace("1e+20", "2e+20"))
+    other = replace(search.method, lr=0.02)
+    next(tune(replace(search, settings=(search.settings[0], other, other)), stores))
+    assert numbers(search.log) == ["0"]
+
+
+@pytest.mark.parametrize("text", ["trial,lr,accuracy\n1,2,3\n", "trial,lr\n", "trial\n\0,a,b"])
+def test_a_log_that_is_none(planned: Planned, stores: dict[str, FeatureStore], text: str):
+    search = planned("finetune", "--trials", "1")
+    list(tune(search, stores))
+    search.log.write_text(text + "more,1,2,3,4,5\n")
+    with pytest.raises(InputError, match=r"trials.csv: is no table of trials; remove it"):
+        next(tune(search, stores))
+    search.log.unlink()
+    assert len(list(tune(search, stores))) == 1
+
+
+def test_fewer_trials_than_are_there(planned: Planned, stores: dict[str, FeatureStore]):
+    search = planned("finetune")
+    list(tune(search, stores))
+    files = {path: path.read_bytes() for path in (search.log, search.tuned)}
+    few = planned("finetune", "--trials", "2")
+    with pytest.raises(InputError) as refused:
+        list(tune(few, stores))
+    assert refused.value.parts == (
+        "--trials 2",
+        f"is fewer than the 3 that are in {search.folder}",
+        "give at least 3, or another --output",
+    )
+    assert {path: path.read_bytes() for path in files} == files
+
+
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
@@ -333,7 +417,7 @@ def test_a_trial_that_diverges(planned: Planned, stores: dict[str, FeatureStore]
     assert "finite" in lost.failed
     assert best([lost, kept]) == kept
     assert rows(search.log)[1] == ["0", "1e+20", "", "", lost.failed]
-    assert read_tuned(search.folder, "finetune") == {"lr": 0.01}
+    assert read_tuned(search.folder, "finetune").values == {"lr": 0.01}
 
 
 def test_when_every_trial_diverges(planned: Planned, stores: dict[str, FeatureStore]):
@@ -369,7 +453,17 @@ def test_files_of_others_are_left_alone(planned: Planned):
         (('method = "ewc"', 'method = "mas"'), "is of the method 'mas'"),
         (("lr = 0.1", 'lr = "much"'), "method.lr: is 'much'"),
         (("lr = 0.1", "lr = true"), "method.lr: is True"),
+        (("lr = 0.1", "lr = nan"), "method: --lr nan: is out of range"),
+        (("lr = 0.1", "lr = inf"), "method: --lr inf: is out of range"),
+        (("lr = 0.1", "lr = -1.0"), "method: --lr -1.0: is out of range"),
+        (("lr = 0.1", f"lr = 1{400 * '0'}"), "method.lr: is too large"),
+        (("= 3", "= -3"), "method: --regularisation -3.0: is out of range"),
         (("lr = 0.1", "gamme = 0.1"), "has an unknown key 'gamme'"),
+        # A setting of the method, but none that is searched.
+        (("lr = 0.1", "lr = 0.1\ngamma = 0.5"), "has an unknown key 'gamma'"),
+        (('"test"', '"other"'), "was tuned with --backbone other, not test"),
+        (("backbone", "bone"), "was tuned with --backbone None, not test"),
+        (('"paper"', '"strict"'), "was tuned with --mode strict, not paper"),
         (("lr = 0.1", ""), "has no lr"),
         (("[method]", "[other]"), "has no lr"),
         (("[about]", "[about"), "is not valid TOML"),
@@ -378,15 +472,30 @@ def test_files_of_others_are_left_alone(planned: Planned):
 )
 def test_files_that_are_not_understood(tmp_path: Path, change: tuple[str, str], problem: str):
     file = tmp_path / "tuned.toml"
-    text = '[about]\nformat = "crumb-tuned"\nversion = 1\n[stream]\nmethod = "ewc"\n'
+    text = '[about]\nformat = "crumb-tuned"\nversion = 1\nbackbone = "test"\nmode = "paper"\n'
+    text += 'dataset = "toys"\n[stream]\nmethod = "ewc"\n'
     text += "[method]\nlr = 0.1\nregularisation = 3\n"
     file.write_text(text)
-    assert read_tuned(tmp_path, "ewc") == {"lr": 0.1, "regularisation": 3.0}
+    found = read_tuned(tmp_path, "ewc", "test", "paper")
+    assert found.values == {"lr": 0.1, "regularisation": 3.0}
+    assert found.about == {"backbone": "test", "mode": "paper", "dataset": "toys"}
+    assert read_tuned(tmp_path, "ewc") == found
     file.write_text(text.replace(*change))
     with pytest.raises(InputError, match="give") as refused:
-        read_tuned(tmp_path, "ewc")
+        read_tuned(tmp_path, "ewc", "test", "paper")
     assert problem in str(refused.value)
     assert str(file) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "setting"), [("er", "memory_size = 5"), ("crumb", "replay_times = 2")]
+)
+def test_settings_that_are_not_searched(tmp_path: Path, method: str, setting: str):
+    text = f'[about]\nformat = "crumb-tuned"\nversion = 1\n[stream]\nmethod = "{method}"\n'
+    (tmp_path / "tuned.toml").write_text(f"{text}[method]\nlr = 0.1\n{setting}\n")
+    name = setting.split()[0]
+    with pytest.raises(InputError, match=rf"tuned.toml, method: has an unknown key '{name}'"):
+        read_tuned(tmp_path, method)
 
 
 def test_no_file(tmp_path: Path):

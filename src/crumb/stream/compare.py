@@ -119,7 +119,9 @@ def compare(config: CompareConfig, network: NetworkConfig) -> Comparison:
         InputError: no cell can be run, or data or disk fail one; what is finished is kept.
         KeyboardInterrupt, Terminated: a signal came; the same call goes on from there.
     """
-    tuned = {} if config.tuned is None else tuned_in(config.tuned, config.names)
+    tuned = {}
+    if config.tuned is not None:
+        tuned = tuned_in(config.tuned, config.names, network.backbone, config.mode)
     folder = config.output or default_folder(config)
     cells, impossible = _possible(config, network, tuned)
     stores: dict[str, FeatureStore] = {}
@@ -148,18 +150,22 @@ def compare(config: CompareConfig, network: NetworkConfig) -> Comparison:
     return Comparison(budgets, records, impossible, diverged, tuple(busy), tuned)
 
 
-def tuned_in(folder: Path, names: Sequence[str]) -> dict[str, dict[str, float]]:
+def tuned_in(
+    folder: Path, names: Sequence[str], backbone: str, mode: str
+) -> dict[str, Mapping[str, float]]:
     """What was found for the methods that were tuned, by name.
 
     Raises:
-        InputError: nothing was found there for any of them, or what was is unusable.
+        InputError: nothing was found there for any of them, or what was is unusable, or was found
+            with another backbone or mode.
     """
     found = {name: folder / name / TUNED for name in names}
     found = {name: path for name, path in found.items() if path.exists()}
     if not found:
         problem = f"holds no METHOD/{TUNED} of these methods"
-        raise InputError(f"--tuned {folder}", problem, "write them with crumb tune --output")
-    return {name: read_tuned(path, name) for name, path in found.items()}
+        remedy = f"write them with crumb tune METHOD --output {folder}/METHOD"
+        raise InputError(f"--tuned {folder}", problem, remedy)
+    return {name: read_tuned(path, name, backbone, mode).values for name, path in found.items()}
 
 
 def default_folder(config: CompareConfig) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,8 +36,16 @@ from crumb.stream.config import (
 from crumb.stream.features import FeatureStore
 from crumb.stream.feed import choose
 from crumb.stream.run import Job, carry_out, open_dataset
-from crumb.stream.tasks import relabelled, tasks_of
-from crumb.stream.tuned import LOG, TUNED, Trial, best, write_log, write_tuned
+from crumb.stream.tasks import epochs_of, relabelled, tasks_of
+from crumb.stream.tuned import (
+    LOG,
+    TUNED,
+    Trial,
+    best,
+    read_failed,
+    write_log,
+    write_tuned,
+)
 
 HELD_ASIDE = 1_000_000
 """Number of the run that is tuned on: far above those that are compared, so in another order."""
@@ -85,7 +93,7 @@ class TuneConfig:
     """What to do about broken images: stop, or leave them out and list them in skipped.csv."""
     machine: MachineConfig = field(default_factory=MachineConfig)
     output: Path | None = None
-    """Folder of what is found; outputs/<data set>/tune_<method>_<backbone> by default."""
+    """Folder of what is found; outputs/<data set>/tuned_<backbone>/<method> by default."""
 
     def __post_init__(self) -> None:
         at_least("--trials", self.trials, 1, MOST_RUNS)
@@ -158,8 +166,8 @@ def plan(config: TuneConfig, network: NetworkConfig, method: Any) -> Search:
     ranges = ranges_of(kind, method)
     drawn = draw(ranges, config.trials - 1, kind)
     settings = (method, *[replace(method, **values) for values in drawn])
-    name = f"tune_{config.method}_{network.backbone}"
-    folder = config.output or Path("outputs") / dataset.name / name
+    group = f"tuned_{network.backbone}"
+    folder = config.output or Path("outputs") / dataset.name / group / config.method
     tasks = held_aside(config, dataset, kind.offline)
     search = Search(config, network, method, dataset, tasks, ranges, settings, folder)
     for path in (search.tuned, search.log):
@@ -173,7 +181,7 @@ def tune(search: Search, stores: dict[str, FeatureStore] | None = None) -> Itera
     """Carry out the trials one by one; the chosen values are written after the last one.
 
     A trial that was finished in the same folder is not done again, and one that was interrupted
-    goes on. The log is written after each.
+    goes on. The log is written after each, and always holds all that are finished in the folder.
 
     Args:
         search: planned.
@@ -183,35 +191,73 @@ def tune(search: Search, stores: dict[str, FeatureStore] | None = None) -> Itera
         each trial when it is over.
 
     Raises:
-        InputError: every trial diverged; the folder holds trials of other settings; and as
-            :func:`crumb.stream.run.stream`.
+        InputError: every trial diverged; the folder holds trials of other settings, or more than
+            are asked for; and as :func:`crumb.stream.run.stream`.
         KeyboardInterrupt, Terminated: a signal came; what is done is kept.
     """
     shared = {} if stores is None else stores
-    trials: list[Trial] = []
+    finished, failed = _done(search)
+    # Before another one begins: of other settings they are refused, and the log has them at once.
+    known = {trial.number: trial for trial in failed}
+    known |= {number: _carry_out(search, number, shared) for number in finished}
     try:
         for number in range(search.config.trials):
-            trials.append(_carry_out(search, number, shared))
-            write_log(search.log, trials)
-            yield trials[-1]
+            if number not in finished:
+                known[number] = _carry_out(search, number, shared)
+            write_log(search.log, [known[one] for one in sorted(known)])
+            yield known[number]
     finally:
         # The first trial may have been refused: there is nothing in them then.
         if not search.log.exists():
             with contextlib.suppress(OSError):
                 (search.folder / "trials").rmdir()
                 search.folder.rmdir()
-    config = search.config
-    about = {
+    chosen = best([known[number] for number in sorted(known)])
+    write_tuned(search.tuned, search.config.method, chosen, _about(search))
+
+
+def _done(search: Search) -> tuple[set[int], list[Trial]]:
+    """Numbers of the trials that are finished in the folder, and those that failed there.
+
+    Raises:
+        InputError: they are more than are asked for; the log of those that failed is damaged.
+    """
+    records = search.folder.glob(f"trials/*/runs/run{HELD_ASIDE}.json")
+    names = [path.parent.parent.name for path in records]
+    finished = {int(name) for name in names if name.isdecimal()}
+    # Nothing but the log is left of one that failed; where none is finished it may be of other
+    # settings.
+    failed = read_failed(search.log) if finished and search.log.exists() else []
+    count = 1 + max([-1, *finished, *(trial.number for trial in failed)])
+    asked = search.config.trials
+    if count > asked:
+        problem = f"is fewer than the {count} that are in {search.folder}"
+        remedy = f"give at least {count}, or another --output"
+        raise InputError(f"--trials {asked}", problem, remedy)
+    return finished, [trial for trial in failed if trial.values == search.values(trial.number)]
+
+
+def _about(search: Search) -> dict[str, Any]:
+    """What is tuned on; None where nothing was given."""
+    config, network = search.config, search.network
+    return {
         "dataset": search.dataset.name,
+        "classes": list(config.classes) or None,
         "protocol": config.protocol,
         "mode": config.mode,
-        "backbone": search.network.backbone,
+        **asdict(config.layout),
+        "backbone": network.backbone,
+        "cut": network.cut,
+        "weights": network.weights,
+        "trainable": network.trainable,
+        "pretrained": None if config.pretrained is None else str(config.pretrained),
         "tasks": config.tasks,
+        "epochs": epochs_of(config.stream(), search.tasks),
+        "batch_size": config.batch_size,
         "validation_share": config.validation_share,
         "trials": config.trials,
         "searched": {name: list(bounds) for name, bounds in search.ranges.items()},
     }
-    write_tuned(search.tuned, config.method, best(trials), about)
 
 
 def _carry_out(search: Search, number: int, stores: dict[str, FeatureStore]) -> Trial:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from crumb.errors import InputError
-from crumb.files import read_toml, write_csv, write_toml
+from crumb.files import read_text, read_toml, write_csv, write_toml
 from crumb.methods.registry import find_method
 
 TUNED, LOG = "tuned.toml", "trials.csv"
@@ -35,6 +37,19 @@ class Trial:
     failed: str = ""
 
 
+@dataclass(frozen=True)
+class Tuned:
+    """What was chosen for a method.
+
+    Attributes:
+        values: by name of the setting.
+        about: what they were searched on, as the file says: data set, protocol, backbone, ...
+    """
+
+    values: Mapping[str, float]
+    about: Mapping[str, Any]
+
+
 def best(trials: Sequence[Trial]) -> Trial:
     """The most accurate one, the earliest among equals.
 
@@ -57,6 +72,26 @@ def write_log(path: Path, trials: Sequence[Trial]) -> None:
     write_csv(path, rows, ["trial", *trials[0].values, "accuracy", "seconds", "failed"])
 
 
+def read_failed(path: Path) -> list[Trial]:
+    """The trials of a log that failed.
+
+    Raises:
+        InputError: the file cannot be read, or is no log.
+    """
+    remedy = "remove it"
+    failed = []
+    try:
+        for row in csv.DictReader(io.StringIO(read_text(path, remedy))):
+            number, why = int(row.pop("trial")), row.pop("failed")
+            del row["accuracy"], row["seconds"]
+            if why:
+                values = {name: float(value) for name, value in row.items()}
+                failed.append(Trial(number, values, failed=why))
+    except (LookupError, TypeError, ValueError, csv.Error) as error:
+        raise InputError(path, "is no table of trials", remedy) from error
+    return failed
+
+
 def write_tuned(path: Path, method: str, trial: Trial, about: Mapping[str, Any]) -> None:
     """Write the values of a trial so that they can be given as ``--preset``.
 
@@ -64,26 +99,32 @@ def write_tuned(path: Path, method: str, trial: Trial, about: Mapping[str, Any])
         path: of the file.
         method: by name.
         trial: whose values are chosen.
-        about: what they were searched on, for readers.
+        about: what they were searched on; None is left out.
 
     Raises:
         InputError: the file cannot be written.
     """
     head = {"format": FORMAT, "version": VERSION, "trial": trial.number, "accuracy": trial.accuracy}
+    known = {name: value for name, value in about.items() if value is not None}
     sections = {"stream": {"method": method}, "method": dict(trial.values)}
-    write_toml(path, {"about": {**head, **about}, **sections})
+    write_toml(path, {"about": {**head, **known}, **sections})
 
 
-def read_tuned(path: Path, method: str) -> dict[str, float]:
-    """The values that were chosen for a method, by name of the setting.
+def read_tuned(
+    path: Path, method: str, backbone: str | None = None, mode: str | None = None
+) -> Tuned:
+    """The values that were chosen for a method.
 
     Args:
         path: the file, or the folder that tuning wrote it into.
         method: by name.
+        backbone: that they must have been searched with; None for any.
+        mode: likewise.
 
     Raises:
-        InputError: there is no such file, or it is of another form, version or method, or a value
-            in it is one that the method does not take.
+        InputError: there is no such file; it is of another form, version, method, backbone or
+            mode; or it holds what is not searched for the method, or a value that the method does
+            not take.
     """
     file = path / TUNED if path.is_dir() else path
     remedy = f"give what crumb tune {method} wrote"
@@ -96,15 +137,35 @@ def read_tuned(path: Path, method: str) -> dict[str, float]:
         raise InputError(file, problem, remedy)
     if stream.get("method") != method:
         raise InputError(file, f"is of the method {stream.get('method')!r}", remedy)
-    known = find_method(method).Config
+    for name, wanted in (("backbone", backbone), ("mode", mode)):
+        if wanted is not None and about.get(name) != wanted:
+            problem = f"was tuned with --{name} {about.get(name)}, not {wanted}"
+            raise InputError(file, problem, f"give what was tuned with --{name} {wanted}")
+    about = {name: value for name, value in about.items() if name not in ("format", "version")}
+    return Tuned(_checked(values, method, file, remedy), about)
+
+
+def _checked(values: Mapping[str, Any], method: str, file: Path, remedy: str) -> dict[str, float]:
+    """The values as numbers, if they are what is searched for the method, and it takes them."""
+    kind = find_method(method)
+    found = {}
     for name, value in values.items():
-        if name not in known.__dataclass_fields__:
+        if name not in ("lr", *kind.tuned):
             raise InputError(f"{file}, method", f"has an unknown key {name!r}", remedy)
         if type(value) not in (int, float):
             raise InputError(f"{file}, method.{name}", f"is {value!r}", "give a number")
+        try:
+            found[name] = float(value)
+        except OverflowError as error:
+            raise InputError(f"{file}, method.{name}", "is too large", "give less") from error
     if "lr" not in values:
         raise InputError(f"{file}, method", "has no lr", remedy)
-    return {name: float(value) for name, value in values.items()}
+    try:
+        kind.Config(**found)
+    except InputError as error:
+        flag, *rest = error.parts
+        raise InputError(f"{file}, method: {flag}", *rest) from error
+    return found
 
 
 def _table(sections: Mapping[str, Any], name: str) -> Mapping[str, Any]:
