@@ -13,6 +13,10 @@ from crumb.stream.metrics import mean_and_deviation
 from crumb.stream.record import FIGURES, RunRecord
 
 CONFIDENCE = 0.95
+MARK = "<!-- written by crumb compare -->"
+"""First line of the tables in Markdown."""
+# Of the process, which has run other cells before.
+_NOT_OF_A_CELL = "peak_memory_bytes"
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Row:
     tuned: Mapping[str, Any]
 
 
-def table(comparison: Comparison, budget: int) -> list[Row]:
+def table(comparison: Comparison, budget: int | None) -> list[Row]:
     """The methods of one budget, best first; upper bounds on top."""
     rows = [
         _row(name, records, comparison.tuned.get(name, {}))
@@ -149,7 +153,7 @@ def cells_of(row: Row) -> list[str]:
     ]
 
 
-def notes(comparison: Comparison, budget: int) -> list[str]:
+def notes(comparison: Comparison, budget: int | None) -> list[str]:
     """What is to be said below a table: who beats CRUMB, and what is missing and why."""
     rows = table(comparison, budget)
     lines = []
@@ -159,25 +163,25 @@ def notes(comparison: Comparison, budget: int) -> list[str]:
     counts = {row.runs for row in rows}
     if len(counts) > 1:
         lines.append("not all methods have equally many runs")
-    missing = {"cannot be run": comparison.impossible, "diverged": comparison.diverged}
-    for what, cells in missing.items():
-        lines += [
-            f"{cell.method} {what}: {why}" for cell, why in cells.items() if _concerns(cell, budget)
-        ]
-    busy = [cell for cell in comparison.busy if _concerns(cell, budget)]
-    return lines + [f"{cell.method} is being run by another call" for cell in busy]
+    missing = comparison.notes.items()
+    return lines + [f"{cell.method} {why}" for cell, why in missing if _concerns(cell, budget)]
 
 
-def _concerns(cell: Cell, budget: int) -> bool:
+def title(budget: int | None) -> str:
+    """What stands above a table."""
+    return "no exemplars kept" if budget is None else f"{budget:,} bytes"
+
+
+def _concerns(cell: Cell, budget: int | None) -> bool:
     return cell.budget in (budget, None)
 
 
 def markdown(comparison: Comparison) -> str:
     """All tables, in Markdown."""
-    parts = ["± is half the 95 % interval of the mean over runs (Student's t)."]
+    parts = [MARK, "± is half the 95 % interval of the mean over runs (Student's t)."]
     for budget in comparison.budgets:
         rows = [cells_of(row) for row in table(comparison, budget)]
-        lines = [f"## {budget:,} bytes", "", _line(HEAD), _line(["---"] * len(HEAD))]
+        lines = [f"## {title(budget)}", "", _line(HEAD), _line(["---"] * len(HEAD))]
         lines += [_line(row) for row in rows]
         below = [f"- {note}" for note in notes(comparison, budget)]
         parts.append("\n".join([*lines, "", *below]))
@@ -188,13 +192,17 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+LONG_HEAD = ("method", "budget_bytes", "run")
+
+
 def long_table(comparison: Comparison) -> tuple[list[str], list[list[object]]]:
     """Header and rows of a table with one row for each run of each cell."""
+    figures = [name for name in FIGURES if name != _NOT_OF_A_CELL]
     rows: list[list[object]] = [
-        [cell.method, cell.budget, record.run, *record.figures().values(), *record.curve()]
+        [cell.method, cell.budget, record.run, *map(record.figures().get, figures), *record.curve()]
         for cell, records in comparison.records.items()
         for record in records
     ]
-    tasks = max((len(row) for row in rows), default=0) - 3 - len(FIGURES)
+    tasks = max((len(row) for row in rows), default=0) - 3 - len(figures)
     curve = [f"accuracy_after_task_{number + 1}" for number in range(tasks)]
-    return ["method", "budget_bytes", "run", *FIGURES, *curve], rows
+    return [*LONG_HEAD, *figures, *curve], rows

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crumb.analysis.comparison import Row, table
+from crumb.analysis.comparison import Row, table, title
 from crumb.analysis.figures import COLOURS, write_figure
 from crumb.methods.registry import find_method
 from crumb.stream.compare import Comparison
@@ -47,14 +47,13 @@ def over_tasks(comparison: Comparison, path: Path) -> None:
     """Mean accuracy on all classes seen so far after each task, one panel for each budget."""
     from matplotlib.figure import Figure
 
-    panels = len(comparison.budgets)
-    figure = Figure(figsize=(1 + 5.2 * panels, 5.6), dpi=130, layout="constrained")
-    for axes, budget in zip(
-        figure.subplots(1, panels, squeeze=False)[0], comparison.budgets, strict=True
-    ):
+    budgets = [budget for budget in comparison.budgets if comparison.of_budget(budget)]
+    figure = Figure(figsize=(1 + 5.2 * len(budgets), 5.6), dpi=130, layout="constrained")
+    panels = figure.subplots(1, len(budgets), squeeze=False)[0]
+    for axes, budget in zip(panels, budgets, strict=True):
         methods = comparison.of_budget(budget)
         ends = {name: _curve(methods, name)[-1] for name in methods}
-        heights = spread([*ends.values()], 3.6)
+        heights = spread([*ends.values()], min(3.6, 100 / len(ends)))
         for name, height in zip(ends, heights, strict=True):
             curve, colour = _curve(methods, name), _colour(name)
             tasks = np.arange(1, len(curve) + 1)
@@ -71,7 +70,7 @@ def over_tasks(comparison: Comparison, path: Path) -> None:
             )
         last = max(len(record.scores) for records in methods.values() for record in records)
         axes.set(
-            title=f"{budget:,} bytes",
+            title=title(budget),
             xlabel="tasks learned",
             ylim=(-3, 103),
             xlim=(0.8, last + 1.9),
@@ -86,22 +85,23 @@ def over_tasks(comparison: Comparison, path: Path) -> None:
 
 def by_bytes(comparison: Comparison, path: Path) -> None:
     """Final accuracy against all extra bytes; a line joins the budgets of a method."""
-    points: dict[str, list[Row]] = {}
-    for budget in comparison.budgets:
-        for row in table(comparison, budget):
-            if row not in points.setdefault(row.method, []):
-                points[row.method].append(row)
-    _scatter(points, "all extra bytes (exemplars, codebook, copies of weights, ...)", path, True)
+    label = "all extra bytes (exemplars, codebook, copies of weights, ...)"
+    _scatter(_points(comparison), label, path, True)
 
 
 def by_seconds(comparison: Comparison, path: Path) -> None:
-    """Final accuracy against the seconds of learning and storing, one panel for each budget."""
-    rows = {row.method: [row] for row in table(comparison, comparison.budgets[0])}
-    for budget in comparison.budgets[1:]:
+    """Final accuracy against the seconds of learning and storing; likewise."""
+    _scatter(_points(comparison), "seconds of learning and storing, a run", path, False)
+
+
+def _points(comparison: Comparison) -> dict[str, list[Row]]:
+    """The rows of each method, one for each budget; of one without exemplars a single one."""
+    points: dict[str, list[Row]] = {}
+    for budget in comparison.budgets:
         for row in table(comparison, budget):
-            if row not in rows.setdefault(row.method, []):
-                rows[row.method].append(row)
-    _scatter(rows, "seconds of learning and storing, a run", path, False)
+            if row.method not in points or find_method(row.method).stores_exemplars():
+                points.setdefault(row.method, []).append(row)
+    return points
 
 
 def _scatter(points: Mapping[str, Sequence[Row]], label: str, path: Path, of_bytes: bool) -> None:
@@ -145,6 +145,7 @@ def spread(values: Sequence[float], gap: float) -> list[float]:
             break
         heights[:-1] -= missing
         heights[1:] += missing
+        heights = heights.clip(0, 100)
     found = np.empty_like(heights)
     found[order] = heights
     return found.tolist()

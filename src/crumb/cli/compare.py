@@ -12,9 +12,10 @@ from crumb.analysis.comparison_figures import draw
 from crumb.cli.parsing import Preset, parse_parts
 from crumb.cli.tables import align
 from crumb.errors import InputError
-from crumb.files import write_csv, write_text
+from crumb.files import read_text, write_csv, write_text
 from crumb.nets.config import NetworkConfig
 from crumb.stream.compare import CompareConfig, Comparison, compare, default_folder
+from crumb.stream.run import open_dataset
 
 
 def run(words: Sequence[str]) -> None:
@@ -29,13 +30,15 @@ def run(words: Sequence[str]) -> None:
         network=NetworkConfig(),
     )
     config: CompareConfig = parsed.compare
+    dataset = open_dataset(config.dataset, config.classes)
+    folder = config.output or default_folder(config, parsed.network, dataset)
+    _check_free(folder)
     comparison = compare(config, parsed.network)
     if not any(comparison.records.values()):
         raise InputError("crumb compare", "has no finished run", "; ".join(_all_notes(comparison)))
-    folder = config.output or default_folder(config)
     for budget in comparison.budgets:
         rows = analysis.table(comparison, budget)
-        print(f"{budget:,} bytes")
+        print(analysis.title(budget))
         print(align([list(analysis.HEAD), *[analysis.cells_of(row) for row in rows]]))
         print("\n".join([*analysis.notes(comparison, budget), ""]))
     for path in write(comparison, folder):
@@ -53,6 +56,16 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     write_text(paths[0], analysis.markdown(comparison))
     write_csv(paths[1], rows, header)
     return paths + draw(comparison, folder)
+
+
+def _check_free(folder: Path) -> None:
+    """Refuse a folder in which files of the user's would be written over."""
+    begins = {"comparison.md": analysis.MARK, "comparison.csv": ",".join(analysis.LONG_HEAD)}
+    for name, mark in begins.items():
+        path = folder / name
+        if path.exists() and not read_text(path, "move it").startswith(mark):
+            problem = "is not of a comparison, and would be overwritten"
+            raise InputError(path, problem, "move it, or choose another --output")
 
 
 def _all_notes(comparison: Comparison) -> list[str]:

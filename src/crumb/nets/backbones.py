@@ -99,9 +99,15 @@ def build_network(config: NetworkConfig, seed: int = 0) -> SplitNetwork:
         InputError: see :func:`find_backbone`, :func:`load_weights`, :class:`SplitNetwork`.
     """
     backbone = find_backbone(config.backbone, config.cut)
+    cut: str | None = backbone.cut
+    if config.trainable == "all" and config.backbone in BACKBONES:
+        if config.cut is not None:
+            problem = "is of no use with --trainable all, which leaves nothing before it"
+            raise InputError(f"--cut {config.cut}", problem, "leave one of them out")
+        cut = None
     model = _create(backbone, seed)
     load_weights(model, backbone.library, backbone.model, config.weights)
-    network = SplitNetwork(model, backbone, replace(config, cut=backbone.cut))
+    network = SplitNetwork(model, backbone, replace(config, cut=cut))
     network.eval()
     return network
 

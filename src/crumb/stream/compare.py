@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from crumb.data.index import Dataset
+from crumb.data.protocol import TaskList
 from crumb.errors import DivergedError, InputError, Terminated
 from crumb.methods.registry import find_method, methods
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import ProtocolConfig, StreamConfig, at_least
 from crumb.stream.features import FeatureStore
 from crumb.stream.record import RunRecord
-from crumb.stream.results import BusyError
-from crumb.stream.run import new_learner, open_dataset, stream
+from crumb.stream.results import BusyError, OtherSettingsError
+from crumb.stream.run import (
+    Job,
+    broken_in,
+    carry_out,
+    lay_out_runs,
+    new_learner,
+    open_dataset,
+    prepare,
+    stream_job,
+)
 from crumb.stream.tuned import TUNED, read_tuned
 
 ALL = "all"
+USUAL_BUDGET = 250_000
 
 
 @dataclass(frozen=True)
@@ -29,32 +42,49 @@ class CompareConfig(ProtocolConfig):
     """Folder written by `crumb index`."""
     methods: tuple[str, ...] = (ALL,)
     """Methods by name, or all."""
-    budget_bytes: tuple[int, ...] = (250_000,)
-    """Bytes of exemplars and of all that is needed to read them. Methods that keep none are run
-    once, for all budgets."""
+    budget_bytes: tuple[int, ...] = ()
+    """Bytes of exemplars and of all that is needed to read them (default 250000). Methods that keep
+    none are run once, for all budgets."""
     tuned: Path | None = None
     """Folder that holds METHOD/tuned.toml of `crumb tune` for the methods that were tuned."""
     output: Path | None = None
-    """Folder of the comparison; outputs/<data set>/compare_<protocol>_<mode> by default."""
+    """Folder of the comparison; outputs/<data set>/compare_<protocol>_<mode>_<backbone> by
+    default."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for budget in self.budget_bytes:
             at_least("--budget-bytes", budget, 1)
         for flag, values in (("--methods", self.methods), ("--budget-bytes", self.budget_bytes)):
-            if not values or len(set(values)) != len(values):
-                problem = "names nothing" if not values else "names one twice"
-                raise InputError(flag, problem, "name each once")
+            if len(set(values)) != len(values):
+                raise InputError(flag, "names one twice", "name each once")
+        if not self.methods:
+            raise InputError("--methods", "names nothing", "name each once, or all")
         for name in self.methods:
             if name != ALL:
                 find_method(name)
         if ALL in self.methods and len(self.methods) > 1:
             raise InputError("--methods all", "leaves no others to name", "give one or the other")
+        if self.budget_bytes and not self.storing:
+            problem = "is of no use with methods that keep no exemplars"
+            raise InputError("--budget-bytes", problem, "leave it out, or name others")
 
     @property
     def names(self) -> tuple[str, ...]:
         """The methods that are meant."""
         return tuple(methods()) if self.methods == (ALL,) else self.methods
+
+    @property
+    def storing(self) -> tuple[str, ...]:
+        """Those of them that keep exemplars."""
+        return tuple(name for name in self.names if find_method(name).stores_exemplars())
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All cells, budget by budget; methods without exemplars first."""
+        found = [Cell(name, None) for name in self.names if name not in self.storing]
+        budgets = self.budget_bytes or (USUAL_BUDGET,)
+        return found + [Cell(name, budget) for budget in budgets for name in self.storing]
 
 
 @dataclass(frozen=True)
@@ -75,22 +105,22 @@ class Comparison:
     """What a comparison has come to.
 
     Attributes:
-        budgets: in bytes, ascending.
         records: finished runs of each cell, by number of the run.
-        impossible: why a cell cannot be run.
-        diverged: what became of a cell whose losses did not stay finite.
-        busy: cells that another call is at.
+        notes: why a cell cannot be run, or what became of it.
         tuned: values of `crumb tune` that a method was given, if any.
     """
 
-    budgets: tuple[int, ...]
     records: Mapping[Cell, list[RunRecord]]
-    impossible: Mapping[Cell, str]
-    diverged: Mapping[Cell, str]
-    busy: tuple[Cell, ...]
+    notes: Mapping[Cell, str]
     tuned: Mapping[str, Mapping[str, Any]]
 
-    def of_budget(self, budget: int) -> dict[str, list[RunRecord]]:
+    @property
+    def budgets(self) -> tuple[int | None, ...]:
+        """In bytes, ascending; None stands alone where no method keeps exemplars."""
+        cells = (*self.records, *self.notes)
+        return tuple(sorted({cell.budget for cell in cells if cell.budget})) or (None,)
+
+    def of_budget(self, budget: int | None) -> dict[str, list[RunRecord]]:
         """Finished runs by method: those of the budget, and those of methods without exemplars."""
         return {
             cell.method: records
@@ -99,55 +129,154 @@ class Comparison:
         }
 
 
-def cells_of(config: CompareConfig) -> list[Cell]:
-    """All cells, budget by budget; methods without exemplars first."""
-    storing = [name for name in config.names if find_method(name).stores_exemplars()]
-    cells = [Cell(name, None) for name in config.names if name not in storing]
-    return cells + [Cell(name, budget) for budget in config.budget_bytes for name in storing]
+@dataclass(frozen=True)
+class Matrix:
+    """What the cells of a comparison have in common.
+
+    Attributes:
+        config: of the comparison.
+        network: which backbone.
+        tuned: settings by method, in the place of the defaults.
+        folder: of the comparison.
+        dataset: opened.
+        task_lists: of streams, and of upper bounds if there are any, by number of the run.
+        broken: what is wrong with images that are left out, if any are to be.
+    """
+
+    config: CompareConfig
+    network: NetworkConfig
+    tuned: Mapping[str, Mapping[str, Any]]
+    folder: Path
+    dataset: Dataset
+    task_lists: Mapping[bool, Mapping[int, TaskList]]
+    broken: Mapping[str, str] | None
+
+    def job(self, cell: Cell) -> Job:
+        """What is to be done for a cell.
+
+        Raises:
+            InputError: the method can do nothing with the budget.
+        """
+        stream = replace(stream_config(self.config, cell, self.folder), resume=True)
+        method = method_config(cell, self.tuned)
+        tasks = self.task_lists[find_method(cell.method).offline]
+        return stream_job(stream, self.network, method, self.dataset, tasks, self.broken)
+
+    def records(self, cell: Cell) -> list[RunRecord]:
+        """The finished runs of a cell among those that are asked for."""
+        first = self.config.first_run
+        wanted = range(first, first + self.config.runs)
+        finished = prepare(self.job(cell)).results.finished()
+        return [record for record in finished if record.run in wanted]
 
 
 def compare(config: CompareConfig, network: NetworkConfig) -> Comparison:
     """Run what is not done yet, and go on with what was interrupted.
 
-    Several calls may work on one folder at a time: each leaves a cell that another is at.
+    Several calls may work on one folder at a time: each leaves a cell that another is at, and comes
+    back to it. What earlier calls have left in the folder is part of the comparison.
 
     Args:
         config: of the comparison.
         network: which backbone, the same for all methods.
 
     Raises:
-        InputError: no cell can be run, or data or disk fail one; what is finished is kept.
+        InputError: no cell can be run; data or disk fail one; the folder holds runs with other
+            settings. What is finished is kept.
         KeyboardInterrupt, Terminated: a signal came; the same call goes on from there.
     """
-    tuned = {}
+    matrix = _matrix(config, network)
+    earlier = _earlier(matrix)
+    notes = _impossible(matrix, [*config.cells, *earlier])
+    if all(cell in notes for cell in config.cells):
+        raise InputError("--methods", "holds none that can be run", notes[config.cells[0]])
+    waiting = [cell for cell in config.cells if cell not in notes]
+    stores: dict[str, FeatureStore] = {}
+    while waiting:
+        busy = _run(matrix, waiting, stores, notes)
+        # Where every one of them is another call's, waiting for it is of no use.
+        if len(busy) == len(waiting):
+            notes |= dict.fromkeys(busy, "is being run by another call")
+            break
+        waiting = busy
+    runnable = [c for c in (*config.cells, *earlier) if not notes.get(c, "").startswith(_CANNOT)]
+    return Comparison({cell: matrix.records(cell) for cell in runnable}, notes, matrix.tuned)
+
+
+_CANNOT = "cannot be run"
+
+
+def _matrix(config: CompareConfig, network: NetworkConfig) -> Matrix:
+    """All that the cells share; errors as its parts."""
+    tuned: Mapping[str, Mapping[str, Any]] = {}
     if config.tuned is not None:
         tuned = tuned_in(config.tuned, config.names, network.backbone, config.mode)
-    folder = config.output or default_folder(config)
-    cells, impossible = _possible(config, network, tuned)
-    stores: dict[str, FeatureStore] = {}
+    dataset = open_dataset(config.dataset, config.classes)
+    kinds = {find_method(name).offline for name in config.names}
+    task_lists = {offline: lay_out_runs(config, dataset, offline) for offline in sorted(kinds)}
+    folder = config.output or default_folder(config, network, dataset)
+    broken = None
+    if config.on_error == "skip":
+        cell = Cell("finetune", None)
+        one = stream_config(config, cell, folder)
+        learner = new_learner(replace(one, mode="paper"), network, method_config(cell, {}), 0)
+        every = [tasks for lists in task_lists.values() for tasks in lists.values()]
+        broken = broken_in(dataset, config, every, learner)
+    return Matrix(config, network, tuned, folder, dataset, task_lists, broken)
+
+
+def _earlier(matrix: Matrix) -> list[Cell]:
+    """Cells that are in the folder and were not asked for now."""
+    asked, found = matrix.config.cells, []
+    for path in sorted(matrix.folder.glob("*/config.toml")):
+        matched = re.fullmatch(r"(\w+?)(?:_(\d+))?", path.parent.name)
+        if matched is None or matched[1] not in methods():
+            continue
+        cell = Cell(matched[1], int(matched[2]) if matched[2] else None)
+        known = find_method(cell.method).offline in matrix.task_lists
+        if cell not in asked and known:
+            found.append(cell)
+    return found
+
+
+def _impossible(matrix: Matrix, cells: Iterable[Cell]) -> dict[Cell, str]:
+    """The cells that cannot be run, and why; found out before any is.
+
+    Raises:
+        InputError: results in the folder were made with other settings.
+    """
+    found: dict[Cell, str] = {}
+    for cell in cells:
+        try:
+            prepare(matrix.job(cell))
+        except OtherSettingsError as error:
+            folder, (_, problem, _) = matrix.folder / cell.name, error.parts
+            remedy = "compare with the same settings, or give another --output"
+            raise InputError(folder, problem, remedy) from error
+        except InputError as error:
+            found[cell] = f"{_CANNOT}: {error}"
+    return found
+
+
+def _run(
+    matrix: Matrix, cells: Sequence[Cell], stores: dict[str, FeatureStore], notes: dict[Cell, str]
+) -> list[Cell]:
+    """Do what is left of these cells; those that another call is at are returned."""
     busy: list[Cell] = []
-    records: dict[Cell, list[RunRecord]] = {}
-    diverged: dict[Cell, str] = {}
     for number, cell in enumerate(cells):
         _tell(f"{number + 1} of {len(cells)}: {cell.name}")
-        whole = replace(stream_config(config, cell, folder), resume=True)
         try:
-            results = stream(whole, network, method_config(cell, tuned), stores)
+            carry_out(matrix.job(cell), stores)
         except BusyError:
             busy.append(cell)
-            continue
         except DivergedError as error:
-            diverged[cell] = str(error)
-            continue
+            done = len(matrix.records(cell))
+            notes[cell] = f"diverged in run {matrix.config.first_run + done}: {error}"
         except (KeyboardInterrupt, Terminated) as signalled:
             # How to go on with the one cell is of no help: the same call goes on with all.
             signalled.args = ()
             raise
-        last = config.first_run + config.runs
-        found = [one for one in results.finished() if config.first_run <= one.run < last]
-        records[cell] = found
-    budgets = tuple(sorted(config.budget_bytes))
-    return Comparison(budgets, records, impossible, diverged, tuple(busy), tuned)
+    return busy
 
 
 def tuned_in(
@@ -168,10 +297,10 @@ def tuned_in(
     return {name: read_tuned(path, name, backbone, mode).values for name, path in found.items()}
 
 
-def default_folder(config: CompareConfig) -> Path:
-    """outputs/<data set>/compare_<protocol>_<mode>."""
-    name = open_dataset(config.dataset, config.classes).name
-    return Path("outputs") / name / f"compare_{config.protocol}_{config.mode}"
+def default_folder(config: CompareConfig, network: NetworkConfig, dataset: Dataset) -> Path:
+    """outputs/<data set>/compare_<protocol>_<mode>_<backbone>."""
+    name = f"compare_{config.protocol}_{config.mode}_{network.backbone}"
+    return Path("outputs") / dataset.name / name
 
 
 def stream_config(config: CompareConfig, cell: Cell, folder: Path) -> StreamConfig:
@@ -190,22 +319,6 @@ def method_config(cell: Cell, tuned: Mapping[str, Mapping[str, Any]]) -> Any:
     if cell.budget is not None:
         settings["budget_bytes"] = cell.budget
     return find_method(cell.method).Config(**settings)
-
-
-def _possible(
-    config: CompareConfig, network: NetworkConfig, tuned: Mapping[str, Mapping[str, Any]]
-) -> tuple[list[Cell], dict[Cell, str]]:
-    """The cells that can be run, and of the others why not; found out before any is run."""
-    cells, impossible = cells_of(config), {}
-    for cell in cells:
-        try:
-            one = stream_config(config, cell, Path())
-            new_learner(one, network, method_config(cell, tuned), config.first_run)
-        except InputError as error:
-            impossible[cell] = str(error)
-            if len(impossible) == len(cells):
-                raise
-    return [cell for cell in cells if cell not in impossible], impossible
 
 
 def _tell(line: str) -> None:

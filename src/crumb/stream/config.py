@@ -144,9 +144,11 @@ class ProtocolConfig:
             return
         for name in ("epochs_first_task", "epochs"):
             value = getattr(self, name)
+            flag = f"--{name.replace('_', '-')}"
             if value not in (1, getattr(type(self), name)):
-                flag = f"--{name.replace('_', '-')} {value}"
-                raise InputError(flag, "contradicts --mode strict", "leave one of them out")
+                raise InputError(f"{flag} {value}", "contradicts --mode strict", f"give {flag} 1")
+            # As it is written beside the results.
+            object.__setattr__(self, name, 1)
         if self.evaluation.select_best_epoch:
             problem = "contradicts --mode strict, which reads each task once"
             raise InputError("--select-best-epoch", problem, "leave one of them out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 Matrix = Sequence[Sequence[float | None]]
@@ -40,7 +41,8 @@ def _earlier_tasks(matrix: Matrix) -> list[int]:
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
     """Mean and sample standard deviation (None for a single value)."""
-    mean = sum(values) / len(values)
+    # Exact, so that equal runs in another order have equal means.
+    mean = math.fsum(values) / len(values)
     if len(values) < 2:
         return mean, None
     return mean, (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5

@@ -65,6 +65,10 @@ class BusyError(InputError):
     """A results folder that another process is writing."""
 
 
+class OtherSettingsError(InputError):
+    """A results folder that was made with other settings."""
+
+
 class Results:
     """A results folder.
 
@@ -178,7 +182,7 @@ class Results:
             if name.startswith("files."):
                 problem = f"was made with other contents of the file of the {name[6:]}"
             remedy = "use the same settings or another --output"
-            raise InputError(f"--resume {self.folder}", problem, remedy)
+            raise OtherSettingsError(f"--resume {self.folder}", problem, remedy)
         self._check_skipped(self._files[2])
 
     def _check_skipped(self, path: Path) -> None:
@@ -201,6 +205,10 @@ class Results:
     def begun_in(folder: Path) -> bool:
         """The same of any folder."""
         return any([*folder.glob("runs/run*.json"), *folder.glob("checkpoints/run*")])
+
+    def begun_runs(self) -> bool:
+        """Whether there are checkpoints of runs."""
+        return any(self.checkpoints.glob("run*"))
 
     @property
     def checkpoints(self) -> Path:

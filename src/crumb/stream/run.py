@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from crumb.data.index import Dataset, index_text, load_dataset
 from crumb.data.protocol import TaskList
@@ -19,7 +22,7 @@ from crumb.methods.registry import find_method
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
 from crumb.stream.checkpoint import Checkpoints
-from crumb.stream.config import Mode, StreamConfig
+from crumb.stream.config import Mode, ProtocolConfig, StreamConfig
 from crumb.stream.features import FeatureStore, fingerprint
 from crumb.stream.loop import Plan, run_once
 from crumb.stream.results import Results
@@ -51,21 +54,41 @@ def stream(
             with which command it goes on.
     """
     dataset = open_dataset(config.dataset, config.classes)
-    offline = find_method(config.method).offline
+    task_lists = lay_out_runs(config, dataset, find_method(config.method).offline)
+    job = stream_job(config, network, method, dataset, task_lists)
+    return carry_out(job, {} if stores is None else stores)
+
+
+def stream_job(
+    config: StreamConfig,
+    network: NetworkConfig,
+    method: Any,
+    dataset: Dataset,
+    task_lists: Mapping[int, TaskList],
+    broken: Mapping[str, str] | None = None,
+) -> Job:
+    """What :func:`stream` has to do; see :class:`Job`."""
+    folder = config.output or default_output(config, network, dataset)
+    model = "learner_run{}.safetensors" if config.save_model else None
+    return Job("stream", config, network, method, dataset, task_lists, folder, model, broken=broken)
+
+
+def lay_out_runs(config: ProtocolConfig, dataset: Dataset, offline: bool) -> dict[int, TaskList]:
+    """The tasks of all runs, by number.
+
+    Raises:
+        InputError: see :func:`tasks_of`; lists that show an image twice in strict mode.
+    """
     runs = range(config.first_run, config.first_run + config.runs)
-    return carry_out(
-        Job(
-            "stream",
-            config,
-            network,
-            method,
-            dataset,
-            {run: tasks_of(config, dataset, run, offline) for run in runs},
-            config.output or default_output(config, network, dataset),
-            "learner_run{}.safetensors" if config.save_model else None,
-        ),
-        {} if stores is None else stores,
-    )
+    task_lists = {run: tasks_of(config, dataset, run, offline) for run in runs}
+    if config.mode == "strict" and config.filelists is not None:
+        for run, tasks in task_lists.items():
+            counted = Counter(path for frames in tasks.tasks for path in frames.paths)
+            path, times = max(counted.items(), key=lambda pair: pair[1])
+            if times > 1:
+                problem = f"show {path} {times} times in run {run}"
+                raise InputError(config.filelists, problem, "use --mode paper, or other lists")
+    return task_lists
 
 
 @dataclass(frozen=True)
@@ -83,6 +106,7 @@ class Job:
         model: name of the file of a run's learner, with {} for the number of the run; None to keep
             none.
         more: further settings that the results depend on, by section, if there are any.
+        broken: what is wrong with each image that is to be left out, if that is known.
     """
 
     command: str
@@ -94,6 +118,26 @@ class Job:
     folder: Path
     model: str | None
     more: Mapping[str, Any] | None = None
+    broken: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job of which all that can be checked beforehand has been checked.
+
+    Attributes:
+        learner: of the first run.
+        task_lists: by number of the run, without images that are left out.
+        epochs: readings of each task, by number of the run.
+        held_out: which frames of each task are kept back, by number of the run.
+        results: the folder, not yet written.
+    """
+
+    learner: Learner
+    task_lists: Mapping[int, TaskList]
+    epochs: Mapping[int, Sequence[int]]
+    held_out: Mapping[int, Sequence[np.ndarray]]
+    results: Results
 
 
 def carry_out(job: Job, stores: dict[str, FeatureStore]) -> Results:
@@ -107,20 +151,41 @@ def carry_out(job: Job, stores: dict[str, FeatureStore]) -> Results:
         raise
 
 
-def _carry_out(job: Job, stores: dict[str, FeatureStore]) -> Results:
-    config, folder, images = job.config, job.folder, job.dataset.images
+def prepare(job: Job) -> Prepared:
+    """Check all of a job that can be checked before it is begun; nothing is written.
+
+    Raises:
+        InputError: a setting, a file or the results folder cannot be used.
+    """
+    config, task_lists, broken = job.config, job.task_lists, job.broken
     learner = new_learner(config, job.network, job.method, config.first_run)
-    task_lists, broken = job.task_lists, None
     if config.on_error == "skip":
-        size, workers = learner.network.preprocessing.size, config.machine.workers or cores()
-        broken = broken_images(images, task_lists.values(), size, workers)
+        if broken is None:
+            broken = broken_in(job.dataset, config, task_lists.values(), learner)
         task_lists = {run: leave_out(tasks, broken) for run, tasks in task_lists.items()}
     epochs = {run: epochs_of(config, tasks) for run, tasks in task_lists.items()}
     held = {run: held_out(config, tasks, epochs[run]) for run, tasks in task_lists.items()}
     for tasks in task_lists.values():
         check_memory(learner, tasks)
-    results = Results(folder, _settings(job, learner), config.resume, broken)
+    results = Results(job.folder, _settings(job, learner), config.resume, broken)
+    return Prepared(learner, task_lists, epochs, held, results)
+
+
+def broken_in(
+    dataset: Dataset, config: ProtocolConfig, task_lists: Iterable[TaskList], learner: Learner
+) -> dict[str, str]:
+    """What is wrong with each image that cannot be decoded."""
+    size, workers = learner.network.preprocessing.size, config.machine.workers or cores()
+    return broken_images(dataset.images, task_lists, size, workers)
+
+
+def _carry_out(job: Job, stores: dict[str, FeatureStore]) -> Results:
+    config, folder, images = job.config, job.folder, job.dataset.images
+    ready = prepare(job)
+    learner, task_lists, results = ready.learner, ready.task_lists, ready.results
     done = {record.run for record in results.finished()}
+    if job.model is None and done.issuperset(task_lists) and not results.begun_runs():
+        return results
     with results:
         for run, tasks in task_lists.items():
             minutes, batches = config.checkpoint_minutes, config.checkpoint_batches
@@ -135,8 +200,8 @@ def _carry_out(job: Job, stores: dict[str, FeatureStore]) -> Results:
             record = run_once(
                 Plan(
                     tasks,
-                    epochs[run],
-                    held[run],
+                    ready.epochs[run],
+                    ready.held_out[run],
                     config.batch_size,
                     learner,
                     open_store(learner, config, job.dataset, task_lists.values(), stores),
@@ -196,9 +261,12 @@ def new_learner(config: StreamConfig, network: NetworkConfig, method: Any, seed:
 
 def for_mode(mode: Mode, method: Any) -> Any:
     """The settings of a method with which exemplars are stored when the mode lets them."""
-    if mode == "strict" and getattr(method, "write_policy", None) == "end-of-task":
-        return replace(method, write_policy="on-arrival")
-    return method
+    if mode == "paper" or getattr(method, "write_policy", None) != "end-of-task":
+        return method
+    if type(method).__dataclass_fields__["write_policy"].default != "end-of-task":
+        problem = "contradicts --mode strict, which stores on arrival"
+        raise InputError("--write-policy end-of-task", problem, "leave one of them out")
+    return replace(method, write_policy="on-arrival")
 
 
 def check_memory(learner: Learner, tasks: TaskList) -> None:

@@ -14,10 +14,10 @@ from crumb.data.index import Dataset
 from crumb.data.protocol import TaskList, lay_out
 from crumb.errors import InputError
 from crumb.seeds import derive
-from crumb.stream.config import StreamConfig
+from crumb.stream.config import ProtocolConfig
 
 
-def tasks_of(config: StreamConfig, dataset: Dataset, run: int, offline: bool) -> TaskList:
+def tasks_of(config: ProtocolConfig, dataset: Dataset, run: int, offline: bool) -> TaskList:
     """The tasks of one run: laid out, or read from lists.
 
     Raises:
@@ -83,14 +83,12 @@ def relabelled(tasks: TaskList) -> TaskList:
     )
 
 
-def epochs_of(config: StreamConfig, tasks: TaskList) -> list[int]:
+def epochs_of(config: ProtocolConfig, tasks: TaskList) -> list[int]:
     """How often each task is read."""
-    if config.mode == "strict":
-        return [1] * len(tasks.tasks)
     return [config.epochs_first_task, *[config.epochs] * (len(tasks.tasks) - 1)]
 
 
-def held_out(config: StreamConfig, tasks: TaskList, epochs: Sequence[int]) -> list[np.ndarray]:
+def held_out(config: ProtocolConfig, tasks: TaskList, epochs: Sequence[int]) -> list[np.ndarray]:
     """Which training frames of each task are kept back to select its best epoch on.
 
     One draw decides on an image for the whole run, as a clip continued backwards holds it twice
