@@ -12,6 +12,7 @@ import torch
 
 from crumb.cli.main import main
 from crumb.cli.parsing import preset_names
+from crumb.methods.registry import methods
 from crumb.nets import backbones
 from crumb.nets.config import Backbone, Preprocessing
 
@@ -93,9 +94,11 @@ def test_commands_named_in_passing_exist(page, capsys):
     """Their words are understood; FILE and the like stand for the reader's own."""
     for line in INLINE.findall(page.read_text()):
         words = shlex.split(line)
-        # Of these the second word decides which flags there are.
+        # Of these the second word decides which flags there are, of others the method.
         count = 2 if words[1] in ("index", "data", "presets") else 1
         named = [word for word in words[1 : 1 + count] if not word.startswith("-")]
+        if "--method" in words and (method := words[words.index("--method") + 1]) in methods():
+            named += ["--method", method]
         assert main([*named, "--help"]) == 0, line
         flags = {word for word in words if word.startswith("--")} - {"--help"}
         known = capsys.readouterr().out

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from tools.preset_settings import BACKBONE_NAMES, Group, Row, flat, number, sections, why_not
 
+from crumb.errors import flag_of
+
 DATASET_NOTES = {
     "cifar100": "The original lays out class_iid only.",
     "imagenet": "The original lays out class_iid only and so sets no size of iid tasks: iid gets "
@@ -48,10 +50,16 @@ METHOD_NOTES = {
     "The capacity counts images.",
     "aanets": "The original casts normalised images to bytes, which destroys them. The capacity "
     "counts images.",
-    "remind": "The first task is learned by the whole network (base_lr and the like), then codes "
-    "are streamed one image at a time. The original keeps all codes of the first task whatever "
-    "the capacity says, and goes back to the best epoch on TEST images.",
+    "remind": "The first task is learned with base_lr and the like, in the original by the whole "
+    "network, here by the tail; then codes are streamed one image at a time. The original keeps "
+    "all codes of the first task whatever the capacity says, and goes back to the best epoch on "
+    "TEST images.",
 }
+# Those that train what follows the cut alone in the original, too.
+WITH_FROZEN_FRONT = ("crumb", "remind")
+_OUR_TRAINING = (
+    "the tail is trained unless --trainable all is given, and gradients are clipped at 10"
+)
 # What is not of this kind is of interest to those who start the original only.
 _SAID = {
     "lr": "lr",
@@ -172,22 +180,21 @@ def _departures(row: Row) -> Iterator[str]:
             "We train on the sum of both losses, as the paper means; the released code inverts a "
             "flag and trains on the loss of the reconstruction alone."
         )
-    elif row.ours in ("finetune", "offline"):
-        yield (
-            f"The original trains the whole network and clips no gradient; our {row.ours} trains "
-            "the tail only for now and clips at 10."
-        )
-    elif row.source.startswith("scripts/optimal_"):
-        small = f", and reads images of {_side(row)}" if row.image_size != "224" else ""
-        yield f"The original trains the whole network and clips no gradient{small}."
     elif row.cells["backbone"] not in BACKBONE_NAMES:
         images = f", its images {_side(row)}" if row.image_size else ""
         yield (
             f"The original's network is {row.cells['backbone'].partition(' (')[0]}{images}; here "
-            "it is that of all methods, for which these rates were not chosen."
+            "it is that of all methods, for which these rates were not chosen, and "
+            f"{_OUR_TRAINING}."
         )
-    elif row.image_size != "224":
-        yield f"The original reads images of {_side(row)}."
+    elif row.ours in WITH_FROZEN_FRONT:
+        if row.image_size != "224":
+            yield f"The original reads images of {_side(row)}."
+    else:
+        small = f", and reads images of {_side(row)}" if row.image_size != "224" else ""
+        if row.source.startswith("scripts/"):
+            small = f" and clips no gradient{small}"
+        yield f"The original trains the whole network{small}; here {_OUR_TRAINING}."
     best = {"keep_best_net_all_tasks": "each", "keep_best_task1_net": "the first"}
     if task := next((best[fact] for fact in best if fact in row.facts), None):
         yield (
@@ -244,7 +251,7 @@ def _other_scripts(group: Group) -> Iterator[str]:
     said = set()
     for row in group.others:
         flags = [
-            f"--{key.rpartition('.')[2].replace('_', '-')} {value}"
+            f"{flag_of(key.rpartition('.')[2])} {value}"
             for key, value in flat(sections(row, group.base)).items()
             if known.get(key) != value
         ]

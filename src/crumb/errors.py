@@ -33,6 +33,11 @@ class Terminated(BaseException):
     """SIGTERM, raised where the program stands so that files are closed and records written."""
 
 
+def flag_of(setting: str) -> str:
+    """The flag that sets a field of a configuration: ``--memory-size`` of ``memory_size``."""
+    return "--" + setting.replace("_", "-")
+
+
 def require(flag: str, value: float, holds: bool, range_: str) -> None:
     """Refuse a setting that is out of range, infinite or not a number.
 

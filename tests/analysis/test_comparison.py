@@ -19,7 +19,7 @@ from crumb.analysis.comparison import (
     notes,
     table,
 )
-from crumb.analysis.comparison_figures import draw, spread
+from crumb.analysis.comparison_figures import _points, draw, spread
 from crumb.stream.compare import Cell, Comparison
 from crumb.stream.evaluate import Score
 from crumb.stream.record import RunRecord
@@ -55,11 +55,12 @@ def comparison() -> Comparison:
         Cell("crumb", 9000): [record(0, 90, 80, replay=8_900), record(1, 90, 84)],
         Cell("er", 9000): [record(0, 90, 70, replay=8_000), record(1, 90, 72)],
     }
-    impossible = {Cell("gem", 1000): "holds not even one exemplar"}
-    diverged = {Cell("agem", 9000): "the direct loss is not finite"}
-    busy = (Cell("icarl", 9000),)
-    tuned = {"er": {"lr": 0.01}}
-    return Comparison((1000, 9000), records, impossible, diverged, busy, tuned)
+    remarks = {
+        Cell("gem", 1000): "cannot be run: holds not even one exemplar",
+        Cell("agem", 9000): "diverged in run 0: the direct loss is not finite",
+        Cell("icarl", 9000): "is being run by another call",
+    }
+    return Comparison(records, remarks, {"er": {"lr": 0.01}})
 
 
 def test_rows_are_ranked_by_mean_final_accuracy_within_a_budget(comparison: Comparison):
@@ -94,7 +95,7 @@ def test_notes_name_who_beats_crumb_and_what_is_missing(comparison: Comparison):
     ]
     assert notes(comparison, 9000) == [
         "better than crumb by mean final accuracy: none",
-        "agem diverged: the direct loss is not finite",
+        "agem diverged in run 0: the direct loss is not finite",
         "icarl is being run by another call",
     ]
 
@@ -112,9 +113,45 @@ def test_markdown_and_long_table_hold_every_run(comparison: Comparison):
     assert "| er | 1 | 63.0 ± 38.1 |" in text
     header, rows = long_table(comparison)
     assert len(rows) == 14
+    assert "peak_memory_bytes" not in header
     assert all(len(row) == len(header) for row in rows)
     assert header[:3] == ["method", "budget_bytes", "run"]
     assert header[-2:] == ["accuracy_after_task_1", "accuracy_after_task_2"]
+
+
+def test_a_method_without_exemplars_is_one_point_in_the_pictures(comparison: Comparison):
+    points = _points(comparison)
+    assert {name: len(rows) for name, rows in points.items()} == {
+        "offline": 1,
+        "finetune": 1,
+        "lwf": 1,
+        "er": 2,
+        "crumb": 2,
+    }
+
+
+def test_equal_runs_in_another_order_share_a_rank(comparison: Comparison):
+    accuracies = [0.1, 0.2, 0.3]
+    records = {
+        Cell("crumb", 1000): [record(run, 50, a) for run, a in enumerate(accuracies)],
+        Cell("er", 1000): [record(run, 50, a) for run, a in enumerate(reversed(accuracies))],
+    }
+    assert [row.rank for row in table(Comparison(records, {}, {}), 1000)] == [1, 1]
+
+
+def test_a_budget_without_a_finished_run_has_no_panel(comparison: Comparison, tmp_path):
+    records = {Cell("crumb", 9000): comparison.records[Cell("crumb", 9000)]}
+    some = Comparison(records, {Cell("crumb", 10): "cannot be run: too little"}, {})
+    assert some.budgets == (10, 9000)
+    assert len(draw(some, tmp_path)) == 3
+    assert "cannot be run: too little" in markdown(some)
+
+
+def test_without_exemplars_there_is_one_table(tmp_path):
+    alone = Comparison({Cell("finetune", None): [record(0, 90, 20)]}, {}, {})
+    assert alone.budgets == (None,)
+    assert "## no exemplars kept" in markdown(alone)
+    assert len(draw(alone, tmp_path)) == 3
 
 
 def test_pictures(comparison: Comparison, tmp_path):
@@ -132,9 +169,11 @@ def test_estimate_of_five_runs():
     assert estimate([4.0]).half is None
 
 
-@given(st.lists(st.floats(0, 100), min_size=1, max_size=25))
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=20))
 def test_labels_are_spread_in_the_order_of_their_values(values: list[float]):
     heights = spread(values, 3.0)
     order = sorted(range(len(values)), key=lambda place: (values[place], place))
     for lower, upper in itertools.pairwise(order):
         assert heights[upper] - heights[lower] >= 3.0 - 0.2
+    assert min(heights) >= 0
+    assert max(heights) <= 100

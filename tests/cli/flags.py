@@ -11,9 +11,11 @@ from crumb.cli.demo import Demo
 from crumb.cli.pretrain import PretrainConfig
 from crumb.cli.tasks import Tasks
 from crumb.data.sets.registry import sources
+from crumb.errors import flag_of
 from crumb.methods.crumb import CrumbConfig
 from crumb.methods.registry import methods
 from crumb.nets.config import NetworkConfig
+from crumb.stream.compare import CompareConfig
 from crumb.stream.config import StreamConfig
 from crumb.stream.tune import TuneConfig
 
@@ -21,6 +23,7 @@ DEFINED_BY: dict[str, tuple[type, ...]] = {
     "stream": (StreamConfig, NetworkConfig),
     "pretrain": (PretrainConfig, NetworkConfig, CrumbConfig),
     "tasks": (Tasks,),
+    "compare": (CompareConfig, NetworkConfig),
     "tune": (TuneConfig, NetworkConfig),
     "demo": (Demo,),
     "bench": (Bench,),
@@ -67,7 +70,7 @@ def _numbers(config: type) -> Iterator[tuple[str, type]]:
         if isinstance(hint, type) and is_dataclass(hint):
             yield from _numbers(hint)
         for kind in _kinds(hint):
-            yield "--" + name.replace("_", "-"), kind
+            yield flag_of(name), kind
 
 
 def _kinds(hint: Any) -> list[type]:

@@ -13,7 +13,8 @@ def test_unknown_command(refused: Refused, word: str):
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "index", "data", "tasks", "presets", "pretrain", "stream", "tune"]
+    "command",
+    ["demo", "index", "data", "tasks", "presets", "pretrain", "stream", "compare", "tune"],
 )
 def test_unknown_flag(refused: Refused, command: str):
     refused(command, "--colour", "red", names=f"crumb {command}")
@@ -22,10 +23,10 @@ def test_unknown_flag(refused: Refused, command: str):
 @pytest.mark.parametrize(
     ("flag", "value"),
     [
-        ("--method", "ewc"),
+        ("--method", "no_such_method"),
         ("--protocol", "random"),
         ("--backbone", "squeezenet9"),
-        ("--preset", "core50/ewc"),
+        ("--preset", "core50/no_such_method"),
         ("--preset", "no_such_file.toml"),
         ("--initialiser", "sorted"),
         ("--storage", "tape"),
@@ -47,7 +48,9 @@ def test_a_flag_without_value(refused: Refused, words: list[str], flag: str):
     refused("stream", *words, flag, names=flag if flag != "--method" else "crumb stream")
 
 
-@pytest.mark.parametrize("command", ["stream", "pretrain", "tasks", "data", "index", "tune"])
+@pytest.mark.parametrize(
+    "command", ["stream", "pretrain", "tasks", "data", "index", "compare", "tune"]
+)
 def test_nothing_but_the_command(refused: Refused, command: str):
     line = refused(command, names=f"crumb {command}")
     assert "missing; see" in line

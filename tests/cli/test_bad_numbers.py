@@ -12,6 +12,17 @@ from crumb.cli.main import COMMANDS, main
 MAY_BE_ZERO = {
     "--first-run",
     "--run",
+    "--base-weight-decay",
+    "--bias-steps",
+    "--cutmix-probability",
+    "--distillation",
+    "--fusion-lr",
+    "--lr-floor",
+    "--margin",
+    "--memory-only-epochs",
+    "--mixup-alpha",
+    "--prototype-momentum",
+    "--regularisation",
     "--feature-cache-bytes",
     "--replay-times",
     "--replay-coefficient",
@@ -29,6 +40,8 @@ MAY_BE_LARGE = {
     "--feature-cache-bytes",
     "--memory-size",
     "--memory-bytes",
+    "--budget-bytes",
+    "--fisher-samples",
     "--checkpoint-minutes",
     "--checkpoint-batches",
 }
@@ -54,7 +67,7 @@ def values(flag: Flag) -> list[str]:
 
 
 @pytest.fixture
-def usual(words, dataset, output, tmp_path, monkeypatch) -> dict[str, list[object]]:
+def usual(words, network_words, dataset, output, tmp_path, monkeypatch) -> dict[str, list[object]]:
     """Further words for each command, with which it would work; but no network may be built."""
     for module in ("crumb.stream.run", "crumb.benchmarks.workplace"):
         monkeypatch.setattr(f"{module}.build_network", lambda *_: pytest.fail("built a network"))
@@ -62,6 +75,7 @@ def usual(words, dataset, output, tmp_path, monkeypatch) -> dict[str, list[objec
         "stream": [*words, "--output", output],
         "pretrain": [*words, "--output", output],
         "tasks": [dataset.folder, "--output", output],
+        "compare": ["--dataset", dataset.folder, *network_words, "--output", output],
         "tune": ["--dataset", *words, "--output", output],
         "index": [tmp_path / "tree", "--output", output],
         "demo": [output],
@@ -93,11 +107,13 @@ def test_no_such_number(refused, usual, flag: Flag, value: str):
         ["--memory-size", LARGE],
         ["--memory-bytes", LARGE],
         ["--memory-size", LARGE, "--write-policy", "on-arrival"],
+        ["--budget-bytes", LARGE],
+        ["--method", "ewc", "--fisher-samples", LARGE],
     ],
     ids=lambda words: " ".join(map(str, words)),
 )
 def test_large_numbers_that_do_no_harm(stream, capacity):
-    named = {str(word) for word in capacity} | {"--memory-size", "--memory-bytes"}
+    named = {"--memory-size", "--memory-bytes", "--budget-bytes", "--fisher-samples"}
     words = ["--top-k", "1", LARGE, "--checkpoint-minutes", "1e300", "--epochs-first-task", "1"]
     for flag in sorted(MAY_BE_LARGE - named - {"--top-k", "--checkpoint-minutes"}):
         words += [flag, LARGE]

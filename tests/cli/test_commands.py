@@ -117,6 +117,7 @@ def test_index_says_what_is_left_out(capsys, clips: Path, tmp_path: Path):
     [
         ("index", "call it again: what is finished is not done again"),
         ("demo", "call it again: what is finished is not done again"),
+        ("compare", "call it again: what is finished is not done again"),
         ("tune", "call it again: what is finished is not done again"),
         ("pretrain", "there is nothing to resume"),
     ],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,11 +63,25 @@ def test_more_runs_are_added(words, tmp_path: Path, capsys):
     assert "±" in capsys.readouterr().out
 
 
-def test_budgets_that_hold_nothing_and_modes_that_cannot_be(words, capsys):
-    assert main([*words, "--methods", "finetune", "crumb", "--budget-bytes", "500"]) == 0
+def test_budgets_that_hold_nothing(words, capsys):
+    assert main([*words, "--methods", "finetune", "crumb", "--budget-bytes", "500", "60000"]) == 0
     assert "crumb cannot be run: --budget-bytes 500: holds not even one" in capsys.readouterr().out
-    assert main([*words, "--methods", "crumb", "--budget-bytes", "500"]) == 2
-    assert capsys.readouterr().err.startswith("crumb: --budget-bytes 500: holds not even one")
+    assert main([*words, "--methods", "icarl", "--budget-bytes", "500"]) == 2
+    assert "cannot be run: --budget-bytes 500: holds not even one" in capsys.readouterr().err
+
+
+def test_modes_that_cannot_be(words, capsys, tmp_path):
+    strict = [word for word in words if word not in ("--epochs-first-task", "1")]
+    assert main([*strict, "--mode", "strict", "--methods", "finetune", "mas"]) == 0
+    assert "mas cannot be run: --mode strict: is not for mas" in capsys.readouterr().out
+
+
+def test_a_refusal_is_found_before_anything_is_run(words, capsys, tmp_path, monkeypatch):
+    """Two classes before the last task, room for one exemplar."""
+    monkeypatch.setattr("crumb.stream.run.run_once", None)
+    room = ["--methods", "crumb", "--budget-bytes", "17000", "--classes-per-task", "1"]
+    assert main([*words, *room]) == 2
+    assert "leaves no exemplar for each of 3 classes" in capsys.readouterr().err
 
 
 def test_a_method_that_diverges_does_not_stop_the_others(words, capsys, monkeypatch):
@@ -76,17 +92,82 @@ def test_a_method_that_diverges_does_not_stop_the_others(words, capsys, monkeypa
 
     monkeypatch.setattr(matrix, "method_config", wild)
     assert main([*words, "--methods", "stable_sgd", "finetune"]) == 0
-    assert "stable_sgd diverged: --lr: task 0" in capsys.readouterr().out
+    assert "stable_sgd diverged in run 0: --lr: task 0" in capsys.readouterr().out
 
 
 def test_a_cell_that_another_call_is_at_is_left_to_it(words, tmp_path: Path, capsys):
     assert main([*words, "--methods", "finetune", "lwf"]) == 0
     capsys.readouterr()
-    config = tmp_path / "out/lwf"
-    settings = {k: v for k, v in read_toml(config / "config.toml", "").items() if k != "crumb"}
-    with Results(config, settings, resume=True):
+    folder = tmp_path / "out/lwf"
+    settings = {k: v for k, v in read_toml(folder / "config.toml", "").items() if k != "crumb"}
+    with Results(folder, settings, resume=True):
+        # What is finished needs no lock.
+        assert main([*words, "--methods", "finetune", "lwf"]) == 0
+        assert "another call" not in capsys.readouterr().out
         assert main([*words, "--methods", "finetune", "lwf", "--runs", "2"]) == 0
-    assert "lwf is being run by another call" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "lwf is being run by another call" in printed
+    assert "not all methods have equally many runs" in printed
+
+
+def test_two_calls_at_once_end_with_the_whole_table(words, tmp_path: Path):
+    names = ["finetune", "lwf", "l2", "si"]
+    command = [sys.executable, "-c", "from crumb.cli.main import main; import sys; main()"]
+    calls = [
+        subprocess.Popen([*command, *words, "--methods", *order], stdout=subprocess.PIPE, text=True)
+        for order in (names, names[::-1])
+    ]
+    printed = [call.communicate(timeout=300)[0] for call in calls]
+    assert [call.returncode for call in calls] == [0, 0]
+    with (tmp_path / "out/comparison.csv").open() as file:
+        assert {row["method"] for row in csv.DictReader(file)} == {*names}
+    # The one that ends last has seen all of it.
+    assert any(all(f"\n{name} " in text for name in names) for text in printed)
+
+
+def test_an_interrupted_comparison_goes_on(words, tmp_path: Path, capsys, monkeypatch):
+    original = Results.add
+
+    def interrupted(self, record):
+        original(self, record)
+        monkeypatch.setattr(Results, "add", original)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Results, "add", interrupted)
+    assert main([*words, "--methods", "finetune", "lwf"]) == 130
+    errors = capsys.readouterr().err
+    assert "call it again: what is finished is not done again" in errors
+    assert "--resume" not in errors
+    assert main([*words, "--methods", "finetune", "lwf"]) == 0
+    assert "\nlwf" in capsys.readouterr().out
+
+
+def test_what_an_earlier_call_left_stays_in_the_tables(words, tmp_path: Path, capsys):
+    assert main([*words, "--methods", "finetune", "crumb", "--budget-bytes", "60000"]) == 0
+    assert main([*words, "--methods", "lwf"]) == 0
+    with (tmp_path / "out/comparison.csv").open() as file:
+        assert {row["method"] for row in csv.DictReader(file)} == {"finetune", "crumb", "lwf"}
+
+
+def test_results_of_other_settings_are_refused_at_once(words, tmp_path: Path, capsys, monkeypatch):
+    assert main([*words, "--methods", "finetune"]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr("crumb.stream.run.run_once", None)
+    assert main([*words, "--methods", "lwf", "finetune", "--clip", "3"]) == 2
+    assert "unrecognized" in capsys.readouterr().err.lower()
+    assert main([*words, "--methods", "lwf", "finetune", "--epochs", "2"]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"crumb: {tmp_path / 'out/finetune'}: was made with stream.epochs = 1")
+    assert "--resume" not in errors
+
+
+@pytest.mark.parametrize("name", ["comparison.md", "comparison.csv"])
+def test_files_of_the_user_are_not_written_over(words, tmp_path: Path, capsys, name: str):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("my notes")
+    assert main([*words, "--methods", "finetune"]) == 2
+    assert f"{name}: is not of a comparison" in capsys.readouterr().err
+    assert (tmp_path / "out" / name).read_text() == "my notes"
 
 
 @pytest.mark.parametrize(
@@ -96,7 +177,9 @@ def test_a_cell_that_another_call_is_at_is_left_to_it(words, tmp_path: Path, cap
         (["--methods", "er", "er"], "--methods: names one twice"),
         (["--methods", "all", "er"], "--methods all: leaves no others"),
         (["--budget-bytes", "0"], "--budget-bytes 0: is below 1"),
-        (["--budget-bytes"], "--budget-bytes: names nothing"),
+        (["--budget-bytes", "9", "9"], "--budget-bytes: names one twice"),
+        (["--methods", "lwf", "--budget-bytes", "9"], "--budget-bytes: is of no use with methods"),
+        (["--methods"], "--methods: names nothing"),
         (["--preset", "core50/crumb"], "crumb compare: "),
     ],
 )

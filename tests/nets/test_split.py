@@ -1,102 +1,18 @@
+"""The cut of a network in two: what is on each side, what crosses, and the head."""
+
 from __future__ import annotations
 
 import pytest
-import timm
 import torch
 import torchvision
-from timm.layers.drop import DropPath
+from split_networks import NETWORKS, Small, built, images, size_of, small, whole
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torchvision.ops import StochasticDepth
 
 from crumb.errors import InputError
 from crumb.nets.backbones import build_network
-from crumb.nets.config import Backbone, NetworkConfig, Preprocessing
-from crumb.nets.split import SeededDropout, SplitNetwork, split
-
-NETWORKS = {
-    "squeezenet1_0": (None, "random"),
-    "mobilenet_v2": (None, "random"),
-    "resnet18": ("layer4", "random"),
-    "efficientnet_lite0": (None, "pretrained"),
-}
-
-
-def built(name: str, **settings: float) -> SplitNetwork:
-    cut, weights = NETWORKS[name]
-    return build_network(NetworkConfig(name, cut, weights, **settings))
-
-
-def whole(name: str) -> nn.Module:
-    if name == "efficientnet_lite0":
-        return timm.create_model("tf_efficientnet_lite0")
-    return torchvision.models.get_model(name, weights=None)
-
-
-def images(count: int = 2, size: int = 224, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=generator)
-
-
-def size_of(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-class Residual(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(8, 8, 3, padding=1)
-        self.second = nn.Conv2d(8, 8, 3, padding=1)
-
-    def forward(self, values: Tensor) -> Tensor:
-        return values + self.second(self.first(values).relu())
-
-
-class Small(nn.Module):
-    """16 x 16 pixels, 8 channels, 5 classes, every kind of layer that needs care."""
-
-    def __init__(self, dropout: float = 0.5, depth: float = 0.0) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 8, 3, stride=2, padding=1)
-        self.rectify = nn.ReLU(inplace=True)
-        self.block = Residual()
-        self.norm = nn.BatchNorm2d(8)
-        self.depth: nn.Module = StochasticDepth(depth, "row")
-        self.dropout = nn.Dropout(dropout)
-        self.unused = nn.Conv2d(8, 8, 1)
-        self.fc = nn.Linear(8, 5)
-
-    def forward(self, values: Tensor) -> Tensor:
-        values = self.block(self.rectify(self.stem(values)))
-        values = values + self.depth(self.norm(values))
-        return self.fc(self.dropout(values.mean((2, 3))))
-
-
-def small(
-    cut: str = "block", dropout: float | None = None, model: nn.Module | None = None
-) -> SplitNetwork:
-    backbone = Backbone("torchvision", "small", cut, preprocessing=Preprocessing(16))
-    config = NetworkConfig("small", cut, "random", dropout)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        return SplitNetwork(model or Small(), backbone, config)
-
-
-@pytest.mark.parametrize("scale", [True, False])
-def test_drop_path_of_timm_draws_from_our_generator(scale: bool):
-    model = Small()
-    model.depth = DropPath(0.5, scale)
-    network = small(model=model).train()
-    network.use_generator(torch.Generator().manual_seed(0))
-    features = torch.randn(64, *network.feature_shape, generator=torch.Generator().manual_seed(1))
-    before = torch.get_rng_state()
-    first = network(features)
-    assert torch.equal(torch.get_rng_state(), before)
-    network.use_generator(torch.Generator().manual_seed(0))
-    assert torch.equal(network(features), first)
-    (depth,) = [m for m in network.tail.modules() if isinstance(m, SeededDropout) and m.whole]
-    kept = depth(torch.ones(64, 2)).unique().tolist()
-    assert kept == [0.0, 2.0 if scale else 1.0]
+from crumb.nets.config import NetworkConfig
+from crumb.nets.split import split
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -261,73 +177,6 @@ def test_features_carry_no_gradient():
     assert not network.features(images(1, 16)).requires_grad
 
 
-def test_dropout_mask_comes_from_the_generator():
-    dropout = SeededDropout(0.25)
-    values = torch.ones(64, 64)
-    masks = []
-    for seed in (1, 1, 2):
-        dropout.generator = torch.Generator().manual_seed(seed)
-        masks.append(dropout(values))
-    assert torch.equal(masks[0], masks[1])
-    assert not torch.equal(masks[0], masks[2])
-    assert masks[0].unique().tolist() == pytest.approx([0, 4 / 3])
-    assert (masks[0] == 0).float().mean().item() == pytest.approx(0.25, abs=0.03)
-    assert torch.equal(dropout.eval()(values), values)
-
-
-@pytest.mark.parametrize("probability", [0.2, 0.5, 0.9])
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_dropout_keeps_the_mean_and_the_memory_format(probability: float, layout):
-    dropout = SeededDropout(probability)
-    dropout.generator = torch.Generator().manual_seed(0)
-    values = torch.ones(16, 5, 33, 31).contiguous(memory_format=layout)
-    found = dropout(values)
-    assert found.is_contiguous(memory_format=layout)
-    assert found.mean().item() == pytest.approx(1, abs=0.03)
-    kept = found.flatten(2).ne(0).float()
-    assert kept.mean().item() == pytest.approx(1 - probability, abs=0.005)
-    # No place of a map is favoured.
-    assert (kept.mean((0, 1)) - (1 - probability)).abs().max() < 0.3
-
-
-@pytest.mark.parametrize("probability", [1e-9, 1 - 1e-9])
-def test_dropout_of_nearly_nothing_and_nearly_all(probability: float):
-    dropout = SeededDropout(probability)
-    dropout.generator = torch.Generator().manual_seed(0)
-    found = dropout(torch.ones(100, 100))
-    kept = found[found != 0]
-    assert len(kept) == 10_000 if probability < 0.5 else len(kept) < 10
-    assert torch.equal(kept, torch.full_like(kept, 1.0 if probability < 0.5 else 65536.0))
-
-
-def test_stochastic_depth_drops_whole_samples():
-    dropout = SeededDropout(0.5, whole=True)
-    dropout.generator = torch.Generator().manual_seed(0)
-    found = dropout(torch.ones(200, 2, 3, 3))
-    per_sample = found.flatten(1)
-    assert (per_sample == per_sample[:, :1]).all()
-    assert set(per_sample[:, 0].tolist()) == {0.0, 2.0}
-
-
-@pytest.mark.parametrize("asked", [None, 0.0, 0.3])
-def test_dropout_probability_of_the_tail(asked: float | None):
-    network = small(dropout=asked)
-    layers = [m for m in network.tail.modules() if isinstance(m, SeededDropout) and not m.whole]
-    assert [layer.probability for layer in layers] == [0.5 if asked is None else asked]
-    assert not any(isinstance(m, (nn.Dropout, StochasticDepth)) for m in network.tail.modules())
-
-
-@pytest.mark.parametrize(("name", "own"), [("squeezenet1_0", 0.5), ("mobilenet_v2", 0.2)])
-def test_published_dropout(name: str, own: float):
-    layers = [m for m in built(name).tail.modules() if isinstance(m, SeededDropout)]
-    assert [layer.probability for layer in layers] == [own]
-
-
-def test_dropout_for_a_tail_without_any_is_refused():
-    with pytest.raises(InputError, match=r"--dropout 0\.3: .*no dropout layer"):
-        built("efficientnet_lite0", dropout=0.3)
-
-
 @pytest.mark.parametrize("name", ["squeezenet1_0", "mobilenet_v2"])
 def test_building_consumes_no_global_randomness(name: str):
     before = torch.get_rng_state()
@@ -336,19 +185,6 @@ def test_building_consumes_no_global_randomness(name: str):
     network.use_generator(torch.Generator())
     network(network.features(images(1)))
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_random_layers_consume_no_global_randomness():
-    network = small(model=Small(depth=0.5)).train()
-    features = network.features(images(8, 16))
-    before = torch.get_rng_state()
-    logits = []
-    for seed in (0, 0, 1):
-        network.use_generator(torch.Generator().manual_seed(seed))
-        logits.append(network(features))
-    assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(logits[0], logits[1])
-    assert not torch.equal(logits[0], logits[2])
 
 
 def test_new_head_keeps_the_rows_it_is_asked_to():
@@ -386,19 +222,6 @@ def test_old_head_leaves_no_trace():
     network.new_head(7, torch.Generator())
     heads = [value for value in network.state_dict().values() if value.shape == (5, 8)]
     assert not heads
-
-
-def test_compiling_draws_no_dropout_mask(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
-    network = small(dropout=0.5)
-    generator = torch.Generator().manual_seed(3)
-    network.use_generator(generator)
-    network.train()
-    before = generator.get_state()
-    network.compile_tail()
-    assert torch.equal(generator.get_state(), before)
-    network(torch.ones(2, *network.feature_shape))
-    assert not torch.equal(generator.get_state(), before)
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_0", "mobilenet_v2", "resnet18"])

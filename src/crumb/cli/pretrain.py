@@ -12,7 +12,7 @@ import tyro
 from crumb.cli.parsing import PRESET_HELP, Preset, parse_parts
 from crumb.cli.resume import take_settings
 from crumb.cli.tables import summary_table
-from crumb.errors import InputError
+from crumb.errors import InputError, flag_of
 from crumb.memory.exemplars import MemoryConfig
 from crumb.methods.crumb import CrumbConfig
 from crumb.nets.config import NetworkConfig
@@ -131,7 +131,7 @@ def _check_use(method: CrumbConfig) -> None:
     for name in _OF_MEMORY:
         if getattr(method, name) != getattr(usual, name):
             raise InputError(
-                f"--{name.replace('_', '-')} {getattr(method, name)}",
+                f"{flag_of(name)} {getattr(method, name)}",
                 "is of no use in pretraining, which stores and replays nothing",
                 "leave it out",
             )

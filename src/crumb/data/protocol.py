@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 
 from crumb.data.index import COLUMNS, Dataset
-from crumb.errors import InputError, require
+from crumb.errors import InputError, flag_of, require
 
 PROTOCOLS = ("iid", "class_iid", "instance", "class_instance")
 
@@ -99,8 +99,7 @@ class TaskLayout:
         for name in ("classes_per_task", "images_per_task", "clips_per_task"):
             value = getattr(self, name)
             if value is not None:
-                flag = "--" + name.replace("_", "-")
-                require(flag, value, 1 <= value < 1 << 63, "from 1 to 2^63 - 1")
+                require(flag_of(name), value, 1 <= value < 1 << 63, "from 1 to 2^63 - 1")
 
 
 def lay_out(

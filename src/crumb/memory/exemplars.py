@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from crumb.data.batches import Batch, Batches
-from crumb.errors import InputError, require
+from crumb.errors import InputError, flag_of, require
 from crumb.memory.policies import EndOfTask, OnArrival, Reservoir, check_share
 from crumb.memory.replay import ReplayMemory, capacity_in_bytes
 from crumb.memory.storage import Storage
@@ -47,22 +47,22 @@ class CapacityConfig:
         for name, kind in get_type_hints(type(self)).items():
             value, choices = getattr(self, name), get_args(kind)
             if get_origin(kind) is Literal and value not in choices:
-                flag = f"{_flag(name)} {value}"
+                flag = f"{flag_of(name)} {value}"
                 raise InputError(flag, "no such choice", f"use {', '.join(choices)}")
         given = [name for name in CAPACITIES if getattr(self, name) is not None]
         if given and self.storage in ("merec", "none"):
-            flags = [_flag(name) for name in CAPACITIES]
+            flags = [flag_of(name) for name in CAPACITIES]
             raise InputError(
                 f"--storage {self.storage}",
                 "holds no exemplars that a capacity could count",
                 f"leave {', '.join(flags[:-1])} and {flags[-1]} out",
             )
         if len(given) > 1:
-            first, second, *_ = map(_flag, given)
+            first, second, *_ = map(flag_of, given)
             raise InputError(first, f"contradicts {second}", "give one of them")
         for name in given:
             value = getattr(self, name)
-            require(_flag(name), value, 1 <= value < 1 << 63, "from 1 to 2^63 - 1")
+            require(flag_of(name), value, 1 <= value < 1 << 63, "from 1 to 2^63 - 1")
 
     def capacity(self, storage: Storage, row_numbers: int = 1) -> int:
         """Capacity in exemplars of a storage.
@@ -86,14 +86,10 @@ class CapacityConfig:
         """What set a capacity, for messages."""
         given = [name for name in CAPACITIES if getattr(self, name) is not None]
         return (
-            f"{_flag(given[0])} {getattr(self, given[0])}"
+            f"{flag_of(given[0])} {getattr(self, given[0])}"
             if given
             else (f"--memory-size {capacity}")
         )
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 @dataclass(frozen=True)

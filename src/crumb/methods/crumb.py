@@ -16,7 +16,7 @@ from crumb.codebook.codebook import Codebook, check_block_length
 from crumb.codebook.initialisers import check_initialiser, initial_blocks, published_statistics
 from crumb.codebook.statistics import reconstruction_statistics
 from crumb.data.batches import Batch, Batches
-from crumb.errors import InputError, require
+from crumb.errors import InputError, flag_of, require
 from crumb.memory.exemplars import PAPER_MEMORY_SIZE, Exemplars, MemoryConfig, PastClasses
 from crumb.memory.gaussian import GaussianMemory
 from crumb.memory.storage import CodeStorage, ImageStorage, RawFeatureStorage, Storage
@@ -69,7 +69,7 @@ class CrumbConfig(MemoryConfig, TrainingConfig):
         for name in ("replay_coefficient", "codebook_loss", "direct_loss"):
             value = getattr(self, name)
             holds = 0 <= value <= MOST_FLOAT
-            require(_flag(name), value, holds, f"at least 0 and at most {MOST_FLOAT:g}")
+            require(flag_of(name), value, holds, f"at least 0 and at most {MOST_FLOAT:g}")
         if self.codebook_loss == 0 and self.direct_loss == 0:
             raise InputError("--codebook-loss 0", "leaves no loss", "give --direct-loss as well")
         self._check_use()
@@ -96,11 +96,7 @@ class CrumbConfig(MemoryConfig, TrainingConfig):
             value = getattr(self, name)
             if value != defaults[name] and value not in harmless:
                 problem = f"is of no use with {part}"
-                raise InputError(f"{_flag(name)} {value}", problem, "leave one of them out")
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+                raise InputError(f"{flag_of(name)} {value}", problem, "leave one of them out")
 
 
 @register

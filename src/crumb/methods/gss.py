@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
 from crumb.data.batches import Batch
-from crumb.errors import require
+from crumb.errors import flag_of, require
 from crumb.memory.exemplars import CapacityConfig, ChosenExemplars
 from crumb.memory.replay import ReplayMemory
 from crumb.memory.storage import Storage
@@ -52,8 +52,7 @@ class GssConfig(RehearsalConfig):
         super().__post_init__()
         for name in ("n_iter", "n_constraints", "memory_strength", "n_memories"):
             if (value := getattr(self, name)) is not None:
-                flag = f"--{name.replace('_', '-')}"
-                require(flag, value, 1 <= value < 1 << 31, "from 1 to 2^31 - 1")
+                require(flag_of(name), value, 1 <= value < 1 << 31, "from 1 to 2^31 - 1")
 
 
 class ScoredExemplars(ChosenExemplars):

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from crumb.codebook.initialisers import initial_blocks, published_statistics
 from crumb.data.batches import Batch, Batches
-from crumb.errors import require
+from crumb.errors import flag_of, require
 from crumb.memory.exemplars import CAPACITIES, PAPER_MEMORY_SIZE, CapacityConfig, ChosenExemplars
 from crumb.memory.policies import OnArrival, below, largest_classes
 from crumb.memory.quantiser import (
@@ -86,8 +86,7 @@ class RemindConfig(CapacityConfig, TrainingConfig):
         counts = ("base_batch_size", "images_per_step", "rehearsal_samples_per_update")
         for name in (*counts, "pq_codebooks"):
             if (value := getattr(self, name)) is not None:
-                flag = "--" + name.replace("_", "-")
-                require(flag, value, 1 <= value <= 1 << 16, "from 1 to 65536")
+                require(flag_of(name), value, 1 <= value <= 1 << 16, "from 1 to 65536")
         if (count := self.pq_centroids) is not None:
             holds = 2 <= count <= MOST_CENTROIDS
             require("--pq-centroids", count, holds, f"from 2 to {MOST_CENTROIDS}")

@@ -10,7 +10,7 @@ import tyro
 
 from crumb.data.protocol import TaskLayout
 from crumb.device import Precision
-from crumb.errors import InputError, require
+from crumb.errors import InputError, flag_of, require
 from crumb.stream.store import CacheKind
 
 OnError = Literal["stop", "skip"]
@@ -144,7 +144,7 @@ class ProtocolConfig:
             return
         for name in ("epochs_first_task", "epochs"):
             value = getattr(self, name)
-            flag = f"--{name.replace('_', '-')}"
+            flag = flag_of(name)
             if value not in (1, getattr(type(self), name)):
                 raise InputError(f"{flag} {value}", "contradicts --mode strict", f"give {flag} 1")
             # As it is written beside the results.
