@@ -26,10 +26,14 @@ class Estimate:
     Attributes:
         mean: of the runs.
         half: half the width of the 95 % interval (Student's t); None for a single run.
+        low: least of the runs.
+        high: most of the runs.
     """
 
     mean: float
     half: float | None
+    low: float
+    high: float
 
     def __str__(self) -> str:
         return f"{self.mean:.1f}" if self.half is None else f"{self.mean:.1f} ± {self.half:.1f}"
@@ -39,11 +43,12 @@ def estimate(values: Sequence[float]) -> Estimate:
     """Mean and interval of independent runs."""
     mean, deviation = mean_and_deviation(values)
     if deviation is None:
-        return Estimate(mean, None)
+        return Estimate(mean, None, mean, mean)
     from scipy.stats import t
 
     quantile = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
-    return Estimate(mean, quantile * deviation / math.sqrt(len(values)))
+    half = quantile * deviation / math.sqrt(len(values))
+    return Estimate(mean, half, min(values), max(values))
 
 
 @dataclass(frozen=True)

@@ -109,24 +109,49 @@ def _scatter(points: Mapping[str, Sequence[Row]], label: str, path: Path, of_byt
 
     figure = Figure(figsize=(8.6, 5.6), dpi=130, layout="constrained")
     axes = figure.subplots()
+    labels = []
     for name, rows in points.items():
-        x = [max(row.total_bytes, 1) if of_bytes else row.seconds for row in rows]
-        y, half = [row.final.mean for row in rows], [row.final.half or 0.0 for row in rows]
+        x = [row.total_bytes if of_bytes else row.seconds for row in rows]
+        y = np.array([row.final.mean for row in rows])
+        ends = np.array([[row.final.low, row.final.high] for row in rows]).T
         colour = _colour(name)
-        axes.errorbar(x, y, half, color=colour, marker="o", ms=4, lw=1, elinewidth=0.5, alpha=0.8)
-        axes.annotate(
-            name, (x[-1], y[-1]), (4, 3), textcoords="offset points", fontsize=8, color=colour
-        )
-    axes.set(xlabel=label, ylabel="accuracy after the last task, %", ylim=(-3, 103))
+        line = "-" if of_bytes else "none"
+        spans = {"ls": line, "marker": "o", "ms": 4, "lw": 1, "elinewidth": 0.8}
+        axes.errorbar(x, y, abs(ends - y), color=colour, **spans)
+        labels.append((x[-1], float(y[-1]), name, colour))
+    what = "accuracy after the last task, % (mean; bars: lowest and highest run)"
+    axes.set(xlabel=label, ylabel=what, ylim=(-3, 103))
     if of_bytes:
         axes.set_xscale("symlog", linthresh=10_000)
         axes.set_xlim(left=0)
     else:
         axes.set_xscale("log")
+        for of_axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            of_axis("{x:.0f}")
+    _annotate(axes, labels)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     _legend(axes)
     write_figure(figure, path)
+
+
+def _annotate(axes: Axes, labels: Sequence[tuple[float, float, str, str]]) -> None:
+    """Names beside points, higher where another name is in the way."""
+    taken: list[tuple[float, float]] = []
+    for x, y, name, colour in sorted(labels):
+        place, height = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
+        while any(abs(place - p) < 0.08 and abs(height - h) < 0.028 for p, h in taken):
+            height += 0.028
+        taken.append((place, height))
+        axes.annotate(
+            name,
+            (place, height),
+            (5, 2),
+            "axes fraction",
+            "offset points",
+            fontsize=8,
+            color=colour,
+        )
 
 
 def spread(values: Sequence[float], gap: float) -> list[float]:

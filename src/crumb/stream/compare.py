@@ -185,8 +185,7 @@ def compare(config: CompareConfig, network: NetworkConfig) -> Comparison:
             settings. What is finished is kept.
         KeyboardInterrupt, Terminated: a signal came; the same call goes on from there.
     """
-    matrix = _matrix(config, network)
-    earlier = _earlier(matrix)
+    earlier, matrix = _matrix(config, network)
     notes = _impossible(matrix, [*config.cells, *earlier])
     if all(cell in notes for cell in config.cells):
         raise InputError("--methods", "holds none that can be run", notes[config.cells[0]])
@@ -206,15 +205,16 @@ def compare(config: CompareConfig, network: NetworkConfig) -> Comparison:
 _CANNOT = "cannot be run"
 
 
-def _matrix(config: CompareConfig, network: NetworkConfig) -> Matrix:
-    """All that the cells share; errors as its parts."""
+def _matrix(config: CompareConfig, network: NetworkConfig) -> tuple[list[Cell], Matrix]:
+    """Cells of earlier calls, and all that the cells share; errors as its parts."""
     tuned: Mapping[str, Mapping[str, Any]] = {}
     if config.tuned is not None:
         tuned = tuned_in(config.tuned, config.names, network.backbone, config.mode)
     dataset = open_dataset(config.dataset, config.classes)
-    kinds = {find_method(name).offline for name in config.names}
-    task_lists = {offline: lay_out_runs(config, dataset, offline) for offline in sorted(kinds)}
     folder = config.output or default_folder(config, network, dataset)
+    earlier = _earlier(folder, config.cells)
+    kinds = {find_method(cell.method).offline for cell in (*config.cells, *earlier)}
+    task_lists = {offline: lay_out_runs(config, dataset, offline) for offline in sorted(kinds)}
     broken = None
     if config.on_error == "skip":
         cell = Cell("finetune", None)
@@ -222,19 +222,18 @@ def _matrix(config: CompareConfig, network: NetworkConfig) -> Matrix:
         learner = new_learner(replace(one, mode="paper"), network, method_config(cell, {}), 0)
         every = [tasks for lists in task_lists.values() for tasks in lists.values()]
         broken = broken_in(dataset, config, every, learner)
-    return Matrix(config, network, tuned, folder, dataset, task_lists, broken)
+    return earlier, Matrix(config, network, tuned, folder, dataset, task_lists, broken)
 
 
-def _earlier(matrix: Matrix) -> list[Cell]:
+def _earlier(folder: Path, asked: Sequence[Cell]) -> list[Cell]:
     """Cells that are in the folder and were not asked for now."""
-    asked, found = matrix.config.cells, []
-    for path in sorted(matrix.folder.glob("*/config.toml")):
+    found: list[Cell] = []
+    for path in sorted(folder.glob("*/config.toml")):
         matched = re.fullmatch(r"(\w+?)(?:_(\d+))?", path.parent.name)
         if matched is None or matched[1] not in methods():
             continue
         cell = Cell(matched[1], int(matched[2]) if matched[2] else None)
-        known = find_method(cell.method).offline in matrix.task_lists
-        if cell not in asked and known:
+        if cell not in asked:
             found.append(cell)
     return found
 
