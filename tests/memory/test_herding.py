@@ -63,7 +63,7 @@ def test_by_hand():
 class Pixels:
     """Keeps a number that is written in the images."""
 
-    row_shape, dtype = (1,), torch.float32
+    row_shape, dtype, reader_bytes = (1,), torch.float32, 0
 
     def encode(self, batch):
         return batch.features

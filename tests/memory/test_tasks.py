@@ -19,6 +19,7 @@ class Serials:
 
     row_shape: tuple[int, ...] = (1,)
     dtype = torch.int32
+    reader_bytes = 0
 
     def encode(self, batch: Batch) -> Tensor:
         return batch.features.flatten(1).int()

@@ -108,7 +108,7 @@ def test_the_first_images_have_nothing_to_be_compared_with():
 def test_images_that_are_stored_meanwhile_are_compared_with(gradients: str):
     learner = learner_of(gradients=gradients)
     same = batch_of(learner, 0)
-    images = torch.cat([same.images] * 4)
+    images = images_of(0, 1).repeat(4, 1, 1, 1)
     learner.learn(Batch(torch.zeros(4, dtype=torch.int64), torch.cat([same.features] * 4), images))
     assert held_scores(learner) == pytest.approx([1, 2, 2, 2], abs=1e-5)
 
