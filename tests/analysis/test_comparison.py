@@ -174,6 +174,12 @@ def test_labels_are_spread_in_the_order_of_their_values(values: list[float]):
     heights = spread(values, 3.0)
     order = sorted(range(len(values)), key=lambda place: (values[place], place))
     for lower, upper in itertools.pairwise(order):
-        assert heights[upper] - heights[lower] >= 3.0 - 0.2
+        assert heights[upper] - heights[lower] >= 3.0 - 1e-9
     assert min(heights) >= 0
-    assert max(heights) <= 100
+    assert max(heights) <= 100 + 1e-9
+
+
+def test_labels_of_equal_values_stand_evenly_around_them():
+    assert spread([50.0, 50.0, 50.0], 4.0) == [46, 50, 54]
+    assert spread([0.0, 0.0], 4.0) == [0, 4]
+    assert spread([20.0, 10.0], 4.0) == [20, 10]

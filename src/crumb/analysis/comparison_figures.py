@@ -155,24 +155,20 @@ def _annotate(axes: Axes, labels: Sequence[tuple[float, float, str, str]]) -> No
 
 
 def spread(values: Sequence[float], gap: float) -> list[float]:
-    """Heights for labels near these values, at least ``gap`` apart, in the same order.
+    """Heights from 0 to 100 nearest to these values, at least ``gap`` apart, in the same order.
 
     Args:
-        values: where the labels would be.
-        gap: between two neighbours.
+        values: where the labels would be; at least one.
+        gap: between two neighbours; so small that all find room.
     """
+    from scipy.optimize import isotonic_regression
+
     order = np.argsort(values, kind="stable")
-    heights = np.array(values, dtype=float)[order]
-    for _ in range(200):
-        # Neighbours that are too near share what is missing between them.
-        missing = np.clip(gap - np.diff(heights), 0, None) / 2
-        if missing.max(initial=0) < 1e-3:
-            break
-        heights[:-1] -= missing
-        heights[1:] += missing
-        heights = heights.clip(0, 100)
-    found = np.empty_like(heights)
-    found[order] = heights
+    steps = gap * np.arange(len(order))
+    # Without the gaps, heights that keep them are heights that do not fall.
+    lowest = isotonic_regression(np.array(values, dtype=float)[order] - steps).x
+    found = np.empty(len(order))
+    found[order] = lowest.clip(0, 100 - steps[-1]) + steps
     return found.tolist()
 
 
