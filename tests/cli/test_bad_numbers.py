@@ -17,6 +17,7 @@ MAY_BE_ZERO = {
     "--cutmix-probability",
     "--distillation",
     "--fusion-lr",
+    "--head-dropout",
     "--lr-floor",
     "--margin",
     "--memory-only-epochs",

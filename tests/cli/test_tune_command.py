@@ -31,8 +31,8 @@ def test_what_is_printed_and_that_a_stream_takes_it(
 ):
     assert main([*map(str, tuning)]) == 0
     head, first, second, _, titles, _, *table, _, place = capsys.readouterr().out.splitlines()
-    assert head == "searched: lr 0.002 to 0.2, regularisation 0.1 to 100000"
-    assert first.startswith("trial 0 (of 2): lr 0.02, regularisation 100: ")
+    assert head == "searched: lr 0.002 to 0.2, regularisation 1 to 20000"
+    assert first.startswith("trial 0 (of 2): lr 0.02, regularisation 10000: ")
     assert second.startswith("trial 1 (of 2): lr ")
     assert titles.split()[:3] == ["trial", "lr", "regularisation"]
     assert [row.split()[0] for row in table] == ["0", "1"]
@@ -77,7 +77,7 @@ def test_a_diverging_trial_is_a_line(capsys, tuning: list):
     flags = ["--lr", "1e20", "--clip", "1e30", "--trials", "1"]
     assert main([*map(str, [*tuning, *flags])]) == 2
     captured = capsys.readouterr()
-    assert "trial 0 (of 1): lr 1e+20, regularisation 100: diverged\n" in captured.out
+    assert "trial 0 (of 1): lr 1e+20, regularisation 10000: diverged\n" in captured.out
     assert captured.err == ("crumb: --lr: is too large: every trial diverged; give a smaller one\n")
 
 
