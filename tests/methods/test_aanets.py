@@ -20,7 +20,8 @@ from crumb.methods.aanets import Aanets, AanetsConfig
 from crumb.nets.aggregation import aggregate, levels
 from crumb.nets.backbones import build_network
 from crumb.nets.config import Backbone, NetworkConfig, Preprocessing
-from crumb.nets.split import SeededDropout, SplitNetwork
+from crumb.nets.dropout import SeededDropout
+from crumb.nets.split import SplitNetwork
 
 
 class TwoLevels(nn.Module):

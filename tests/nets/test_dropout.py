@@ -10,7 +10,7 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 from crumb.errors import InputError
-from crumb.nets.split import SeededDropout
+from crumb.nets.dropout import SeededDropout
 
 
 @pytest.mark.parametrize("scale", [True, False])

@@ -16,53 +16,7 @@ from torch.fx.proxy import TraceError
 
 from crumb.errors import InputError
 from crumb.nets.config import Backbone, NetworkConfig
-
-# Dropout probabilities are multiples of one in this many.
-_STEPS = 1 << 16
-
-
-class SeededDropout(nn.Module):
-    """Dropout whose masks come from a generator that is handed in, not from global state.
-
-    Args:
-        probability: of a value to become zero.
-        whole: all values of a sample are kept or dropped together (stochastic depth).
-        rescale: divide what is kept by the share that is kept.
-    """
-
-    def __init__(self, probability: float, whole: bool = False, rescale: bool = True) -> None:
-        super().__init__()
-        self.probability = probability
-        self.whole = whole
-        self.rescale = rescale
-        self.generator: torch.Generator | None = None
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Zero each value with the given probability, rescale the rest; identity in eval."""
-        if not self.training or self.probability == 0:
-            return values
-        like = values.new_empty(len(values), *[1] * (values.ndim - 1)) if self.whole else values
-        share = mask_share(1 - self.probability)
-        mask = _mask(share, like, self.generator).to(values.dtype)
-        return values * (mask.div_(share) if self.rescale else mask)
-
-
-def mask_share(keep: float) -> float:
-    """The share of values that is kept when ``keep`` is asked for: the nearest 65,536th."""
-    return max(1, round(keep * _STEPS)) / _STEPS
-
-
-def _mask(share: float, like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """True with probability ``share``, bool of the shape and memory format of ``like``.
-
-    Four values are cut from each random integer of 64 bits: on a CPU ``bernoulli_``, which draws
-    one at a time, takes a third of a step of SqueezeNet's tail.
-    """
-    words = torch.empty(-(-like.numel() // 4), dtype=torch.int64, device=like.device)
-    words.random_(-(1 << 63), None, generator=generator)
-    last = round(share * _STEPS) - _STEPS // 2 - 1
-    kept = words.view(torch.int16) <= last
-    return kept.as_strided(like.shape, torch.empty_like(like, device="meta").stride())
+from crumb.nets.dropout import SeededDropout, replace_dropout
 
 
 class SplitNetwork(nn.Module):
@@ -98,7 +52,7 @@ class SplitNetwork(nn.Module):
         self.front, self.tail = split(model.eval(), backbone.cut, config.trainable == "all")
         self.front.requires_grad_(False)
         self.head_name, _ = find_head(self.tail)
-        _replace_dropout(self.tail, config.dropout)
+        replace_dropout(self.tail, config.dropout)
         self.bf16 = False
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.feature_shape = self._measure_feature_shape(backbone.cut)
@@ -389,25 +343,3 @@ def _fresh_head(
         head.weight.uniform_(-bound, bound, generator=generator)
         head.bias.uniform_(-bound, bound, generator=generator)
     return head.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-
-
-def _replace_dropout(tail: nn.Module, probability: float | None) -> None:
-    from timm.layers.drop import DropPath
-    from torchvision.ops import StochasticDepth
-
-    found = False
-    for parent in list(tail.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, nn.Dropout):
-                found = True
-                setattr(
-                    parent, name, SeededDropout(child.p if probability is None else probability)
-                )
-            elif isinstance(child, StochasticDepth):
-                setattr(parent, name, SeededDropout(child.p, whole=True))
-            elif isinstance(child, DropPath):
-                setattr(parent, name, SeededDropout(child.drop_prob, True, child.scale_by_keep))
-    if probability and not found:
-        raise InputError(
-            f"--dropout {probability}", "this network's tail has no dropout layer", "leave it out"
-        )
