@@ -131,6 +131,33 @@ def test_what_to_do_after_an_interruption(monkeypatch, capsys, command: str, adv
     assert capsys.readouterr().err == f"\ncrumb: interrupted; {advice}\n"
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_library_makes_another_error_of_a_signal(monkeypatch, capsys, number: int, code: int):
+    def converted(words):
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(1)
+        except BaseException:
+            raise RuntimeError("a callback failed") from None
+
+    monkeypatch.setattr("crumb.cli.tune.run", converted)
+    before = signal.getsignal(number)
+    assert main(["tune"]) == code
+    assert signal.getsignal(number) is before
+    said = "\ncrumb: interrupted; call it again: what is finished is not done again\n"
+    assert capsys.readouterr().err == said
+
+
+def test_an_ignored_signal_stays_ignored(monkeypatch):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    monkeypatch.setattr("crumb.cli.tune.run", lambda words: os.kill(os.getpid(), signal.SIGINT))
+    try:
+        assert main(["tune"]) == 0
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_stats_of_an_index_file(capsys, dataset: Dataset):
     assert main(["data", "stats", str(dataset.folder / "toybox_dirmap.csv")]) == 0
     printed = capsys.readouterr().out

@@ -184,7 +184,7 @@ def test_an_interrupted_tuning_goes_on(capsys, tuning: list, output: Path, tmp_p
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGINT)
     _, printed = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, printed
     (line,) = [line for line in printed.splitlines() if line.strip()]
     assert line == "crumb: interrupted; call it again: what is finished is not done again"
     assert not (output / "tuned.toml").exists()

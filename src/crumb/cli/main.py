@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from crumb.cli.failures import explain, take_debug
 from crumb.errors import InputError, Terminated
@@ -51,17 +52,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", module=r"PIL\.")
     _open_missing()
     debug, words = take_debug(sys.argv[1:] if arguments is None else arguments)
-    previous = signal.signal(signal.SIGTERM, _terminate)
+    arrived: list[int] = []
+    handlers = _handle_signals(arrived)
     try:
-        return _run(words, debug)
+        return _run(words, debug, arrived)
     except BrokenPipeError:
         _drop_output()
         return 141
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
-def _run(words: list[str], debug: bool) -> int:
+def _run(words: list[str], debug: bool, arrived: Sequence[int]) -> int:
     try:
         _dispatch(words)
         _flush()
@@ -73,13 +76,22 @@ def _run(words: list[str], debug: bool) -> int:
     except Exception as error:
         if debug:
             traceback.print_exception(error)
+        if arrived:
+            # A library has made an error of its own of what the signal raised in it.
+            return _interrupted(words, arrived[0])
         print(f"crumb: {explain(error, words)}", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, Terminated) as signalled:
-        after = signalled.args[0] if signalled.args else _NOTHING
-        print(f"\ncrumb: interrupted; {_AFTER.get(words[0], after)}", file=sys.stderr)
-        return 130 if isinstance(signalled, KeyboardInterrupt) else 143
+    except KeyboardInterrupt as signalled:
+        return _interrupted(words, signal.SIGINT, *signalled.args[:1])
+    except Terminated as signalled:
+        return _interrupted(words, signal.SIGTERM, *signalled.args[:1])
     return 0
+
+
+def _interrupted(words: list[str], number: int, after: str = _NOTHING) -> int:
+    """Say what to do next; the exit code is the shell's for the signal."""
+    print(f"\ncrumb: interrupted; {_AFTER.get(words[0], after)}", file=sys.stderr)
+    return 128 + number
 
 
 def _flush() -> None:
@@ -124,8 +136,20 @@ def _dispatch(words: list[str]) -> None:
         raise InputError(words[0], "is no command", f"choose one of {', '.join(COMMANDS)}")
 
 
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    raise Terminated
+def _handle_signals(arrived: list[int]) -> dict[signal.Signals, Any]:
+    """Raise where a signal arrives, and note its number; one that is ignored stays ignored.
+
+    Returns:
+        the handlers until now.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        arrived.append(number)
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    handled = [one for one in signals if signal.getsignal(one) is not signal.SIG_IGN]
+    return {number: signal.signal(number, handle) for number in handled}
 
 
 def _help() -> str:
