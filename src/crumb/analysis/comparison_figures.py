@@ -106,6 +106,7 @@ def _points(comparison: Comparison) -> dict[str, list[Row]]:
 
 def _scatter(points: Mapping[str, Sequence[Row]], label: str, path: Path, of_bytes: bool) -> None:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     figure = Figure(figsize=(8.6, 5.6), dpi=130, layout="constrained")
     axes = figure.subplots()
@@ -125,9 +126,9 @@ def _scatter(points: Mapping[str, Sequence[Row]], label: str, path: Path, of_byt
         axes.set_xscale("symlog", linthresh=10_000)
         axes.set_xlim(left=0)
     else:
-        axes.set_xscale("log")
-        for of_axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-            of_axis("{x:.0f}")
+        axes.set_xscale("log", subs=[])
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:.0f}")
     _annotate(axes, labels)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
@@ -138,19 +139,20 @@ def _scatter(points: Mapping[str, Sequence[Row]], label: str, path: Path, of_byt
 def _annotate(axes: Axes, labels: Sequence[tuple[float, float, str, str]]) -> None:
     """Names beside points, higher where another name is in the way."""
     taken: list[tuple[float, float]] = []
-    for x, y, name, colour in sorted(labels):
+    # From the lowest up, so that names are in the order of their points.
+    for x, y, name, colour in sorted(labels, key=lambda label: label[1]):
         place, height = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
         while any(abs(place - p) < 0.08 and abs(height - h) < 0.028 for p, h in taken):
             height += 0.028
         taken.append((place, height))
         axes.annotate(
             name,
-            (place, height),
-            (5, 2),
-            "axes fraction",
-            "offset points",
+            (x, y),
+            (place + 0.008, height + 0.006),
+            textcoords="axes fraction",
             fontsize=8,
             color=colour,
+            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.4, "alpha": 0.6},
         )
 
 
