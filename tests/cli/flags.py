@@ -15,6 +15,7 @@ from crumb.errors import flag_of
 from crumb.methods.crumb import CrumbConfig
 from crumb.methods.registry import methods
 from crumb.nets.config import NetworkConfig
+from crumb.stream.arms import AblateConfig
 from crumb.stream.compare import CompareConfig
 from crumb.stream.config import StreamConfig
 from crumb.stream.tune import TuneConfig
@@ -24,12 +25,13 @@ DEFINED_BY: dict[str, tuple[type, ...]] = {
     "pretrain": (PretrainConfig, NetworkConfig, CrumbConfig),
     "tasks": (Tasks,),
     "compare": (CompareConfig, NetworkConfig),
+    "ablate": (AblateConfig, NetworkConfig, CrumbConfig),
     "tune": (TuneConfig, NetworkConfig),
     "demo": (Demo,),
     "bench": (Bench,),
 }
 # What says which flags a command has, where that is not its name alone.
-FIRST = {"tune": ("tune", "crumb")}
+FIRST = {"tune": ("tune", "crumb"), "ablate": ("ablate", "no_replay")}
 
 
 class Flag(NamedTuple):

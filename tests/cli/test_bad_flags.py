@@ -14,7 +14,18 @@ def test_unknown_command(refused: Refused, word: str):
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "index", "data", "tasks", "presets", "pretrain", "stream", "compare", "tune"],
+    [
+        "demo",
+        "index",
+        "data",
+        "tasks",
+        "presets",
+        "pretrain",
+        "stream",
+        "compare",
+        "ablate",
+        "tune",
+    ],
 )
 def test_unknown_flag(refused: Refused, command: str):
     refused(command, "--colour", "red", names=f"crumb {command}")
@@ -49,7 +60,7 @@ def test_a_flag_without_value(refused: Refused, words: list[str], flag: str):
 
 
 @pytest.mark.parametrize(
-    "command", ["stream", "pretrain", "tasks", "data", "index", "compare", "tune"]
+    "command", ["stream", "pretrain", "tasks", "data", "index", "compare", "ablate", "tune"]
 )
 def test_nothing_but_the_command(refused: Refused, command: str):
     line = refused(command, names=f"crumb {command}")

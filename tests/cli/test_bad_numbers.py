@@ -77,6 +77,7 @@ def usual(words, network_words, dataset, output, tmp_path, monkeypatch) -> dict[
         "pretrain": [*words, "--output", output],
         "tasks": [dataset.folder, "--output", output],
         "compare": ["--dataset", dataset.folder, *network_words, "--output", output],
+        "ablate": ["--dataset", *words, "--output", output],
         "tune": ["--dataset", *words, "--output", output],
         "index": [tmp_path / "tree", "--output", output],
         "demo": [output],

@@ -84,7 +84,7 @@ class Row:
 def table(comparison: Comparison, budget: int | None) -> list[Row]:
     """The methods of one budget, best first; upper bounds on top."""
     rows = [
-        _row(name, records, comparison.tuned.get(name, {}))
+        row_of(name, records, comparison.tuned.get(name, {}))
         for name, records in comparison.of_budget(budget).items()
     ]
     means = [row.final.mean for row in rows if not _is_bound(row.method)]
@@ -107,7 +107,8 @@ def _is_bound(method: str) -> bool:
     return find_method(method).offline
 
 
-def _row(method: str, records: Sequence[RunRecord], tuned: Mapping[str, Any]) -> Row:
+def row_of(method: str, records: Sequence[RunRecord], tuned: Mapping[str, Any]) -> Row:
+    """What a table says of finished runs, without a rank."""
     figures = [record.figures() for record in records]
     known = {
         name: estimate([value for one in figures if (value := one[name]) is not None])
@@ -186,14 +187,15 @@ def markdown(comparison: Comparison) -> str:
     parts = [MARK, "± is half the 95 % interval of the mean over runs (Student's t)."]
     for budget in comparison.budgets:
         rows = [cells_of(row) for row in table(comparison, budget)]
-        lines = [f"## {title(budget)}", "", _line(HEAD), _line(["---"] * len(HEAD))]
-        lines += [_line(row) for row in rows]
+        lines = [f"## {title(budget)}", "", line_of(HEAD), line_of(["---"] * len(HEAD))]
+        lines += [line_of(row) for row in rows]
         below = [f"- {note}" for note in notes(comparison, budget)]
         parts.append("\n".join([*lines, "", *below]))
     return "\n\n".join(parts) + "\n"
 
 
-def _line(cells: Sequence[str]) -> str:
+def line_of(cells: Sequence[str]) -> str:
+    """A line of a table in Markdown."""
     return f"| {' | '.join(cells)} |"
 
 
@@ -202,12 +204,26 @@ LONG_HEAD = ("method", "budget_bytes", "run")
 
 def long_table(comparison: Comparison) -> tuple[list[str], list[list[object]]]:
     """Header and rows of a table with one row for each run of each cell."""
+    cells = comparison.records.items()
+    return rows_of_runs(
+        LONG_HEAD, [([c.method, c.budget], record) for c, records in cells for record in records]
+    )
+
+
+def rows_of_runs(
+    head: Sequence[str], runs: Sequence[tuple[Sequence[object], RunRecord]]
+) -> tuple[list[str], list[list[object]]]:
+    """Header and rows of a table with one row for each run.
+
+    Args:
+        head: of the columns that name a run, its number last.
+        runs: what names each but the number, and its record.
+    """
     figures = [name for name in FIGURES if name != _NOT_OF_A_CELL]
     rows: list[list[object]] = [
-        [cell.method, cell.budget, record.run, *map(record.figures().get, figures), *record.curve()]
-        for cell, records in comparison.records.items()
-        for record in records
+        [*names, record.run, *map(record.figures().get, figures), *record.curve()]
+        for names, record in runs
     ]
-    tasks = max((len(row) for row in rows), default=0) - 3 - len(figures)
+    tasks = max((len(row) for row in rows), default=0) - len(head) - len(figures)
     curve = [f"accuracy_after_task_{number + 1}" for number in range(tasks)]
-    return [*LONG_HEAD, *figures, *curve], rows
+    return [*head, *figures, *curve], rows

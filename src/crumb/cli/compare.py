@@ -10,9 +10,9 @@ import tyro
 from crumb.analysis import comparison as analysis
 from crumb.analysis.comparison_figures import draw
 from crumb.cli.parsing import Preset, parse_parts
-from crumb.cli.tables import align
+from crumb.cli.tables import align, check_free
 from crumb.errors import InputError
-from crumb.files import read_text, write_csv, write_text
+from crumb.files import write_csv, write_text
 from crumb.nets.config import NetworkConfig
 from crumb.stream.compare import CompareConfig, Comparison, compare, default_folder
 from crumb.stream.run import open_dataset
@@ -32,7 +32,8 @@ def run(words: Sequence[str]) -> None:
     config: CompareConfig = parsed.compare
     dataset = open_dataset(config.dataset, config.classes)
     folder = config.output or default_folder(config, parsed.network, dataset)
-    _check_free(folder)
+    marks = {"comparison.md": analysis.MARK, "comparison.csv": ",".join(analysis.LONG_HEAD)}
+    check_free({folder / name: mark for name, mark in marks.items()}, "a comparison")
     comparison = compare(config, parsed.network)
     if not any(comparison.records.values()):
         raise InputError("crumb compare", "has no finished run", "; ".join(_all_notes(comparison)))
@@ -56,16 +57,6 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     write_text(paths[0], analysis.markdown(comparison))
     write_csv(paths[1], rows, header)
     return paths + draw(comparison, folder)
-
-
-def _check_free(folder: Path) -> None:
-    """Refuse a folder in which files of the user's would be written over."""
-    begins = {"comparison.md": analysis.MARK, "comparison.csv": ",".join(analysis.LONG_HEAD)}
-    for name, mark in begins.items():
-        path = folder / name
-        if path.exists() and not read_text(path, "move it").startswith(mark):
-            problem = "is not of a comparison, and would be overwritten"
-            raise InputError(path, problem, "move it, or choose another --output")
 
 
 def _all_notes(comparison: Comparison) -> list[str]:

@@ -24,6 +24,7 @@ COMMANDS = {
     "pretrain": "pretrain the tail and the codebook",
     "stream": "stream a data set through a method and test it",
     "compare": "compare methods in the same number of bytes",
+    "ablate": "take CRUMB apart, one thing at a time",
     "tune": "search the learning rate and coefficients of a method",
     "bench": "measure what Crumb costs, as ratios within one call",
     "methods": "list the methods",
@@ -35,6 +36,7 @@ _AFTER = {
     "compare": "call it again: what is finished is not done again",
     "index": "call it again: what is finished is not done again",
     "demo": "call it again: what is finished is not done again",
+    "ablate": "call it again: what is finished is not done again",
     "tune": "call it again: what is finished is not done again",
 }
 _NOTHING = "there is nothing to resume"

@@ -27,6 +27,7 @@ PRESET_HELP = (
     "--resume DIR goes on in a results folder with the settings in it."
 )
 _SEE = "see crumb presets list"
+_OF_CLASSES = ("--classes", "--pretrain-classes")
 _PRESETS = Path(str(files("crumb") / "presets"))
 
 
@@ -38,8 +39,9 @@ def parse(kind: type[T], words: Sequence[str], program: str, default: T | None =
     """
     # The parser would take it for none of the classes, and that stands for all of them.
     for word, following in itertools.pairwise([*words, "--"]):
-        if word == "--classes=" or (word == "--classes" and following.startswith("--")):
-            raise InputError("--classes", "names no class", "name one or more, or leave it out")
+        flag = word.removesuffix("=")
+        if flag in _OF_CLASSES and (flag != word or following.startswith("--")):
+            raise InputError(flag, "names no class", "name one or more, or leave it out")
     output = io.StringIO()
     flat: Any = tyro.conf.OmitArgPrefixes[kind]
     about = (kind.__doc__ or "").split("\n\n")[0]

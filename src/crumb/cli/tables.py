@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from crumb.errors import InputError
+from crumb.files import read_text
 from crumb.stream.record import RunRecord
 from crumb.stream.results import summarise
 
@@ -50,3 +53,19 @@ def _cell(figure: Mapping[str, float | None], digits: int) -> str:
     if deviation is None or digits == 0:
         return f"{mean:,.{digits}f}"
     return f"{mean:,.{digits}f} ± {deviation:.{digits}f}"
+
+
+def check_free(begins: Mapping[Path, str], owner: str) -> None:
+    """Refuse to write over files of the user's.
+
+    Args:
+        begins: how each file begins if it is one of ours.
+        owner: whose, for the message.
+
+    Raises:
+        InputError: one begins otherwise.
+    """
+    for path, mark in begins.items():
+        if path.exists() and not read_text(path, "move it").startswith(mark):
+            problem = f"is not of {owner}, and would be overwritten"
+            raise InputError(path, problem, "move it, or choose another --output")

@@ -45,7 +45,7 @@ def settings(words: Sequence[str]) -> tuple[TuneConfig, NetworkConfig, Any]:
         "Search the learning rate and the coefficients of a method, on clips held out of training "
         "ones. crumb tune METHOD --help shows the flags of that method.",
         rest,
-        _as_tuning(preset, kind.name),
+        for_method(preset, kind.name, TuneConfig),
         stream=TuneConfig(tyro.MISSING, tyro.MISSING),
         network=NetworkConfig(),
         method=kind.Config(),
@@ -69,15 +69,24 @@ def _method(words: Sequence[str]) -> type[Learner]:
     )
 
 
-def _as_tuning(preset: Preset, method: str) -> Preset:
-    """A preset of streams without what tuning has no use for."""
+def for_method(preset: Preset, method: str, kind: type) -> Preset:
+    """A preset of streams without what a command about one method has no use for.
+
+    Args:
+        preset: of a stream.
+        method: that it must be of.
+        kind: configuration that takes the place of that of a stream.
+
+    Raises:
+        InputError: it is of another method.
+    """
     stream = preset.sections.get("stream")
     if not isinstance(stream, Mapping):
         return preset
     other = stream.get("method", method)
     if other != method:
         raise InputError(f"--preset {preset.name}", f"is of the method {other!r}", "give another")
-    own, known = ({part.name for part in fields(kind)} for kind in (TuneConfig, StreamConfig))
+    own, known = ({part.name for part in fields(kind)} for kind in (kind, StreamConfig))
     unused = known - own | {"method"}
     kept = {name: value for name, value in stream.items() if name not in unused}
     return replace(preset, sections={**preset.sections, "stream": kept})

@@ -15,7 +15,7 @@ from crumb.memory.policies import EndOfTask, OnArrival, Reservoir, check_share
 from crumb.memory.replay import ReplayMemory, capacity_in_bytes
 from crumb.memory.storage import Storage
 
-StorageKind = Literal["feature", "image", "raw_feature", "merec", "none"]
+StorageKind = Literal["feature", "image", "raw_feature", "enhanced_feature", "merec", "none"]
 WritePolicy = Literal["end-of-task", "on-arrival", "reservoir"]
 PAPER_MEMORY_SIZE = 417
 """Codes of 5,408 bytes in the room of 15 images (Talbot et al. 2025, section IV-C)."""
@@ -41,7 +41,8 @@ class CapacityConfig:
     """Capacity in bytes of exemplars and of all that is needed to read them (codebook, quantiser,
     row numbers), instead of MEMORY-SIZE: the same for every method that is compared."""
     storage: StorageKind = "feature"
-    """What is kept of an exemplar: block indices, pixels, the feature map, a Gaussian, nothing."""
+    """What is kept of an exemplar: block indices, pixels, the feature map (enhanced: weighed by
+    what the loss depends on), a Gaussian, nothing."""
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():

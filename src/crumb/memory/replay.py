@@ -59,6 +59,11 @@ class ReplayMemory:
         return self.rows.nbytes
 
     @property
+    def capacity_bytes(self) -> int:
+        """Bytes of as many exemplars as there may be."""
+        return self.capacity * self.rows.new_empty((1, *self.rows.shape[1:]), device="meta").nbytes
+
+    @property
     def bookkeeping_bytes(self) -> int:
         """Bytes of the row numbers that say which exemplar is of which class."""
         return sum(len(n) * n.itemsize for n in (*self._slots.values(), self._free))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Protocol
 
@@ -131,3 +132,30 @@ class RawFeatureStorage:
     def features(self, rows: Tensor) -> Tensor:
         """The features themselves."""
         return rows
+
+
+class EnhancedFeatureStorage(RawFeatureStorage):
+    """The feature map, each value weighed by how much the loss depends on it.
+
+    The weights are the absolute gradient of the loss, divided by its mean over the batch (a variant
+    in the published code; Talbot et al. 2025).
+
+    Args:
+        network: whose features are kept.
+        loss: of features, float [B, C, H, W], and labels, int64 [B].
+    """
+
+    def __init__(self, network: SplitNetwork, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__(network)
+        self._loss = loss
+
+    def encode(self, batch: Batch) -> Tensor:
+        """The weighed features; as they are where no gradient is left to weigh them with."""
+        with torch.inference_mode(False), torch.enable_grad():
+            # A batch of a second reading was made without a thought of gradients: take copies.
+            features = batch.features.clone().requires_grad_()
+            loss = self._loss(features, batch.labels.clone())
+            (gradient,) = torch.autograd.grad(loss, features)
+        weights = gradient.abs()
+        mean = weights.mean()
+        return batch.features * torch.where(mean > 0, weights / mean, torch.ones_like(weights))

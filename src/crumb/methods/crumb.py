@@ -17,9 +17,21 @@ from crumb.codebook.initialisers import check_initialiser, initial_blocks, publi
 from crumb.codebook.statistics import reconstruction_statistics
 from crumb.data.batches import Batch, Batches
 from crumb.errors import InputError, flag_of, require
-from crumb.memory.exemplars import PAPER_MEMORY_SIZE, Exemplars, MemoryConfig, PastClasses
+from crumb.memory.exemplars import (
+    CAPACITIES,
+    PAPER_MEMORY_SIZE,
+    Exemplars,
+    MemoryConfig,
+    PastClasses,
+)
 from crumb.memory.gaussian import GaussianMemory
-from crumb.memory.storage import CodeStorage, ImageStorage, RawFeatureStorage, Storage
+from crumb.memory.storage import (
+    CodeStorage,
+    EnhancedFeatureStorage,
+    ImageStorage,
+    RawFeatureStorage,
+    Storage,
+)
 from crumb.methods.base import (
     MOST_FLOAT,
     BytesHeld,
@@ -47,6 +59,8 @@ class CrumbConfig(MemoryConfig, TrainingConfig):
     """Channels per memory block; the backbone's own by default (16 for most)."""
     initialiser: str | None = None
     """Initial values of the blocks; the backbone's own by default."""
+    frozen_blocks: bool = False
+    """Leave the memory blocks as they are at the start; only the tail is trained."""
     replay_coefficient: float = 5.0
     """Weight of the replay loss."""
     replay_times: int = 1
@@ -79,18 +93,7 @@ class CrumbConfig(MemoryConfig, TrainingConfig):
 
         What they may hold besides their defaults says what is done in any case.
         """
-        unused: dict[str, tuple[float, ...]] = {}
-        part = f"--storage {self.storage}, which"
-        if self.storage not in WITH_CODEBOOK:
-            part += " has no codebook"
-            unused = {"blocks": (), "block_length": (), "initialiser": ()}
-            unused |= {"codebook_loss": (0,), "direct_loss": (1,)}
-        elif self.storage == "none":
-            part += " replays nothing"
-            unused = {"replay_times": (0,), "replay_coefficient": ()}
-        elif self.replay_times == 0:
-            part = "--replay-times 0"
-            unused = {"replay_coefficient": ()}
+        part, unused = _unused(self.storage, self.replay_times)
         defaults = {field.name: field.default for field in fields(self)}
         for name, harmless in unused.items():
             value = getattr(self, name)
@@ -99,13 +102,42 @@ class CrumbConfig(MemoryConfig, TrainingConfig):
                 raise InputError(f"{flag_of(name)} {value}", problem, "leave one of them out")
 
 
+def _unused(storage: str, replay_times: int) -> tuple[str, dict[str, tuple[float, ...]]]:
+    """The part that is not there, and its settings with values that do no harm."""
+    part = f"--storage {storage}, which"
+    if storage not in WITH_CODEBOOK:
+        settings = {"blocks": (), "block_length": (), "initialiser": (), "frozen_blocks": ()}
+        return f"{part} has no codebook", {**settings, "codebook_loss": (0,), "direct_loss": (1,)}
+    if storage == "none":
+        return f"{part} replays nothing", {"replay_times": (0,), "replay_coefficient": ()}
+    if replay_times == 0:
+        return "--replay-times 0", {"replay_coefficient": ()}
+    return "", {}
+
+
+def adapted(config: CrumbConfig, **changes: Any) -> CrumbConfig:
+    """The settings with changes; those of a part that is then not there go back to their defaults.
+
+    Raises:
+        InputError: the changes do not go with the other settings.
+    """
+    settings = {own.name: getattr(config, own.name) for own in fields(config)} | changes
+    _, unused = _unused(settings["storage"], settings["replay_times"])
+    if settings["storage"] in ("merec", "none"):
+        unused = {**unused, **dict.fromkeys(CAPACITIES, ())}
+    for own in fields(config):
+        if own.name in unused and settings[own.name] not in unused[own.name]:
+            settings[own.name] = own.default
+    return CrumbConfig(**settings)
+
+
 @register
 class Crumb(Learner):
     """Learns on reconstructions; replays exemplars rebuilt from stored block indices.
 
     The losses are the ones the paper means (its code inverts a flag): on new images the loss of
     the reconstruction in streaming, the sum of both in pretraining. With ``storage`` image,
-    raw_feature or merec there is no codebook, and the loss is the direct one.
+    raw_feature, enhanced_feature or merec there is no codebook, and the loss is the direct one.
     """
 
     name = "crumb"
@@ -196,6 +228,8 @@ class Crumb(Learner):
             storage = CodeStorage(self.codebook)
         elif kind == "image":
             storage = ImageStorage(self.network)
+        elif kind == "enhanced_feature":
+            storage = EnhancedFeatureStorage(self.network, self.loss)
         else:
             storage = RawFeatureStorage(self.network)
         return Exemplars(self.config, storage, self.generators["memory"], self.device)
@@ -208,6 +242,7 @@ class Crumb(Learner):
         check_initialiser(config.initialiser, config.blocks)
         blocks = torch.zeros(config.blocks, config.block_length)
         codebook = Codebook(blocks, self.network.feature_shape).to(self.device)
+        codebook.blocks.requires_grad_(not config.frozen_blocks)
         self.optimizer.param_groups[0]["params"].append(codebook.blocks)
         return codebook
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -82,8 +82,16 @@ def load(path: str | Path, device: str = "cpu", write_policy: str | None = None)
     return learner
 
 
-def load_pretrained(learner: Learner, path: Path) -> None:
+PretrainedParts = Literal["both", "weights", "blocks"]
+
+
+def load_pretrained(learner: Learner, path: Path, parts: PretrainedParts = "both") -> None:
     """Start ``learner`` from the tail and codebook of a saved one; the head stays fresh.
+
+    Args:
+        learner: that has learned nothing yet.
+        path: of the saved one.
+        parts: weights leaves its codebook, and blocks its tail.
 
     Raises:
         InputError: the file is unusable, or of another backbone, cut, or codebook size.
@@ -94,6 +102,13 @@ def load_pretrained(learner: Learner, path: Path) -> None:
         given = about["network"].get(key, usual)
         if given != own:
             raise InputError(path, f"has {key} {given}, this run {own}", "pretrain with the same")
+    if parts != "blocks":
+        _load_tail(learner, tensors, path)
+    if parts != "weights":
+        learner.start_codebook(tensors.get("codebook.blocks"), path)
+
+
+def _load_tail(learner: Learner, tensors: dict[str, Tensor], path: Path) -> None:
     head = {f"network.tail.{learner.network.head_name}.{part}" for part in ("weight", "bias")}
     state = {f"network.{name}": value for name, value in learner.network.state_dict().items()}
     kept = {
@@ -104,7 +119,6 @@ def load_pretrained(learner: Learner, path: Path) -> None:
     if len(kept) + len(head) != len(state):
         raise InputError(path, "lacks tensors of this network", _REMEDY)
     learner.network.load_state_dict(under(state | kept, "network."))
-    learner.start_codebook(tensors.get("codebook.blocks"), path)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

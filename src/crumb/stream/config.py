@@ -11,6 +11,7 @@ import tyro
 from crumb.data.protocol import TaskLayout
 from crumb.device import Precision
 from crumb.errors import InputError, flag_of, require
+from crumb.methods.persistence import PretrainedParts
 from crumb.stream.store import CacheKind
 
 OnError = Literal["stop", "skip"]
@@ -113,7 +114,10 @@ class ProtocolConfig:
     epochs: int = 1
     """Readings of every later task."""
     pretrained: Path | None = None
-    """Start from the tail and codebook in this file of `crumb pretrain`."""
+    """Start from the tail and codebook in this file of `crumb pretrain`; {run} in its name is the
+    number of the run."""
+    pretrained_parts: PretrainedParts = "both"
+    """What of it: the weights of the tail, the memory blocks, or both."""
     on_error: OnError = "stop"
     """What to do about broken images: stop, or leave them out and list them in skipped.csv."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -130,6 +134,9 @@ class ProtocolConfig:
         at_least("--epochs-first-task", self.epochs_first_task, 1, MOST_EPOCHS)
         at_least("--epochs", self.epochs, 1, MOST_EPOCHS)
         self._check_mode()
+        if self.pretrained is None and self.pretrained_parts != "both":
+            given = f"--pretrained-parts {self.pretrained_parts}"
+            raise InputError(given, "is of no use without --pretrained", "give both or neither")
         if self.evaluation.select_best_epoch and self.epochs_first_task == self.epochs == 1:
             raise InputError(
                 "--select-best-epoch",

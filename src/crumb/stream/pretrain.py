@@ -29,6 +29,11 @@ def pretrain(config: StreamConfig, network: NetworkConfig, method: CrumbConfig) 
     Raises:
         InputError, KeyboardInterrupt, Terminated: as :func:`crumb.stream.run.stream`.
     """
+    return carry_out(pretrain_job(config, network, method), {})
+
+
+def pretrain_job(config: StreamConfig, network: NetworkConfig, method: CrumbConfig) -> Job:
+    """What :func:`pretrain` has to do; errors of the data set as its own."""
     dataset = open_dataset(config.dataset, config.classes)
     everything = TaskLayout(images_per_task=len(dataset.index))
     tasks = tasks_of(replace(config, layout=everything), dataset, config.first_run, True)
@@ -36,6 +41,4 @@ def pretrain(config: StreamConfig, network: NetworkConfig, method: CrumbConfig) 
     method = replace(method, storage="none", replay_times=0, **nothing)
     folder = config.output or Path("outputs") / dataset.name / f"pretrain_{network.backbone}"
     runs = {config.first_run: tasks}
-    return carry_out(
-        Job("pretrain", config, network, method, dataset, runs, folder, PRETRAINED), {}
-    )
+    return Job("pretrain", config, network, method, dataset, runs, folder, PRETRAINED)

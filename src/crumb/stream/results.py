@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,6 +50,9 @@ _FREE = {
 _LARGEST = float(1 << 62)
 
 
+PRETRAINED_RUN = "pretrained_run"
+"""Names the digests of pretrained files, where each run has its own."""
+
 # Settings that older folders do not know, and what they did.
 _ADDED = {
     "stream.evaluation.mem_accuracy": True,
@@ -56,7 +61,9 @@ _ADDED = {
     "stream.machine.compile": False,
     "stream.on_error": "stop",
     "stream.mode": "paper",
+    "stream.pretrained_parts": "both",
     "network.trainable": "tail",
+    "method.frozen_blocks": False,
     "command": "stream",
 }
 
@@ -176,6 +183,8 @@ class Results:
         free = _FREE - {"first_run"} if command == "pretrain" else _FREE
         for name in sorted(old.keys() | new.keys(), key=lambda name: ("files." in name, name)):
             unknown = name.startswith("files.") and name not in old
+            # Of runs that are not asked for now.
+            unknown |= name.startswith(f"files.{PRETRAINED_RUN}") and name not in new
             if old.get(name) == new.get(name) or unknown or free & set(name.split(".")):
                 continue
             problem = f"was made with {name} = {old.get(name)}, not {new.get(name)}"
@@ -195,6 +204,16 @@ class Results:
                 f"has {path.name} without or with {min(changed)}, unlike now",
                 "bring the images back to what they were, or give another --output",
             )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all settings that have to be the same in every call, in hexadecimal."""
+        settings = {
+            name: value
+            for name, value in (_ADDED | _flat(self._config)).items()
+            if not _FREE & set(name.split("."))
+        }
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
     @property
     def begun(self) -> bool:

@@ -25,10 +25,13 @@ from crumb.stream.checkpoint import Checkpoints
 from crumb.stream.config import Mode, ProtocolConfig, StreamConfig
 from crumb.stream.features import FeatureStore, fingerprint
 from crumb.stream.loop import Plan, run_once
-from crumb.stream.results import Results
+from crumb.stream.results import PRETRAINED_RUN, Results
 from crumb.stream.skipping import broken_images, leave_out
 from crumb.stream.store import Cache
 from crumb.stream.tasks import epochs_of, held_out, tasks_of
+
+OF_RUN = "{run}"
+"""Stands for the number of the run in the name of a pretrained file."""
 
 
 def stream(
@@ -159,6 +162,11 @@ def prepare(job: Job) -> Prepared:
     """
     config, task_lists, broken = job.config, job.task_lists, job.broken
     learner = new_learner(config, job.network, job.method, config.first_run)
+    if config.pretrained is not None:
+        for run in task_lists:
+            if not (path := of_run(config.pretrained, run)).is_file():
+                problem = f"is missing, for run {run}"
+                raise InputError(f"--pretrained {path}", problem, "pretrain with that --run")
     if config.on_error == "skip":
         if broken is None:
             broken = broken_in(job.dataset, config, task_lists.values(), learner)
@@ -167,7 +175,7 @@ def prepare(job: Job) -> Prepared:
     held = {run: held_out(config, tasks, epochs[run]) for run, tasks in task_lists.items()}
     for tasks in task_lists.values():
         check_memory(learner, tasks)
-    results = Results(job.folder, _settings(job, learner), config.resume, broken)
+    results = Results(job.folder, settings_of(job, learner), config.resume, broken)
     return Prepared(learner, task_lists, epochs, held, results)
 
 
@@ -216,13 +224,16 @@ def _carry_out(job: Job, stores: dict[str, FeatureStore]) -> Results:
     return results
 
 
-def _settings(job: Job, learner: Learner) -> dict[str, Any]:
+def settings_of(job: Job, learner: Learner) -> dict[str, Any]:
     """All that the results depend on; of files their digests, as their names say little."""
     sections = {"stream": job.config, "network": learner.network.config, "method": learner.config}
     files = {"index": hashlib.sha256(index_text(job.dataset.index).encode()).hexdigest()}
-    given = {"pretrained": job.config.pretrained, "weights": Path(job.network.weights)}
+    given = {"weights": Path(job.network.weights)}
+    if (path := job.config.pretrained) is not None:
+        each = {f"{PRETRAINED_RUN}{run}": of_run(path, run) for run in job.task_lists}
+        given |= each if OF_RUN in str(path) else {"pretrained": path}
     for name, path in given.items():
-        if path is not None and path.is_file():
+        if path.is_file():
             with path.open("rb") as file:
                 files[name] = hashlib.file_digest(file, "sha256").hexdigest()
     parts = {name: asdict(part) for name, part in sections.items()}
@@ -255,8 +266,13 @@ def new_learner(config: StreamConfig, network: NetworkConfig, method: Any, seed:
     if machine.compile:
         built.compile_tail()
     if config.pretrained is not None:
-        load_pretrained(learner, config.pretrained)
+        load_pretrained(learner, of_run(config.pretrained, seed), config.pretrained_parts)
     return learner
+
+
+def of_run(path: Path, run: int) -> Path:
+    """The file that one run starts from."""
+    return Path(str(path).replace(OF_RUN, str(run)))
 
 
 def for_mode(mode: Mode, method: Any) -> Any:

@@ -20,6 +20,7 @@ from crumb.data.index import Dataset
 from crumb.data.protocol import Frames, TaskLayout, TaskList
 from crumb.errors import DivergedError, InputError, require
 from crumb.methods.base import Learner, Ranges
+from crumb.methods.persistence import PretrainedParts
 from crumb.methods.registry import find_method
 from crumb.nets.config import NetworkConfig
 from crumb.seeds import derive
@@ -89,6 +90,8 @@ class TuneConfig:
     """Readings of every later task."""
     pretrained: Path | None = None
     """Start from the tail and codebook in this file of `crumb pretrain`."""
+    pretrained_parts: PretrainedParts = "both"
+    """What of it: the weights of the tail, the memory blocks, or both."""
     on_error: OnError = "stop"
     """What to do about broken images: stop, or leave them out and list them in skipped.csv."""
     machine: MachineConfig = field(default_factory=MachineConfig)

@@ -1,0 +1,85 @@
+"""``crumb ablate``: CRUMB with one thing changed at a time, a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+
+from crumb.analysis import ablation as analysis
+from crumb.cli.parsing import parse_parts, take_preset
+from crumb.cli.tables import align, check_free
+from crumb.cli.tune import for_method
+from crumb.errors import InputError
+from crumb.files import write_csv, write_text
+from crumb.methods.crumb import CrumbConfig
+from crumb.nets.config import NetworkConfig
+from crumb.stream.ablate import Ablation, ablate, default_folder
+from crumb.stream.arms import AblateConfig, arms
+from crumb.stream.run import open_dataset
+
+_DOC = (
+    "Take CRUMB apart: run it with one thing changed at a time, beside the run that is whole. "
+    "crumb ablate list names the arms. The flags of network and method are those of the run that "
+    "is whole; --preset NAME takes them from a preset or a .toml file. The "
+    "same call goes on after an interruption."
+)
+
+
+def run(words: Sequence[str]) -> None:
+    """List the arms; or parse, run what is not done yet, print and write the table."""
+    if words and words[0] == "list":
+        if words[1:]:
+            raise InputError(f"crumb ablate list {words[1]}", "takes no words", "leave them out")
+        print(listing())
+        return
+    config, network, method = settings(words)
+    folder = config.output
+    if folder is None:
+        folder = default_folder(config, network, open_dataset(config.dataset, ()))
+    paths = folder / "ablation.md", folder / "ablation.csv"
+    marks = analysis.MARK, ",".join(analysis.LONG_HEAD)
+    check_free(dict(zip(paths, marks, strict=True)), "an ablation study")
+    study = ablate(config, network, method)
+    if not any(study.records.values()):
+        raise InputError("crumb ablate", "has no finished run", "; ".join(analysis.notes(study)))
+    print(align([list(analysis.HEAD), *analysis.table(study)]))
+    print("\n".join([*analysis.notes(study), ""]))
+    write(study, *paths)
+    print("\n".join(map(str, paths)))
+
+
+def settings(words: Sequence[str]) -> tuple[AblateConfig, NetworkConfig, CrumbConfig]:
+    """The three configurations of the run that is whole: flags over preset over defaults.
+
+    Raises:
+        InputError: words, preset or the names of arms do not fit.
+    """
+    preset, rest = take_preset(words)
+    parsed = parse_parts(
+        "crumb ablate",
+        _DOC,
+        rest,
+        for_method(preset, "crumb", AblateConfig),
+        stream=AblateConfig(dataset=tyro.MISSING),
+        network=NetworkConfig(),
+        method=CrumbConfig(),
+    )
+    # What is wrong with them is said before any data is opened.
+    _ = parsed.stream.names
+    return parsed.stream, parsed.network, parsed.method
+
+
+def listing() -> str:
+    """Every arm in a line: its name and what it shows."""
+    known = {name: arm["about"]["shows"] for name, arm in arms().items()}
+    width = max(map(len, known))
+    return "\n".join(f"{name:{width}}  {shows}" for name, shows in known.items())
+
+
+def write(study: Ablation, markdown: Path, table: Path) -> None:
+    """The table in Markdown, and one with a row for each run."""
+    write_text(markdown, analysis.markdown(study))
+    header, rows = analysis.long_table(study)
+    write_csv(table, rows, header)

@@ -1,0 +1,274 @@
+"""The arms of the ablation study: what each changes about the run that is not ablated.
+
+An arm is a TOML file that states only what differs (after the ablations of Talbot et al. 2025):
+
+====================  ==============================================================================
+section               what it changes
+====================  ==============================================================================
+``about``             nothing: what the arm shows, the original's scripts, where the two differ
+``network``           the backbone, of pretraining and stream
+``codebook``          blocks, their length and initial values, of pretraining and stream
+``method``            CRUMB in the stream
+``pretrain``          pretraining: ``data``, ``epochs``, ``parts`` (that the stream starts from); in
+                      ``pretrain.method`` CRUMB in pretraining
+``arm``               what depends on the run that is not ablated: ``pretraining`` (false for none),
+                      ``memory_share`` (of its capacity), ``same_bytes`` (as its exemplars have in
+                      all), ``cut`` (of each backbone)
+====================  ==============================================================================
+
+Settings of a part that an arm takes away (of the codebook, of the memory, of another backbone) go
+back to their defaults.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from crumb.errors import InputError
+from crumb.files import read_toml
+from crumb.memory.exemplars import CAPACITIES, PAPER_MEMORY_SIZE
+from crumb.methods.crumb import CrumbConfig, adapted
+from crumb.methods.persistence import PretrainedParts
+from crumb.nets.config import NetworkConfig
+from crumb.stream.config import (
+    MOST_EPOCHS,
+    MOST_IMAGES,
+    EvaluationConfig,
+    ProtocolConfig,
+    StreamConfig,
+    at_least,
+)
+
+ALL, UNABLATED = "all", "unablated"
+SECTIONS = ("about", "network", "codebook", "method", "pretrain", "arm")
+_ARMS = Path(str(files("crumb") / "arms"))
+
+
+@dataclass(frozen=True)
+class AblateConfig(ProtocolConfig):
+    """Take CRUMB apart: run it with one thing changed at a time, beside the run that is whole."""
+
+    dataset: Path
+    """Folder written by `crumb index`."""
+    arms: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ARM ...")] = ()
+    """Arms by name (`crumb ablate list` names them), or all."""
+    pretrain_classes: tuple[str, ...] = ()
+    """Classes to pretrain on; those of the same data set are not streamed."""
+    pretrain_dataset: Path | None = None
+    """Data set to pretrain on; the one that is streamed by default."""
+    pretrain_epochs: int = 10
+    """Readings in pretraining."""
+    pretrain_batch_size: int = 128
+    """Images per batch in pretraining."""
+    cifar100: Path | None = None
+    """Folder of CIFAR-100, written by `crumb index`, for the arm cifar100_pretraining."""
+    early_cut: str | None = None
+    """First layer of the tail in the arm early_cut; known for the three backbones."""
+    pretrained: Annotated[Path | None, tyro.conf.Suppress] = None
+    pretrained_parts: Annotated[Any, tyro.conf.Suppress] = "both"
+    output: Path | None = None
+    """Folder of the study; outputs/<data set>/ablate_<protocol>_<mode>_<backbone> by default."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("--pretrain-epochs", self.pretrain_epochs, 1, MOST_EPOCHS)
+        at_least("--pretrain-batch-size", self.pretrain_batch_size, 1, MOST_IMAGES)
+        if len(set(self.pretrain_classes)) != len(self.pretrain_classes):
+            raise InputError("--pretrain-classes", "names one twice", "name each once")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The arms that are meant, without the run that is whole.
+
+        Raises:
+            InputError: no arm, none of that name, or one named twice.
+        """
+        known = arms()
+        if self.arms == (ALL,):
+            return tuple(name for name in known if name != UNABLATED)
+        if not self.arms:
+            remedy = "name one or more, or all; crumb ablate list names them"
+            raise InputError("crumb ablate", "ARM is missing", remedy)
+        if ALL in self.arms:
+            raise InputError(
+                "crumb ablate all", "leaves no others to name", "give one or the other"
+            )
+        for name in self.arms:
+            if name not in known:
+                raise InputError(f"crumb ablate {name}", "no such arm", "see crumb ablate list")
+        if len(set(self.arms)) != len(self.arms):
+            raise InputError("crumb ablate", "is given an arm twice", "name each once")
+        return tuple(name for name in self.arms if name != UNABLATED)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What one file says.
+
+    Attributes:
+        name: of the arm.
+        tables: of the file, by section.
+    """
+
+    name: str
+    tables: Mapping[str, Any]
+
+    def __getitem__(self, section: str) -> Mapping[str, Any]:
+        """One section; empty where the file has none."""
+        return self.tables.get(section, {})
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """What a run starts from.
+
+    Attributes:
+        stream: data and epochs; the number of the run is that of the run that starts from it.
+        method: CRUMB in pretraining.
+        parts: what the run takes of it.
+    """
+
+    stream: StreamConfig
+    method: CrumbConfig
+    parts: PretrainedParts = "both"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that the runs of an arm are made with.
+
+    Attributes:
+        stream: without the pretrained file, which has yet to be made.
+        network: which backbone, of stream and pretraining.
+        method: of the stream.
+        pretraining: None to begin with the stock weights.
+    """
+
+    stream: StreamConfig
+    network: NetworkConfig
+    method: CrumbConfig
+    pretraining: Pretraining | None
+
+
+def arms() -> dict[str, Arm]:
+    """Every arm by name; the run that is whole comes first."""
+    found = {path.stem: path for path in _ARMS.glob("*.toml")}
+    names = sorted(found, key=lambda name: (name != UNABLATED, _natural(name)))
+    return {name: Arm(name, read_toml(found[name], "install the package again")) for name in names}
+
+
+def _natural(name: str) -> list[tuple[str, int]]:
+    """So that 2 comes before 16."""
+    return [(text, int(part or 0)) for text, part in re.findall(r"(\D+)(\d*)", name)]
+
+
+def unablated(config: AblateConfig, network: NetworkConfig, method: CrumbConfig) -> Settings:
+    """The settings of the run that is whole.
+
+    Args:
+        config: of the study, with the classes that are streamed.
+        network: which backbone.
+        method: of the stream.
+
+    Raises:
+        InputError: there is no codebook to be changed.
+    """
+    if method.storage != "feature":
+        problem = "leaves no memory blocks to take CRUMB apart with"
+        raise InputError(f"--storage {method.storage}", problem, "leave it out")
+    shared = {own.name: getattr(config, own.name) for own in fields(ProtocolConfig)}
+    stream = StreamConfig(**shared, method="crumb", resume=True)
+    pretraining = StreamConfig(
+        dataset=config.pretrain_dataset or config.dataset,
+        protocol="iid",
+        classes=config.pretrain_classes,
+        batch_size=config.pretrain_batch_size,
+        epochs_first_task=config.pretrain_epochs,
+        on_error=config.on_error,
+        evaluation=EvaluationConfig(
+            config.evaluation.top_k, config.evaluation.test_batch_size, mem_accuracy=False
+        ),
+        machine=config.machine,
+        checkpoint_minutes=config.checkpoint_minutes,
+        checkpoint_batches=config.checkpoint_batches,
+        resume=True,
+    )
+    losses = {"codebook_loss": 1.0, "direct_loss": 1.0, "frozen_blocks": False}
+    memory = {"storage": "none", "write_policy": "end-of-task"}
+    pretrain_method = adapted(method, **losses, **memory, replay_times=0)
+    return Settings(stream, network, method, Pretraining(pretraining, pretrain_method))
+
+
+def resolve(arm: Arm, base: Settings, config: AblateConfig, memory_bytes: int) -> Settings:
+    """The settings of one arm.
+
+    Args:
+        arm: what it changes.
+        base: the run that is whole.
+        config: of the study.
+        memory_bytes: of the exemplars of the run that is whole.
+
+    Raises:
+        InputError: the arm needs what was not given, or does not go with the other settings.
+    """
+    method = {**arm["method"], **_capacity(arm["arm"], base.method, memory_bytes)}
+    if given := [name for name in CAPACITIES if name in method]:
+        method |= {name: None for name in CAPACITIES if name not in given}
+    pretraining = base.pretraining
+    if not arm["arm"].get("pretraining", True):
+        pretraining = None
+    elif pretraining is not None:
+        pretraining = _pretraining(arm, pretraining, config)
+    return Settings(
+        base.stream,
+        _network(arm, base.network, config),
+        adapted(base.method, **arm["codebook"], **method),
+        pretraining,
+    )
+
+
+def _capacity(
+    relative: Mapping[str, Any], method: CrumbConfig, memory_bytes: int
+) -> dict[str, int]:
+    """The capacity that an arm gives as one of the run that is whole."""
+    given = [name for name in CAPACITIES if getattr(method, name) is not None]
+    name = given[0] if given else "memory_size"
+    if share := relative.get("memory_share"):
+        return {name: max(1, int((getattr(method, name) or PAPER_MEMORY_SIZE) * share))}
+    if relative.get("same_bytes") and name == "memory_size":
+        return {"memory_bytes": memory_bytes}
+    return {}
+
+
+def _network(arm: Arm, network: NetworkConfig, config: AblateConfig) -> NetworkConfig:
+    """The backbone of an arm: another one brings its own cut and weights."""
+    changes = dict(arm["network"])
+    if changes.get("backbone", network.backbone) != network.backbone:
+        own_weights = {} if network.weights == "random" else {"weights": "pretrained"}
+        changes |= {"cut": None, **own_weights}
+    if "cut" in arm["arm"]:
+        cut = config.early_cut or arm["arm"]["cut"].get(network.backbone)
+        if cut is None:
+            problem = f"has no early cut for --backbone {network.backbone}"
+            raise InputError(f"arm {arm.name}", problem, "name a layer with --early-cut")
+        changes["cut"] = cut
+    return replace(network, **changes)
+
+
+def _pretraining(arm: Arm, base: Pretraining, config: AblateConfig) -> Pretraining:
+    own = arm["pretrain"]
+    stream = replace(base.stream, epochs_first_task=own.get("epochs", config.pretrain_epochs))
+    if own.get("data") == "cifar100":
+        if config.cifar100 is None:
+            problem = "pretrains on another data set"
+            raise InputError(f"arm {arm.name}", problem, "give its folder with --cifar100")
+        stream = replace(stream, dataset=config.cifar100, classes=())
+    method = adapted(base.method, **arm["codebook"], **own.get("method", {}))
+    return Pretraining(stream, method, own.get("parts", base.parts))
