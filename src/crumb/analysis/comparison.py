@@ -2,53 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from crumb.analysis.statistics import Estimate, estimate
 from crumb.methods.registry import find_method
 from crumb.stream.compare import Cell, Comparison
-from crumb.stream.metrics import mean_and_deviation
 from crumb.stream.record import FIGURES, RunRecord
 
-CONFIDENCE = 0.95
 MARK = "<!-- written by crumb compare -->"
 """First line of the tables in Markdown."""
 # Of the process, which has run other cells before.
 _NOT_OF_A_CELL = "peak_memory_bytes"
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """The mean of some runs, and how far it may be from that of all runs there could be.
-
-    Attributes:
-        mean: of the runs.
-        half: half the width of the 95 % interval (Student's t); None for a single run.
-        low: least of the runs.
-        high: most of the runs.
-    """
-
-    mean: float
-    half: float | None
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:.1f}" if self.half is None else f"{self.mean:.1f} ± {self.half:.1f}"
-
-
-def estimate(values: Sequence[float]) -> Estimate:
-    """Mean and interval of independent runs."""
-    mean, deviation = mean_and_deviation(values)
-    if deviation is None:
-        return Estimate(mean, None, mean, mean)
-    from scipy.stats import t
-
-    quantile = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
-    half = quantile * deviation / math.sqrt(len(values))
-    return Estimate(mean, half, min(values), max(values))
 
 
 @dataclass(frozen=True)
