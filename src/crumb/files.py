@@ -113,13 +113,18 @@ def write_toml(path: Path, value: Mapping[str, Any]) -> None:
 def write_csv(
     path: Path, rows: Iterable[Sequence[object]], header: Sequence[str] | None = None
 ) -> None:
-    """Write comma-separated rows with LF line ends, whole or not at all."""
+    """Write :func:`csv_text`, whole or not at all."""
+    write_text(path, csv_text(rows, header))
+
+
+def csv_text(rows: Iterable[Sequence[object]], header: Sequence[str] | None = None) -> str:
+    """Comma-separated rows with LF line ends."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     if header is not None:
         writer.writerow(header)
     writer.writerows(rows)
-    write_text(path, text.getvalue())
+    return text.getvalue()
 
 
 def write_tensors(
