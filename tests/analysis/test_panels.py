@@ -26,7 +26,11 @@ def test_what_is_written_is_read_back(tmp_path: Path):
     paths = write_panel(panel, tmp_path)
     assert [path.name for path in paths] == [f"accuracy.{k}" for k in ("csv", "png", "svg", "json")]
     assert read_panels(tmp_path) == [stored(panel)]
-    assert [*csv.reader(paths[0].read_text().splitlines())] == [["task", "%"], ["1", "50.0"], ["2", "40.0"]]
+    assert [*csv.reader(paths[0].read_text().splitlines())] == [
+        ["task", "%"],
+        ["1", "50.0"],
+        ["2", "40.0"],
+    ]
     assert paths[1].read_bytes().startswith(b"\x89PNG")
     assert "accuracy, %" in as_svg(panel)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import tyro
 
 from crumb.analysis import ablation as analysis
+from crumb.analysis.arms import ArmRow
 from crumb.cli.parsing import parse_parts, take_preset
 from crumb.cli.tables import align, check_free
 from crumb.cli.tune import for_method
@@ -38,15 +39,20 @@ def run(words: Sequence[str]) -> None:
     folder = config.output
     if folder is None:
         folder = default_folder(config, network, open_dataset(config.dataset, ()))
-    paths = folder / "ablation.md", folder / "ablation.csv"
-    marks = analysis.MARK, ",".join(analysis.LONG_HEAD)
+    paths = [folder / name for name in ("ablation.md", "ablation.csv", "ablation_tests.csv")]
+    heads = [",".join(head) for head in (analysis.LONG_HEAD, analysis.LONG_TEST_HEAD)]
+    marks = [analysis.MARK, *heads]
     check_free(dict(zip(paths, marks, strict=True)), "an ablation study")
     study = ablate(config, network, method)
     if not any(study.records.values()):
         raise InputError("crumb ablate", "has no finished run", "; ".join(analysis.notes(study)))
     print(align([list(analysis.HEAD), *analysis.table(study)]))
     print("\n".join([*analysis.notes(study), ""]))
-    write(study, *paths)
+    rows = analysis.compared(study)
+    if rows:
+        print(align([list(analysis.TEST_HEAD), *analysis.tests(rows)]))
+        print("\n".join([*analysis.test_notes(rows), ""]))
+    write(study, rows, *paths)
     print("\n".join(map(str, paths)))
 
 
@@ -78,8 +84,11 @@ def listing() -> str:
     return "\n".join(f"{name:{width}}  {shows}" for name, shows in known.items())
 
 
-def write(study: Ablation, markdown: Path, table: Path) -> None:
-    """The table in Markdown, and one with a row for each run."""
+def write(
+    study: Ablation, rows: Sequence[ArmRow], markdown: Path, table: Path, tests: Path
+) -> None:
+    """The tables in Markdown, one with a row for each run, and one of the tests."""
     write_text(markdown, analysis.markdown(study))
-    header, rows = analysis.long_table(study)
-    write_csv(table, rows, header)
+    header, runs = analysis.long_table(study)
+    write_csv(table, runs, header)
+    write_csv(tests, analysis.long_tests(rows), analysis.LONG_TEST_HEAD)
