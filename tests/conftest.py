@@ -13,6 +13,7 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
+import hypothesis
 import pytest
 import timm
 import torch
@@ -28,6 +29,9 @@ from crumb.stream.results import Results
 from crumb.stream.run import stream
 
 torch.set_num_threads(1)
+# How fast an example is depends on what else the machine does.
+hypothesis.settings.register_profile("crumb", deadline=None)
+hypothesis.settings.load_profile("crumb")
 
 OBJECTS = (
     "animals/person_01_pivothead",

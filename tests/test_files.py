@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from crumb.errors import InputError
@@ -229,7 +229,6 @@ def test_error_crosses_processes_unchanged():
     assert str(error) == "a: is broken; repair it"
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**63), st.text(max_size=8))
 def test_seeds_fit_every_generator_and_stay_the_same(seed: int, purpose: str):
     value = derive(seed, purpose)

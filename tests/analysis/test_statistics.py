@@ -108,7 +108,7 @@ def test_settings_out_of_range_are_refused(resamples: int, level: float):
         bootstrap_interval([1.0, 2.0, 3.0], 0, resamples, level)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(accuracies, min_size=3, max_size=12), st.randoms(), st.sampled_from([-3, 0, 5]))
 def test_interval_depends_on_neither_order_nor_unit(values, random, power):
     found = bootstrap_interval(values, 7, 1000)
@@ -141,7 +141,7 @@ def test_permutation_by_hand():
     assert paired_permutation([5.0], [4.0], 0) == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(arms(least=2, values=counts))
 def test_permutation_is_that_of_scipy(both):
     one, other = both
@@ -212,7 +212,7 @@ both_tests = pytest.mark.parametrize("test", TESTS.values(), ids=TESTS.keys())
 
 
 @both_tests
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(arms(most=20), st.randoms())
 def test_p_depends_on_neither_side_nor_order(test, both, random):
     one, other = both
@@ -224,7 +224,7 @@ def test_p_depends_on_neither_side_nor_order(test, both, random):
 
 
 @both_tests
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(arms(values=counts))
 def test_p_depends_on_no_unit(test, both):
     """Percentages, rounded as they are, have the ties of the counts they come from."""
@@ -289,7 +289,7 @@ def test_bad_runs_are_refused(test, one, other, problem):
 # Wilcoxon
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 10**6), unique=True, min_size=1, max_size=30), st.randoms())
 def test_ranks_without_ties_are_those_of_scipy(sizes, random):
     values = [float(size * random.choice((-1, 1))) for size in sizes]
@@ -297,7 +297,7 @@ def test_ranks_without_ties_are_those_of_scipy(sizes, random):
     assert wilcoxon(values, zeros(values)) == pytest.approx(theirs)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(-3, 3).filter(bool), min_size=1, max_size=8))
 def test_tied_ranks_are_exact(values):
     ranks = stats.rankdata(np.abs(values))

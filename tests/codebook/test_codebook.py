@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from torch import Tensor
@@ -59,7 +59,6 @@ def codebook_of(blocks: np.ndarray, features: np.ndarray) -> Codebook:
     return Codebook(torch.from_numpy(blocks), (channels, height, width))
 
 
-@settings(deadline=None)
 @given(exact_cases())
 def test_encode_is_the_plain_form_and_ties_go_to_the_lowest_index(case):
     blocks, features = case
@@ -70,7 +69,6 @@ def test_encode_is_the_plain_form_and_ties_go_to_the_lowest_index(case):
     assert codes.dtype == codebook.dtype == torch.uint8
 
 
-@settings(deadline=None)
 @given(exact_cases(), st.integers(1, 40))
 def test_encode_does_not_depend_on_the_size_of_its_pieces(case, pieces: int):
     blocks, features = case
@@ -94,7 +92,6 @@ def test_last_piece_may_be_short(monkeypatch: pytest.MonkeyPatch, threads: int):
         assert torch.equal(codebook.encode(features), whole)
 
 
-@settings(deadline=None)
 @given(exact_cases(), st.integers(2, 5), st.booleans())
 def test_threads_and_memory_format_change_nothing(case, threads: int, inference: bool):
     blocks, features = case
@@ -109,7 +106,6 @@ def test_threads_and_memory_format_change_nothing(case, threads: int, inference:
         assert codebook.encode(laid).tolist() == expected
 
 
-@settings(deadline=None)
 @given(
     npst.arrays(
         np.float32,
@@ -123,7 +119,6 @@ def test_infinities_and_nan_are_chosen_as_argmax_chooses(slices: np.ndarray):
     assert found.tolist() == (torch.from_numpy(slices) @ directions).argmax(1).tolist()
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([1, 2, 4, 8]), st.integers(1, 40))
 def test_chosen_block_has_the_longest_projection(seed: int, length: int, blocks: int):
     generator = torch.Generator().manual_seed(seed)
@@ -136,7 +131,6 @@ def test_chosen_block_has_the_longest_projection(seed: int, length: int, blocks:
     torch.testing.assert_close(chosen[:, 0], similarity.amax(1), rtol=1e-5, atol=1e-5)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**6), st.floats(0.125, 64))
 def test_choice_depends_on_directions_only(seed: int, scale: float):
     generator = torch.Generator().manual_seed(seed)

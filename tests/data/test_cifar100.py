@@ -337,7 +337,7 @@ def test_published_class_orders(run: int, offline: bool):
     assert [path.split("/")[1] for path in tasks.test.paths[::3]] == list(CLASSES)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.permutations(range(12)), st.integers(1, 11))
 def test_any_order_of_listing_gives_the_same_index(order: list[int], halves: int):
     names = [f"worm/{number:04}.png" for number in order]

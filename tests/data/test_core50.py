@@ -108,7 +108,7 @@ def test_lists_written_from_names_are_the_published_ones(
         assert digest == expected[{"class_iid": 1, "class_instance": 3, "iid": 4}[protocol]]
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     st.lists(st.integers(1, 50), min_size=1, max_size=3, unique=True),
     st.sets(st.integers(0, 299), max_size=4),
@@ -228,7 +228,7 @@ def test_a_bad_tree_is_one_line_and_writes_nothing(
     assert not (tmp_path / "set").exists()
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(1, 11), st.sampled_from([1, 7]), st.sampled_from(FRAMES))
 def test_any_frame_that_is_missing_is_named(
     tmp_path_factory: pytest.TempPathFactory, session: int, item: int, number: int

@@ -233,7 +233,7 @@ NAMES_OF_FILES = st.text(
 ).filter(lambda name: path_problem(name) is None and name != ".")
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(NAMES_OF_FILES, min_size=1, max_size=12, unique=True),
     st.lists(st.integers(1, 3), min_size=1, max_size=4),
@@ -268,7 +268,7 @@ def test_any_lists_are_read_back_as_written(
 GOOD = b"a/1.png 0\na/2 x.png 0\nb/1.png 1\n"
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.binary() | damaged(GOOD), st.sampled_from([FIRST, TEST]))
 def test_any_bytes_are_a_list_or_refused(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, damaged_name: str

@@ -52,7 +52,7 @@ def test_a_share_is_spread(count: int, share: float):
 WORDS = st.sampled_from(["a", "b 2", "b 10", "ü"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sets(st.tuples(WORDS, WORDS, WORDS, WORDS), min_size=1, max_size=25),
     st.sampled_from(["session", "object", "image"]),

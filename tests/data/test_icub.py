@@ -137,7 +137,7 @@ def test_numbers_of_unequal_length_are_in_order_of_time(tree: Path):
     assert names == ["8.jpg", "9.jpg", "10.jpg", "11.jpg", "12.jpg"]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.lists(st.integers(1, 25), min_size=5, max_size=5), st.integers(1, 30))
 def test_every_stepth_frame_is_used(
     tmp_path_factory: pytest.TempPathFactory, lengths: list[int], step: int

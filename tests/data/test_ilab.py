@@ -259,7 +259,7 @@ KEYS = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(KEYS, min_size=1, max_size=120, unique=True),
     st.builds(Balance, st.integers(1, 2), st.integers(1, 2), st.integers(1, 3)),
@@ -279,7 +279,7 @@ def test_any_names_by_a_plain_loop(keys: list[Key], size: Balance):
     assert sum(told) == len(keys) - len(expected)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(KEYS, min_size=1, max_size=40, unique=True), st.randoms(use_true_random=False))
 def test_the_order_of_the_folder_does_not_matter(keys: list[Key], shuffler: random.Random):
     listed = [key.name for key in keys]

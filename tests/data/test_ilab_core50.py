@@ -168,7 +168,7 @@ def test_groups_do_not_matter_where_tasks_are_of_any_class(small: Path, protocol
     assert [task.paths for task in apart.tasks] == [task.paths for task in together.tasks]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.dictionaries(st.integers(1, 30), st.tuples(st.integers(1, 6), st.integers(1, 4))),
     st.integers(0, 9),

@@ -375,7 +375,7 @@ CLASSES = st.dictionaries(
 )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(CLASSES)
 def test_any_tree_and_its_tar_files_have_equal_rows(tmp_path_factory, classes):
     top = tmp_path_factory.mktemp("any")

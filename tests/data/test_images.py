@@ -171,9 +171,7 @@ def test_truncated_file_is_one_line(suffix: str, tmp_path: Path):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-@settings(
-    deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(["JPEG", "PNG", "GIF", "BMP", "WEBP"]), st.data())
 def test_damaged_file_is_one_error_or_an_image(tmp_path: Path, kind: str, data: st.DataObject):
     path = tmp_path / "a"
@@ -231,7 +229,6 @@ def test_forms_and_sizes_may_be_mixed():
     assert batch[2].unique().tolist() == [7]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 255))
 def test_every_byte_survives_the_way_over_floats(value: int):
     image = torch.full((3, 1, 1), value / 255)

@@ -79,7 +79,6 @@ def indexes(draw: st.DrawFn) -> pd.DataFrame:
     return pd.DataFrame(draw(st.permutations(rows)), columns=list(COLUMNS))
 
 
-@settings(deadline=None)
 @given(indexes())
 def test_any_index_is_read_back_as_written(
     tmp_path_factory: pytest.TempPathFactory, index: pd.DataFrame
@@ -96,7 +95,7 @@ GOOD = index_text(
 ).encode()
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.binary() | damaged(GOOD))
 def test_any_bytes_are_an_index_or_refused(
     tmp_path_factory: pytest.TempPathFactory, content: bytes

@@ -92,9 +92,7 @@ def quiet(capfd: pytest.CaptureFixture[str]):
 # Times.
 
 
-@settings(
-    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.integers(1, 2500), max_size=19),
     st.integers(0, 5000),

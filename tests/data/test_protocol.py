@@ -343,7 +343,7 @@ def cases(draw: st.DrawFn) -> tuple[Dataset, TaskLayout]:
     return dataset, TaskLayout(draw(st.integers(1, 4)), draw(size), draw(size))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cases(), st.sampled_from(PROTOCOLS), st.integers(0, 2**32 - 1))
 def test_tasks_of_any_index(case: tuple[Dataset, TaskLayout], protocol: str, run: int):
     dataset, layout = case

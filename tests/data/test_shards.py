@@ -103,7 +103,7 @@ def test_hidden_files_and_folders_are_no_members(tmp_path: Path):
     assert [*members(path)] == ["b/x.JPEG"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.dictionaries(
         st.from_regex(r"[a-zé]{1,8}(/[a-z0-9 _é-]{0,90}[a-z]\.JPEG){1,2}", fullmatch=True),
@@ -122,7 +122,7 @@ def test_any_tar_file_reads_as_it_was_written(tmp_path_factory, files, form: int
         assert member_size(path / name) == len(content)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.integers(0, 3071), st.binary(min_size=1, max_size=40))
 def test_a_damaged_tar_file_ends_in_one_line_or_reads(tmp_path_factory, place: int, noise: bytes):
     path = write_tar(

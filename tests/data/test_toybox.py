@@ -462,7 +462,7 @@ def test_repeated_rows_count_once():
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.dictionaries(
         st.tuples(st.integers(1, 3), st.integers(1, 6)), st.integers(9, 10), min_size=1, max_size=8

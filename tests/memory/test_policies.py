@@ -175,7 +175,6 @@ def test_writing_follows_the_generator():
     assert not torch.equal(memories[0], memories[2])
 
 
-@settings(deadline=None)
 @given(
     st.integers(6, 40),
     st.lists(
@@ -209,7 +208,6 @@ def stream(policy: OnArrival | Reservoir, labels: list[int], batch: int = 7) -> 
         policy.offer(rows, piece)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 25), st.lists(st.integers(0, 4), max_size=80), st.integers(1, 9))
 def test_on_arrival_uses_the_whole_capacity(capacity: int, labels: list[int], batch: int):
     policy = on_arrival(capacity)
@@ -220,7 +218,6 @@ def test_on_arrival_uses_the_whole_capacity(capacity: int, labels: list[int], ba
         check_rows(policy.memory)
 
 
-@settings(deadline=None)
 @given(st.integers(2, 30), st.integers(1, 6), st.integers(0, 20), st.integers(0, 99))
 def test_on_arrival_balances_a_stream_of_one_class_after_the_other(
     capacity: int, classes: int, more: int, seed: int
@@ -294,7 +291,7 @@ def assert_goes_on_after_a_restart(before: list[int], after: list[int], capacity
         assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=60), st.integers(1, 59))
 def test_on_arrival_goes_on_after_a_restart(labels: list[int], cut: int):
     cut = min(cut, len(labels) - 1)
@@ -328,7 +325,6 @@ def test_on_arrival_follows_the_generator():
     assert not torch.equal(memories[0], memories[2])
 
 
-@settings(deadline=None)
 @given(st.integers(1, 25), st.lists(st.integers(0, 4), max_size=80), st.integers(1, 9))
 def test_reservoir_uses_the_whole_capacity(capacity: int, labels: list[int], batch: int):
     policy = reservoir(capacity)

@@ -84,7 +84,7 @@ def test_codes_are_those_of_a_slow_form(last: bool):
                 place += 1
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.integers(1, 4), st.integers(1, 3), st.integers(2, 256), st.integers(1, 3), st.integers(0, 99)
 )
@@ -155,7 +155,7 @@ def test_kmeans_is_that_of_a_textbook():
     assert error(vectors, found) < error(vectors, first)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(1, 6), st.integers(1, 40), st.integers(0, 99))
 def test_no_more_distinct_vectors_than_centroids_are_kept_as_they_are(distinct, copies, seed):
     values = torch.randn(distinct, 2, generator=seeded(seed)) * 10

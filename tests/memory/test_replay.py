@@ -115,7 +115,7 @@ class MemoryOfShortCodes(Memory):
 TestMemory = Memory.TestCase
 TestMemoryOfShortCodes = MemoryOfShortCodes.TestCase
 TestMemory.settings = TestMemoryOfShortCodes.settings = settings(
-    deadline=None, max_examples=60, stateful_step_count=20
+    max_examples=60, stateful_step_count=20
 )
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
@@ -79,7 +79,6 @@ def gaussian(state: GaussianMemory) -> dict[int, tuple[int, np.ndarray, np.ndarr
     }
 
 
-@settings(deadline=None)
 @given(batches())
 def test_mean_and_variance_are_those_of_all_frames(stream: list[tuple[np.ndarray, list[int]]]):
     memory = GaussianMemory(SHAPE, "cpu")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import torch
-from networks import tiny_network
-from test_conformance import Task, batch_of
+from networks import Task, batch_of, tiny_network
 
 from crumb.methods import persistence
 

@@ -1,10 +1,14 @@
-"""A network small enough to compute by hand, built the way real ones are."""
+"""A network small enough to compute by hand, built the way real ones are, and what it learns."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
 
+from crumb.data.batches import Batch
 from crumb.nets.config import Backbone, NetworkConfig, Preprocessing
 from crumb.nets.split import SplitNetwork
 
@@ -45,3 +49,39 @@ def images_of(label: int, count: int, seed: int = 0) -> torch.Tensor:
     colour = torch.tensor([[40, 90, 160][(label + channel) % 3] for channel in range(3)])
     offset = 30 * (label // 3)
     return (noise + colour.view(1, 3, 1, 1) + offset).clamp(0, 255).to(torch.uint8)
+
+
+def batch_of(learner: Any, *labels: int, seed: int = 0, first: bool = True) -> Batch:
+    """One image of each label, others for other seeds, with its features."""
+    pixels = torch.cat([images_of(label, 1, seed + place) for place, label in enumerate(labels)])
+    return Batch(torch.tensor(labels), learner.network.features(pixels), pixels, first)
+
+
+class Task:
+    """Batches of fixed content that count how often they are read."""
+
+    def __init__(self, batches: list[Batch]) -> None:
+        self.batches, self.batch_size, self.reads = batches, len(batches[0]), 0
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.reads += 1
+        return iter(self.batches)
+
+
+def learn_task(learner: Any, *labels: int, seed: int = 0, batches: int = 3) -> list[Batch]:
+    """So many batches of images of these labels, and the end of their task; the batches."""
+    read = [batch_of(learner, *labels, seed=seed + 10 * number) for number in range(batches)]
+    for batch in read:
+        learner.learn(batch)
+    learner.end_task(Task(read))
+    return read
+
+
+def in_second_task(learner: Any) -> Any:
+    """The learner, which has learned classes 0 and 1 and begun the task of two others."""
+    learn_task(learner, 0, 1, 0, 1)
+    learner.begin_task(["c", "d"])
+    return learner

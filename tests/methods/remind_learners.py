@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from networks import images_of, tiny_network
-from test_conformance import Task
+from networks import Task, images_of, tiny_network
 
 from crumb.data.batches import Batch
 from crumb.methods.remind import Remind, RemindConfig

@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from networks import SIZE, images_of
-from test_conformance import Task
+from networks import SIZE, batch_of, images_of, in_second_task, learn_task
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from crumb.data.batches import Batch
 from crumb.errors import InputError
 from crumb.methods import persistence
 from crumb.methods.aanets import Aanets, AanetsConfig
@@ -74,23 +72,8 @@ def learner_of(dropout: float = 0.0, **settings: Any) -> Any:
     return learner
 
 
-def batch_of(learner: Any, *labels: int, seed: int = 0) -> Batch:
-    pixels = torch.cat([images_of(label, 1, seed + i) for i, label in enumerate(labels)])
-    return Batch(torch.tensor(labels), learner.network.features(pixels), pixels)
-
-
-def learn_task(learner: Any, *labels: int, seed: int = 0) -> None:
-    read = [batch_of(learner, *labels, seed=seed + 10 * i) for i in range(3)]
-    for batch in read:
-        learner.learn(batch)
-    learner.end_task(Task(read))
-
-
 def second_task(**settings: Any) -> Any:
-    learner = learner_of(**settings)
-    learn_task(learner, 0, 1, 0, 1)
-    learner.begin_task(["c", "d"])
-    return learner
+    return in_second_task(learner_of(**settings))
 
 
 # The network.

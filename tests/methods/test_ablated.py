@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks import images_of, tiny_network
+from networks import batch_of, tiny_network
 
 from crumb.data.batches import Batch
 from crumb.errors import InputError
@@ -20,11 +20,6 @@ def learner_of(seed: int = 0, **settings: Any) -> Any:
     learner.start_head(4)
     learner.begin_task(["a", "b", "c", "d"])
     return learner
-
-
-def batch_of(learner: Any, *labels: int, seed: int = 0) -> Batch:
-    pixels = torch.cat([images_of(label, 1, seed + i) for i, label in enumerate(labels)])
-    return Batch(torch.tensor(labels), learner.network.features(pixels), pixels)
 
 
 def state_of(learner: Any) -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import images_of, tiny_network
+from networks import Task, batch_of, tiny_network
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -29,11 +29,6 @@ def learner_of(**settings: Any) -> Agem:
     learner.start_head(4)
     learner.begin_task(["a", "b", "c", "d"])
     return learner
-
-
-def batch_of(learner: Any, *labels: int, seed: int = 0) -> Batch:
-    pixels = torch.cat([images_of(label, 1, seed + i) for i, label in enumerate(labels)])
-    return Batch(torch.tensor(labels), learner.network.features(pixels), pixels)
 
 
 def test_projection_by_hand():
@@ -143,12 +138,6 @@ def test_memory_is_written_at_the_end_of_a_task_where_asked_for():
     assert learner.exemplars.memory.counts == {0: 2, 1: 2}
     # A reference batch is never larger than the memory.
     assert learner.learn(batch_of(learner, *[0, 1] * 6)).keys() == {"direct", "replay"}
-
-
-class Task(list):
-    @property
-    def batch_size(self) -> int:
-        return len(self[0])
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import images_of, tiny_network
+from networks import Task, batch_of, images_of, in_second_task, learn_task, tiny_network
 from scipy.optimize import minimize
-from test_conformance import Task
 
 from crumb.data.batches import Batch
 from crumb.errors import InputError
@@ -28,22 +27,8 @@ def learner_of(dropout: float = 0.0, **settings: Any) -> Any:
     return learner
 
 
-def batch_of(learner: Any, *labels: int, seed: int = 0, first: bool = True) -> Batch:
-    pixels = torch.cat([images_of(label, 1, seed + i) for i, label in enumerate(labels)])
-    return Batch(torch.tensor(labels), learner.network.features(pixels), pixels, first)
-
-
-def learn_task(learner: Any, *labels: int, seed: int = 0, batches: int = 3) -> None:
-    for number in range(batches):
-        learner.learn(batch_of(learner, *labels, seed=seed + 10 * number))
-    learner.end_task(Task([batch_of(learner, *labels)]))
-
-
 def second_task(**settings: Any) -> Any:
-    learner = learner_of(**settings)
-    learn_task(learner, 0, 1, 0, 1)
-    learner.begin_task(["c", "d"])
-    return learner
+    return in_second_task(learner_of(**settings))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -137,7 +122,7 @@ def slow_cross_entropy(correction, logits, labels, first):
     return np.mean([losses[labels == label].mean() for label in np.unique(labels)])
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.integers(0, 1000), st.integers(1, 4), st.integers(1, 4), st.booleans())
 def test_correction_is_that_of_another_minimiser(seed, old, new, uneven):
     random = np.random.default_rng(seed)

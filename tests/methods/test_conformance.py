@@ -9,7 +9,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 import torch
-from networks import images_of, tiny_network
+from networks import Task, batch_of, images_of, tiny_network
 
 from crumb.data.batches import Batch
 from crumb.errors import InputError
@@ -54,26 +54,6 @@ def make(request):
 def tiny_backbone(monkeypatch):
     """Files name a backbone; loading one must find ours."""
     monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network(0.3))
-
-
-def batch_of(learner, *labels, seed=0, first_pass=True):
-    pixels = torch.cat([images_of(label, 1, seed + place) for place, label in enumerate(labels)])
-    features = learner.network.features(pixels)
-    return Batch(torch.tensor(labels), features, pixels, first_pass)
-
-
-class Task:
-    """Batches of fixed content that count how often they are read."""
-
-    def __init__(self, batches):
-        self.batches, self.batch_size, self.reads = batches, len(batches[0]), 0
-
-    def __len__(self):
-        return len(self.batches)
-
-    def __iter__(self):
-        self.reads += 1
-        return iter(self.batches)
 
 
 def run(learner, tasks=((0, 1), (2, 3), (4, 5)), start=0):

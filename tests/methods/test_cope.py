@@ -10,11 +10,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import images_of, tiny_network
+from networks import batch_of, images_of, tiny_network
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from crumb.data.batches import Batch
 from crumb.errors import InputError
 from crumb.methods import persistence
 from crumb.methods.cope import Cope, CopeConfig, pseudo_prototypical_loss
@@ -29,11 +28,6 @@ def learner_of(dropout: float = 0.0, seed: int = 0, **settings: Any) -> Cope:
     learner.start_head(4)
     learner.begin_task(["a", "b", "c", "d"])
     return learner
-
-
-def batch_of(learner: Any, *labels: int, seed: int = 0, first: bool = True) -> Batch:
-    pixels = torch.cat([images_of(label, 1, seed + i) for i, label in enumerate(labels)])
-    return Batch(torch.tensor(labels), learner.network.features(pixels), pixels, first)
 
 
 def embed(learner: Cope, features: Tensor) -> Tensor:

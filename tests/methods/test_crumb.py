@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from networks import images_of, tiny_network
+from networks import Task, batch_of, images_of, tiny_network
 from torch.nn.functional import cross_entropy
 
 from crumb.data.batches import Batch
@@ -24,11 +23,6 @@ def learner_of(**settings) -> Any:
     learner.start_head(4)
     learner.begin_task(["a", "b", "c", "d"])
     return learner
-
-
-def batch_of(learner, *labels, seed=0):
-    pixels = torch.cat([images_of(label, 1, seed + i) for i, label in enumerate(labels)])
-    return Batch(torch.tensor(labels), learner.network.features(pixels), pixels)
 
 
 def sgd(theta, gradient, velocity, *, lr=0.001, mu=0.9, decay=1e-4, clip=10.0):
@@ -154,20 +148,9 @@ def test_memory_is_written_at_the_end_of_a_task_in_equal_shares():
     batches = [batch_of(learner, 0, 0, 1, 1, seed=s) for s in range(6)]
     learner.learn(batches[0])
     assert len(learner.exemplars.memory) == 0
-    learner.end_task(SimpleTask(batches))
+    learner.end_task(Task(batches))
     # Four classes met, room for 8: two exemplars each, and none of classes without frames.
     assert learner.exemplars.memory.counts == {0: 2, 1: 2}
-
-
-class SimpleTask(SimpleNamespace):
-    def __init__(self, batches):
-        super().__init__(batches=batches, batch_size=len(batches[0]))
-
-    def __len__(self):
-        return len(self.batches)
-
-    def __iter__(self):
-        return iter(self.batches)
 
 
 def test_later_readings_store_nothing_on_arrival():

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from networks import images_of, tiny_network
+from networks import Task, batch_of, images_of, tiny_network
 from torch.nn.functional import cross_entropy
 
-from crumb.data.batches import Batch
 from crumb.errors import InputError
 from crumb.methods import persistence
 from crumb.methods.er import ErConfig, ExperienceReplay
@@ -25,11 +24,6 @@ def learner_of(seed: int = 0, **settings: Any) -> ExperienceReplay:
     learner.start_head(4)
     learner.begin_task(["a", "b", "c", "d"])
     return learner
-
-
-def batch_of(learner: ExperienceReplay, *labels: int, seed: int = 0, first: bool = True) -> Batch:
-    pixels = torch.cat([images_of(label, 1, seed + i) for i, label in enumerate(labels)])
-    return Batch(torch.tensor(labels), learner.network.features(pixels), pixels, first)
 
 
 @pytest.mark.parametrize("storage", ["image", "raw_feature"])
@@ -112,12 +106,6 @@ def test_end_of_task_writes_equal_shares():
     learner.end_task(Task(batches))
     assert learner.exemplars.memory.counts == {0: 2, 1: 2}
     assert "replay" in learner.learn(batch_of(learner, 2, 3))
-
-
-class Task(list):
-    @property
-    def batch_size(self) -> int:
-        return len(self[0])
 
 
 def test_default_memory_has_the_room_of_15_images():

@@ -12,7 +12,7 @@ from closed_form import (
     learner_of,
     task_of,
 )
-from test_conformance import Task, batch_of
+from networks import Task, batch_of
 from test_crumb import sgd
 from torch.nn.functional import cross_entropy, one_hot
 

@@ -27,7 +27,7 @@ def maps_of(*shape: int, seed: int = 0) -> torch.Tensor:
     return maps.contiguous(memory_format=torch.channels_last)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_a_crop_is_cut_out_and_scaled_up(data):
     height, width = data.draw(st.integers(1, 13)), data.draw(st.integers(1, 13))

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from networks import images_of, tiny_network
+from networks import Task, batch_of, images_of, tiny_network
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -45,7 +45,6 @@ def enumerated(gram: np.ndarray, products: np.ndarray, margin: float) -> np.ndar
     return best[1]
 
 
-@settings(deadline=None)
 @given(st.integers(1, 4), st.integers(0, 10_000), st.sampled_from([0.0, 0.5, 1.0]), st.booleans())
 def test_dual_against_every_active_set(tasks: int, seed: int, margin: float, alike: bool):
     draw = np.random.default_rng(seed)
@@ -114,22 +113,11 @@ def learner_of(**chosen: Any) -> Gem:
     return learner
 
 
-def batch_of(learner: Any, *labels: int, seed: int = 0) -> Batch:
-    pixels = torch.cat([images_of(label, 1, seed + i) for i, label in enumerate(labels)])
-    return Batch(torch.tensor(labels), learner.network.features(pixels), pixels)
-
-
-class Task(list):
-    @property
-    def batch_size(self) -> int:
-        return len(self[0])
-
-
 def learn_tasks(learner: Gem, tasks: int, start: int = 0) -> None:
     for task in range(start, start + tasks):
         pair = (2 * task, 2 * task + 1)
         learner.begin_task([f"class {label}" for label in pair])
-        batches = Task(batch_of(learner, *pair * 2, seed=50 * task + 5 * i) for i in range(3))
+        batches = Task([batch_of(learner, *pair * 2, seed=50 * task + 5 * i) for i in range(3)])
         for batch in batches:
             learner.learn(batch)
             row = learner.exemplars.memory.rows[:0].new_empty(learner.exemplars.storage.row_shape)
@@ -212,7 +200,7 @@ def test_saved_in_the_middle_of_a_task_it_goes_on_to_the_bit(tmp_path, monkeypat
     first.save(tmp_path / "half")
     again: Any = persistence.load(tmp_path / "half")
     for learner in (first, again):
-        batches = Task(batch_of(learner, 4, 5, seed=seed) for seed in range(6))
+        batches = Task([batch_of(learner, 4, 5, seed=seed) for seed in range(6)])
         for batch in batches:
             learner.learn(batch)
         learner.end_task(batches)

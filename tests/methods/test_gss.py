@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from networks import images_of, tiny_network
+from networks import batch_of, images_of, tiny_network
 from torch.nn.functional import cross_entropy
 
 from crumb.data.batches import Batch
@@ -28,11 +28,6 @@ def learner_of(dropout: float = 0.0, seed: int = 0, **settings: Any) -> Gss:
     learner.start_head(4)
     learner.begin_task(["a", "b", "c", "d"])
     return learner
-
-
-def batch_of(learner: Any, *labels: int, seed: int = 0, first: bool = True) -> Batch:
-    pixels = torch.cat([images_of(label, 1, seed + i) for i, label in enumerate(labels)])
-    return Batch(torch.tensor(labels), learner.network.features(pixels), pixels, first)
 
 
 def held_scores(learner: Gss) -> list[float]:

@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from networks import images_of, tiny_network
-from test_conformance import Task
+from networks import Task, batch_of, images_of, in_second_task, learn_task, tiny_network
 
-from crumb.data.batches import Batch
 from crumb.errors import InputError
 from crumb.memory.herding import herd
 from crumb.methods import persistence
@@ -25,23 +23,8 @@ def learner_of(dropout=0.0, **settings) -> Any:
     return learner
 
 
-def batch_of(learner, *labels, seed=0):
-    pixels = torch.cat([images_of(label, 1, seed + i) for i, label in enumerate(labels)])
-    return Batch(torch.tensor(labels), learner.network.features(pixels), pixels)
-
-
-def learn_task(learner, *labels, seed=0, batches=3):
-    read = [batch_of(learner, *labels, seed=seed + 10 * i) for i in range(batches)]
-    for batch in read:
-        learner.learn(batch)
-    learner.end_task(Task(read))
-    return read
-
-
 def second_task(**settings):
-    learner = learner_of(**settings)
-    learn_task(learner, 0, 1, 0, 1)
-    learner.begin_task(["c", "d"])
+    learner = in_second_task(learner_of(**settings))
     learner.learn(batch_of(learner, 2, 3, seed=100))
     return learner
 

@@ -10,8 +10,7 @@ import torch
 from closed_form import learner_of, task_of
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import tiny_network
-from test_conformance import Task, batch_of
+from networks import Task, batch_of, tiny_network
 from torch import nn
 
 from crumb.data.batches import Batch

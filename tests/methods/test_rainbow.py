@@ -10,11 +10,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import images_of, tiny_network
-from test_conformance import Task
+from networks import Task, batch_of, learn_task, tiny_network
 from torch.nn.functional import cross_entropy
 
-from crumb.data.batches import Batch
 from crumb.errors import InputError
 from crumb.methods import persistence, rainbow
 from crumb.methods.rainbow import Rainbow, RainbowConfig, even_steps, rate, uncertainty
@@ -26,19 +24,6 @@ def learner_of(dropout=0.0, **settings) -> Any:
     learner = Rainbow(tiny_network(dropout), RainbowConfig(**settings))
     learner.begin_task(["a", "b"])
     return learner
-
-
-def batch_of(learner, *labels, seed=0):
-    pixels = torch.cat([images_of(label, 1, seed + i) for i, label in enumerate(labels)])
-    return Batch(torch.tensor(labels), learner.network.features(pixels), pixels)
-
-
-def learn_task(learner, *labels, seed=0, batches=3):
-    read = [batch_of(learner, *labels, seed=seed + 10 * i) for i in range(batches)]
-    for batch in read:
-        learner.learn(batch)
-    learner.end_task(Task(read))
-    return read
 
 
 def weights_of(learner):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks import images_of
+from networks import Task, images_of
 from remind_learners import (
     PLAIN,
     batch_of,
@@ -15,7 +15,7 @@ from remind_learners import (
     learner_of,
     streaming,
 )
-from test_conformance import Task, assert_same
+from test_conformance import assert_same
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from networks import tiny_network
+from networks import Task, tiny_network
 from remind_learners import CODE, batch_of, learner_of
-from test_conformance import Task, assert_same
+from test_conformance import assert_same
 
 from crumb.errors import InputError, flag_of
 from crumb.methods import persistence

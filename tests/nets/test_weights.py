@@ -117,9 +117,7 @@ def test_truncated_file(kind: str, share: float, tmp_path: Path):
     assert torch.equal(model.state_dict()["0.weight"], small(0).state_dict()["0.weight"])
 
 
-@settings(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_damaged_file_is_one_error_or_a_state(tmp_path: Path, data: st.DataObject):
     path = tmp_path / "w.pth"

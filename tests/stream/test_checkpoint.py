@@ -180,7 +180,7 @@ def test_what_it_goes_on_with_is_said(streamed: Streamed, killed_after, capsys):
     )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_a_checkpoint_cut_or_changed_anywhere_is_not_used(
     data: st.DataObject, kept: Path, tmp_path_factory: pytest.TempPathFactory

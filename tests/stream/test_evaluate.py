@@ -123,7 +123,7 @@ def plain(rows: list[list[int]], labels: list[int], group: list[int], k: int) ->
     return 100 * hits / total
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cases())
 def test_equals_plain_loops(case):
     direct, mem, labels, groups, batch_size, k = case

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from crumb.cli import stream as stream_command
@@ -62,7 +62,7 @@ def planned(words: list[str], tmp_path: Path) -> Planned:
 
 def config(dataset: Dataset, **changes: object) -> TuneConfig:
     layout = TaskLayout(classes_per_task=1)
-    return replace(TuneConfig("finetune", dataset.folder, layout=layout), **changes)
+    return replace(TuneConfig(dataset.folder, method="finetune", layout=layout), **changes)
 
 
 def learned(tasks: TaskList) -> list[str]:
@@ -188,7 +188,6 @@ def test_a_coefficient_that_is_not_searched_leaves_the_others_where_they_are():
         assert some == [{name: values[name] for name in names} for values in drawn]
 
 
-@settings(deadline=None)
 @given(st.floats(1e-6, 1e3), st.floats(1.0, 1e6))
 def test_drawn_values_stay_in_their_range(low: float, factor: float):
     high = low * factor

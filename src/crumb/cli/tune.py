@@ -46,7 +46,7 @@ def settings(words: Sequence[str]) -> tuple[TuneConfig, NetworkConfig, Any]:
         "ones. crumb tune METHOD --help shows the flags of that method.",
         rest,
         for_method(preset, kind.name, TuneConfig),
-        stream=TuneConfig(tyro.MISSING, tyro.MISSING),
+        stream=TuneConfig(tyro.MISSING, method=tyro.MISSING),
         network=NetworkConfig(),
         method=kind.Config(),
     )

@@ -102,8 +102,8 @@ class MemoryConfig(CapacityConfig):
     (on-arrival) or plain."""
 
 
-class PastClasses(Protocol):
-    """What replay needs of a memory; :class:`Exemplars` and :class:`GaussianMemory` are it."""
+class Held(Protocol):
+    """What a learner needs of any memory."""
 
     @property
     def nbytes(self) -> int:
@@ -118,18 +118,6 @@ class PastClasses(Protocol):
     @property
     def reading_bytes(self) -> int:
         """Bytes without which the exemplars could not be read."""
-        ...
-
-    def count(self, label: int) -> int:
-        """Exemplars of one class."""
-        ...
-
-    def draw(self, labels: list[int], generator: torch.Generator) -> Tensor:
-        """One feature map for each entry of ``labels``, float32 [n, C, H, W]."""
-        ...
-
-    def arrived(self, batch: Batch) -> None:
-        """A batch was learned; what is stored on arrival is stored now."""
         ...
 
     def reread(self, batches: Batches, classes: int) -> None:
@@ -149,25 +137,47 @@ class PastClasses(Protocol):
         ...
 
 
+class PastClasses(Held, Protocol):
+    """What replay by class needs besides; :class:`Exemplars` and :class:`GaussianMemory` are it."""
+
+    def count(self, label: int) -> int:
+        """Exemplars of one class."""
+        ...
+
+    def draw(self, labels: list[int], generator: torch.Generator) -> Tensor:
+        """One feature map for each entry of ``labels``, float32 [n, C, H, W]."""
+        ...
+
+    def arrived(self, batch: Batch) -> None:
+        """A batch was learned; what is stored on arrival is stored now."""
+        ...
+
+
 class ChosenExemplars:
     """A replay memory and what it stores of a frame; which frames, the method itself chooses.
 
     Args:
         config: capacity.
         storage: what is kept of a frame.
+        generator: of the choices (CPU).
         device: where exemplars are kept.
 
     Attributes:
         memory: the exemplars, by class.
+        generator: as given.
 
     Raises:
         InputError: a capacity in bytes that holds not even one exemplar.
     """
 
     def __init__(
-        self, config: CapacityConfig, storage: Storage, device: torch.device | str
+        self,
+        config: CapacityConfig,
+        storage: Storage,
+        generator: torch.Generator,
+        device: torch.device | str,
     ) -> None:
-        self.storage = storage
+        self.storage, self.generator = storage, generator
         capacity = config.capacity(storage)
         self._flag = config.capacity_flag(capacity)
         self.memory = ReplayMemory(capacity, storage.row_shape, storage.dtype, device)
@@ -267,17 +277,7 @@ class ChosenExemplars:
 
 
 class Exemplars(ChosenExemplars):
-    """A replay memory with the policy that writes it.
-
-    Args:
-        config: capacity and policy.
-        storage: what is kept of a frame.
-        generator: of the policy's choices (CPU).
-        device: where exemplars are kept.
-
-    Raises:
-        InputError: a capacity in bytes that holds not even one exemplar.
-    """
+    """A replay memory with the policy that writes it, which the configuration names as well."""
 
     def __init__(
         self,
@@ -286,9 +286,9 @@ class Exemplars(ChosenExemplars):
         generator: torch.Generator,
         device: torch.device | str,
     ) -> None:
-        super().__init__(config, storage, device)
+        super().__init__(config, storage, generator, device)
         policies = {"end-of-task": EndOfTask, "on-arrival": OnArrival, "reservoir": Reservoir}
-        self.policy = policies[config.write_policy](self.memory, generator)
+        self.policy = policies[config.write_policy](self.memory, self.generator)
 
     @property
     def bookkeeping_bytes(self) -> int:

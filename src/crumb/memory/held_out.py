@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
 from crumb.data.batches import Batch
-from crumb.memory.exemplars import CapacityConfig, ChosenExemplars
+from crumb.memory.exemplars import ChosenExemplars
 from crumb.memory.policies import below
 from crumb.memory.replay import take
-from crumb.memory.storage import Storage
 
 HELD_OUT = 10
 """One in so many exemplars of a class is to validate on."""
@@ -22,30 +23,15 @@ class SplitExemplars(ChosenExemplars):
     at random as classes come), and they have no frame in common. A share of one exemplar cannot be
     split: it is to train on, and to validate on as well.
 
-    Args:
-        config: capacity.
-        storage: what is kept of a frame.
-        generator: of the choices (CPU).
-        device: where exemplars are kept.
-
     Attributes:
         memory: the exemplars; a class's own label lists those to train on,
             :func:`validating` of it those to validate on.
-
-    Raises:
-        InputError: a capacity in bytes that holds not even one exemplar.
     """
 
-    def __init__(
-        self,
-        config: CapacityConfig,
-        storage: Storage,
-        generator: torch.Generator,
-        device: torch.device | str,
-    ) -> None:
-        super().__init__(config, storage, device)
-        self._generator = generator
-        self._seen: dict[int, int] = {}
+    @cached_property
+    def _seen(self) -> dict[int, int]:
+        """Frames of each class that were offered."""
+        return {}
 
     @property
     def training(self) -> list[int]:
@@ -72,7 +58,7 @@ class SplitExemplars(ChosenExemplars):
         for key, count in self.memory.counts.items():
             share = train if key >= 0 else validate
             if count > share:
-                kept = torch.randperm(count, generator=self._generator)[:share].sort().values
+                kept = torch.randperm(count, generator=self.generator)[:share].sort().values
                 self.memory.keep(key, kept.tolist())
 
     def offer(self, batch: Batch, classes: int) -> Tensor:
@@ -103,7 +89,7 @@ class SplitExemplars(ChosenExemplars):
                     self.memory.add(key, row[None])
                     return key < 0
                 return False
-        place = below(self._seen[label], self._generator)
+        place = below(self._seen[label], self.generator)
         if place >= train + validate:
             return False
         key, place = (label, place) if place < train else (validating(label), place - train)

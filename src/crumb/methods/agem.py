@@ -13,20 +13,15 @@ from torch import Tensor
 
 from crumb.data.batches import Batch
 from crumb.errors import require
-from crumb.memory.exemplars import Exemplars, MemoryConfig, WritePolicy
 from crumb.methods.optimisation import flat_gradient, set_flat_gradient
 from crumb.methods.registry import register
-from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
-from crumb.nets.split import SplitNetwork
+from crumb.methods.rehearsal import PolicyRehearsal, PolicyRehearsalConfig
 
 
 @dataclass(frozen=True)
-class AgemConfig(RehearsalConfig, MemoryConfig):
+class AgemConfig(PolicyRehearsalConfig):
     """Settings of A-GEM."""
 
-    write_policy: WritePolicy = "on-arrival"
-    """A class-balanced reservoir, a plain one, or equal shares by a second reading of each task
-    (end-of-task)."""
     reference_size: int | None = None
     """Exemplars in the reference batch; as many as the batch has images by default."""
 
@@ -54,7 +49,7 @@ def project(gradient: Tensor, reference: Tensor) -> Tensor:
 
 
 @register
-class Agem(Rehearsal[Exemplars]):
+class Agem(PolicyRehearsal):
     """Each step goes along the gradient of the new batch, less what conflicts with the past.
 
     The past is the gradient of one batch drawn from the memory anew at each step. The original
@@ -69,14 +64,6 @@ class Agem(Rehearsal[Exemplars]):
     paper = "Chaudhry et al., ICLR 2019"
     keeps = "images or feature maps"
     Config = AgemConfig
-
-    def __init__(
-        self, network: SplitNetwork, config: AgemConfig, seed: int = 0, device: str = "cpu"
-    ) -> None:
-        super().__init__(network, config, seed, device)
-        self.needs_task_boundaries = self.reads_twice = config.write_policy == "end-of-task"
-        memory = self.generators["memory"]
-        self.exemplars = Exemplars(self.config, self.storage(), memory, self.device)
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
         """One step along the projected gradient; then the memory's."""

@@ -16,15 +16,15 @@ from torch.nn.functional import logsigmoid, normalize
 
 from crumb.data.batches import Batch
 from crumb.errors import InputError, require
-from crumb.memory.exemplars import Exemplars, MemoryConfig, WritePolicy
+from crumb.memory.exemplars import WritePolicy
 from crumb.methods.base import BytesHeld, Ranges
 from crumb.methods.registry import register
-from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
+from crumb.methods.rehearsal import PolicyRehearsal, PolicyRehearsalConfig
 from crumb.nets.split import SplitNetwork
 
 
 @dataclass(frozen=True)
-class CopeConfig(RehearsalConfig, MemoryConfig):
+class CopeConfig(PolicyRehearsalConfig):
     """Settings of CoPE."""
 
     storage: Literal["image", "raw_feature", "none"] = "image"  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -143,7 +143,7 @@ def _class_means(embedded: Tensor, labels: Tensor) -> tuple[list[int], Tensor]:
 
 
 @register
-class Cope(Rehearsal[Exemplars]):
+class Cope(PolicyRehearsal):
     """Moves images towards the prototype of their class and away from the others'; no classifier.
 
     An image's embedding is what enters the head, averaged over places, scaled to length 1; the
@@ -177,9 +177,6 @@ class Cope(Rehearsal[Exemplars]):
         if not self.parameters():
             problem = "leaves nothing to train but the head, which cope has no use for"
             raise InputError(f"--cut {network.backbone.cut}", problem, "choose an earlier layer")
-        self.needs_task_boundaries = self.reads_twice = self.config.write_policy == "end-of-task"
-        memory = self.generators["memory"]
-        self.exemplars = Exemplars(self.config, self.storage(), memory, self.device)
         width = network.head.weight.shape[1]
         self.prototypes = Prototypes((), torch.zeros(0, width, device=self.device))
 

@@ -12,23 +12,17 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from crumb.data.batches import Batch
-from crumb.memory.exemplars import Exemplars, MemoryConfig, WritePolicy
 from crumb.methods.registry import register
-from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
-from crumb.nets.split import SplitNetwork
+from crumb.methods.rehearsal import PolicyRehearsal, PolicyRehearsalConfig
 
 
 @dataclass(frozen=True)
-class ErConfig(RehearsalConfig, MemoryConfig):
+class ErConfig(PolicyRehearsalConfig):
     """Settings of experience replay."""
-
-    write_policy: WritePolicy = "on-arrival"
-    """A class-balanced reservoir, a plain one over all frames (reservoir), or equal shares by a
-    second reading of each task (end-of-task)."""
 
 
 @register
-class ExperienceReplay(Rehearsal[Exemplars]):
+class ExperienceReplay(PolicyRehearsal):
     """Each step is on the new batch and as many exemplars, jointly.
 
     The memory may be smaller than a batch: its exemplars are then taken several times, so that old
@@ -47,14 +41,6 @@ class ExperienceReplay(Rehearsal[Exemplars]):
     paper = "Chaudhry et al., 2019"
     keeps = "images or feature maps"
     Config = ErConfig
-
-    def __init__(
-        self, network: SplitNetwork, config: ErConfig, seed: int = 0, device: str = "cpu"
-    ) -> None:
-        super().__init__(network, config, seed, device)
-        self.needs_task_boundaries = self.reads_twice = config.write_policy == "end-of-task"
-        memory = self.generators["memory"]
-        self.exemplars = Exemplars(self.config, self.storage(), memory, self.device)
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
         """One step of mean cross entropy over new images and exemplars; then the memory's."""

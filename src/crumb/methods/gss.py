@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -16,9 +17,8 @@ from torch.nn.functional import normalize, one_hot
 
 from crumb.data.batches import Batch
 from crumb.errors import flag_of, require
-from crumb.memory.exemplars import CapacityConfig, ChosenExemplars
+from crumb.memory.exemplars import ChosenExemplars
 from crumb.memory.replay import ReplayMemory
-from crumb.memory.storage import Storage
 from crumb.methods.base import under
 from crumb.methods.optimisation import flat_gradient
 from crumb.methods.registry import register
@@ -56,29 +56,12 @@ class GssConfig(RehearsalConfig):
 
 
 class ScoredExemplars(ChosenExemplars):
-    """A replay memory whose exemplars have scores: the more they are like others, the higher.
+    """A replay memory whose exemplars have scores: the more they are like others, the higher."""
 
-    Args:
-        config: capacity.
-        storage: what is kept of a frame.
-        generator: of the choices (CPU).
-        device: where exemplars are kept.
-
-    Raises:
-        InputError: a capacity in bytes that holds not even one exemplar.
-    """
-
-    def __init__(
-        self,
-        config: CapacityConfig,
-        storage: Storage,
-        generator: torch.Generator,
-        device: torch.device | str,
-    ) -> None:
-        super().__init__(config, storage, device)
-        self._generator = generator
+    @cached_property
+    def _scores(self) -> ReplayMemory:
         # Changed step by step with the exemplars, so that both list them in the same order.
-        self._scores = ReplayMemory(self.memory.capacity, (), torch.float32)
+        return ReplayMemory(self.memory.capacity, (), torch.float32)
 
     def scores_of(self, label: int) -> Tensor:
         """Of the exemplars of one class, in the order in which they are listed, float32 [n]."""
@@ -109,9 +92,9 @@ class ScoredExemplars(ChosenExemplars):
     def _victim(self, score: float) -> tuple[int, int] | None:
         """Label and position of the exemplar that gives way to a frame of this score, if any."""
         scores = torch.cat([self.scores_of(label) for label in self.memory.counts])
-        number = int(torch.multinomial(scores, 1, generator=self._generator))
+        number = int(torch.multinomial(scores, 1, generator=self.generator))
         candidate = float(scores[number])
-        chance = float(torch.rand((), generator=self._generator))
+        chance = float(torch.rand((), generator=self.generator))
         if chance >= candidate / (candidate + score):
             return None
         return self.memory.locate([number])[0]

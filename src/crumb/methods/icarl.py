@@ -66,7 +66,8 @@ class Icarl(Rehearsal[ChosenExemplars]):
         self, network: SplitNetwork, config: RehearsalConfig, seed: int = 0, device: str = "cpu"
     ) -> None:
         super().__init__(network, config, seed, device)
-        self.exemplars = ChosenExemplars(self.config, self.storage(), self.device)
+        memory = self.generators["memory"]
+        self.exemplars = ChosenExemplars(self.config, self.storage(), memory, self.device)
         self.previous = PreviousNetwork(self.network)
         self._shown: set[int] = set()
         self._running: dict[int, Tensor] = {}

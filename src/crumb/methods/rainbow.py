@@ -136,7 +136,8 @@ class Rainbow(Rehearsal[ChosenExemplars]):
         self, network: SplitNetwork, config: RainbowConfig, seed: int = 0, device: str = "cpu"
     ) -> None:
         super().__init__(network, config, seed, device)
-        self.exemplars = ChosenExemplars(self.config, self.storage(), self.device)
+        memory = self.generators["memory"]
+        self.exemplars = ChosenExemplars(self.config, self.storage(), memory, self.device)
 
     # The update rule.
 

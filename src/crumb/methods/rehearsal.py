@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Generic, Literal, Protocol, Self, TypeVar
+from typing import Generic, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,10 @@ from crumb.memory.exemplars import (
     PAPER_MEMORY_BYTES,
     CapacityConfig,
     ChosenExemplars,
+    Exemplars,
+    Held,
+    MemoryConfig,
+    WritePolicy,
 )
 from crumb.memory.storage import ImageStorage, RawFeatureStorage, Storage
 from crumb.methods.base import BytesHeld, Learner, TrainingConfig, under
@@ -72,42 +76,13 @@ class RehearsalConfig(CapacityConfig, TrainingConfig):
         return replace(config, exemplar_side=side or shown)
 
 
-C = TypeVar("C", bound=RehearsalConfig)
+@dataclass(frozen=True)
+class PolicyRehearsalConfig(RehearsalConfig, MemoryConfig):
+    """How much is kept of the past, as images or as feature maps, chosen how."""
 
-
-class Held(Protocol):
-    """What the shared part needs of a memory."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the exemplars, as allocated."""
-        ...
-
-    @property
-    def bookkeeping_bytes(self) -> int:
-        """Bytes of everything else the memory holds."""
-        ...
-
-    @property
-    def reading_bytes(self) -> int:
-        """Bytes without which the exemplars could not be read."""
-        ...
-
-    def reread(self, batches: Batches, classes: int) -> None:
-        """A task is over; what is stored by a second reading is stored now."""
-        ...
-
-    def check_room(self, classes: int) -> None:
-        """Refuse at the start what :meth:`reread` would refuse later."""
-        ...
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Everything held."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict`."""
-        ...
+    write_policy: WritePolicy = "on-arrival"
+    """A class-balanced reservoir, a plain one over all frames (reservoir), or equal shares by a
+    second reading of each task (end-of-task)."""
 
 
 M = TypeVar("M", bound=Held)
@@ -157,6 +132,22 @@ class Rehearsal(Learner, Generic[M]):
         """Take over :meth:`state_dict` of a learner with the same settings and classes."""
         super().load_state_dict(state)
         self.exemplars.load_state_dict(under(state, "memory."))
+
+
+class PolicyRehearsal(Rehearsal[Exemplars]):
+    """Rehearsal with exemplars that a policy chooses, as they arrive or in a second reading."""
+
+    def __init__(
+        self,
+        network: SplitNetwork,
+        config: PolicyRehearsalConfig,
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        super().__init__(network, config, seed, device)
+        self.needs_task_boundaries = self.reads_twice = self.config.write_policy == "end-of-task"
+        memory = self.generators["memory"]
+        self.exemplars = Exemplars(self.config, self.storage(), memory, self.device)
 
 
 def joined(

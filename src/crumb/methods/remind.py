@@ -160,7 +160,8 @@ class Remind(Learner):
         self.quantiser = ProductQuantiser(
             network.feature_shape, config.pq_codebooks, config.pq_centroids, self.device
         )
-        self.exemplars = ChosenExemplars(config, QuantisedStorage(self.quantiser), self.device)
+        storage, memory = QuantisedStorage(self.quantiser), self.generators["memory"]
+        self.exemplars = ChosenExemplars(config, storage, memory, self.device)
         self._set_rates()
 
     def _set_rates(self) -> None:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,6 +44,7 @@ from crumb.stream.config import (
     ProtocolConfig,
     StreamConfig,
     at_least,
+    shared_settings,
 )
 
 ALL, UNABLATED = "all", "unablated"
@@ -183,8 +184,7 @@ def unablated(config: AblateConfig, network: NetworkConfig, method: CrumbConfig)
     if method.storage != "feature":
         problem = "leaves no memory blocks to take CRUMB apart with"
         raise InputError(f"--storage {method.storage}", problem, "leave it out")
-    shared = {own.name: getattr(config, own.name) for own in fields(ProtocolConfig)}
-    stream = StreamConfig(**shared, method="crumb", resume=True)
+    stream = StreamConfig(**shared_settings(ProtocolConfig, config), method="crumb", resume=True)
     pretraining = StreamConfig(
         dataset=config.pretrain_dataset or config.dataset,
         protocol="iid",

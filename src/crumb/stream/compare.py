@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from crumb.data.protocol import TaskList
 from crumb.errors import DivergedError, InputError, Terminated
 from crumb.methods.registry import find_method, methods
 from crumb.nets.config import NetworkConfig
-from crumb.stream.config import ProtocolConfig, StreamConfig, at_least
+from crumb.stream.config import ProtocolConfig, StreamConfig, at_least, shared_settings
 from crumb.stream.features import FeatureStore
 from crumb.stream.record import RunRecord
 from crumb.stream.results import BusyError, OtherSettingsError
@@ -304,7 +304,7 @@ def default_folder(config: CompareConfig, network: NetworkConfig, dataset: Datas
 
 def stream_config(config: CompareConfig, cell: Cell, folder: Path) -> StreamConfig:
     """The stream of one cell."""
-    shared = {field.name: getattr(config, field.name) for field in fields(ProtocolConfig)}
+    shared = shared_settings(ProtocolConfig, config)
     return StreamConfig(**shared, method=cell.method, output=folder / cell.name)
 
 

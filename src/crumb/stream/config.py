@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
@@ -87,8 +87,8 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
-class ProtocolConfig:
-    """What is streamed, in which order, how often, and how it is tested."""
+class TasksConfig:
+    """What is streamed, in which order and how often."""
 
     dataset: Annotated[Path, tyro.conf.Positional]
     """Folder written by `crumb index`."""
@@ -97,16 +97,10 @@ class ProtocolConfig:
     mode: Mode = "paper"
     """paper reads tasks as often as EPOCHS say, and once more for methods that choose exemplars or
     weigh parameters then; strict shows each frame once, and exemplars are stored on arrival."""
-    runs: int = 1
-    """How many runs; the number of a run is its seed."""
-    first_run: int = 0
-    """Number of the first run."""
     classes: tuple[str, ...] = ()
     """Only these classes of the data set."""
     layout: TaskLayout = field(default_factory=TaskLayout)
     """Sizes of the tasks."""
-    filelists: Path | None = None
-    """Read the tasks from lists that `crumb tasks` wrote, instead of laying them out."""
     batch_size: int = 21
     """Images per batch."""
     epochs_first_task: int = 10
@@ -120,16 +114,9 @@ class ProtocolConfig:
     """What of it: the weights of the tail, the memory blocks, or both."""
     on_error: OnError = "stop"
     """What to do about broken images: stop, or leave them out and list them in skipped.csv."""
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)
-    checkpoint_minutes: float = 10.0
-    """Minutes between two checkpoints; one is also written after each task."""
-    checkpoint_batches: int | None = None
-    """Batches between two checkpoints, if that is sooner."""
 
     def __post_init__(self) -> None:
-        check_runs("--first-run", self.first_run, self.runs)
-        check_intervals(self.checkpoint_minutes, self.checkpoint_batches)
         at_least("--batch-size", self.batch_size, 1, MOST_IMAGES)
         at_least("--epochs-first-task", self.epochs_first_task, 1, MOST_EPOCHS)
         at_least("--epochs", self.epochs, 1, MOST_EPOCHS)
@@ -137,12 +124,6 @@ class ProtocolConfig:
         if self.pretrained is None and self.pretrained_parts != "both":
             given = f"--pretrained-parts {self.pretrained_parts}"
             raise InputError(given, "is of no use without --pretrained", "give both or neither")
-        if self.evaluation.select_best_epoch and self.epochs_first_task == self.epochs == 1:
-            raise InputError(
-                "--select-best-epoch",
-                "has nothing to select from where every task is read once (--epochs 1)",
-                "read tasks more often, or leave it out",
-            )
 
     def _check_mode(self) -> None:
         if self.mode not in get_args(Mode):
@@ -156,9 +137,39 @@ class ProtocolConfig:
                 raise InputError(f"{flag} {value}", "contradicts --mode strict", f"give {flag} 1")
             # As it is written beside the results.
             object.__setattr__(self, name, 1)
-        if self.evaluation.select_best_epoch:
+
+
+@dataclass(frozen=True)
+class ProtocolConfig(TasksConfig):
+    """What is streamed, in which order, how often, and how it is tested."""
+
+    runs: int = 1
+    """How many runs; the number of a run is its seed."""
+    first_run: int = 0
+    """Number of the first run."""
+    filelists: Path | None = None
+    """Read the tasks from lists that `crumb tasks` wrote, instead of laying them out."""
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoint_minutes: float = 10.0
+    """Minutes between two checkpoints; one is also written after each task."""
+    checkpoint_batches: int | None = None
+    """Batches between two checkpoints, if that is sooner."""
+
+    def __post_init__(self) -> None:
+        check_runs("--first-run", self.first_run, self.runs)
+        check_intervals(self.checkpoint_minutes, self.checkpoint_batches)
+        super().__post_init__()
+        if not self.evaluation.select_best_epoch:
+            return
+        if self.mode == "strict":
             problem = "contradicts --mode strict, which reads each task once"
             raise InputError("--select-best-epoch", problem, "leave one of them out")
+        if self.epochs_first_task == self.epochs == 1:
+            raise InputError(
+                "--select-best-epoch",
+                "has nothing to select from where every task is read once (--epochs 1)",
+                "read tasks more often, or leave it out",
+            )
 
 
 @dataclass(frozen=True)
@@ -174,6 +185,11 @@ class StreamConfig(ProtocolConfig):
     `crumb stream --resume DIR`."""
     output: Path | None = None
     """Results folder; outputs/<data set>/<protocol>/<method>_<backbone> by default."""
+
+
+def shared_settings(kind: type[TasksConfig], config: TasksConfig) -> dict[str, Any]:
+    """The settings that a kind of configuration has, as they are in another, by name."""
+    return {own.name: getattr(config, own.name) for own in fields(kind)}
 
 
 def at_least(flag: str, value: int, least: int, most: int = _MOST) -> None:

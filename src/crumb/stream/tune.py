@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,22 +17,20 @@ import pandas as pd
 import tyro
 
 from crumb.data.index import Dataset
-from crumb.data.protocol import Frames, TaskLayout, TaskList
+from crumb.data.protocol import Frames, TaskList
 from crumb.errors import DivergedError, InputError, require
 from crumb.methods.base import Learner, Ranges
-from crumb.methods.persistence import PretrainedParts
 from crumb.methods.registry import find_method
 from crumb.nets.config import NetworkConfig
 from crumb.seeds import derive
 from crumb.stream.config import (
     MOST_RUNS,
     EvaluationConfig,
-    MachineConfig,
     Mode,
-    OnError,
-    Protocol,
     StreamConfig,
+    TasksConfig,
     at_least,
+    shared_settings,
 )
 from crumb.stream.features import FeatureStore
 from crumb.stream.feed import choose
@@ -57,14 +55,16 @@ LR_FACTOR = 10.0
 
 
 @dataclass(frozen=True)
-class TuneConfig:
+class TuneConfig(TasksConfig):
     """Search the learning rate and the coefficients of a method on clips held out of training ones.
 
     Every method gets the same number of trials on the first tasks of an order of classes that is
     kept aside; images to be tested on are not looked at.
     """
 
-    method: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="METHOD")]
+    method: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="METHOD")] = field(
+        kw_only=True
+    )
     """Learning method."""
     dataset: Path
     """Folder written by `crumb index`."""
@@ -74,27 +74,10 @@ class TuneConfig:
     """How many tasks are learned in a trial."""
     validation_share: float = 0.2
     """Share of each class's training clips held out to be scored on; at least one, never all."""
-    protocol: Protocol = "class_instance"
-    """How images are ordered into tasks."""
     mode: Mode = "paper"
     """As of `crumb stream`: strict shows each frame once."""
-    classes: tuple[str, ...] = ()
-    """Only these classes of the data set."""
-    layout: TaskLayout = field(default_factory=TaskLayout)
-    """Sizes of the tasks."""
-    batch_size: int = 21
-    """Images per batch."""
-    epochs_first_task: int = 10
-    """Readings of the first task."""
-    epochs: int = 1
-    """Readings of every later task."""
     pretrained: Path | None = None
     """Start from the tail and codebook in this file of `crumb pretrain`."""
-    pretrained_parts: PretrainedParts = "both"
-    """What of it: the weights of the tail, the memory blocks, or both."""
-    on_error: OnError = "stop"
-    """What to do about broken images: stop, or leave them out and list them in skipped.csv."""
-    machine: MachineConfig = field(default_factory=MachineConfig)
     output: Path | None = None
     """Folder of what is found; outputs/<data set>/tuned_<backbone>/<method> by default."""
 
@@ -103,15 +86,18 @@ class TuneConfig:
         at_least("--tasks", self.tasks, 2, MOST_RUNS)
         share = self.validation_share
         require("--validation-share", share, 0 < share < 1, "above 0 and below 1")
-        self.stream()
+        super().__post_init__()
 
     def stream(self, folder: Path | None = None) -> StreamConfig:
-        """The stream of one trial, with results in a folder; errors as its own."""
-        known = {own.name for own in fields(StreamConfig)}
-        shared = {own.name: getattr(self, own.name) for own in fields(self) if own.name in known}
-        shared |= {"output": folder, "resume": True, "first_run": HELD_ASIDE}
-        evaluation = EvaluationConfig(top_k=(1,), mem_accuracy=False)
-        return StreamConfig(**shared, evaluation=evaluation)
+        """The stream of one trial, with results in a folder."""
+        return StreamConfig(
+            **shared_settings(TasksConfig, self),
+            method=self.method,
+            first_run=HELD_ASIDE,
+            evaluation=EvaluationConfig(top_k=(1,), mem_accuracy=False),
+            resume=True,
+            output=folder,
+        )
 
 
 @dataclass(frozen=True)
