@@ -17,8 +17,7 @@ class InputError(Exception):
         self.parts = (str(subject), problem, remedy)
         parts = [" ".join(str(part).split()) for part in (subject, problem, remedy)]
         line = f"{parts[0]}: {parts[1]}; {parts[2]}"
-        # Names of files may hold bytes that are no text, which not every terminal takes.
-        super().__init__(line.encode(errors="backslashreplace").decode())
+        super().__init__(printable(line))
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
         # Worker processes hand their errors over as pickles in memory.
@@ -31,6 +30,11 @@ class DivergedError(InputError):
 
 class Terminated(BaseException):
     """SIGTERM, raised where the program stands so that files are closed and records written."""
+
+
+def printable(text: object) -> str:
+    """A text that every terminal and file takes: names of files may hold bytes that are none."""
+    return str(text).encode(errors="backslashreplace").decode()
 
 
 def flag_of(setting: str) -> str:

@@ -16,7 +16,7 @@ import os
 import stat
 import tempfile
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -238,14 +238,30 @@ def read_tensors(path: Path, remedy: str) -> tuple[dict[str, torch.Tensor], dict
     Raises:
         InputError: the file is missing, cut short or not safetensors.
     """
+    with _opened(path, remedy) as file:
+        meta = file.metadata() or {}
+        # safe_open is no mapping; keys() is its own method.
+        return {name: file.get_tensor(name) for name in file.keys()}, meta  # noqa: SIM118
+
+
+def read_metadata(path: Path, remedy: str) -> dict[str, str]:
+    """The metadata of a safetensors file; the tensors are not read, but must all be there.
+
+    Raises:
+        InputError: as :func:`read_tensors`.
+    """
+    with _opened(path, remedy) as file:
+        return file.metadata() or {}
+
+
+@contextlib.contextmanager
+def _opened(path: Path, remedy: str) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
         file_size(path)
         with safe_open(path, framework="pt") as file:
-            meta = file.metadata() or {}
-            # safe_open is no mapping; keys() is its own method.
-            return {name: file.get_tensor(name) for name in file.keys()}, meta  # noqa: SIM118
+            yield file
     except OSError as error:
         raise InputError(path, f"cannot be read ({error.strerror})", remedy) from error
     except SafetensorError as error:

@@ -25,6 +25,7 @@ COMMANDS = {
     "stream": "stream a data set through a method and test it",
     "compare": "compare methods in the same number of bytes",
     "ablate": "take CRUMB apart, one thing at a time",
+    "runs": "list finished and unfinished runs, compare two results folders",
     "tune": "search the learning rate and coefficients of a method",
     "bench": "measure what Crumb costs, as ratios within one call",
     "methods": "list the methods",

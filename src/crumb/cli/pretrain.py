@@ -39,6 +39,7 @@ _SAME = (
     "machine",
     "checkpoint_minutes",
     "checkpoint_batches",
+    "tensorboard",
     "output",
 )
 # Settings of CRUMB that pretraining has no use for.
@@ -68,6 +69,8 @@ class PretrainConfig:
     """Minutes between two checkpoints."""
     checkpoint_batches: int | None = None
     """Batches between two checkpoints, if that is sooner."""
+    tensorboard: bool = False
+    """Write the finished run for TensorBoard as well, into `tensorboard` in the results folder."""
     output: Path | None = None
     """Results folder; outputs/<data set>/pretrain_<backbone> by default."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -44,6 +45,39 @@ def align(rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
         for row in rows
     ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def fitted(rows: Sequence[Sequence[str]], width: int, numbers: bool = True) -> str:
+    """The table of :func:`align` or, where that is too wide, a paragraph a row.
+
+    Args:
+        rows: the head first.
+        width: most columns of a line; a word that is longer stays whole.
+        numbers: of :func:`align`.
+    """
+    text = align(rows, numbers)
+    if max(map(len, text.splitlines())) <= width:
+        return text
+    head, *others = rows
+    paragraphs = [head[0], "-" * len(head[0])]
+    for row in others:
+        pairs = zip(head[1:], row[1:], strict=True)
+        named = [f"{name}: {cell}" for name, cell in pairs if cell]
+        paragraphs += [row[0], _folded(named, width)]
+    return "\n".join(paragraphs)
+
+
+def _folded(items: Sequence[str], width: int) -> str:
+    """Items one after the other, indented; a line ends within one only if it is longer itself."""
+    tied = [item if len(item) > width - 3 else item.replace(" ", "\xa0") for item in items]
+    return textwrap.fill(
+        "; ".join(tied),
+        width,
+        initial_indent="  ",
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    ).replace("\xa0", " ")
 
 
 def _cell(figure: Mapping[str, float | None], digits: int) -> str:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from crumb.data.protocol import TaskList
 from crumb.errors import InputError
-from crumb.files import digest, read_tensors, write_tensors
+from crumb.files import digest, read_metadata, read_tensors, write_tensors
 from crumb.methods.base import Learner, under
 from crumb.nets.weights import DAMAGE
 from crumb.stream.record import RunRecord, record_from_json, record_to_json
@@ -114,6 +115,7 @@ class Checkpoints:
         about = {
             "version": VERSION,
             "data": self._data,
+            "tasks": len(self._tasks),
             "bytes": self._learned_bytes(state.task),
             "front": self._front_digest(learner),
             "machine": _machine(learner),
@@ -232,6 +234,56 @@ class Checkpoints:
             problem = "was made with other images, labels or order in the tasks"
             raise InputError(path, problem, "restore the data set, or give another --output")
         return tensors, about
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an unfinished run stands.
+
+    Attributes:
+        task: that is learned, from 0; the number of tasks after the last one.
+        tasks: how many there are; None in a checkpoint of a Crumb that did not say so.
+    """
+
+    task: int
+    tasks: int | None
+
+
+def places_in(folder: Path) -> dict[int, Place]:
+    """Where each run stands that has checkpoints in a folder, by number; no tensor is read.
+
+    Raises:
+        InputError: all checkpoints of a run are damaged.
+    """
+    found: dict[int, Place] = {}
+    damaged: dict[int, InputError] = {}
+    paths = [path for path in folder.glob("run*_*.safetensors") if _number(path) >= 0]
+    for path in sorted(paths, key=_number, reverse=True):
+        run = path.stem.rpartition("_")[0].removeprefix("run")
+        if not run.isdecimal() or int(run) in found:
+            continue
+        try:
+            found[int(run)] = _place(path)
+        except InputError as error:
+            # The process that is at the run removes the older ones, and all when it is finished.
+            if path.exists():
+                damaged[int(run)] = error
+    for run in sorted(damaged.keys() - found.keys()):
+        raise damaged[run]
+    return found
+
+
+def _place(path: Path) -> Place:
+    remedy = "remove it to have the run begun again"
+    meta = read_metadata(path, remedy)
+    try:
+        _, about = json.loads(meta[FORMAT])
+        task, tasks = about["task"], about.get("tasks")
+        if type(task) is not int or type(tasks) not in (int, NoneType):
+            raise TypeError(f"task {task!r} of {tasks!r}")
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(path, f"is damaged ({error!r})", remedy) from error
+    return Place(task, tasks)
 
 
 def _machine(learner: Learner) -> dict[str, str | int]:

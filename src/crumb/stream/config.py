@@ -154,6 +154,8 @@ class ProtocolConfig(TasksConfig):
     """Minutes between two checkpoints; one is also written after each task."""
     checkpoint_batches: int | None = None
     """Batches between two checkpoints, if that is sooner."""
+    tensorboard: bool = False
+    """Write each finished run for TensorBoard as well, into `tensorboard` in its results folder."""
 
     def __post_init__(self) -> None:
         check_runs("--first-run", self.first_run, self.runs)

@@ -28,6 +28,8 @@ from crumb.stream.metrics import mean_and_deviation
 from crumb.stream.record import FIGURES, RunRecord, record_from_json, record_to_json
 
 FORMAT, VERSION = "crumb-results", 1
+CONFIG = "config.toml"
+"""Name of the file of all settings."""
 # Settings that may differ between the calls that together make up one results folder.
 _FREE = {
     "crumb",
@@ -45,6 +47,7 @@ _FREE = {
     "checkpoint_minutes",
     "checkpoint_batches",
     "save_model",
+    "tensorboard",
 }
 # Above every count of bytes; squares of it are still numbers.
 _LARGEST = float(1 << 62)
@@ -108,7 +111,7 @@ class Results:
             "crumb": __version__,
             **_plain(settings),
         }
-        self._files = (folder / "config.toml", folder / "hyperparams.csv", folder / "skipped.csv")
+        self._files = (folder / CONFIG, folder / "hyperparams.csv", folder / "skipped.csv")
         self._written: list[Path] = []
         self._is_new = not (self._files[0].exists() or self.begun)
         if self._is_new:
@@ -179,13 +182,11 @@ class Results:
             )
         old = _ADDED | _flat(read_toml(path, "remove the folder"))
         new = _ADDED | _flat(self._config)
-        # Pretraining has one run, and one file whatever its number.
-        free = _FREE - {"first_run"} if command == "pretrain" else _FREE
         for name in sorted(old.keys() | new.keys(), key=lambda name: ("files." in name, name)):
             unknown = name.startswith("files.") and name not in old
             # Of runs that are not asked for now.
             unknown |= name.startswith(f"files.{PRETRAINED_RUN}") and name not in new
-            if old.get(name) == new.get(name) or unknown or free & set(name.split(".")):
+            if old.get(name) == new.get(name) or unknown or not has_effect(name, command):
                 continue
             problem = f"was made with {name} = {old.get(name)}, not {new.get(name)}"
             if name.startswith("files."):
@@ -211,7 +212,7 @@ class Results:
         settings = {
             name: value
             for name, value in (_ADDED | _flat(self._config)).items()
-            if not _FREE & set(name.split("."))
+            if has_effect(name)
         }
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
@@ -240,10 +241,14 @@ class Results:
         Raises:
             InputError: a run is damaged.
         """
-        return sorted(map(_read_record, self._paths()), key=lambda record: record.run)
+        return self.finished_in(self.folder)
 
-    def _paths(self) -> list[Path]:
-        return [*self.folder.glob("runs/run*.json")]
+    @staticmethod
+    def finished_in(folder: Path) -> list[RunRecord]:
+        """The same of any folder."""
+        return sorted(
+            map(_read_record, folder.glob("runs/run*.json")), key=lambda record: record.run
+        )
 
     def add(self, record: RunRecord) -> None:
         """Write one finished run and the tables over all runs; a run of its number is replaced."""
@@ -272,6 +277,29 @@ class Results:
             write_csv(self.folder / "mem_stats.csv", rows, header=["", *statistics[0]])
         skipped = {} if self.skipped is None else {"skipped_images": len(self.skipped)}
         write_json(self.folder / "metrics.json", summarise(records) | skipped)
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Every setting of a results folder by its name, such as ``stream.machine.precision``.
+
+    Those that the Crumb which wrote it did not know have the values that stand for what it did.
+
+    Raises:
+        InputError: its settings are missing, damaged, or of another format version.
+    """
+    path = folder / CONFIG
+    remedy = "bring it back, or remove the folder"
+    config = read_toml(path, remedy)
+    if (config.get("format"), config.get("version")) != (FORMAT, VERSION):
+        raise InputError(path, f"is not of results of format version {VERSION}", remedy)
+    return _ADDED | _flat(config)
+
+
+def has_effect(name: str, command: object = "stream") -> bool:
+    """Whether results of a command may depend on a setting, named as in :func:`read_settings`."""
+    # Pretraining has one run, and one file whatever its number.
+    free = _FREE - {"first_run"} if command == "pretrain" else _FREE
+    return not free & set(name.split("."))
 
 
 def summarise(records: Sequence[RunRecord]) -> dict[str, Any]:

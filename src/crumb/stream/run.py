@@ -21,6 +21,7 @@ from crumb.methods.persistence import load_pretrained
 from crumb.methods.registry import find_method
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
+from crumb.stream import tensorboard
 from crumb.stream.checkpoint import Checkpoints
 from crumb.stream.config import Mode, ProtocolConfig, StreamConfig
 from crumb.stream.features import FeatureStore, fingerprint
@@ -189,9 +190,14 @@ def broken_in(
 
 def _carry_out(job: Job, stores: dict[str, FeatureStore]) -> Results:
     config, folder, images = job.config, job.folder, job.dataset.images
+    if config.tensorboard:
+        tensorboard.check_installed()
     ready = prepare(job)
     learner, task_lists, results = ready.learner, ready.task_lists, ready.results
-    done = {record.run for record in results.finished()}
+    finished = results.finished()
+    done = {record.run for record in finished}
+    if config.tensorboard:
+        tensorboard.write_missing(finished, folder)
     if job.model is None and done.issuperset(task_lists) and not results.begun_runs():
         return results
     with results:
@@ -220,6 +226,8 @@ def _carry_out(job: Job, stores: dict[str, FeatureStore]) -> Results:
             if model is not None:
                 learner.save(model)
             results.add(record)
+            if config.tensorboard:
+                tensorboard.write_events(record, folder)
             checkpoints.clear()
     return results
 

@@ -1,0 +1,121 @@
+"""``crumb runs``: what lies in a folder of results, and how two results differ."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from crumb.analysis import runs as analysis
+from crumb.cli.parsing import parse
+from crumb.cli.tables import align, fitted
+from crumb.errors import InputError, printable
+from crumb.files import csv_text, write_text
+from crumb.stream.folders import ResultsFolder, Survey, read_folder, survey
+
+_HELP = """usage: crumb runs [FOLDER] [--csv FILE]
+       crumb runs diff A B
+
+What lies in a folder of results (default: outputs), and how two results differ.
+
+  FOLDER      list the results folders in it: finished and unfinished runs, key figures
+  --csv FILE  write the list to a CSV file as well
+  diff A B    the settings in which two results folders differ, and the runs they share, compared"""
+_MEANING = "± is half the 95 % interval of the mean over runs (Student's t)."
+
+
+@dataclass(frozen=True)
+class ListRuns:
+    """List the results folders in a folder: finished and unfinished runs, and key figures."""
+
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")] = Path("outputs")
+    """Folder that results are in, at any depth."""
+    csv: Path | None = None
+    """Write the list to this file as well."""
+
+
+@dataclass(frozen=True)
+class DiffRuns:
+    """Compare two results folders: settings that differ, and the runs that they share."""
+
+    one: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="A")]
+    """A results folder."""
+    other: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="B")]
+    """Another."""
+
+
+def run(words: Sequence[str]) -> None:
+    """List, or compare two, as the first word says."""
+    if words and words[0] in ("-h", "--help"):
+        print(_HELP)
+    elif words and words[0] == "diff":
+        _diff(parse(DiffRuns, words[1:], "crumb runs diff"))
+    else:
+        _list(parse(ListRuns, words, "crumb runs"))
+
+
+def _list(command: ListRuns) -> None:
+    """Print what can be read, then raise InputError where something cannot."""
+    found = survey(command.folder)
+    if found.found:
+        print(f"{fitted(analysis.table(found), _width())}\n\n{_MEANING}")
+    elif not found.problems:
+        print(f"{printable(command.folder)} holds no results")
+    if command.csv is not None:
+        text = csv_text(analysis.long_table(found), analysis.LONG_HEAD)
+        write_text(command.csv, text, "choose another --csv or free space")
+    _refuse(command.folder, found)
+
+
+def _refuse(folder: Path, found: Survey) -> None:
+    """Name the folders that cannot be read; the list is not whole without them."""
+    if len(found.problems) < 2:
+        for error in found.problems.values():
+            raise error
+        return
+    print(f"\n{len(found.problems)} folders cannot be read:")
+    for error in found.problems.values():
+        print(f"  {error}")
+    names = ", ".join(map(found.name, found.problems))
+    problem = f"holds {len(found.problems)} folders that cannot be read ({names})"
+    raise InputError(folder, problem, "do what is said of each in the list")
+
+
+def _diff(command: DiffRuns) -> None:
+    if command.one.resolve() == command.other.resolve():
+        given = f"crumb runs diff {command.one} {command.other}"
+        raise InputError(given, "names one folder twice", "give two results folders")
+    one, other = read_folder(command.one), read_folder(command.other)
+    result = analysis.paired(one, other)
+    print("\n".join(f"{name}: {_about(folder)}" for name, folder in (("A", one), ("B", other))))
+    for effect, title in (
+        (True, "settings that differ"),
+        (False, "settings that differ and change no result"),
+    ):
+        rows = analysis.setting_rows(one, other, effect)
+        if rows:
+            print(f"\n{fitted([[title, 'A', 'B'], *rows], _width(), numbers=False)}")
+        elif effect:
+            print("\nno setting that results depend on differs")
+    if table := analysis.paired_table(result):
+        table[0][0] = analysis.named(result.runs)
+        print(f"\n{align(table)}\n")
+    else:
+        print("\nno finished run has the same number in both, so that none can be compared")
+    print("\n".join(analysis.notes(result)))
+
+
+def _about(one: ResultsFolder) -> str:
+    parts = [f"crumb {one.command}", one.method, one.dataset, one.protocol]
+    parts.append(f"{len(one.records)} of {one.runs} runs finished")
+    return f"{printable(one.path)} ({', '.join(parts)})"
+
+
+def _width() -> int:
+    """Columns of the terminal; what is not read by a person on one is never folded."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
