@@ -20,7 +20,7 @@ from crumb.analysis.comparison import (
     notes,
     table,
 )
-from crumb.analysis.comparison_figures import _annotate, _points, draw, spread
+from crumb.analysis.comparison_figures import _points, annotate, draw, spread
 from crumb.stream.compare import Cell, Comparison
 from crumb.stream.evaluate import Score
 from crumb.stream.record import RunRecord
@@ -190,6 +190,6 @@ def test_names_are_in_the_order_of_their_points():
     """Also where the higher point is a little to the left."""
     axes = Figure().subplots()
     axes.set(xlim=(0, 100), ylim=(0, 100))
-    _annotate(axes, [(50.0, 88.0, "higher", "k"), (50.1, 87.0, "lower", "k")])
+    annotate(axes, [(50.0, 88.0, "higher", "k"), (50.1, 87.0, "lower", "k")])
     heights = {text.get_text(): text.get_position()[1] for text in axes.texts}
     assert heights["lower"] + 0.02 < heights["higher"]

@@ -129,21 +129,32 @@ def _scatter(points: Mapping[str, Sequence[Row]], label: str, path: Path, of_byt
         axes.set_xscale("log", subs=[])
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:.0f}")
-    _annotate(axes, labels)
+    annotate(axes, labels)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     _legend(axes)
     write_figure(figure, path)
 
 
-def _annotate(axes: Axes, labels: Sequence[tuple[float, float, str, str]]) -> None:
-    """Names beside points, higher where another name is in the way."""
+def annotate(
+    axes: Axes,
+    labels: Sequence[tuple[float, float, str, str]],
+    room: tuple[float, float] = (0.08, 0.028),
+) -> None:
+    """Names beside points, higher where another name is in the way.
+
+    Args:
+        axes: with its limits and scales as they stay.
+        labels: of each point x and y in the units of the data, its name and its colour.
+        room: width and height that a name takes, as shares of those of the axes.
+    """
+    width, lift = room
     taken: list[tuple[float, float]] = []
     # From the lowest up, so that names are in the order of their points.
     for x, y, name, colour in sorted(labels, key=lambda label: label[1]):
         place, height = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
-        while any(abs(place - p) < 0.08 and abs(height - h) < 0.028 for p, h in taken):
-            height += 0.028
+        while any(abs(place - p) < width and abs(height - h) < lift for p, h in taken):
+            height += lift
         taken.append((place, height))
         axes.annotate(
             name,

@@ -27,6 +27,7 @@ COMMANDS = {
     "ablate": "take CRUMB apart, one thing at a time",
     "runs": "list finished and unfinished runs, compare two results folders",
     "tune": "search the learning rate and coefficients of a method",
+    "report": "write one page about results, with tables, figures and tests",
     "bench": "measure what Crumb costs, as ratios within one call",
     "methods": "list the methods",
     "presets": "list the settings of published experiments, show one",

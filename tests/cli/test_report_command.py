@@ -1,0 +1,127 @@
+"""``crumb report`` on real runs: a page, its figures, and nothing of the user's written over."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crumb.analysis.report import gather
+from crumb.analysis.report_command import command_of
+from crumb.analysis.report_frames import sample_frames
+from crumb.cli.main import main
+from crumb.cli.stream import settings
+from crumb.errors import InputError
+from crumb.files import read_toml
+from crumb.stream.results import Results
+
+
+@pytest.fixture
+def folder(streamed: Callable[..., Results]) -> Path:
+    """Results of two methods over the same two runs."""
+    streamed("--method", "finetune", "--runs", "2", epochs=1)
+    own = ("--memory-size", "8", "--mode", "strict", "--top-k", "1")
+    return streamed(*own, "--runs", "2", epochs=None).folder.parent
+
+
+def report(*words: object) -> int:
+    return main(["report", *map(str, words)])
+
+
+def test_a_page_and_its_figures(folder: Path, tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert report(folder) == 0
+    printed = capsys.readouterr().out
+    assert "report: report.html\nfigures: report_figures (5, each as PNG, SVG and CSV)" in printed
+    html = (tmp_path / "report.html").read_text()
+    assert html.count("data:image/jpeg;base64,") == 2 * 6
+    assert "paired permutation p = " in html
+    kinds = {path.suffix for path in (tmp_path / "report_figures").iterdir()}
+    assert kinds == {".png", ".svg", ".csv", ".json"}
+    figures = {path: path.read_bytes() for path in (tmp_path / "report_figures").iterdir()}
+    assert report(folder) == 0
+    assert (tmp_path / "report.html").read_text() == html
+    assert {path: path.read_bytes() for path in figures} == figures
+
+
+def plain(value: Any) -> Any:
+    """As TOML has it."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items() if item is not None}
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def test_its_commands_have_the_same_settings(folder: Path):
+    """Parsed again, they are those that the results were made with."""
+    for result in gather([folder]).results:
+        _, command, *words = shlex.split(command_of(result))
+        assert command == "stream"
+        made = read_toml(result.folder / "config.toml", "")
+        for section, part in zip(("stream", "network", "method"), settings(words), strict=True):
+            again, first = plain(asdict(part)), made[section]
+            changed = {"output", "resume"} if section == "stream" else set()
+            assert {k: v for k, v in again.items() if k not in changed} == {
+                k: v for k, v in first.items() if k not in changed
+            }
+
+
+def test_other_frames_than_those_streamed_are_not_shown(folder: Path):
+    one, *_ = gather([folder]).results
+    shown = sample_frames(one)
+    assert [task.task for task in shown] == [1, 2]
+    assert {name for task in shown for name, _ in task.frames} == {*one.records[0].classes}
+    changed = {**one.settings, "files.index": "0" * 64}
+    with pytest.raises(InputError, match="is no longer what was streamed"):
+        sample_frames(replace(one, settings=changed))
+
+
+@pytest.fixture
+def report_words(folder: Path, output: Path) -> list[object]:
+    return [folder, "--output", output / "report.html"]
+
+
+def test_nothing_of_the_user_is_written_over(report_words, output: Path, refused):
+    output.mkdir()
+    (output / "report.html").write_text("<!doctype html>\nmine")
+    refused("report", *report_words, names=("report.html", "is not of a report", "move it"))
+    (output / "report.html").unlink()
+    picture = output / "report_figures/accuracy_over_tasks.png"
+    picture.parent.mkdir()
+    picture.write_bytes(b"mine")
+    refused(
+        "report", *report_words, names=("accuracy_over_tasks.png", "is of no figure", "--figures")
+    )
+    picture.with_suffix(".json").write_text('{"mine": 1}')
+    refused("report", *report_words, names=("accuracy_over_tasks.json", "is not of a figure"))
+    assert report(*report_words, "--figures", output / "others") == 0
+
+
+def test_the_output_is_a_folder(folder: Path, output: Path, refused):
+    output.mkdir()
+    refused("report", folder, "-o", output, names=("--output", "is a folder", "name of a file"))
+
+
+def test_words_that_do_not_fit(folder: Path, tmp_path: Path, refused):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    refused("report", names=("RUNS is missing", "name one or more"))
+    refused("report", tmp_path / "none", names=("none", "is no folder"))
+    refused("report", tmp_path / "file", names=("file", "is no folder"))
+    refused("report", folder / "results1", tmp_path / "empty", names=("empty", "holds no results"))
+    refused("report", folder, "--baseline", "er", names=("--baseline er", "results1, results2"))
+
+
+def test_damaged_results(folder: Path, report_words, refused):
+    run = folder / "results1/runs/run0.json"
+    whole = run.read_text()
+    run.write_text(whole[:100])
+    refused("report", *report_words, names=("run0.json", "is not valid JSON"))
+    run.write_text(whole)
+    (folder / "results2/config.toml").write_text("[")
+    refused("report", *report_words, names=("config.toml", "is not valid TOML"))
