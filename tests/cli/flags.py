@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import is_dataclass
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
+from crumb.cli.analyse import Analyse
 from crumb.cli.bench import Bench
 from crumb.cli.demo import Demo
 from crumb.cli.pretrain import PretrainConfig
@@ -29,6 +30,7 @@ DEFINED_BY: dict[str, tuple[type, ...]] = {
     "tune": (TuneConfig, NetworkConfig),
     "demo": (Demo,),
     "bench": (Bench,),
+    "analyse": (Analyse,),
 }
 # What says which flags a command has, where that is not its name alone.
 FIRST = {"tune": ("tune", "crumb"), "ablate": ("ablate", "no_replay")}

@@ -82,6 +82,7 @@ def usual(words, network_words, dataset, output, tmp_path, monkeypatch) -> dict[
         "index": [tmp_path / "tree", "--output", output],
         "demo": [output],
         "bench": [],
+        "analyse": [tmp_path / "learner.safetensors", "--dataset", dataset.folder],
     }
 
 

@@ -74,7 +74,7 @@ CASES = {
     "offline": ["--method", "offline"],
     "training at the end of a task": ["--method", "rainbow", "--memory-size", "10"],
 }
-ALWAYS = ["--save-model", "--classes-per-task", "1", "--checkpoint-batches", "1"]
+ALWAYS = ["--save-model", "--save-tasks", "--classes-per-task", "1", "--checkpoint-batches", "1"]
 
 
 @pytest.fixture
@@ -158,6 +158,19 @@ def interrupted(streamed: Streamed, killed_after, *words: str, after: int = 5) -
     folder = next(Path.cwd().glob("results*"))
     assert len(list((folder / "checkpoints").iterdir())) == 2
     return folder
+
+
+@pytest.mark.usefixtures("here")
+def test_the_learner_after_an_earlier_task_must_be_there(streamed: Streamed, killed_after):
+    """It cannot be had any more; without it the run goes on."""
+    words = ["--method", "finetune", "--classes-per-task", "1"]
+    killed_after(2)
+    with pytest.raises(Killed):
+        streamed(*words, "--output", "begun")
+    resume = ["--output", "begun", "--resume", "begun"]
+    with pytest.raises(InputError, match=r"task01\.safetensors: is missing.*--save-tasks"):
+        streamed(*words, *resume, "--save-tasks")
+    assert len(streamed(*words, *resume, "--no-save-tasks").finished()) == 1
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ class Fixed:
 
 def score(fixed: Any, labels: list[int], groups: list[list[int]], top_k=(1, 5), batch_size=4):
     frames = Frames(tuple(map(str, range(len(labels)))), np.array(labels, dtype=np.int64))
-    return evaluate(fixed, Reading(frames, fixed, batch_size), groups, top_k)
+    return evaluate(fixed, Reading(frames, fixed, batch_size), groups, top_k)[0]
 
 
 def test_masks_of_the_three_tests():
@@ -140,3 +140,12 @@ def test_equals_plain_loops(case):
         for path, rows in zip(PATHS, (direct, mem), strict=True)
     }
     assert result.by_task == [plain(direct, labels, group, 1) for group in groups]
+
+
+def test_by_class_and_what_was_taken_for_what():
+    # Predicted: 0, 1, 1, 1, 0.
+    fixed = Fixed([[1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 1, 0], [1, 0, 0]])
+    frames = Frames(tuple("01234"), np.array([0, 0, 1, 1, 2], dtype=np.int64))
+    found, confusions = evaluate(fixed, Reading(frames, fixed, 2), [[0, 1], [2]], (1,))
+    assert found.by_class == [50, 100, 0]
+    assert confusions == [[0, 0, 1], [0, 1, 1], [1, 1, 2], [2, 0, 1]]

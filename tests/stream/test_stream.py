@@ -71,6 +71,8 @@ def test_results_folder(streamed: Streamed, method: str, protocol: str):
         for run in (0, 1)
         for name in (
             f"accuracy_matrix_run{run}.csv",
+            f"class_accuracy_run{run}.csv",
+            f"confusion_run{run}.csv",
             f"runs/run{run}.json",
             *[f"all_epochs/{test}_all_epochs_run{run}.csv" for test in TESTS],
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crumb.analysis.classes import class_forgetting_panel, confusion_panel
 from crumb.analysis.comparison import title
 from crumb.analysis.figures import COLOURS
 from crumb.analysis.panels import Panel, blank
@@ -46,7 +47,10 @@ Curves = Sequence[Sequence[float]]
 
 # Place of the figures that one results folder has alone, as functions of its records that may
 # return None: confusion_panel and class_forgetting_panel of crumb.analysis.classes.
-OF_ONE_RESULT: tuple[Callable[[Sequence[RunRecord]], Panel | None], ...] = ()
+OF_ONE_RESULT: tuple[Callable[[Sequence[RunRecord]], Panel | None], ...] = (
+    confusion_panel,
+    class_forgetting_panel,
+)
 
 
 def panels_of_result(result: Result) -> list[Panel]:

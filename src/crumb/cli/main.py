@@ -26,6 +26,7 @@ COMMANDS = {
     "compare": "compare methods in the same number of bytes",
     "ablate": "take CRUMB apart, one thing at a time",
     "runs": "list finished and unfinished runs, compare two results folders",
+    "analyse": "look into saved learners: blocks, reconstructions, shape and texture",
     "tune": "search the learning rate and coefficients of a method",
     "report": "write one page about results, with tables, figures and tests",
     "bench": "measure what Crumb costs, as ratios within one call",

@@ -182,6 +182,8 @@ class StreamConfig(ProtocolConfig):
     """Learning method."""
     save_model: bool = False
     """Keep the learner of each run, as learner_run<r>.safetensors."""
+    save_tasks: bool = False
+    """Keep the learner after each task as well, as learner_run<r>_task<tt>.safetensors."""
     resume: Annotated[bool, tyro.conf.Suppress] = False
     """Go on where an earlier call with the same settings stopped; on the command line
     `crumb stream --resume DIR`."""

@@ -25,10 +25,12 @@ class Score:
             for.
         by_task: percent of the direct path, top-1, on the classes that each task so far brought;
             None for a task that brought none.
+        by_class: the same on each class seen so far, by label; None where that was not noted.
     """
 
     accuracy: dict[tuple[int, str, str], float]
     by_task: list[float | None]
+    by_class: list[float] | None = None
 
 
 def evaluate(
@@ -37,7 +39,7 @@ def evaluate(
     groups: Sequence[Sequence[int]],
     top_k: Sequence[int],
     mem: bool = True,
-) -> Score:
+) -> tuple[Score, list[list[int]]]:
     """Test a learner on the classes seen so far.
 
     Args:
@@ -46,9 +48,12 @@ def evaluate(
         groups: for each task so far the labels that it brought (or, where it brought none, []).
         top_k: the k of top-k accuracy; capped at the number of classes seen.
         mem: test on reconstructed features as well, at the cost of a second pass of the tail.
+
+    Returns:
+        the score, and the confusions of the direct path, top-1, as in :class:`RunRecord`.
     """
     paths = PATHS if mem else PATHS[:1]
-    hits = _hits(learner, test, top_k, paths)
+    hits, predicted = _hits(learner, test, top_k, paths)
     labels = test.frames.labels
     current = groups[-1] or sorted(set(labels.tolist()))
     masks = {
@@ -64,7 +69,14 @@ def evaluate(
     }
     direct = hits[1, "direct"]
     by_task = [_percent(direct[np.isin(labels, group)]) if group else None for group in groups]
-    return Score(accuracy, by_task)
+    by_class = [_percent(direct[labels == label]) for label in range(sum(map(len, groups)))]
+    return Score(accuracy, by_task, by_class), _confusions(labels, predicted)
+
+
+def _confusions(labels: np.ndarray, predicted: np.ndarray) -> list[list[int]]:
+    """Label, predicted label and images, of each pair that there is, in ascending order."""
+    pairs, counts = np.unique(np.stack([labels, predicted], 1), axis=0, return_counts=True)
+    return np.column_stack([pairs, counts]).tolist()
 
 
 def _percent(hits: np.ndarray) -> float:
@@ -73,19 +85,25 @@ def _percent(hits: np.ndarray) -> float:
 
 def _hits(
     learner: Learner, test: Reading, top_k: Sequence[int], paths: Sequence[str]
-) -> dict[tuple[int, str], np.ndarray]:
-    """Whether the true class is among the k best: bool (images,), by (k, path)."""
+) -> tuple[dict[tuple[int, str], np.ndarray], np.ndarray]:
+    """Whether the true class is among the k best: bool (images,), by (k, path).
+
+    And the best label on the direct path, int64 (images,).
+    """
     parts: dict[tuple[int, str], list[Tensor]] = {(k, path): [] for k in top_k for path in paths}
+    predicted: list[Tensor] = []
     with learner.evaluation():
         for batch in test:
             best = {"direct": _ranking(learner.scores(batch.features), top_k)}
             if "mem" in paths:
                 mem = learner.mem_scores(batch.features)
                 best["mem"] = best["direct"] if mem is None else _ranking(mem, top_k)
+            predicted.append(best["direct"][:, 0])
             labels = batch.labels[:, None].to(best["direct"].device, non_blocking=True)
             for k, path in parts:
                 parts[k, path].append((best[path][:, :k] == labels).any(1))
-    return {key: torch.cat(found).cpu().numpy() for key, found in parts.items()}
+    hits = {key: torch.cat(found).cpu().numpy() for key, found in parts.items()}
+    return hits, torch.cat(predicted).cpu().numpy()
 
 
 def _ranking(logits: Tensor, top_k: Sequence[int]) -> Tensor:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from crumb.data.protocol import Frames, TaskList
 from crumb.device import return_memory
-from crumb.errors import DivergedError, Terminated
+from crumb.errors import DivergedError, InputError, Terminated
 from crumb.methods.base import Learner
 from crumb.stream.checkpoint import Checkpoints, State
 from crumb.stream.config import StreamConfig
@@ -44,6 +45,7 @@ class Plan:
         store: of the features of all frames.
         config: of the stream.
         checkpoints: of this run, if it is to have any.
+        task_models: file of the learner after each task, if they are to be kept.
     """
 
     tasks: TaskList
@@ -54,6 +56,7 @@ class Plan:
     store: FeatureStore
     config: StreamConfig
     checkpoints: Checkpoints | None = None
+    task_models: Sequence[Path] = ()
 
 
 def run_once(plan: Plan) -> RunRecord:
@@ -62,7 +65,7 @@ def run_once(plan: Plan) -> RunRecord:
     Raises:
         KeyboardInterrupt, Terminated: a signal came; where the run stands has been saved.
         DivergedError: a loss or a weight is no longer finite.
-        InputError: a checkpoint is of other data.
+        InputError: a checkpoint is of other data, or the learner after an earlier task is missing.
     """
     learner, tasks = plan.learner, plan.tasks
     learner.start_head(len(tasks.classes))
@@ -71,6 +74,10 @@ def run_once(plan: Plan) -> RunRecord:
     state = plan.checkpoints.restore(learner) if plan.checkpoints else None
     if state is None:
         state = State(RunRecord(tasks.run, list(tasks.classes)))
+    for path in plan.task_models[: state.task]:
+        if not path.exists():
+            problem = "is missing, of a run that has begun without --save-tasks"
+            raise InputError(path, problem, "give --no-save-tasks, or another --output")
     if plan.checkpoints:
         _tell(plan.checkpoints, state, len(tasks.tasks))
     state.record.feature_seconds += plan.store.seconds
@@ -153,6 +160,8 @@ def _run_task(plan: Plan, state: State, groups: list[list[int]], progress: tqdm)
         state.epoch, state.batch = state.epoch + 1, 0
     with not_now():
         _finish_task(plan, state, frames, groups, progress)
+        if plan.task_models:
+            learner.save(plan.task_models[task])
 
 
 def _test(
@@ -162,9 +171,14 @@ def _test(
     evaluation, record = plan.config.evaluation, state.record
     test = _test_reading(plan, plan.tasks.test, groups)
     with _Clock() as clock:
-        score = evaluate(plan.learner, test, groups, evaluation.top_k, evaluation.mem_accuracy)
+        score, confusion = evaluate(
+            plan.learner, test, groups, evaluation.top_k, evaluation.mem_accuracy
+        )
     if select:
         _select(plan, state, groups)
+    last = state.task == len(plan.tasks.tasks) - 1
+    if last and (not select or state.best_epoch == state.epoch):
+        record.confusion = confusion
     record.test_seconds += clock.seconds
     record.scores[state.task].append(score)
     return_memory()
@@ -176,7 +190,7 @@ def _select(plan: Plan, state: State, groups: list[list[int]]) -> None:
     validation = choose(plan.tasks.tasks[state.task], plan.held_out[state.task])
     if validation.paths:
         reading = _test_reading(plan, validation, groups)
-        score = evaluate(plan.learner, reading, groups, (1,), False)
+        score, _ = evaluate(plan.learner, reading, groups, (1,), False)
         if (held_out := score.accuracy[1, "all", "direct"]) > state.best_accuracy:
             state.best_accuracy, state.best_epoch = held_out, state.epoch
             state.best = _snapshot(plan.learner)

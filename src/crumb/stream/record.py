@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from crumb.stream.evaluate import PATHS, TESTS, Score
 from crumb.stream.metrics import backward_transfer, forgetting
 
@@ -45,6 +47,9 @@ class RunRecord:
         feature_seconds: in which features to be kept were computed or checked, once for all runs
             and methods that share them.
         checkpoint_seconds: of writing checkpoints.
+        confusion: of the score that counts after the last task, direct path, top-1: label,
+            predicted label and number of test images, for each pair that there is. None where that
+            was not noted.
     """
 
     run: int
@@ -60,6 +65,7 @@ class RunRecord:
     test_seconds: float = 0.0
     feature_seconds: float = 0.0
     checkpoint_seconds: float = 0.0
+    confusion: list[list[int]] | None = None
 
     def after(self, task: int) -> Score:
         """The score that counts for a task."""
@@ -72,6 +78,29 @@ class RunRecord:
     def matrix(self) -> list[list[float | None]]:
         """Accuracy after each task (row) on the classes of each task so far (column)."""
         return [self.after(task).by_task for task in range(len(self.scores))]
+
+    def class_accuracy(self) -> list[list[float | None]] | None:
+        """Accuracy on each class (row, by label) after each task (column), percent.
+
+        None before the task in which the class came. None at all where it was not noted.
+        """
+        tasks = [self.after(task).by_class for task in range(len(self.scores))]
+        known = [by_class for by_class in tasks if by_class is not None]
+        if len(known) < len(tasks):
+            return None
+        return [
+            [by_class[label] if label < len(by_class) else None for by_class in known]
+            for label in range(len(self.classes))
+        ]
+
+    def confusion_matrix(self) -> np.ndarray | None:
+        """Test images by label (row) and predicted label (column), int64 [classes, classes]."""
+        if self.confusion is None:
+            return None
+        counts = np.zeros((len(self.classes), len(self.classes)), np.int64)
+        for label, predicted, images in self.confusion:
+            counts[label, predicted] = images
+        return counts
 
     def figures(self) -> dict[str, float | None]:
         """The key figures of the run, as in ``metrics.json``."""
@@ -102,6 +131,7 @@ def record_to_json(record: RunRecord) -> dict[str, Any]:
             {
                 "accuracy": {f"top{k}_{test}_{path}": v for (k, test, path), v in items},
                 "by_task": score.by_task,
+                "by_class": score.by_class,
             }
             for score in epochs
             for items in [score.accuracy.items()]
@@ -118,7 +148,10 @@ def record_from_json(value: Mapping[str, Any]) -> RunRecord:
         LookupError, TypeError, ValueError, AttributeError: it is damaged.
     """
     scores = [
-        [Score(_accuracy_keys(score["accuracy"]), score["by_task"]) for score in epochs]
+        [
+            Score(_accuracy_keys(score["accuracy"]), score["by_task"], score.get("by_class"))
+            for score in epochs
+        ]
         for epochs in value["scores"]
     ]
     return RunRecord(**{**value, "scores": scores})

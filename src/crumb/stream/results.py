@@ -48,6 +48,7 @@ _FREE = {
     "checkpoint_batches",
     "save_model",
     "tensorboard",
+    "save_tasks",
 }
 # Above every count of bytes; squares of it are still numbers.
 _LARGEST = float(1 << 62)
@@ -259,6 +260,7 @@ class Results:
             write_csv(self.folder / "all_epochs" / file, table)
         matrix = [[*row, *[None] * (len(record.scores) - len(row))] for row in record.matrix()]
         write_csv(self.folder / f"accuracy_matrix_{name}.csv", matrix)
+        _write_classes(record, self.folder)
         self._write_tables(sorted([*others, record], key=lambda record: record.run))
         # Last, as it is what makes the run a finished one.
         write_json(
@@ -300,6 +302,22 @@ def has_effect(name: str, command: object = "stream") -> bool:
     # Pretraining has one run, and one file whatever its number.
     free = _FREE - {"first_run"} if command == "pretrain" else _FREE
     return not free & set(name.split("."))
+
+
+def _write_classes(record: RunRecord, folder: Path) -> None:
+    """Accuracy by class after each task, counted from 1, and the confusions at the end."""
+    accuracy, confusion = record.class_accuracy(), record.confusion_matrix()
+    if accuracy is not None:
+        header = ["class", "first_task"]
+        header += [f"after_task_{task + 1}" for task in range(len(record.scores))]
+        rows = [
+            [name, 1 + sum(value is None for value in row), *row]
+            for name, row in zip(record.classes, accuracy, strict=True)
+        ]
+        write_csv(folder / f"class_accuracy_run{record.run}.csv", rows, header)
+    if confusion is not None:
+        path = folder / f"confusion_run{record.run}.csv"
+        write_csv(path, confusion.tolist(), record.classes)
 
 
 def summarise(records: Sequence[RunRecord]) -> dict[str, Any]:
@@ -349,10 +367,13 @@ def _check_numbers(record: RunRecord) -> None:
     """Raise ValueError unless all that is measured is a number that can be reckoned with."""
     values: list[object] = [*record.figures().values()]
     for score in (score for epochs in record.scores for score in epochs):
-        values += [*score.accuracy.values(), *score.by_task]
+        values += [*score.accuracy.values(), *score.by_task, *(score.by_class or ())]
         if None in score.accuracy.values():
             raise ValueError("an accuracy is missing")
     values += [value for row in record.statistics for value in row.values()]
+    # A damaged one fails here.
+    record.confusion_matrix()
+    values += [number for row in record.confusion or () for number in row]
     for value in values:
         # NaN, which no comparison holds for, is the accuracy on no images.
         known = isinstance(value, (int, float)) and not abs(value) > _LARGEST

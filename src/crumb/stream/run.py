@@ -74,7 +74,19 @@ def stream_job(
     """What :func:`stream` has to do; see :class:`Job`."""
     folder = config.output or default_output(config, network, dataset)
     model = "learner_run{}.safetensors" if config.save_model else None
-    return Job("stream", config, network, method, dataset, task_lists, folder, model, broken=broken)
+    of_task = "learner_run{}_task{:02}.safetensors" if config.save_tasks else None
+    return Job(
+        "stream",
+        config,
+        network,
+        method,
+        dataset,
+        task_lists,
+        folder,
+        model,
+        broken=broken,
+        task_model=of_task,
+    )
 
 
 def lay_out_runs(config: ProtocolConfig, dataset: Dataset, offline: bool) -> dict[int, TaskList]:
@@ -111,6 +123,8 @@ class Job:
             none.
         more: further settings that the results depend on, by section, if there are any.
         broken: what is wrong with each image that is to be left out, if that is known.
+        task_model: name of the file of the learner after a task, with {} for the number of the run
+            and for that of the task, counted from 1; None to keep none.
     """
 
     command: str
@@ -123,6 +137,18 @@ class Job:
     model: str | None
     more: Mapping[str, Any] | None = None
     broken: Mapping[str, str] | None = None
+    task_model: str | None = None
+
+    def models(self, run: int) -> list[Path]:
+        """Files of the learner of a run: at its end, if it is kept."""
+        return [self.folder / self.model.format(run)] if self.model else []
+
+    def task_models(self, run: int) -> list[Path]:
+        """Files of the learner of a run after each task, if they are kept."""
+        if self.task_model is None:
+            return []
+        count = len(self.task_lists[run].tasks)
+        return [self.folder / self.task_model.format(run, 1 + task) for task in range(count)]
 
 
 @dataclass(frozen=True)
@@ -189,7 +215,7 @@ def broken_in(
 
 
 def _carry_out(job: Job, stores: dict[str, FeatureStore]) -> Results:
-    config, folder, images = job.config, job.folder, job.dataset.images
+    config, images = job.config, job.dataset.images
     if config.tensorboard:
         tensorboard.check_installed()
     ready = prepare(job)
@@ -197,15 +223,16 @@ def _carry_out(job: Job, stores: dict[str, FeatureStore]) -> Results:
     finished = results.finished()
     done = {record.run for record in finished}
     if config.tensorboard:
-        tensorboard.write_missing(finished, folder)
-    if job.model is None and done.issuperset(task_lists) and not results.begun_runs():
+        tensorboard.write_missing(finished, job.folder)
+    kept = job.model or job.task_model
+    if not kept and done.issuperset(task_lists) and not results.begun_runs():
         return results
     with results:
         for run, tasks in task_lists.items():
             minutes, batches = config.checkpoint_minutes, config.checkpoint_batches
             checkpoints = Checkpoints(results.checkpoints, tasks, minutes, batches, images)
-            model = folder / job.model.format(run) if job.model else None
-            if run in done and (model is None or model.exists()):
+            models, task_models = job.models(run), job.task_models(run)
+            if run in done and all(path.exists() for path in (*models, *task_models)):
                 checkpoints.clear()
                 continue
             if run != config.first_run:
@@ -221,13 +248,14 @@ def _carry_out(job: Job, stores: dict[str, FeatureStore]) -> Results:
                     open_store(learner, config, job.dataset, task_lists.values(), stores),
                     config,
                     checkpoints,
+                    task_models,
                 )
             )
-            if model is not None:
+            for model in models:
                 learner.save(model)
             results.add(record)
             if config.tensorboard:
-                tensorboard.write_events(record, folder)
+                tensorboard.write_events(record, job.folder)
             checkpoints.clear()
     return results
 
@@ -302,7 +330,7 @@ def check_memory(learner: Learner, tasks: TaskList) -> None:
 
 def open_store(
     learner: Learner,
-    config: StreamConfig,
+    config: ProtocolConfig,
     dataset: Dataset,
     task_lists: Iterable[TaskList],
     stores: dict[str, FeatureStore],

@@ -1,0 +1,106 @@
+"""``crumb analyse``: what saved learners have in their codebooks, and what they look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from crumb.analysis.block_classes import count_table
+from crumb.analysis.embedding import Embedding
+from crumb.analysis.over_runs import over_runs
+from crumb.analysis.panels import write_panel
+from crumb.analysis.suite import Findings, Request, analyse
+from crumb.cli.parsing import parse
+from crumb.cli.tables import align, check_free
+from crumb.data.index import load_dataset
+from crumb.device import choose_device
+from crumb.errors import InputError
+from crumb.files import write_csv
+from crumb.stream.config import at_least
+
+HEAD = ("what", "run", "value")
+"""Columns of ``analysis.csv``."""
+_COUNTS = "slice,block,"
+_MOST_IMAGES, _MOST_FRAMES = 5_000, 50
+
+
+@dataclass(frozen=True)
+class Analyse:
+    """Analyse saved learners on the test images of their data set.
+
+    Use of memory blocks, blocks and classes, reconstructions, drift of exemplars, and accuracy
+    under perturbations: figures with their numbers, and a table of key numbers.
+    """
+
+    learners: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Files that `crumb stream --save-model` or `--save-tasks` kept, of one or more runs; or the
+    results folder that holds them."""
+    dataset: Path
+    """Folder written by `crumb index`, that the learners were streamed on."""
+    before: Path | None = None
+    """File with the codebook before the stream (that of `crumb pretrain`), to see what tuning has
+    changed; {run} in its name is the number of the run."""
+    versus: tuple[Path, ...] = ()
+    """Learners of another arm, of the same runs: who loses less under perturbations?"""
+    stylised: Path | None = None
+    """Folder of stylised pictures, laid out and named like the data set's images."""
+    embedding: Embedding = "pca"
+    """How maps are placed on a plane: pca, or tsne, which needs scikit-learn."""
+    images: int = 300
+    """Test images placed on that plane, at most."""
+    frames: int = 4
+    """Test images whose reconstruction is drawn, at most."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    output: Path | None = None
+    """Folder of the figures; `analysis` beside the first learner by default."""
+
+    def __post_init__(self) -> None:
+        if not self.learners:
+            raise InputError("LEARNERS", "names none", "give files or a results folder")
+        at_least("--images", self.images, 1, _MOST_IMAGES)
+        at_least("--frames", self.frames, 1, _MOST_FRAMES)
+
+
+def run(words: Sequence[str]) -> None:
+    """Parse, read the test images, write the figures, print the key numbers."""
+    command = parse(Analyse, words, "crumb analyse")
+    first = command.learners[0]
+    folder = command.output or (first if first.is_dir() else first.parent) / "analysis"
+    numbers, counts = folder / "analysis.csv", folder / "block_class_counts.csv"
+    check_free({numbers: ",".join(HEAD), counts: _COUNTS}, "an analysis")
+    request = Request(
+        command.learners,
+        load_dataset(command.dataset),
+        choose_device(command.device),
+        command.before,
+        command.versus,
+        command.stylised,
+        command.embedding,
+        command.images,
+        command.frames,
+    )
+    found = analyse(request)
+    for panel in found.panels:
+        write_panel(panel, folder)
+    rows = [(what, run, v) for what, of in found.values.items() for run, v in of.items()]
+    write_csv(numbers, rows, HEAD)
+    if found.counts is not None:
+        header, table = count_table(found.counts)
+        write_csv(counts, table, header)
+    print(key_numbers(found))
+    print(f"{len(found.panels)} figures with their numbers: {folder}")
+
+
+def key_numbers(found: Findings) -> str:
+    """The key numbers as a table: mean and 95 % bootstrap interval over the runs."""
+    rows = [["what", "mean", "95 % interval", "runs"]]
+    for what, of_runs in found.values.items():
+        value = over_runs([*of_runs.values()])
+        span = "-" if value.low is None else f"{value.low:.4g} to {value.high:.4g}"
+        rows.append([what, f"{value.mean:.4g}", span, str(value.runs)])
+    return align(rows)
