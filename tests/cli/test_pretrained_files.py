@@ -38,7 +38,9 @@ def test_each_run_starts_from_its_own_file(words, files: Path, tmp_path: Path):
         alone = ["--pretrained", own, "--first-run", run, "--output", str(tmp_path / run)]
         assert main([*stream, *alone]) == 0
         assert curves(tmp_path / run) == [curves(out)[int(run)]]
+    # What the other run began with is not forgotten.
     assert main(["stream", "--resume", str(out), "--runs", "1"]) == 0
+    assert read_toml(out / "config.toml", "")["files"] == digests
 
 
 def test_files_that_have_changed_or_are_missing(words, files: Path, tmp_path: Path, refused):
@@ -68,3 +70,15 @@ def test_parts_are_settings_of_the_stream(words, files: Path, tmp_path: Path):
 def test_parts_of_nothing(words, output, refused):
     line = "--pretrained-parts blocks: is of no use without --pretrained"
     refused("stream", *words, "--output", output, "--pretrained-parts", "blocks", names=line)
+
+
+def test_blocks_for_a_learner_without_any(words, files: Path, output, refused):
+    given = ["--pretrained", files, "--pretrained-parts", "blocks", "--output", output]
+    line = "--pretrained-parts blocks: is of no use with {} without memory blocks; leave it out"
+    refused("stream", *words, *given, "--method", "finetune", names=line.format("finetune"))
+    refused("stream", *words, *given, "--storage", "image", names=line.format("crumb"))
+
+
+def test_a_number_is_no_file(words, output, refused):
+    line = "--pretrained 0: is missing, for run 0"
+    refused("stream", *words, "--pretrained", "{run}", "--output", output, names=line)

@@ -222,12 +222,12 @@ def test_permutations_need_their_number_of_blocks(name: str, count: int, length:
 
 def test_unknown_initialiser_names_those_there_are():
     with pytest.raises(InputError, match="--initialiser nope: .*random_distmatch_sparse"):
-        check_initialiser("nope", 256)
+        check_initialiser("nope", 256, 8)
 
 
 def test_no_blocks_at_all():
     with pytest.raises(InputError, match="--blocks 0"):
-        check_initialiser("zeros", 0)
+        check_initialiser("zeros", 0, 8)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -144,7 +144,7 @@ def test_equals_plain_loops(case):
 
 def test_by_class_and_what_was_taken_for_what():
     # Predicted: 0, 1, 1, 1, 0.
-    fixed = Fixed([[1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 1, 0], [1, 0, 0]])
+    fixed: Any = Fixed([[1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 1, 0], [1, 0, 0]])
     frames = Frames(tuple("01234"), np.array([0, 0, 1, 1, 2], dtype=np.int64))
     found, confusions = evaluate(fixed, Reading(frames, fixed, 2), [[0, 1], [2]], (1,))
     assert found.by_class == [50, 100, 0]

@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -293,3 +294,22 @@ def test_nothing_of_another_process_is_withdrawn(tmp_path):
         with pytest.raises(InputError, match="another process"), late:
             raise AssertionError
         assert (tmp_path / "out" / "config.toml").exists()
+
+
+def test_a_pretrained_file_may_lie_elsewhere_later(tmp_path):
+    """Of where it lies nothing depends; of what is in it all."""
+
+    def settings(path: str | None, digest: str) -> dict[str, Any]:
+        given = {} if path is None else {"pretrained": digest}
+        stream = {**SETTINGS["stream"], "pretrained": path}
+        return {**SETTINGS, "stream": stream, "files": given}
+
+    folder = tmp_path / "out"
+    results = Results(folder, settings("/here/file", "aa"))
+    with results:
+        results.add(record(0))
+    Results(folder, settings("/there/file", "aa"), resume=True)
+    with pytest.raises(InputError, match="other contents of the file of the pretrained"):
+        Results(folder, settings("/there/file", "bb"), resume=True)
+    with pytest.raises(InputError, match=r"was made with stream.pretrained = /here/file, not None"):
+        Results(folder, settings(None, ""), resume=True)

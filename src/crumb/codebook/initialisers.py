@@ -96,26 +96,19 @@ def _every_permutation(request: Request, patterns: Tensor) -> Tensor:
     return patterns * large + (1 - patterns) * small * 0.05
 
 
-def _all_patterns(request: Request, share: int) -> Tensor:
-    """All binary rows of length D, as float [2^D, D]; K must be 2^D / ``share``."""
-    if request.length > 16 or request.count * share != 2**request.length:
-        raise InputError(
-            "--initialiser",
-            f"needs 2^D / {share} blocks of length D, not {request.count} of {request.length}",
-            "choose --blocks and --block-length so, e.g. 256 and "
-            f"{8 if share == 1 else 9}, or another initialiser",
-        )
+def _all_patterns(request: Request) -> Tensor:
+    """All binary rows of length D, as float [2^D, D]."""
     return torch.tensor(list(itertools.product((0.0, 1.0), repeat=request.length)))
 
 
 def _every_permutation_shuffled(request: Request) -> Tensor:
-    values = _every_permutation(request, _all_patterns(request, 1)).flatten()
+    values = _every_permutation(request, _all_patterns(request)).flatten()
     order = torch.randperm(len(values), generator=request.generator)
     return values[order].view(request.count, request.length)
 
 
 def _every_permutation_half(request: Request) -> Tensor:
-    patterns = _all_patterns(request, 2)
+    patterns = _all_patterns(request)
     kept = torch.randperm(len(patterns), generator=request.generator)[: request.count]
     return _every_permutation(request, patterns[kept])
 
@@ -143,7 +136,7 @@ INITIALISERS: dict[str, Callable[[Request], Tensor]] = {
     "random_distmatch_dense": lambda request: _dense(request, request.statistics),
     "random_distmatch_sparse": lambda request: _sparse(request, request.statistics),
     "random_distmatch_sparse_scratch_pretrain": lambda request: _sparse(request, _SCRATCH),
-    "random_everyperm": lambda request: _every_permutation(request, _all_patterns(request, 1)),
+    "random_everyperm": lambda request: _every_permutation(request, _all_patterns(request)),
     "random_everyperm_shuffled": _every_permutation_shuffled,
     "random_everyperm_remove_half_rows": _every_permutation_half,
     "sample_first_batch": _sample_first_batch,
@@ -153,11 +146,24 @@ INITIALISERS: dict[str, Callable[[Request], Tensor]] = {
 }
 
 
-def check_initialiser(name: str, count: int) -> None:
-    """Refuse an unknown initialiser or an impossible number of blocks.
+# Of all binary patterns of the length of a block, one in so many becomes a block.
+_PATTERNS = {
+    "random_everyperm": 1,
+    "random_everyperm_shuffled": 1,
+    "random_everyperm_remove_half_rows": 2,
+}
+
+
+def check_initialiser(name: str, count: int, length: int) -> None:
+    """Refuse an unknown initialiser, or blocks that it cannot make.
+
+    Args:
+        name: of the initialiser.
+        count: number of blocks, K.
+        length: of a block, D.
 
     Raises:
-        InputError: with the names there are.
+        InputError: with the names there are, or with a K and D that would do.
     """
     if name not in INITIALISERS:
         raise InputError(
@@ -167,6 +173,14 @@ def check_initialiser(name: str, count: int) -> None:
         )
     if count < 1:
         raise InputError(f"--blocks {count}", "must be at least 1", "the paper uses 256")
+    share = _PATTERNS.get(name)
+    if share is not None and (length > 16 or count * share != 2**length):
+        raise InputError(
+            f"--initialiser {name}",
+            f"needs 2^D / {share} blocks of length D, not {count} of {length}",
+            "choose --blocks and --block-length so, e.g. 256 and "
+            f"{8 if share == 1 else 9}, or another initialiser",
+        )
 
 
 def initial_blocks(
@@ -193,7 +207,7 @@ def initial_blocks(
     Raises:
         InputError: unknown name, or a number of blocks that does not fit the initialiser.
     """
-    check_initialiser(name, count)
+    check_initialiser(name, count, length)
     statistics = published or FeatureStatistics.measure(features)
     blocks = INITIALISERS[name](Request(count, length, generator, features, statistics))
     assert blocks.shape == (count, length)

@@ -180,12 +180,16 @@ class Learner(ABC):
         """Figures of the codebook on this batch, for learners that have one."""
         return None
 
-    def start_codebook(self, blocks: Tensor | None, source: object) -> None:
+    def start_codebook(self, blocks: Tensor | None, source: object) -> bool:
         """Begin with pretrained memory blocks, float [K, D], for learners that have a codebook.
+
+        Returns:
+            whether there is one.
 
         Raises:
             InputError: naming ``source``: they are missing or of another size.
         """
+        return False
 
     def check_room(self, classes: int) -> None:
         """Refuse settings under which the exemplars of so many classes could not be kept.

@@ -239,7 +239,7 @@ class Crumb(Learner):
     def _empty_codebook(self) -> Codebook:
         config = self.config
         check_block_length(config.block_length, self.network.feature_shape[0])
-        check_initialiser(config.initialiser, config.blocks)
+        check_initialiser(config.initialiser, config.blocks, config.block_length)
         blocks = torch.zeros(config.blocks, config.block_length)
         codebook = Codebook(blocks, self.network.feature_shape).to(self.device)
         codebook.blocks.requires_grad_(not config.frozen_blocks)
@@ -253,15 +253,16 @@ class Crumb(Learner):
             self.codebook.blocks.copy_(blocks)
         self._initialised = True
 
-    def start_codebook(self, blocks: Tensor | None, source: object) -> None:
-        """Begin with pretrained memory blocks; errors as in :class:`Learner`."""
+    def start_codebook(self, blocks: Tensor | None, source: object) -> bool:
+        """Begin with pretrained memory blocks; see :class:`Learner`."""
         if self.codebook is None:
-            return
+            return False
         size = tuple(self.codebook.blocks.shape)
         if blocks is None or tuple(blocks.shape) != size:
             found = "no codebook" if blocks is None else f"a codebook of {tuple(blocks.shape)}"
             raise InputError(source, f"holds {found}, this run needs {size}", "pretrain with that")
         self.set_codebook(blocks)
+        return True
 
     def _initialise(self, features: Tensor) -> None:
         """On the first batch: initial blocks, matched to its features where that is asked for."""

@@ -94,7 +94,8 @@ def load_pretrained(learner: Learner, path: Path, parts: PretrainedParts = "both
         parts: weights leaves its codebook, and blocks its tail.
 
     Raises:
-        InputError: the file is unusable, or of another backbone, cut, or codebook size.
+        InputError: the file is unusable, or of another backbone, cut, or codebook size; blocks
+            alone are asked for, and there is no codebook.
     """
     tensors, about = _read(path)
     for key in ("backbone", "cut", "trainable"):
@@ -104,8 +105,10 @@ def load_pretrained(learner: Learner, path: Path, parts: PretrainedParts = "both
             raise InputError(path, f"has {key} {given}, this run {own}", "pretrain with the same")
     if parts != "blocks":
         _load_tail(learner, tensors, path)
-    if parts != "weights":
-        learner.start_codebook(tensors.get("codebook.blocks"), path)
+    begun = parts != "weights" and learner.start_codebook(tensors.get("codebook.blocks"), path)
+    if parts == "blocks" and not begun:
+        problem = f"is of no use with {learner.name} without memory blocks"
+        raise InputError("--pretrained-parts blocks", problem, "leave it out")
 
 
 def _load_tail(learner: Learner, tensors: dict[str, Tensor], path: Path) -> None:

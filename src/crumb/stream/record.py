@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from crumb.errors import InputError
+from crumb.files import read_json
 from crumb.stream.evaluate import PATHS, TESTS, Score
 from crumb.stream.metrics import backward_transfer, forgetting
 
+FORMAT, VERSION = "crumb-results", 1
 FIGURES = (
     "final_accuracy",
     "average_accuracy",
@@ -164,3 +168,51 @@ def _accuracy_keys(table: dict[str, float]) -> dict[tuple[int, str, str], float]
         k, _, rest = name.removeprefix("top").partition("_")
         found[int(k), *keys[rest]] = value
     return found
+
+
+# Above every count of bytes; squares of it are still numbers.
+_LARGEST = float(1 << 62)
+
+
+def read_record(path: Path) -> RunRecord:
+    """A run that :class:`~crumb.stream.results.Results` has written.
+
+    Raises:
+        InputError: it is missing, damaged, renamed or of another format version.
+    """
+    remedy = "remove it to have the run done again"
+    value = read_json(path, remedy)
+    if (value.pop("format", None), value.pop("version", None)) != (FORMAT, VERSION):
+        raise InputError(path, f"is no run of format version {VERSION}", remedy)
+    try:
+        record = record_from_json(value)
+        # What the tables are made of must be there: damage shows here or nowhere.
+        if type(record.run) is not int:
+            raise TypeError(f"the number {record.run!r}")
+        _check_numbers(record)
+        keys = [score.accuracy.keys() for epochs in record.scores for score in epochs]
+        keys += [row.keys() for row in record.statistics]
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise InputError(path, f"is damaged ({error!r})", remedy) from error
+    shapes = len({frozenset(part) for part in keys})
+    if path.stem != f"run{record.run}" or shapes > 1 + bool(record.statistics):
+        raise InputError(path, "is damaged or renamed", remedy)
+    return record
+
+
+def _check_numbers(record: RunRecord) -> None:
+    """Raise ValueError unless all that is measured is a number that can be reckoned with."""
+    values: list[object] = [*record.figures().values()]
+    for score in (score for epochs in record.scores for score in epochs):
+        values += [*score.accuracy.values(), *score.by_task, *(score.by_class or ())]
+        if None in score.accuracy.values():
+            raise ValueError("an accuracy is missing")
+    values += [value for row in record.statistics for value in row.values()]
+    # A damaged one fails here.
+    record.confusion_matrix()
+    values += [number for row in record.confusion or () for number in row]
+    for value in values:
+        # NaN, which no comparison holds for, is the accuracy on no images.
+        known = isinstance(value, (int, float)) and not abs(value) > _LARGEST
+        if value is not None and not known:
+            raise ValueError(f"{value!r} where a number belongs")

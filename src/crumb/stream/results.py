@@ -15,7 +15,6 @@ from crumb import __version__
 from crumb.errors import InputError
 from crumb.files import (
     WRITE_REMEDY,
-    read_json,
     read_text,
     read_toml,
     remove_parts,
@@ -25,9 +24,15 @@ from crumb.files import (
     write_toml,
 )
 from crumb.stream.metrics import mean_and_deviation
-from crumb.stream.record import FIGURES, RunRecord, record_from_json, record_to_json
+from crumb.stream.record import (
+    FIGURES,
+    FORMAT,
+    VERSION,
+    RunRecord,
+    read_record,
+    record_to_json,
+)
 
-FORMAT, VERSION = "crumb-results", 1
 CONFIG = "config.toml"
 """Name of the file of all settings."""
 # Settings that may differ between the calls that together make up one results folder.
@@ -50,10 +55,6 @@ _FREE = {
     "tensorboard",
     "save_tasks",
 }
-# Above every count of bytes; squares of it are still numbers.
-_LARGEST = float(1 << 62)
-
-
 PRETRAINED_RUN = "pretrained_run"
 """Names the digests of pretrained files, where each run has its own."""
 
@@ -114,6 +115,8 @@ class Results:
         }
         self._files = (folder / CONFIG, folder / "hyperparams.csv", folder / "skipped.csv")
         self._written: list[Path] = []
+        # Digests of what runs of earlier calls began with.
+        self._earlier: dict[str, str] = {}
         self._is_new = not (self._files[0].exists() or self.begun)
         if self._is_new:
             self._check_free()
@@ -126,10 +129,13 @@ class Results:
         try:
             for part in ("", "runs", "all_epochs", self.checkpoints.name):
                 remove_parts(self.folder / part)
+            settings = {**self._config}
+            if self._earlier:
+                settings["files"] = self._earlier | settings["files"]
             self._written.append(config)
-            write_toml(config, self._config)
+            write_toml(config, settings)
             self._written.append(flat)
-            write_csv(flat, [*_flat(self._config).items()])
+            write_csv(flat, [*_flat(settings).items()])
             if self.skipped is not None:
                 self._written.append(skipped)
                 write_csv(skipped, sorted(self.skipped.items()), header=["im_path", "problem"])
@@ -181,12 +187,15 @@ class Results:
                 "holds results already",
                 f"choose another --output, or go on with crumb {command} --resume {self.folder}",
             )
-        old = _ADDED | _flat(read_toml(path, "remove the folder"))
+        before = read_toml(path, "remove the folder")
+        old = _ADDED | _flat(before)
         new = _ADDED | _flat(self._config)
         for name in sorted(old.keys() | new.keys(), key=lambda name: ("files." in name, name)):
             unknown = name.startswith("files.") and name not in old
             # Of runs that are not asked for now.
             unknown |= name.startswith(f"files.{PRETRAINED_RUN}") and name not in new
+            # Of a file that was moved the contents are compared.
+            unknown |= name == "stream.pretrained" and None not in (old.get(name), new.get(name))
             if old.get(name) == new.get(name) or unknown or not has_effect(name, command):
                 continue
             problem = f"was made with {name} = {old.get(name)}, not {new.get(name)}"
@@ -195,6 +204,11 @@ class Results:
             remedy = "use the same settings or another --output"
             raise OtherSettingsError(f"--resume {self.folder}", problem, remedy)
         self._check_skipped(self._files[2])
+        self._earlier = {
+            name: value
+            for name, value in before.get("files", {}).items()
+            if name.startswith(PRETRAINED_RUN)
+        }
 
     def _check_skipped(self, path: Path) -> None:
         if self.skipped is None or not path.exists():
@@ -248,7 +262,7 @@ class Results:
     def finished_in(folder: Path) -> list[RunRecord]:
         """The same of any folder."""
         return sorted(
-            map(_read_record, folder.glob("runs/run*.json")), key=lambda record: record.run
+            map(read_record, folder.glob("runs/run*.json")), key=lambda record: record.run
         )
 
     def add(self, record: RunRecord) -> None:
@@ -340,45 +354,6 @@ def _epochs(record: RunRecord) -> dict[tuple[int, str, str], list[list[float | s
         ]
         for key in record.scores[0][0].accuracy
     }
-
-
-def _read_record(path: Path) -> RunRecord:
-    remedy = "remove it to have the run done again"
-    value = read_json(path, remedy)
-    if (value.pop("format", None), value.pop("version", None)) != (FORMAT, VERSION):
-        raise InputError(path, f"is no run of format version {VERSION}", remedy)
-    try:
-        record = record_from_json(value)
-        # What the tables are made of must be there: damage shows here or nowhere.
-        if type(record.run) is not int:
-            raise TypeError(f"the number {record.run!r}")
-        _check_numbers(record)
-        keys = [score.accuracy.keys() for epochs in record.scores for score in epochs]
-        keys += [row.keys() for row in record.statistics]
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise InputError(path, f"is damaged ({error!r})", remedy) from error
-    shapes = len({frozenset(part) for part in keys})
-    if path.stem != f"run{record.run}" or shapes > 1 + bool(record.statistics):
-        raise InputError(path, "is damaged or renamed", remedy)
-    return record
-
-
-def _check_numbers(record: RunRecord) -> None:
-    """Raise ValueError unless all that is measured is a number that can be reckoned with."""
-    values: list[object] = [*record.figures().values()]
-    for score in (score for epochs in record.scores for score in epochs):
-        values += [*score.accuracy.values(), *score.by_task, *(score.by_class or ())]
-        if None in score.accuracy.values():
-            raise ValueError("an accuracy is missing")
-    values += [value for row in record.statistics for value in row.values()]
-    # A damaged one fails here.
-    record.confusion_matrix()
-    values += [number for row in record.confusion or () for number in row]
-    for value in values:
-        # NaN, which no comparison holds for, is the accuracy on no images.
-        known = isinstance(value, (int, float)) and not abs(value) > _LARGEST
-        if value is not None and not known:
-            raise ValueError(f"{value!r} where a number belongs")
 
 
 def _plain(value: Any) -> Any:

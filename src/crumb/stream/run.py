@@ -188,12 +188,12 @@ def prepare(job: Job) -> Prepared:
         InputError: a setting, a file or the results folder cannot be used.
     """
     config, task_lists, broken = job.config, job.task_lists, job.broken
-    learner = new_learner(config, job.network, job.method, config.first_run)
     if config.pretrained is not None:
         for run in task_lists:
             if not (path := of_run(config.pretrained, run)).is_file():
                 problem = f"is missing, for run {run}"
                 raise InputError(f"--pretrained {path}", problem, "pretrain with that --run")
+    learner = new_learner(config, job.network, job.method, config.first_run)
     if config.on_error == "skip":
         if broken is None:
             broken = broken_in(job.dataset, config, task_lists.values(), learner)
