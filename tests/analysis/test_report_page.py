@@ -318,3 +318,16 @@ def test_small_parts():
     assert shortened("n" * 34) == "n" * 34
     assert len(shortened("n" * 99)) == 34
     assert text('<a href="x">') == "&lt;a href=&quot;x&quot;&gt;"
+
+
+def test_a_wide_figure_has_the_width_of_the_page():
+    """Its words are too small in half of it."""
+    shown = [figure(stored(of_width(inches)), "f") for inches in (8.0, 9.0)]
+    seen = [(one.startswith('<figure class="wide">'), 'class="pan"' in one) for one in shown]
+    assert seen == [(False, False), (True, True)]
+
+
+def of_width(inches: float) -> Panel:
+    figure = blank(inches, 2)
+    figure.subplots().set(xlabel="x, s", ylabel="y, %")
+    return Panel("wide", "Wide", "Of two widths.", figure, ["x"], [[1]])

@@ -60,6 +60,12 @@ def inline(svg: str, prefix: str, title: str, caption: str) -> str:
     )
 
 
+def width_of(svg: str) -> float:
+    """Width of a picture in points; 0 where it does not say."""
+    found = re.search(r'viewBox="[-\d.]+ [-\d.]+ ([\d.]+) ', svg)
+    return float(found[1]) if found else 0.0
+
+
 _ENLARGED = 1.75
 """Pixels of a wide page for a point."""
 

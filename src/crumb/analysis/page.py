@@ -10,7 +10,7 @@ from html import escape
 from importlib.resources import files
 from typing import NewType
 
-from crumb.analysis.inline_svg import inline
+from crumb.analysis.inline_svg import inline, width_of
 from crumb.analysis.panels import StoredPanel
 from crumb.analysis.report_frames import TaskFrames, data_uri
 
@@ -18,6 +18,8 @@ MARK = "<!doctype html>\n<!-- written by crumb report -->\n"
 """How every page begins."""
 _MOST_ROWS = 400
 """Of a table of numbers under a figure; longer ones are only to be saved."""
+_WIDE = 600
+"""Points from which on a figure has the width of the page."""
 
 Html = NewType("Html", str)
 
@@ -158,8 +160,12 @@ def figure(panel: StoredPanel, prefix: str) -> Html:
         columns = [Column(name.replace("_", " "), place > 0) for place, name in enumerate(head)]
         whole = [[*map(_rounded, row), *[""] * (len(head) - len(row))][: len(head)] for row in rows]
         numbers = Html(table(f"Numbers of: {panel.title}", columns, whole) + numbers)
-    content = Html(picture + element("figcaption", Html(caption)) + details("Numbers", numbers))
-    return element("figure", content)
+    rest = element("figcaption", Html(caption)) + details("Numbers", numbers)
+    if width_of(panel.svg) < _WIDE:
+        return element("figure", Html(picture + rest))
+    # In half a page its words could not be read, and on a phone it is moved under the finger.
+    pan = element("div", Html(picture), class_="pan", tabindex="0")
+    return element("figure", Html(pan + rest), class_="wide")
 
 
 def _rounded(value: str) -> str:

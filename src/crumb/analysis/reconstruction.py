@@ -116,7 +116,7 @@ def error_panel(runs: Sequence[TaskSnapshots]) -> Panel:
     means = [value.mean for value in values.values()]
     axes.errorbar([*values], means, bars, color=COLOURS[0], marker="o", capsize=3)
     what = "relative squared error"
-    axes.set(xlabel="tasks learned", ylabel=what, ylim=(0, None), xticks=[*values])
+    axes.set(xlabel="tasks learned", ylabel=f"{what}, ratio", ylim=(0, None), xticks=[*values])
     axes.grid(alpha=0.3)
     caption = (
         "Squared distance between the feature map of a test image and its reconstruction from "
@@ -150,7 +150,9 @@ def drift_panel(runs: Sequence[TaskSnapshots]) -> Panel | None:
         axes.errorbar([*curve], means, bars, ls=line, label=f"task {task}", **style)
     last = max(later for curve in values.values() for later in curve)
     what = "relative squared drift"
-    axes.set(xlabel="tasks learned", ylabel=what, ylim=(0, None), xticks=range(1, last + 1))
+    axes.set(
+        xlabel="tasks learned", ylabel=f"{what}, ratio", ylim=(0, None), xticks=range(1, last + 1)
+    )
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, title="stored in", ncols=1 + len(values) // 7)
     caption = (
