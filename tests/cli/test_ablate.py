@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from crumb.cli import ablate as command
 from crumb.cli.main import main
 from crumb.data.index import Dataset
-from crumb.files import read_tensors, read_toml
+from crumb.errors import DivergedError, InputError
+from crumb.files import read_tensors, read_toml, try_lock
+from crumb.stream import ablate as module
 from crumb.stream import run as streams
+from crumb.stream import study, tensorboard
 from crumb.stream.pretrain import PRETRAINED
 from crumb.stream.results import Results
 
@@ -24,7 +31,7 @@ def shared(dataset: Dataset, network_words: list[str], tmp_path: Path) -> list[s
     words = ["--dataset", str(dataset.folder), *network_words, "--output", str(tmp_path / "out")]
     words += ["--batch-size", "12", "--epochs-first-task", "1", "--classes-per-task", "1"]
     pretraining = ["--pretrain-epochs", "1", "--pretrain-batch-size", "12"]
-    return [*words, *pretraining, "--memory-size", "20", "--early-cut", "blocks.3"]
+    return [*words, *pretraining, "--memory-size", "20"]
 
 
 @pytest.fixture
@@ -36,6 +43,7 @@ def words(shared: list[str], dataset: Dataset) -> list[str]:
 def test_arms_are_run_once_from_one_pretraining(words, tmp_path: Path, capsys, monkeypatch):
     arms = [*TWO, "pretrained_blocks", "enhanced_features", "image_replay", "merec"]
     arms += ["minus_direct_loss", "early_cut", "block_length_16", "cifar100_pretraining"]
+    words += ["--early-cut", "blocks.3"]
     assert main(["ablate", *arms, *words]) == 0
     printed = capsys.readouterr().out
     out = tmp_path / "out"
@@ -130,7 +138,8 @@ def test_results_of_other_settings_are_refused_at_once(
     monkeypatch.setattr(streams, "run_once", None)
     assert main(["ablate", "half_capacity", *words, *changed]) == 2
     errors = capsys.readouterr().err
-    assert errors.startswith(f"crumb: {tmp_path / 'out/unablated'}: was made with stream.")
+    assert errors.startswith(f"crumb: {tmp_path / 'out/unablated'}: ")
+    assert "was made with stream.epochs" in errors
     assert "--resume" not in errors
 
 
@@ -164,7 +173,15 @@ def test_files_of_the_user_are_not_written_over(words, tmp_path: Path, capsys, n
         (["all", "no_replay"], [], "crumb ablate all: leaves no others to name"),
         (["no_replay"], ["--storage", "image"], "--storage image: leaves no memory blocks"),
         (["no_replay"], ["--pretrain-classes"], "--pretrain-classes: names no class"),
-        (["no_replay"], ["--pretrain-classes", "ufo"], "--pretrain-classes ufo: no such class"),
+        (
+            ["no_replay"],
+            ["--pretrain-classes", "bed", "ufo"],
+            "--pretrain-classes ufo: no such class",
+        ),
+        (["no_replay"], ["--pretrain-classes", "bed"], "--pretrain-classes bed: is a single class"),
+        (["no_replay"], ["--early-cut", "blocks.3"], "--early-cut blocks.3: is of no use without"),
+        (["early_cut"], ["--early-cut", ""], "--early-cut: names no layer"),
+        (["no_replay"], ["--cifar100", "set"], "--cifar100 set: is of no use without the arm"),
         (
             ["no_replay"],
             ["--pretrain-classes", "bed", "bed"],
@@ -200,3 +217,249 @@ def test_another_data_set_can_be_pretrained_on(shared, dataset_copy: Path, tmp_p
     assert config["stream"]["classes"] == []
     (path,) = (tmp_path / "out/pretrained").glob("*/run0/config.toml")
     assert read_toml(path, "")["stream"]["dataset"] == str(dataset_copy)
+
+
+# What a folder holds already.
+
+
+def table_of(out: Path) -> list[tuple[str, str]]:
+    """Arm and run of each row that was written."""
+    with (out / "ablation.csv").open() as file:
+        return [(row["arm"], row["run"]) for row in csv.DictReader(file)]
+
+
+def test_calls_of_other_runs_and_arms_keep_the_rows_of_each_other(words, tmp_path: Path, capsys):
+    out = tmp_path / "out"
+    assert main(["ablate", "half_capacity", *words, "--runs", "2"]) == 0
+    assert main(["ablate", "half_capacity", "no_replay", *words, "--first-run", "1"]) == 0
+    both = [(arm, run) for arm in ("unablated", "half_capacity") for run in "01"]
+    assert table_of(out) == [*both, ("no_replay", "1")]
+    printed = capsys.readouterr().out
+    said = "no_replay is tested on the runs in common with unablated, as it lacks 0"
+    assert said in printed
+    with (out / "ablation_tests.csv").open() as file:
+        runs = {row["arm"]: row["runs"] for row in csv.DictReader(file)}
+    assert runs == {"half_capacity": "2", "no_replay": "1"}
+
+
+def test_what_another_call_finishes_meanwhile_is_in_the_tables(words, tmp_path, monkeypatch):
+    original = command.ablate
+
+    def before_another_call(*settings):
+        outcome = original(*settings)
+        monkeypatch.setattr(command, "ablate", original)
+        assert main(["ablate", "no_replay", *words]) == 0
+        return outcome
+
+    monkeypatch.setattr(command, "ablate", before_another_call)
+    assert main(["ablate", "half_capacity", *words]) == 0
+    arms = {arm for arm, _ in table_of(tmp_path / "out")}
+    assert arms == {"unablated", "half_capacity", "no_replay"}
+
+
+def test_tables_are_written_by_one_call_at_a_time(words, tmp_path: Path, monkeypatch):
+    assert main(["ablate", "half_capacity", *words]) == 0
+    table = tmp_path / "out/ablation.csv"
+    written, other = table.read_bytes(), os.open(table.parent, os.O_RDONLY)
+    assert try_lock(other)
+    table.write_bytes(b"arm,run")
+
+    def freed(seconds: float) -> None:
+        assert table.read_bytes() == b"arm,run"
+        os.close(other)
+
+    monkeypatch.setattr(module.time, "sleep", freed)
+    assert main(["ablate", "half_capacity", *words]) == 0
+    assert table.read_bytes() == written
+
+
+def test_other_images_are_pretrained_on_again(shared, dataset_copy: Path, tmp_path: Path, capsys):
+    words = [*shared, "--pretrain-dataset", str(dataset_copy)]
+    assert main(["ablate", "half_capacity", *words]) == 0
+    ((before),) = (tmp_path / "out/pretrained").iterdir()
+    image = next(dataset_copy.rglob("*.png"), None) or next(dataset_copy.rglob("*.jpg"))
+    image.write_bytes(image.read_bytes() + b"\0")
+    # What was run from the old ones does not stand beside what would be run from the new.
+    assert main(["ablate", "half_capacity", *words]) == 2
+    errors = capsys.readouterr().err
+    assert "unablated: starts from a pretraining that read images of other names" in errors
+    words[words.index("--output") + 1] = str(tmp_path / "other")
+    assert main(["ablate", "half_capacity", *words]) == 0
+    (after,) = (tmp_path / "other/pretrained").iterdir()
+    assert after.name != before.name
+
+
+def test_finished_arms_are_not_pretrained_again(words, tmp_path: Path, capsys, monkeypatch):
+    assert main(["ablate", "half_capacity", *words]) == 0
+    printed = capsys.readouterr().out
+    shutil.rmtree(tmp_path / "out/pretrained")
+    with monkeypatch.context() as patched:
+        patched.setattr(streams, "run_once", None)
+        assert main(["ablate", "half_capacity", *words]) == 0
+    assert capsys.readouterr().out == printed
+    # Of two runs only the one that is left.
+    assert main(["ablate", "half_capacity", *words, "--runs", "2"]) == 0
+    files = (tmp_path / "out/pretrained").glob(f"*/*/{PRETRAINED}")
+    assert [path.parent.name for path in files] == ["run1"]
+    assert len(table_of(tmp_path / "out")) == 4
+
+
+def test_a_study_of_an_earlier_crumb_is_read(words, tmp_path: Path, capsys, monkeypatch):
+    """Its pretrainings are named by digests that do not look at the images."""
+    original = study.Study._pretrain_job
+
+    def earlier(*args, **settings):
+        return replace(original(*args, **settings), more=None)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(study.Study, "_pretrain_job", earlier)
+        assert main(["ablate", "half_capacity", *words]) == 0
+    printed = capsys.readouterr().out
+    tests = tmp_path / "out/ablation_tests.csv"
+    lines = tests.read_text().splitlines()
+    # As it was written then.
+    tests.write_text("\n".join(",".join(line.split(",")[:13]) for line in lines))
+    with monkeypatch.context() as patched:
+        patched.setattr(streams, "run_once", None)
+        assert main(["ablate", "half_capacity", *words]) == 0
+        assert capsys.readouterr().out == printed
+        shutil.rmtree(tmp_path / "out/pretrained")
+        assert main(["ablate", "half_capacity", *words]) == 0
+    assert main(["ablate", "half_capacity", *words, "--pretrain-epochs", "2"]) == 2
+    assert "unablated: starts from another pretraining" in capsys.readouterr().err
+    # Further runs of its arms, and other arms.
+    assert main(["ablate", "half_capacity", "no_replay", *words, "--runs", "2"]) == 0
+    assert len(table_of(tmp_path / "out")) == 6
+
+
+def test_an_arm_that_fails_does_not_keep_the_others(words, tmp_path: Path, capsys, monkeypatch):
+    original = study.carry_out
+
+    def failing(job, stores):
+        if job.folder.name == "half_capacity":
+            raise InputError("frame.png", "is broken", "repair it")
+        return original(job, stores)
+
+    monkeypatch.setattr(study, "carry_out", failing)
+    assert main(["ablate", "half_capacity", "no_replay", *words]) == 2
+    printed, errors = capsys.readouterr()
+    assert "half_capacity failed: frame.png: is broken; repair it" in printed
+    assert errors.splitlines()[-1] == "crumb: arm half_capacity: frame.png: is broken; repair it"
+    assert table_of(tmp_path / "out") == [("unablated", "0"), ("no_replay", "0")]
+
+
+def test_a_run_that_diverges_does_not_keep_the_others(words, tmp_path: Path, capsys, monkeypatch):
+    original = streams.run_once
+
+    def diverging(plan):
+        if plan.learner.seed == 1 and plan.config.protocol != "iid" and plan.config.pretrained:
+            raise DivergedError("the loss", "is not finite", "lower --lr")
+        return original(plan)
+
+    monkeypatch.setattr(streams, "run_once", diverging)
+    assert main(["ablate", "half_capacity", "no_pretraining", *words, "--runs", "3"]) == 0
+    assert "half_capacity diverged: run 1: the loss: is not finite" in capsys.readouterr().out
+    runs = [("unablated", "0"), ("unablated", "2"), ("half_capacity", "0"), ("half_capacity", "2")]
+    assert table_of(tmp_path / "out") == [*runs, *[("no_pretraining", run) for run in "012"]]
+    monkeypatch.setattr(streams, "run_once", original)
+    assert main(["ablate", "half_capacity", "no_pretraining", *words, "--runs", "3"]) == 0
+    assert len(table_of(tmp_path / "out")) == 9
+
+
+def test_arms_that_are_the_same_are_run_once(words, tmp_path: Path, capsys):
+    arms = ["block_length_8", "block_length_8_same_bytes", "block_length_16_same_bytes"]
+    words[words.index("--memory-size") :] = words[words.index("--memory-size") + 2 :]
+    assert main(["ablate", *arms, *words, "--budget-bytes", "300000"]) == 0
+    printed = capsys.readouterr().out
+    assert "block_length_8_same_bytes is the arm block_length_8 with these settings" in printed
+    # Given in bytes, it is as many exemplars.
+    assert "block_length_16_same_bytes is the run unablated with these settings" in printed
+    assert {arm for arm, _ in table_of(tmp_path / "out")} == {"unablated", "block_length_8"}
+
+
+def test_a_capacity_of_as_many_bytes_is_told_from_another(words, tmp_path: Path, capsys):
+    arms = ["block_length_16_same_bytes", "block_length_8_same_bytes"]
+    assert main(["ablate", *arms, *words]) == 0
+    said = "block_length_16_same_bytes is the run unablated with these settings"
+    assert said in capsys.readouterr().out
+    names = {arm for arm, _ in table_of(tmp_path / "out")}
+    assert names == {"unablated", "block_length_8_same_bytes"}
+
+
+def test_half_a_budget_is_half_of_the_exemplars(words, tmp_path: Path):
+    words[words.index("--memory-size") :] = words[words.index("--memory-size") + 2 :]
+    # Of the codebook, of six exemplars with their row numbers, and of half of one.
+    budget = 16 * 256 * 4 + 6 * (800 + 4) + 400
+    assert main(["ablate", "half_capacity", *words, "--budget-bytes", str(budget)]) == 0
+    held = {
+        arm: json.loads((tmp_path / "out" / arm / "metrics.json").read_text())["runs"][0]
+        for arm in ("unablated", "half_capacity")
+    }
+    assert {arm: figures["replay_bytes"] // 800 for arm, figures in held.items()} == {
+        "unablated": 6,
+        "half_capacity": 3,
+    }
+
+
+def test_an_arm_in_the_folder_that_was_not_asked_for(words, tmp_path: Path, capsys):
+    out = tmp_path / "out"
+    early = ["--early-cut", "blocks.3"]
+    assert main(["ablate", "early_cut", "no_replay", *words, *early]) == 0
+    config = out / "no_replay/config.toml"
+    config.write_text(config.read_text().replace("clip = 10.0", "clip = 7.0"))
+    capsys.readouterr()
+    # One with other settings neither stops the call nor is lost without a word.
+    assert main(["ablate", "half_capacity", *words]) == 0
+    said = "no_replay is not in the tables: it was made with method.clip = 7.0, not 10.0"
+    assert said in capsys.readouterr().out
+    # One that this call could not run is there all the same, where its settings are the same.
+    arms = ["unablated", "half_capacity", "early_cut"]
+    assert sorted(table_of(out)) == sorted((arm, "0") for arm in arms)
+    config = out / "early_cut/config.toml"
+    config.write_text(config.read_text().replace("clip = 10.0", "clip = 7.0"))
+    assert main(["ablate", "half_capacity", *words]) == 0
+    assert "early_cut is not in the tables: " in capsys.readouterr().out
+    assert sorted(table_of(out)) == sorted((arm, "0") for arm in arms[:2])
+
+
+def test_a_damaged_pretrained_file_is_named(words, tmp_path: Path, capsys):
+    assert main(["ablate", "half_capacity", *words]) == 0
+    (path,) = (tmp_path / "out/pretrained").glob(f"*/*/{PRETRAINED}")
+    path.write_bytes(path.read_bytes()[:-7])
+    capsys.readouterr()
+    assert main(["ablate", "half_capacity", *words]) == 2
+    assert f"remove {path}, which is made again" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "out/unablated")
+    shutil.rmtree(tmp_path / "out/half_capacity")
+    assert main(["ablate", "half_capacity", *words]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"crumb: {path}: is not a whole safetensors file")
+    assert errors.endswith("; remove it: it is made again\n")
+    path.unlink()
+    assert main(["ablate", "half_capacity", *words]) == 0
+
+
+def test_arms_wait_for_what_another_call_pretrains(words, tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.setattr(module, "_WAIT", 0.01)
+    slept = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        # The arm that needs no pretraining is done by now.
+        assert (tmp_path / "out/no_pretraining/runs/run0.json").exists()
+        if len(slept) == 3:
+            monkeypatch.setattr(study, "_is_locked", original)
+
+    original = study._is_locked
+    monkeypatch.setattr(study, "_is_locked", lambda path: path.parent.parent.name == "pretrained")
+    monkeypatch.setattr(module.time, "sleep", sleep)
+    assert main(["ablate", "no_pretraining", *words]) == 0
+    assert len(slept) == 3
+    assert {arm for arm, _ in table_of(tmp_path / "out")} == {"unablated", "no_pretraining"}
+
+
+def test_tensorboard_must_be_installed_before_anything_is_run(words, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(tensorboard, "find_spec", lambda name: None)
+    assert main(["ablate", "half_capacity", *words, "--tensorboard"]) == 2
+    assert "--tensorboard: needs a package" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -8,7 +8,6 @@ from pathlib import Path
 import tyro
 
 from crumb.analysis import ablation as analysis
-from crumb.analysis.arms import ArmRow
 from crumb.cli.parsing import parse_parts, take_preset
 from crumb.cli.tables import align, check_free
 from crumb.cli.tune import for_method
@@ -40,20 +39,21 @@ def run(words: Sequence[str]) -> None:
     if folder is None:
         folder = default_folder(config, network, open_dataset(config.dataset, ()))
     paths = [folder / name for name in ("ablation.md", "ablation.csv", "ablation_tests.csv")]
-    heads = [",".join(head) for head in (analysis.LONG_HEAD, analysis.LONG_TEST_HEAD)]
-    marks = [analysis.MARK, *heads]
+    marks = [analysis.MARK, ",".join(analysis.LONG_HEAD), analysis.TESTS_MARK]
     check_free(dict(zip(paths, marks, strict=True)), "an ablation study")
-    study = ablate(config, network, method)
+    outcome = ablate(config, network, method)
+    # What is finished is looked at and written as one, so that no call drops the arms of another.
+    with outcome.alone():
+        study = outcome.look()
+        rows = analysis.compared(study)
+        if any(study.records.values()):
+            show(study, rows)
+            write(study, rows, *paths)
+            print("\n".join(map(str, paths)))
+    if outcome.failure is not None:
+        raise outcome.failure
     if not any(study.records.values()):
         raise InputError("crumb ablate", "has no finished run", "; ".join(analysis.notes(study)))
-    print(align([list(analysis.HEAD), *analysis.table(study)]))
-    print("\n".join([*analysis.notes(study), ""]))
-    rows = analysis.compared(study)
-    if rows:
-        print(align([list(analysis.TEST_HEAD), *analysis.tests(rows)]))
-        print("\n".join([*analysis.test_notes(rows), ""]))
-    write(study, rows, *paths)
-    print("\n".join(map(str, paths)))
 
 
 def settings(words: Sequence[str]) -> tuple[AblateConfig, NetworkConfig, CrumbConfig]:
@@ -84,8 +84,17 @@ def listing() -> str:
     return "\n".join(f"{name:{width}}  {shows}" for name, shows in known.items())
 
 
+def show(study: Ablation, rows: Sequence[analysis.Beside]) -> None:
+    """Print the tables."""
+    print(align([list(analysis.HEAD), *analysis.table(study)]))
+    print("\n".join([*analysis.notes(study), ""]))
+    if rows:
+        print(align([list(analysis.TEST_HEAD), *analysis.tests(rows)]))
+        print("\n".join([*analysis.test_notes(rows), ""]))
+
+
 def write(
-    study: Ablation, rows: Sequence[ArmRow], markdown: Path, table: Path, tests: Path
+    study: Ablation, rows: Sequence[analysis.Beside], markdown: Path, table: Path, tests: Path
 ) -> None:
     """The tables in Markdown, one with a row for each run, and one of the tests."""
     write_text(markdown, analysis.markdown(study))

@@ -1,54 +1,34 @@
-"""The ablation study: CRUMB with one thing changed at a time, filled in any number of calls.
-
-What an arm is pretrained with is made once for each run, and found again by its content: the digest
-of all the settings and data that it depends on.
-"""
+"""The ablation study: CRUMB with one thing changed at a time, filled in any number of calls."""
 
 from __future__ import annotations
 
-import sys
+import contextlib
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from crumb.data.index import Dataset
-from crumb.data.protocol import TaskList
-from crumb.errors import DivergedError, InputError, Terminated
+from crumb.errors import InputError, Terminated
+from crumb.files import try_lock
 from crumb.memory.exemplars import Exemplars
 from crumb.methods.crumb import Crumb, CrumbConfig
 from crumb.nets.config import NetworkConfig
-from crumb.stream.arms import (
-    UNABLATED,
-    AblateConfig,
-    Pretraining,
-    Settings,
-    arms,
-    resolve,
-    unablated,
-)
-from crumb.stream.features import FeatureStore
-from crumb.stream.pretrain import PRETRAINED, pretrain_job
+from crumb.stream import tensorboard
+from crumb.stream.arms import UNABLATED, AblateConfig, arms, unablated
 from crumb.stream.record import RunRecord
-from crumb.stream.results import BusyError, OtherSettingsError, Results
-from crumb.stream.run import (
-    OF_RUN,
-    Job,
-    broken_in,
-    carry_out,
-    lay_out_runs,
-    new_learner,
-    of_run,
-    open_dataset,
-    prepare,
-    settings_of,
-    stream_job,
-)
+from crumb.stream.results import CONFIG, PRETRAINED_RUN, BusyError, OtherSettingsError, Results
+from crumb.stream.run import broken_in, lay_out_runs, new_learner, open_dataset
+from crumb.stream.study import Arrangement, PretrainingBusyError, Study, tell
 
-_DIGITS = 16
-"""Of the digests that name folders; 64 bits."""
-_WAIT = 2.0
-"""Seconds until a pretraining that another call is at is looked at again."""
+_WAIT, _WAIT_FOR_TABLES = 2.0, 0.1
+"""Seconds until a pretraining, or the tables, that another call is at are looked at again."""
+_BUSY, _CANNOT, _NOT_SHOWN = (
+    "is being run by another call",
+    "cannot be run",
+    "is not in the tables",
+)
 
 
 @dataclass(frozen=True)
@@ -58,137 +38,98 @@ class Ablation:
     Attributes:
         records: finished runs of each arm, by number of the run; the one that is whole first.
         notes: why an arm cannot be run, or what became of it.
+        beside: the arm that an arm is compared with, where that is not the run that is whole.
     """
 
     records: Mapping[str, list[RunRecord]]
     notes: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Arrangement:
-    """What one arm has to do.
-
-    Attributes:
-        job: its runs.
-        pretraining: None to begin with the stock weights.
-        results: its folder.
-    """
-
-    job: Job
-    pretraining: Pretraining | None
-    results: Results
+    beside: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
-class Study:
-    """What the arms have in common.
+class Outcome:
+    """A study of which a call has done what it could.
 
     Attributes:
-        config: of the study, with the classes that are streamed.
-        base: the run that is whole.
-        folder: of the study.
-        dataset: that is streamed.
-        task_lists: of the streams, by number of the run.
-        broken: what is wrong with images that are left out, if any are to be.
-        memory_bytes: of the exemplars of the run that is whole.
-        pretrained: file of each pretraining that was asked for, with {run} in its name.
-        diverged: pretrained files that there cannot be, and why.
-        streamed: features of streams.
-        pretrained_on: features of pretraining.
+        study: all that its arms have in common.
+        arranged: the arms that were asked for and can be run; then others that are in the folder.
+        notes: as of :class:`Ablation`.
+        failure: what the first arm that failed failed with, if one did.
     """
 
-    config: AblateConfig
-    base: Settings
-    folder: Path
-    dataset: Dataset
-    task_lists: Mapping[int, TaskList]
-    broken: Mapping[str, str] | None
-    memory_bytes: int
-    pretrained: dict[tuple[Pretraining, NetworkConfig], Path] = field(default_factory=dict)
-    diverged: dict[Path, DivergedError] = field(default_factory=dict)
-    streamed: dict[str, FeatureStore] = field(default_factory=dict)
-    pretrained_on: dict[str, FeatureStore] = field(default_factory=dict)
+    study: Study
+    arranged: dict[str, Arrangement]
+    notes: dict[str, str]
+    failure: InputError | None = None
 
-    def arrange(self, name: str) -> Arrangement:
-        """What an arm has to do; all of it that can be checked is.
+    def fail(self, name: str, error: InputError) -> None:
+        """Note that an arm failed; the first that does is the failure of the call."""
+        self.notes[name] = f"failed: {error}"
+        subject, problem, remedy = error.parts
+        self.failure = self.failure or InputError(f"arm {name}: {subject}", problem, remedy)
 
-        Raises:
-            InputError: it cannot be run, or its folder holds results of other settings.
-        """
-        settings = resolve(arms()[name], self.base, self.config, self.memory_bytes)
-        stream, pretraining = replace(settings.stream, output=self.folder / name), None
-        network, method = settings.network, settings.method
-        if (pretraining := settings.pretraining) is not None:
-            path = self.pretrained_file(pretraining, network)
-            stream = replace(stream, pretrained=path, pretrained_parts=pretraining.parts)
-        job = stream_job(stream, network, method, self.dataset, self.task_lists, self.broken)
-        # The file may not be there yet; what it will hold fits.
-        bare = replace(stream, pretrained=None, pretrained_parts="both")
-        learner = prepare(replace(job, config=bare, folder=self.folder / _NOWHERE)).learner
-        results = Results(job.folder, settings_of(job, learner), resume=True, skipped=self.broken)
-        return Arrangement(job, pretraining, results)
-
-    def pretrained_file(self, pretraining: Pretraining, network: NetworkConfig) -> Path:
-        """Where a pretraining leaves its file; by its content, so that equal ones are one.
-
-        Raises:
-            InputError: it cannot be run.
-        """
-        key = (pretraining, network)
-        if key not in self.pretrained:
-            folder = self.folder / "pretrained"
-            stream = replace(pretraining.stream, output=folder / _NOWHERE)
-            stream = replace(stream, first_run=self.config.first_run)
-            digest = prepare(pretrain_job(stream, network, pretraining.method)).results.digest
-            self.pretrained[key] = folder / digest[:_DIGITS] / f"run{OF_RUN}" / PRETRAINED
-        return self.pretrained[key]
-
-    def run(self, arrangement: Arrangement) -> None:
-        """Do what is left of an arm.
-
-        Raises:
-            BusyError: another call is at it.
-            DivergedError: of pretraining or stream.
-        """
-        job = arrangement.job
-        if arrangement.pretraining is not None:
-            for run in job.task_lists:
-                self._pretrain(job, arrangement.pretraining, run)
-        carry_out(job, self.streamed)
-
-    def _pretrain(self, job: Job, pretraining: Pretraining, run: int) -> None:
-        """Make the file that one run starts from, unless it is there."""
-        assert job.config.pretrained is not None
-        path = of_run(job.config.pretrained, run)
-        if path in self.diverged:
-            raise self.diverged[path]
-        stream = replace(pretraining.stream, first_run=run, output=path.parent)
-        while not path.exists():
-            _tell(f"pretraining, run {run}: {path.parent}")
+    def look(self) -> Ablation:
+        """All finished runs that are in the folder now, those of other calls as well."""
+        folder, records = self.study.folder, {}
+        there = {path.parent.name for path in folder.glob(f"*/{CONFIG}")}
+        for name in [name for name in self.study.arms if name in there]:
+            note = self.notes.get(name, "")
+            if note.startswith(_CANNOT):
+                self._look_at(name, note, records)
+            elif not note and name not in self.arranged:
+                try:
+                    _arrange(self, name)
+                except OtherSettingsError as error:
+                    self.notes[name] = f"{_NOT_SHOWN}: it {error.parts[1]}"
+                except InputError as error:
+                    self._look_at(name, str(error), records)
+        for name, one in self.arranged.items():
             try:
-                carry_out(pretrain_job(stream, job.network, pretraining.method), self.pretrained_on)
-            except BusyError:
-                time.sleep(_WAIT)
-            except DivergedError as error:
-                self.diverged[path] = error
-                raise
+                records[name] = one.results.finished()
+            except InputError as error:
+                self.fail(name, error)
+                continue
+            numbers = {record.run for record in records[name]}
+            if self.notes.get(name) == _BUSY and numbers.issuperset(self.study.task_lists):
+                del self.notes[name]
+        known = self.study.arms
+        beside = {name: known[name]["about"].get("beside", UNABLATED) for name in records}
+        beside = {name: other for name, other in beside.items() if other != UNABLATED}
+        order = sorted(records, key=lambda name: name != UNABLATED)
+        return Ablation({name: records[name] for name in order}, dict(self.notes), beside)
 
-    def records(self, arrangement: Arrangement) -> list[RunRecord]:
-        """The finished runs of an arm among those that are asked for."""
-        finished = arrangement.results.finished()
-        return [record for record in finished if record.run in self.task_lists]
+    def _look_at(self, name: str, why: str, records: dict[str, list[RunRecord]]) -> None:
+        """The runs of an arm that this call cannot go on with, and why it cannot."""
+        try:
+            if self.study.is_like(name):
+                records[name] = Results.finished_in(self.study.folder / name)
+                return
+        except InputError as error:
+            why = str(error)
+        self.notes[name] = f"{_NOT_SHOWN}: {why}"
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """While no other call writes tables into the folder."""
+        folder = self.study.folder
+        if not folder.is_dir():
+            yield
+            return
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            while not try_lock(descriptor):
+                time.sleep(_WAIT_FOR_TABLES)
+            yield
+        finally:
+            os.close(descriptor)
 
 
-_NOWHERE = "none"
-_CANNOT = "cannot be run"
-_IS_WHOLE = f"is the run {UNABLATED} with these settings"
-
-
-def ablate(config: AblateConfig, network: NetworkConfig, method: CrumbConfig) -> Ablation:
+def ablate(config: AblateConfig, network: NetworkConfig, method: CrumbConfig) -> Outcome:
     """Run what is not done yet, and go on with what was interrupted.
 
     Several calls may work on one folder at a time: each leaves an arm that another is at, and comes
-    back to it. What earlier calls have left in the folder is part of the study.
+    back to it. What earlier calls have left in the folder is part of the study. An arm that fails
+    does not keep the others from being run.
 
     Args:
         config: of the study.
@@ -196,25 +137,33 @@ def ablate(config: AblateConfig, network: NetworkConfig, method: CrumbConfig) ->
         method: CRUMB's settings, of the run that is whole.
 
     Raises:
-        InputError: the run that is whole or none of the arms can be run; data or disk fail one; the
-            folder holds runs with other settings. What is finished is kept.
+        InputError: the run that is whole fails, or none of the arms can be run; the folder holds
+            runs of an arm with other settings. What is finished is kept.
         KeyboardInterrupt, Terminated: a signal came; the same call goes on from there.
     """
+    if config.tensorboard:
+        tensorboard.check_installed()
     asked = (UNABLATED, *config.names)
-    study = study_of(config, network, method)
-    notes: dict[str, str] = {}
-    arranged = _arranged(study, [*asked, *_earlier(study.folder, asked)], notes)
-    if len(asked) > 1 and all(name in notes for name in asked[1:]):
-        raise InputError(f"crumb ablate {asked[1]}", notes[asked[1]], "name another arm")
-    waiting = [name for name in asked if name in arranged]
+    outcome = Outcome(study_of(config, network, method), {}, {})
+    _arrange_all(outcome, asked)
+    if len(asked) > 1 and all(name in outcome.notes for name in asked[1:]):
+        first = outcome.notes[asked[1]]
+        raise InputError(f"crumb ablate {asked[1]}", first, "name another arm")
+    waiting, said = [*outcome.arranged], False
     while waiting:
-        busy = _run(study, arranged, waiting, notes)
+        busy = _run(outcome, waiting)
+        others = [name for name, error in busy.items() if isinstance(error, PretrainingBusyError)]
         # Where every one of them is another call's, waiting for it is of no use.
-        if len(busy) == len(waiting):
-            notes |= dict.fromkeys(busy, "is being run by another call")
+        if len(busy) == len(waiting) and not others:
+            outcome.notes |= dict.fromkeys(busy, _BUSY)
             break
-        waiting = busy
-    return Ablation({name: study.records(one) for name, one in arranged.items()}, notes)
+        if len(busy) == len(waiting):
+            if not said:
+                tell("waiting for what another call pretrains")
+            said = True
+            time.sleep(_WAIT)
+        waiting = [*busy]
+    return outcome
 
 
 def study_of(config: AblateConfig, network: NetworkConfig, method: CrumbConfig) -> Study:
@@ -231,7 +180,7 @@ def study_of(config: AblateConfig, network: NetworkConfig, method: CrumbConfig) 
     assert isinstance(learner.exemplars, Exemplars)
     memory_bytes = learner.exemplars.memory.capacity_bytes
     folder = config.output or default_folder(config, network, dataset)
-    return Study(config, base, folder, dataset, task_lists, broken, memory_bytes)
+    return Study(config, base, arms(), folder, dataset, task_lists, broken, memory_bytes)
 
 
 def default_folder(config: AblateConfig, network: NetworkConfig, dataset: Dataset) -> Path:
@@ -267,62 +216,56 @@ def _with_classes(config: AblateConfig) -> AblateConfig:
     return replace(config, classes=config.classes or tuple(streamed))
 
 
-def _earlier(folder: Path, asked: Sequence[str]) -> list[str]:
-    """Arms that are in the folder and were not asked for now."""
-    found = {path.parent.name for path in folder.glob("*/config.toml")}
-    return [name for name in arms() if name in found and name not in asked]
-
-
-def _arranged(study: Study, names: Sequence[str], notes: dict[str, str]) -> dict[str, Arrangement]:
-    """The arms that can be run and differ from the run that is whole; of the others it is noted.
+def _arrange_all(outcome: Outcome, names: Sequence[str]) -> None:
+    """The arms that can be run and differ from each other; of the others it is noted.
 
     Raises:
         InputError: the run that is whole cannot be run; results in the folder were made with other
             settings.
     """
-    found: dict[str, Arrangement] = {}
     for name in names:
         try:
-            arrangement = study.arrange(name)
+            _arrange(outcome, name)
         except OtherSettingsError as error:
-            remedy = "ablate with the same settings, or give another --output"
-            raise InputError(study.folder / name, error.parts[1], remedy) from error
+            _, problem, remedy = error.parts
+            if PRETRAINED_RUN not in problem:
+                remedy = "ablate with the same settings, or give another --output"
+            raise InputError(outcome.study.folder / name, problem, remedy) from error
         except InputError as error:
             if name == UNABLATED:
                 raise
-            notes[name] = f"{_CANNOT}: {error}"
-            continue
-        whole = found.get(UNABLATED)
-        if whole is not None and arrangement.results.digest == whole.results.digest:
-            notes[name] = _IS_WHOLE
-        else:
-            found[name] = arrangement
-    return found
+            outcome.notes[name] = f"{_CANNOT}: {error}"
 
 
-def _run(
-    study: Study,
-    arranged: Mapping[str, Arrangement],
-    names: Sequence[str],
-    notes: dict[str, str],
-) -> list[str]:
+def _arrange(outcome: Outcome, name: str) -> None:
+    """Arrange an arm, unless it is one of those before; errors as of the study."""
+    arrangement = outcome.study.arrange(name)
+    for other, one in outcome.arranged.items():
+        if one.meaning == arrangement.meaning:
+            kind = "run" if other == UNABLATED else "arm"
+            outcome.notes[name] = f"is the {kind} {other} with these settings"
+            return
+    outcome.arranged[name] = arrangement
+
+
+def _run(outcome: Outcome, names: Sequence[str]) -> dict[str, BusyError]:
     """Do what is left of these arms; those that another call is at are returned."""
-    busy: list[str] = []
+    busy: dict[str, BusyError] = {}
     for number, name in enumerate(names):
-        _tell(f"{number + 1} of {len(names)}: {name}")
+        tell(f"{number + 1} of {len(names)}: {name}")
         try:
-            study.run(arranged[name])
-        except BusyError:
-            busy.append(name)
-        except DivergedError as error:
-            notes[name] = f"diverged: {error}"
+            diverged = outcome.study.run(outcome.arranged[name])
+            if diverged:
+                said = [f"run {run}: {error}" for run, error in sorted(diverged.items())]
+                outcome.notes[name] = f"diverged: {'; '.join(said)}"
+        except BusyError as error:
+            busy[name] = error
+        except InputError as error:
+            if name == UNABLATED:
+                raise
+            outcome.fail(name, error)
         except (KeyboardInterrupt, Terminated) as signalled:
             # How to go on with the one arm is of no help: the same call goes on with all.
             signalled.args = ()
             raise
     return busy
-
-
-def _tell(line: str) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write(f"{line}\n")

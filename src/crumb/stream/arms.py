@@ -5,7 +5,9 @@ An arm is a TOML file that states only what differs (after the ablations of Talb
 ====================  ==============================================================================
 section               what it changes
 ====================  ==============================================================================
-``about``             nothing: what the arm shows, the original's scripts, where the two differ
+``about``             nothing: what the arm shows, the original's scripts and the name in its
+                      README, where the two differ; the arm that it is ``beside``, if it differs
+                      from the run that is not ablated in two things
 ``network``           the backbone, of pretraining and stream
 ``codebook``          blocks, their length and initial values, of pretraining and stream
 ``method``            CRUMB in the stream
@@ -24,14 +26,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from crumb.errors import InputError
+from crumb.errors import InputError, flag_of
 from crumb.files import read_toml
 from crumb.memory.exemplars import CAPACITIES, PAPER_MEMORY_SIZE
 from crumb.methods.crumb import CrumbConfig, adapted
@@ -48,8 +50,20 @@ from crumb.stream.config import (
 )
 
 ALL, UNABLATED = "all", "unablated"
-SECTIONS = ("about", "network", "codebook", "method", "pretrain", "arm")
 _ARMS = Path(str(files("crumb") / "arms"))
+_OF_METHOD = tuple(own.name for own in fields(CrumbConfig))
+SECTIONS = {
+    "about": ("shows", "original", "readme", "differs", "beside"),
+    "network": tuple(own.name for own in fields(NetworkConfig)),
+    "codebook": ("blocks", "block_length", "initialiser"),
+    "method": _OF_METHOD,
+    "pretrain": ("data", "epochs", "parts", "method"),
+    "pretrain.method": _OF_METHOD,
+    "arm": ("pretraining", "memory_share", "same_bytes", "cut"),
+}
+"""What the file of an arm may hold: keys, by section."""
+# Flags that are for a single arm.
+_FOR_ONE = {"cifar100": "cifar100_pretraining", "early_cut": "early_cut"}
 
 
 @dataclass(frozen=True)
@@ -83,6 +97,21 @@ class AblateConfig(ProtocolConfig):
         at_least("--pretrain-batch-size", self.pretrain_batch_size, 1, MOST_IMAGES)
         if len(set(self.pretrain_classes)) != len(self.pretrain_classes):
             raise InputError("--pretrain-classes", "names one twice", "name each once")
+        if len(self.pretrain_classes) == 1:
+            given = f"--pretrain-classes {self.pretrain_classes[0]}"
+            problem = "is a single class, which there is nothing to tell from"
+            raise InputError(given, problem, "name two or more")
+        self._check_use()
+
+    def _check_use(self) -> None:
+        """Refuse flags of arms that are not asked for."""
+        if self.early_cut == "":
+            raise InputError("--early-cut", "names no layer", "name one, or leave it out")
+        for setting, name in _FOR_ONE.items():
+            value = getattr(self, setting)
+            if value is not None and self.arms and not {ALL, name} & set(self.arms):
+                problem = f"is of no use without the arm {name}"
+                raise InputError(f"{flag_of(setting)} {value}", problem, "give both or neither")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -159,10 +188,41 @@ class Settings:
 
 
 def arms() -> dict[str, Arm]:
-    """Every arm by name; the run that is whole comes first."""
+    """Every arm by name; the run that is whole comes first.
+
+    Raises:
+        InputError: the file of one is damaged, or holds what no arm has.
+    """
     found = {path.stem: path for path in _ARMS.glob("*.toml")}
     names = sorted(found, key=lambda name: (name != UNABLATED, _natural(name)))
-    return {name: Arm(name, read_toml(found[name], "install the package again")) for name in names}
+    known: dict[str, Arm] = {}
+    for name in names:
+        tables = read_toml(found[name], "install the package again")
+        _check_keys(found[name], tables)
+        beside = tables.get("about", {}).get("beside", UNABLATED)
+        if beside not in found:
+            problem = f"is to be beside {beside}, which is no arm"
+            raise InputError(found[name], problem, "name another arm")
+        known[name] = Arm(name, tables)
+    return known
+
+
+def _check_keys(path: Path, tables: Mapping[str, Any]) -> None:
+    sections = dict(tables)
+    pretrain = tables.get("pretrain")
+    if isinstance(pretrain, dict) and "method" in pretrain:
+        sections["pretrain.method"] = pretrain["method"]
+    for section, table in sections.items():
+        if section not in SECTIONS:
+            known = ", ".join(SECTIONS)
+            raise InputError(path, f"has an unknown section {section}", f"use {known}")
+        if not isinstance(table, dict):
+            raise InputError(path, f"{section} is no section", f"write [{section}]")
+        for key in table:
+            if key not in SECTIONS[section]:
+                known = ", ".join(SECTIONS[section])
+                problem = f"has an unknown key {key} in {section}"
+                raise InputError(path, problem, f"use {known}")
 
 
 def _natural(name: str) -> list[tuple[str, int]]:
@@ -241,6 +301,9 @@ def _capacity(
     given = [name for name in CAPACITIES if getattr(method, name) is not None]
     name = given[0] if given else "memory_size"
     if share := relative.get("memory_share"):
+        if name == "budget_bytes":
+            # A part of it is what exemplars are read with, of which there is no half.
+            return {"memory_bytes": max(1, int(memory_bytes * share))}
         return {name: max(1, int((getattr(method, name) or PAPER_MEMORY_SIZE) * share))}
     if relative.get("same_bytes") and name == "memory_size":
         return {"memory_bytes": memory_bytes}
@@ -254,7 +317,9 @@ def _network(arm: Arm, network: NetworkConfig, config: AblateConfig) -> NetworkC
         own_weights = {} if network.weights == "random" else {"weights": "pretrained"}
         changes |= {"cut": None, **own_weights}
     if "cut" in arm["arm"]:
-        cut = config.early_cut or arm["arm"]["cut"].get(network.backbone)
+        cut = config.early_cut
+        if cut is None:
+            cut = arm["arm"]["cut"].get(network.backbone)
         if cut is None:
             problem = f"has no early cut for --backbone {network.backbone}"
             raise InputError(f"arm {arm.name}", problem, "name a layer with --early-cut")
