@@ -36,7 +36,7 @@ def test_a_page_and_its_figures(folder: Path, tmp_path: Path, capsys, monkeypatc
     monkeypatch.chdir(tmp_path)
     assert report(folder) == 0
     printed = capsys.readouterr().out
-    assert "report: report.html\nfigures: report_figures (5, each as PNG, SVG and CSV)" in printed
+    assert "report: report.html\nfigures: report_figures (7, each as PNG, SVG and CSV)" in printed
     html = (tmp_path / "report.html").read_text()
     assert html.count("data:image/jpeg;base64,") == 2 * 6
     assert "paired permutation p = " in html
