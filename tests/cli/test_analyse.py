@@ -61,7 +61,7 @@ def test_of_a_results_folder(results, dataset, capsys):
     assert panels.keys() == OF_A_LEARNER | {"reconstruction_error", "exemplar_drift"}
     printed = capsys.readouterr().out
     assert "cosine of map and reconstruction" in printed
-    assert str(folder) in printed
+    assert printed.endswith(f"figures with their numbers: {folder}\n")
     found = numbers(folder)
     assert {run for _, run in found} == {0, 1}
     # What the stream has measured: the same learner on the same images.
@@ -75,6 +75,16 @@ def test_of_a_results_folder(results, dataset, capsys):
     length = load(results / "learner_run0.safetensors").config.block_length
     assert len(counts) - 1 == 48 // length * 16
     assert sum(int(n) for row in counts[1:] for n in row[2:]) == 36 * 100 * 48 // length
+
+
+def test_figures_of_an_earlier_call_are_named(results, dataset, tmp_path, capsys):
+    learner, out = results / "learner_run0.safetensors", tmp_path / "out"
+    few = ("--dataset", dataset.folder, "--frames", 1, "--images", 8, "--output", out)
+    analyse(results, *few)
+    assert "earlier call" not in capsys.readouterr().out
+    analyse(learner, *few)
+    said = "left from an earlier call: exemplar_drift, reconstruction_error\n"
+    assert capsys.readouterr().out.endswith(said)
 
 
 def test_the_drift_is_that_of_the_stored_indices(results, dataset, tmp_path):

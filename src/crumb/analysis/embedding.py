@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from crumb.analysis.figures import COLOURS
 from crumb.analysis.panels import Panel, blank
 from crumb.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Embedding = Literal["pca", "tsne"]
 _COMPONENTS = 50
@@ -89,6 +92,26 @@ def embedding_panel(
     count = len(maps)
     if count < _FEWEST:
         return None
+    both, names, how = _placed(maps, rebuilt, kind)
+    figure = _drawn(both, names, labels, classes)
+    caption = (
+        f"Feature maps of {count} test images (filled) and their reconstructions from memory "
+        f"blocks (open, joined by a line), {how}. Colours and shapes: classes."
+    )
+    rows = [
+        [number, classes[label], what, *map(float, point)]
+        for what, points in zip(("feature map", "reconstruction"), both, strict=True)
+        for number, (label, point) in enumerate(zip(labels, points, strict=True))
+    ]
+    header = ["image", "class", "what", *names]
+    title = "Feature maps and their reconstructions"
+    return Panel(f"embedding_{kind}", title, caption, figure, header, rows)
+
+
+def _placed(
+    maps: np.ndarray, rebuilt: np.ndarray, kind: Embedding
+) -> tuple[list[np.ndarray], list[str], str]:
+    """Both on a plane, each [n, 2]; names of the axes; how they were placed."""
     if kind == "pca":
         mean, directions, variance = principal_components(maps, 2)
         both = [(points - mean) @ directions.T for points in (maps, rebuilt)]
@@ -98,10 +121,18 @@ def embedding_panel(
         ]
         how = "projected on the two main principal components of the feature maps (activation)"
     else:
-        placed = tsne(np.concatenate([maps, rebuilt]), 0)
-        both = [placed[:count], placed[count:]]
+        both = np.split(tsne(np.concatenate([maps, rebuilt]), 0), 2)
         names = ["t-SNE 1, no unit", "t-SNE 2, no unit"]
         how = "placed by t-SNE of both together (seed 0), in which only neighbourhood has a meaning"
+    return both, names, how
+
+
+def _drawn(
+    both: Sequence[np.ndarray],
+    names: Sequence[str],
+    labels: Sequence[int],
+    classes: Sequence[str],
+) -> Figure:
     figure = blank(7.6, 5.0)
     axes = figure.subplots()
     for label in sorted(set(labels)):
@@ -116,15 +147,4 @@ def embedding_panel(
     axes.grid(alpha=0.3)
     if len(classes) <= 24:
         figure.legend(frameon=False, loc="outside right upper", fontsize=8)
-    caption = (
-        f"Feature maps of {count} test images (filled) and their reconstructions from memory "
-        f"blocks (open, joined by a line), {how}. Colours and shapes: classes."
-    )
-    rows = [
-        [number, classes[label], what, *map(float, point)]
-        for what, points in zip(("feature map", "reconstruction"), both, strict=True)
-        for number, (label, point) in enumerate(zip(labels, points, strict=True))
-    ]
-    header = ["image", "class", "what", *names]
-    title = "Feature maps and their reconstructions"
-    return Panel(f"embedding_{kind}", title, caption, figure, header, rows)
+    return figure

@@ -12,7 +12,7 @@ import tyro
 from crumb.analysis.block_classes import count_table
 from crumb.analysis.embedding import Embedding
 from crumb.analysis.over_runs import over_runs
-from crumb.analysis.panels import write_panel
+from crumb.analysis.panels import read_panels, write_panel
 from crumb.analysis.suite import Findings, Request, analyse
 from crumb.cli.parsing import parse
 from crumb.cli.tables import align, check_free
@@ -94,6 +94,9 @@ def run(words: Sequence[str]) -> None:
         write_csv(counts, table, header)
     print(key_numbers(found))
     print(f"{len(found.panels)} figures with their numbers: {folder}")
+    drawn = {panel.name for panel in found.panels}
+    if left := [panel.name for panel in read_panels(folder) if panel.name not in drawn]:
+        print(f"left from an earlier call: {', '.join(left)}")
 
 
 def key_numbers(found: Findings) -> str:
