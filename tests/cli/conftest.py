@@ -11,6 +11,8 @@ from types import FrameType
 import pytest
 
 from crumb.cli.main import main
+from crumb.stream.record import RunRecord
+from crumb.stream.results import Results
 
 
 def listing(folder: Path) -> dict[Path, bytes | None] | None:
@@ -20,6 +22,19 @@ def listing(folder: Path) -> dict[Path, bytes | None] | None:
     if not folder.exists():
         return None
     return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+@pytest.fixture
+def interrupted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ctrl-C when the first run is finished, and none later."""
+    original = Results.add
+
+    def interrupted(self: Results, record: RunRecord) -> None:
+        original(self, record)
+        monkeypatch.setattr(Results, "add", original)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Results, "add", interrupted)
 
 
 @pytest.fixture

@@ -100,15 +100,7 @@ def test_a_later_call_adds_arms_and_finds_what_was_pretrained(words, tmp_path, c
     assert arms == ["unablated", "frozen_memory", "half_capacity"]
 
 
-def test_an_interrupted_study_goes_on(words, tmp_path: Path, capsys, monkeypatch):
-    original = Results.add
-
-    def interrupted(self, record):
-        original(self, record)
-        monkeypatch.setattr(Results, "add", original)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Results, "add", interrupted)
+def test_an_interrupted_study_goes_on(words, capsys, interrupted_once):
     assert main(["ablate", "half_capacity", *words]) == 130
     errors = capsys.readouterr().err
     assert "call it again: what is finished is not done again" in errors

@@ -125,15 +125,7 @@ def test_two_calls_at_once_end_with_the_whole_table(words, tmp_path: Path):
     assert any(all(f"\n{name} " in text for name in names) for text in printed)
 
 
-def test_an_interrupted_comparison_goes_on(words, tmp_path: Path, capsys, monkeypatch):
-    original = Results.add
-
-    def interrupted(self, record):
-        original(self, record)
-        monkeypatch.setattr(Results, "add", original)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Results, "add", interrupted)
+def test_an_interrupted_comparison_goes_on(words, capsys, interrupted_once):
     assert main([*words, "--methods", "finetune", "lwf"]) == 130
     errors = capsys.readouterr().err
     assert "call it again: what is finished is not done again" in errors

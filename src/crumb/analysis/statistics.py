@@ -74,8 +74,9 @@ def bootstrap_interval(
 
     Efron, "Better Bootstrap Confidence Intervals", JASA 1987. The interval never leaves the
     range of the runs, so it is too narrow where these are few: of normal data the nominal 95 %
-    holds the true mean in about 84 % of cases for 5 runs and 90 % for 10, where Student's t
-    (:func:`estimate`) holds it in 95 %. It depends on neither the order nor the unit of the runs.
+    holds the true mean in about 72 % of cases for 3 runs, 84 % for 5 and 90 % for 10, where
+    Student's t (:func:`estimate`) holds it in 95 %. It depends on neither the order nor the unit of
+    the runs.
 
     Args:
         values: [n], one for each run.

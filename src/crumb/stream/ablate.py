@@ -17,10 +17,11 @@ from crumb.methods.crumb import Crumb, CrumbConfig
 from crumb.nets.config import NetworkConfig
 from crumb.stream import tensorboard
 from crumb.stream.arms import UNABLATED, AblateConfig, arms, unablated
+from crumb.stream.progress import tell
 from crumb.stream.record import RunRecord
 from crumb.stream.results import CONFIG, PRETRAINED_RUN, BusyError, OtherSettingsError, Results
 from crumb.stream.run import broken_in, lay_out_runs, new_learner, open_dataset
-from crumb.stream.study import Arrangement, PretrainingBusyError, Study, tell
+from crumb.stream.study import Arrangement, PretrainingBusyError, Study
 
 _WAIT, _WAIT_FOR_TABLES = 2.0, 0.1
 """Seconds until a pretraining, or the tables, that another call is at are looked at again."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from crumb.methods.registry import find_method, methods
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import ProtocolConfig, StreamConfig, at_least, shared_settings
 from crumb.stream.features import FeatureStore
+from crumb.stream.progress import tell
 from crumb.stream.record import RunRecord
 from crumb.stream.results import BusyError, OtherSettingsError
 from crumb.stream.run import (
@@ -263,7 +263,7 @@ def _run(
     """Do what is left of these cells; those that another call is at are returned."""
     busy: list[Cell] = []
     for number, cell in enumerate(cells):
-        _tell(f"{number + 1} of {len(cells)}: {cell.name}")
+        tell(f"{number + 1} of {len(cells)}: {cell.name}")
         try:
             carry_out(matrix.job(cell), stores)
         except BusyError:
@@ -318,8 +318,3 @@ def method_config(cell: Cell, tuned: Mapping[str, Mapping[str, Any]]) -> Any:
     if cell.budget is not None:
         settings["budget_bytes"] = cell.budget
     return find_method(cell.method).Config(**settings)
-
-
-def _tell(line: str) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write(f"{line}\n")

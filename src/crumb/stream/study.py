@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from crumb.stream.arms import UNABLATED, AblateConfig, Arm, Pretraining, Setting
 from crumb.stream.config import StreamConfig
 from crumb.stream.features import FeatureStore
 from crumb.stream.pretrain import PRETRAINED, pretrain_job
+from crumb.stream.progress import tell
 from crumb.stream.results import (
     CONFIG,
     PRETRAINED_RUN,
@@ -330,12 +330,6 @@ class Study:
             for key in own.keys() | whole.keys()
             if key not in free and not key.startswith("files.pretrained") and has_effect(key)
         )
-
-
-def tell(line: str) -> None:
-    """Say what is done, to a person."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"{line}\n")
 
 
 def _other(name: str, problem: str) -> OtherSettingsError:
