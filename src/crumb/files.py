@@ -5,6 +5,7 @@ Everything the package writes is JSON, CSV, TOML, PNG or safetensors; nothing is
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import errno
@@ -180,22 +181,36 @@ _KINDS = {
 }
 
 
-def read_text(path: Path, remedy: str) -> str:
-    """Read UTF-8 text; a byte order mark is dropped and CRLF becomes LF.
+def read_text(path: Path, remedy: str, or_utf16: bool = False) -> str:
+    """Read UTF-8 text; a byte order mark is dropped, CRLF and CR become LF.
+
+    Args:
+        path: of the file.
+        remedy: for the message.
+        or_utf16: read UTF-16 as well, which Windows writes with a byte order mark.
 
     Raises:
-        InputError: the file is missing, unreadable or not UTF-8.
+        InputError: the file is missing, unreadable or of another encoding.
     """
     try:
         file_size(path)
-        return path.read_text(encoding="utf-8-sig")
+        is_wide = or_utf16 and _is_utf16(path)
+        return path.read_text(encoding="utf-16" if is_wide else "utf-8-sig")
     except OSError as error:
         raise InputError(path, f"cannot be read ({error.strerror})", remedy) from error
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise InputError(path, "is not UTF-8 text", remedy) from error
     # Names that were read from another file may hold what no file name can.
     except ValueError as error:
         raise InputError(ascii(str(path)), "cannot be the name of a file", remedy) from error
+
+
+def _is_utf16(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(4)
+    # The mark of UTF-32 begins with that of UTF-16.
+    marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return start.startswith(marks) and start != codecs.BOM_UTF32_LE
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:

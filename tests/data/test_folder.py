@@ -400,8 +400,8 @@ def test_videos_of_a_table_are_sessions(root: Path, sides):
 @pytest.mark.parametrize(
     ("lines", "line"),
     [
-        (["path,label", "1.jpg,cup"], "table.csv: has no column 'class'; give comma-separated"),
-        (["path;class", "1.jpg;cup"], "table.csv: has no column 'path'"),
+        (["path,label", "1.jpg,cup"], "table.csv: has no column 'class', but 'path, label'; give"),
+        (["path&class", "1.jpg&cup"], "table.csv: has no column 'path', but 'path&class'"),
         ([""], "table.csv: has no column 'path'"),
         (["path,class,path", "1.jpg,cup,2.jpg"], "table.csv: has the column 'path' twice"),
         (["path,class", "1.jpg"], "table.csv, line 2: has 1 fields, not 2"),

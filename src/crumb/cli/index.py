@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from crumb.cli.parsing import parse
+from crumb.data.names import alike_line
 from crumb.data.sets.base import index_source
 from crumb.data.sets.folder import Folder
 from crumb.data.sets.folder_report import report
@@ -31,6 +32,8 @@ def run(words: Sequence[str]) -> None:
     dataset, left_out = index_source(source)
     for line in left_out:
         print(f"left out: {line}")
+    for line in alike_line(dataset.class_names.values()):
+        print(f"note: {line}")
     published = published_counts(dataset.name, dataset.class_names.values())
     print(balance_report(dataset.index, dataset.class_names, dataset.name, published))
     print(f"data set: {source.folder}")

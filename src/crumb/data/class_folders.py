@@ -12,11 +12,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from crumb.data.index import COLUMNS, path_problem, shown
+from crumb.data.names import canonical
+from crumb.data.system_folders import is_system_folder
 from crumb.errors import InputError
 
 TRAIN_SESSION, TEST_SESSION = 0, 1
 _OBJECT = 0
 _SHOWN = 3
+_SYSTEM = "system"
 
 Split = dict[str, list[str]]
 """Paths of the images of each class, relative to the root of the data set."""
@@ -25,14 +28,15 @@ Split = dict[str, list[str]]
 def read_split(
     folder: Path, suffixes: Collection[str], others: Counter[str], unsorted: str
 ) -> Split:
-    """The images below ``{split}/{class}/``; hidden files are ignored.
+    """The images below ``{split}/{class}/``; hidden files are ignored, folders of the system too.
 
     Nothing is opened, so that a million files take seconds.
 
     Args:
         folder: of the split; its name is the first part of the paths.
         suffixes: of images, in lower case; either case is taken.
-        others: takes in how many files of each other kind there are (:func:`suffix`).
+        others: takes in how many files of each other kind there are (:func:`suffix`), for
+            :func:`others_lines`.
         unsorted: what to do with images that lie in no class folder, for the message.
 
     Raises:
@@ -42,8 +46,11 @@ def read_split(
     split: Split = {}
     stray = []
     for entry in tqdm(_visible(folder), folder.name, unit="class", disable=None):
-        if entry.is_dir():
-            split[entry.name] = _images(Path(entry.path), suffixes, others)
+        if is_system_folder(entry.name) and entry.is_dir():
+            others[_SYSTEM] += 1
+        elif entry.is_dir():
+            images = _images(Path(entry.path), suffixes, others)
+            split.setdefault(canonical(entry.name), []).extend(images)
         elif suffix(entry.name) in suffixes:
             stray.append(entry.name)
         else:
@@ -97,6 +104,7 @@ def others_lines(others: Mapping[str, int]) -> list[str]:
     """One line for each kind of file that is no image."""
     kinds = {"": ("file without a suffix", "files without a suffix")}
     kinds["folder"] = ("folder inside a class folder", "folders inside class folders")
+    kinds[_SYSTEM] = ("folder of the system, never data", "folders of the system, never data")
     lines = []
     for kind, count in sorted(others.items()):
         named = _printable(kind)

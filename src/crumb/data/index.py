@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from crumb.data.names import canonical
 from crumb.errors import InputError
 from crumb.files import read_json, read_text, write_json, write_text
 
@@ -73,6 +74,12 @@ class Dataset:
         known = f"name classes among {', '.join(self.class_names.values())}"
         if not classes:
             raise InputError("--classes", "is empty", known)
+        # What is typed and what a folder was called may be the same name in two forms.
+        forms = {canonical(name): name for name in self.class_names.values()}
+        known_names = set(self.class_names.values())
+        classes = [
+            name if name in known_names else forms.get(canonical(name), name) for name in classes
+        ]
         for position, name in enumerate(classes):
             if name not in self.class_names.values():
                 raise InputError("--classes", f"has no class called {name!r}", known)
@@ -179,13 +186,22 @@ def _number_problem(text: str) -> str | None:
     return "is too large" if len(text) > _DIGITS else None
 
 
-def csv_rows(path: Path, remedy: str) -> Iterator[tuple[int, list[str]]]:
+def csv_rows(
+    path: Path, remedy: str, delimiter: str = ",", text: str | None = None
+) -> Iterator[tuple[int, list[str]]]:
     """Line number (from 1) and fields of each row of a CSV file that is not blank.
+
+    Args:
+        path: of the file.
+        remedy: for the message.
+        delimiter: between two fields.
+        text: of the file, where it has been read.
 
     Raises:
         InputError: the file cannot be read or is no CSV.
     """
-    reader = csv.reader(io.StringIO(read_text(path, remedy)), strict=True)
+    lines = io.StringIO(read_text(path, remedy) if text is None else text)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         for row in reader:
             if row:

@@ -25,6 +25,7 @@ from threading import Lock
 from typing import NamedTuple
 
 from crumb.data.index import path_problem, shown
+from crumb.data.system_folders import in_system_folder
 from crumb.errors import InputError
 
 SUFFIX = ".tar"
@@ -69,9 +70,9 @@ def member_size(path: Path) -> int | None:
 
 
 def members(tar: Path) -> Mapping[str, Place]:
-    """Every plain file in a tar file, in its order, by name; hidden ones are left out.
+    """Every plain file in a tar file, in its order, by name.
 
-    A name has no leading or doubled ``./``.
+    Hidden ones are left out, and what lies in folders of the system. A name has no leading or doubled ``./``.
 
     Raises:
         InputError: the tar file is missing, compressed, cut short or damaged, or holds a link, a
@@ -261,11 +262,13 @@ def _headers(tar: Path, file: io.FileIO) -> Iterator[tarfile.TarInfo]:
 
 
 def _name(tar: Path, member: tarfile.TarInfo) -> str | None:
-    """The name under which a member is found; None for a folder or a hidden file."""
+    """The name under which a member is found; None for a folder, a hidden or a system's file."""
     if problem := path_problem(member.name):
         raise InputError(tar, f"has a member that cannot be used: {problem}", _PLAIN)
     parts = [part for part in member.name.split("/") if part not in ("", ".")]
     if member.isdir() or any(part.startswith(".") for part in parts):
+        return None
+    if in_system_folder(parts[:-1]):
         return None
     if not member.isreg() or member.issparse():
         problem = f"has the member {shown(member.name)}, which is no plain file"

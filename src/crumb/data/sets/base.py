@@ -17,6 +17,7 @@ import pandas as pd
 import tyro
 
 from crumb.data.index import RECORD, Dataset, write_dataset
+from crumb.data.system_folders import is_system_folder
 from crumb.errors import InputError
 from crumb.files import read_json
 
@@ -152,10 +153,21 @@ def index_source(source: Source) -> tuple[Dataset, tuple[str, ...]]:
     return dataset, sample.left_out
 
 
-def visible(folder: Path) -> Iterator[Path]:
-    """Entries that are not hidden, by name; none if there is no such folder."""
-    if folder.is_dir():
-        yield from sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+def visible(folder: Path, skipped: list[Path] | None = None) -> Iterator[Path]:
+    """Entries that are neither hidden nor folders of the system, by name.
+
+    Args:
+        folder: Where there is no such folder, it has no entries.
+        skipped: Takes in its folders of the system (:mod:`crumb.data.system_folders`).
+    """
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        if is_system_folder(path.name) and path.is_dir():
+            if skipped is not None:
+                skipped.append(path)
+        elif not path.name.startswith("."):
+            yield path
 
 
 S = TypeVar("S", bound=Source)

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from crumb.data.index import COLUMNS, Dataset
 from crumb.data.sets.base import About, Sample, Source, register, visible
+from crumb.data.system_folders import system_line
 from crumb.errors import InputError
 
 CLASS_NAMES = {
@@ -102,7 +103,8 @@ class Core50(Source):
             problem = f"neither is nor holds a folder {images.name}"
             remedy = "unpack the archive there, or see --side and --from-names"
             raise InputError(self.root, problem, remedy)
-        clips, others = _find_clips(images)
+        skipped: list[Path] = []
+        clips, others = _find_clips(images, skipped)
         _check_complete(images, clips)
         objects = sorted({item for item, _ in clips})
         index = core50_index()
@@ -110,7 +112,8 @@ class Core50(Source):
         frames = sum(map(len, clips.values()))
         found = set(index["class"].tolist())
         names = {number: name for number, name in CLASS_NAMES.items() if number in found}
-        left_out = _left_out(objects, frames - len(index), others)
+        system = system_line([path.relative_to(images) for path in skipped])
+        left_out = (*_left_out(objects, frames - len(index), others), *system)
         return Sample(images, index, names, TEST_SESSIONS, left_out)
 
 
@@ -139,22 +142,27 @@ def core50_dataset(images: Path) -> Dataset:
     return Dataset("core50", images, images, core50_index(), dict(CLASS_NAMES), TEST_SESSIONS)
 
 
-def _find_clips(images: Path) -> tuple[dict[tuple[int, int], set[int]], int]:
-    """Numbers of the frames of each clip (object, session), and how many files are no .png."""
-    sessions, others = _numbered_folders(images, "s", _SESSIONS)
+def _find_clips(images: Path, skipped: list[Path]) -> tuple[dict[tuple[int, int], set[int]], int]:
+    """Numbers of the frames of each clip (object, session), and how many files are no .png.
+
+    ``skipped`` takes in the folders of the system.
+    """
+    sessions, others = _numbered_folders(images, "s", _SESSIONS, skipped)
     folders: dict[tuple[int, int], Path] = {}
     for session, parent in sessions.items():
-        objects, files = _numbered_folders(parent, "o", _OBJECTS)
+        objects, files = _numbered_folders(parent, "o", _OBJECTS, skipped)
         folders |= {(item, session): folder for item, folder in objects.items()}
         others += files
     clips: dict[tuple[int, int], set[int]] = {}
     for clip, folder in tqdm(folders.items(), desc="clips", disable=None):
-        clips[clip], files = _frames(folder, clip)
+        clips[clip], files = _frames(folder, clip, skipped)
         others += files
     return clips, others
 
 
-def _numbered_folders(parent: Path, letter: str, last: int) -> tuple[dict[int, Path], int]:
+def _numbered_folders(
+    parent: Path, letter: str, last: int, skipped: list[Path]
+) -> tuple[dict[int, Path], int]:
     """Folders ``letter`` 1 to ``last`` by number, and how many files lie beside them.
 
     Raises:
@@ -163,7 +171,7 @@ def _numbered_folders(parent: Path, letter: str, last: int) -> tuple[dict[int, P
     known = {f"{letter}{number}": number for number in range(1, last + 1)}
     found: dict[int, Path] = {}
     files = 0
-    for path in visible(parent):
+    for path in visible(parent, skipped):
         if path.name in known and path.is_dir():
             found[known[path.name]] = path
         elif path.is_dir() or path.suffix.lower() == ".png":
@@ -174,7 +182,7 @@ def _numbered_folders(parent: Path, letter: str, last: int) -> tuple[dict[int, P
     return dict(sorted(found.items())), files
 
 
-def _frames(folder: Path, clip: tuple[int, int]) -> tuple[set[int], int]:
+def _frames(folder: Path, clip: tuple[int, int], skipped: list[Path]) -> tuple[set[int], int]:
     """Numbers of the frames in the folder of a clip, and how many files are no .png.
 
     Raises:
@@ -182,7 +190,7 @@ def _frames(folder: Path, clip: tuple[int, int]) -> tuple[set[int], int]:
     """
     numbers: set[int] = set()
     others = 0
-    for path in visible(folder):
+    for path in visible(folder, skipped):
         match = _FRAME_NAME.fullmatch(path.name)
         if match and (int(match[2]), int(match[1])) == clip:
             numbers.add(int(match[3]))

@@ -27,7 +27,7 @@ from crumb.data.sets.folder_split import (
     held_out,
     numbered,
 )
-from crumb.data.sets.folder_table import read_table
+from crumb.data.sets.folder_table import SUFFIXES, read_table
 from crumb.data.sets.folder_warnings import warnings
 from crumb.data.video import clip_seconds
 from crumb.errors import InputError, require
@@ -191,7 +191,7 @@ class Folder(ClipSource):
 
     def _found(self) -> Found:
         if self.root.is_file():
-            if self.root.suffix.lower() != ".csv":
+            if self.root.suffix.lower() not in SUFFIXES:
                 raise InputError(self.root, "is a file", "give a folder or a .csv file")
             return read_table(self.root, self.root.parent)
         return read_table(self.table, self.root) if self.table else read_tree(self.root)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from crumb.data.index import path_problem, shown
+from crumb.data.names import alike_line, canonical
 from crumb.data.sets.base import visible
 from crumb.data.sets.toybox import SUPER_CATEGORIES
+from crumb.data.system_folders import REASON, in_system_folder
 from crumb.errors import InputError
 from crumb.files import file_size
 
@@ -82,6 +84,8 @@ class Found:
     def accepts(self, path: str) -> bool:
         """Whether a file is worth reading; if it is not, the reason is noted."""
         reason = path_problem(path) and "a name that cannot be written down; rename it"
+        if in_system_folder(path.split("/")[:-1]):
+            reason = REASON
         try:
             path.encode()
             reason = reason or _file_problem(self.root / path)
@@ -140,12 +144,16 @@ def read_tree(root: Path) -> Found:
 
 
 def _files(folder: Path, found: Found, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    """Files below a folder in natural order, through links, without hidden ones."""
+    """Files below a folder in natural order, through links, without hidden ones.
+
+    Folders of the system are noted and not entered.
+    """
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
     name = folder.relative_to(found.root).as_posix()
     try:
-        entries = sorted(visible(folder), key=lambda path: natural(path.name))
+        skipped: list[Path] = []
+        entries = sorted(visible(folder, skipped), key=lambda path: natural(path.name))
     except OSError as error:
         found.refuse(f"{name}/", f"cannot be opened ({error.strerror})")
         return
@@ -154,6 +162,8 @@ def _files(folder: Path, found: Found, above: tuple[tuple[int, int], ...]) -> It
         return
     if not entries and above:
         found.refuse(f"{name}/", "an empty folder")
+    for path in skipped:
+        found.refuse(f"{path.relative_to(found.root).as_posix()}/", REASON)
     for path in entries:
         if path.is_dir():
             yield from _files(path, found, (*above, here))
@@ -179,8 +189,8 @@ def _read_path(path: str, is_split: bool) -> Entry:
     class_name, *inner, file = rest.split("/")
     if medium(file) == VIDEOS:
         inner.append(PurePosixPath(file).stem)
-    item, *sessions = inner if len(inner) > 1 else ["", *inner]
-    return Entry(path, class_name, item, "/".join(sessions), split.lower())
+    item, *sessions = map(canonical, inner if len(inner) > 1 else ["", *inner])
+    return Entry(path, canonical(class_name), item, "/".join(sessions), split.lower())
 
 
 def _are_splits(root: Path, tops: Sequence[str]) -> bool:
@@ -207,12 +217,24 @@ def _check_toybox(root: Path, tops: Sequence[str]) -> None:
             )
 
 
+def _forms_line(folders: Iterable[str]) -> list[str]:
+    """A line where one name is written in two forms of Unicode; none where none is."""
+    known: dict[str, str] = {}
+    for name in folders:
+        if known.setdefault(canonical(name), name) != name:
+            form = canonical(name)
+            return [f"folders are called {form} in two forms of Unicode; they are one class"]
+    return []
+
+
 def _look_for_oddities(found: Found, tops: Sequence[str], is_split: bool) -> None:
     """Note what may have been meant in another way."""
     names = list(dict.fromkeys(entry.class_name for entry in found.entries))
+    folders = (entry.path.split("/")[1 if is_split else 0] for entry in found.entries)
+    found.notes += [*_forms_line(folders), *alike_line(names)]
     said = {path for paths in found.unused.values() for path in paths}
     for name in [] if is_split else tops:
-        if name not in names and f"{name}/" not in said:
+        if canonical(name) not in names and f"{name}/" not in said:
             found.refuse(f"{name}/", "a folder in which nothing can be used")
     if len(names) == 1:
         found.notes.append(

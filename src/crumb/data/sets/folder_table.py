@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import math
+import os
+import re
 import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from crumb.data.index import csv_rows, path_problem, shown
+from crumb.data.names import alike_line, canonical
 from crumb.data.sets.folder_layout import TEST, TRAIN, VIDEOS, Entry, Found, medium
 from crumb.errors import InputError
+from crumb.files import read_text
 
+SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
 NEEDED, OPTIONAL = ("path", "class"), ("object", "session", "frame", "split")
 _UNPRINTED = ("Cc", "Zl", "Zp")
 _REMEDY = f"give comma-separated columns {', '.join(NEEDED)} and, if known, {', '.join(OPTIONAL)}"
+_AS_TEXT = "save it as CSV UTF-8, as Excel and LibreOffice call it"
+_RELATIVE = "give paths relative to the folder of the table, or to ROOT"
+# What Excel writes depends on the language of Windows.
+_SEPARATORS = ",;\t|"
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\|//|file:", re.IGNORECASE)
+_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
 
 def read_table(table: Path, root: Path) -> Found:
     """Every file that a table lists.
 
     A video without a session is one of its own; images without are one session for each object.
+    Tables of Windows are read as they are: fields may be separated by commas, semicolons or tabs,
+    headings capitalised, folders separated by backslashes, the text UTF-16 with a byte order mark.
 
     Args:
         table: CSV file with a header; columns path and class, and any of object, session, frame (a
@@ -29,27 +46,26 @@ def read_table(table: Path, root: Path) -> Found:
         InputError: no such file, no CSV, a column is missing or there twice, a row is malformed or
             lists a path again, or none of the files can be used.
     """
-    rows = csv_rows(table, _REMEDY)
-    header = [name.strip() for name in next(rows, (1, []))[1]]
-    for column in NEEDED:
-        if column not in header:
-            raise InputError(table, f"has no column {column!r}", _REMEDY)
-    for column in header:
-        if column and header.count(column) > 1:
-            raise InputError(table, f"has the column {shown(column)} twice", "keep one of them")
-    found = Found(root)
+    rows = _rows(table)
+    header = _header(table, rows)
+    found, files = Found(root), _Files(root)
     lines: dict[str, int] = {}
     numbered: dict[tuple[str, str, str], bool] = {}
     for line, row in rows:
         where = f"{table}, line {line}"
+        row = [cell.strip() for cell in row]
+        # Spreadsheets fill rows up to the widest, and leave rows of nothing behind.
+        if not any(row):
+            continue
+        while len(row) > len(header) and not row[-1]:
+            row.pop()
         if len(row) != len(header):
             raise InputError(where, f"has {len(row)} fields, not {len(header)}", _REMEDY)
-        cells = dict(zip(header, map(str.strip, row), strict=True))
-        entry = _entry(where, cells)
+        entry = _entry(where, dict(zip(header, row, strict=True)), files)
         if lines.setdefault(entry.path, line) != line:
             problem = f"lists {shown(entry.path)} again, after line {lines[entry.path]}"
             raise InputError(where, problem, "keep one row for each file")
-        has_frame = bool(cells.get("frame"))
+        has_frame = bool(row[header.index("frame")]) if "frame" in header else False
         session = (entry.class_name, entry.object, entry.session)
         if numbered.setdefault(session, has_frame) != has_frame:
             problem = f"{'has' if has_frame else 'lacks'} a frame, unlike others of its session"
@@ -62,19 +78,115 @@ def read_table(table: Path, root: Path) -> Found:
         raise InputError(
             table, f"lists no file that can be used{named}", f"give paths relative to {root}"
         )
-    if unknown := [name for name in header if name not in (*NEEDED, *OPTIONAL)]:
+    found.notes += alike_line(entry.class_name for entry in found.entries)
+    unknown = [name for name in header if name and name not in (*NEEDED, *OPTIONAL)]
+    if unknown:
         found.notes.append(f"columns that are not used: {', '.join(map(repr, unknown))}")
     return found
 
 
-def _entry(where: str, row: dict[str, str]) -> Entry:
+def _rows(table: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number and fields of each row, whatever separates them."""
+    with contextlib.suppress(OSError), table.open("rb") as file:
+        if file.read(4) in _WORKBOOKS:
+            raise InputError(table, "is a workbook or another archive, no text", _AS_TEXT)
+    text = read_text(table, _AS_TEXT, or_utf16=True)
+    if "\0" in text:
+        raise InputError(table, "holds bytes of value 0, as UTF-16 without a mark does", _AS_TEXT)
+    first = text.lstrip("\n").partition("\n")[0]
+    # Excel's own way to say what separates fields.
+    named = re.fullmatch('"?sep=([^"])"?', first, re.IGNORECASE)
+    rows = csv_rows(table, _REMEDY, named[1] if named else _separator(first), text)
+    if named:
+        next(rows, None)
+    return rows
+
+
+def _separator(first: str) -> str:
+    """What separates the fields of a header: that with which the needed columns are there."""
+    for separator in _SEPARATORS:
+        with contextlib.suppress(csv.Error):
+            if set(NEEDED) <= set(_headings(next(csv.reader([first], delimiter=separator), []))):
+                return separator
+    return max(_SEPARATORS, key=first.count)
+
+
+def _headings(cells: list[str]) -> list[str]:
+    """Names of columns; those that are known in lower case, however they are written."""
+    names = [cell.strip() for cell in cells]
+    return [low if (low := name.lower()) in (*NEEDED, *OPTIONAL) else name for name in names]
+
+
+def _header(table: Path, rows: Iterator[tuple[int, list[str]]]) -> list[str]:
+    header = _headings(next(rows, (1, []))[1])
+    while header and not header[-1]:
+        header.pop()
+    for column in NEEDED:
+        if column not in header:
+            has = f", but {shown(', '.join(header))}" if header else ""
+            raise InputError(table, f"has no column {column!r}{has}", _REMEDY)
+    for column in header:
+        if column and header.count(column) > 1:
+            raise InputError(table, f"has the column {shown(column)} twice", "keep one of them")
+    return header
+
+
+class _Files:
+    """Finds files by names that were written on another system."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._names: dict[str, dict[str, list[str]]] = {}
+
+    def find(self, path: str) -> str:
+        """The path as it is written on this disk; as given where nothing fits, or several do.
+
+        Windows and macOS take names for the same that differ in case or in the form of Unicode.
+        """
+        if self.has(path):
+            return path
+        parts: list[str] = []
+        for part in path.split("/"):
+            fitting = self._in_folder("/".join(parts)).get(canonical(part).casefold(), [])
+            if part not in fitting and len(fitting) != 1:
+                return path
+            parts.append(part if part in fitting else fitting[0])
+        return "/".join(parts)
+
+    def has(self, path: str) -> bool:
+        """Whether anything has this path."""
+        # Unlike Path.exists, this takes any text.
+        return os.path.lexists(self.root / path)
+
+    def _in_folder(self, folder: str) -> dict[str, list[str]]:
+        if folder not in self._names:
+            names: defaultdict[str, list[str]] = defaultdict(list)
+            with contextlib.suppress(OSError):
+                for path in (self.root / folder).iterdir():
+                    names[canonical(path.name).casefold()].append(path.name)
+            self._names[folder] = names
+        return self._names[folder]
+
+
+def _path(where: str, text: str, files: _Files) -> str:
+    """A path of the table as one below its root."""
+    if _DRIVE.match(text) and not files.has(text):
+        problem = f"the path {shown(text)} begins with a drive or a server"
+        raise InputError(where, problem, _RELATIVE)
+    if "\\" in text and not files.has(text):
+        text = text.replace("\\", "/")
+    # The same file always gets the same name.
+    path = PurePosixPath(text).as_posix()
+    if problem := path_problem(path):
+        raise InputError(where, problem, _RELATIVE)
+    return files.find(path)
+
+
+def _entry(where: str, row: dict[str, str], files: _Files) -> Entry:
     for column in NEEDED:
         if not row[column]:
             raise InputError(where, f"has an empty {column}", "fill it in or take the row out")
-    # The same file always gets the same name.
-    path = PurePosixPath(row["path"]).as_posix()
-    if problem := path_problem(path):
-        raise InputError(where, problem, "use plain paths below the folder of the table, or ROOT")
+    path = _path(where, row["path"], files)
     for column in ("class", "object", "session"):
         if any(unicodedata.category(letter) in _UNPRINTED for letter in row.get(column, "")):
             problem = f"has {column} {shown(row[column])} with a control character"
@@ -95,4 +207,5 @@ def _entry(where: str, row: dict[str, str]) -> Entry:
         frame = math.nan
     if not math.isfinite(frame):
         raise InputError(where, f"has frame {shown(number)}, no number", "give a number")
-    return Entry(path, row["class"], row.get("object", ""), session, split, frame)
+    names = (row["class"], row.get("object", ""), session)
+    return Entry(path, *map(canonical, names), split, frame)

@@ -18,6 +18,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from crumb.data.index import COLUMNS, path_problem
+from crumb.data.names import canonical
 from crumb.data.sets.base import About, Sample, Source, register, visible
 from crumb.errors import InputError, require
 
@@ -54,6 +55,7 @@ _LAYOUT = (
 _UNPACK = "unpack the parts again"
 _LARGEST = 9999
 _STRAY = "files that are no frame of a clip"
+_SYSTEM = "folders of the system, never data"
 
 # Instances of each class, by number.
 _Instances = Mapping[str, Mapping[int, Path]]
@@ -171,7 +173,7 @@ class IcubWorld(Source):
     def _frames(self, folder: Path, unused: Counter[str]) -> list[str]:
         """Paths, relative to the root, of the frames of a clip that are used."""
         frames: list[Path] = []
-        for path in visible(folder):
+        for path in _visible(folder, unused):
             if path.suffix.lower() == ".jpg":
                 frames.append(path)
             elif path.is_dir():
@@ -198,19 +200,19 @@ def _find_instances(root: Path, unused: Counter[str]) -> dict[str, dict[int, Pat
         InputError: ``root`` has no part, or a part or class holds an unknown folder, or two parts
             the same object.
     """
-    parts = [folder for folder in visible(root) if folder.name in PARTS and folder.is_dir()]
+    entries = _visible(root, unused)
+    parts = [folder for folder in entries if folder.name in PARTS and folder.is_dir()]
     if not parts:
         raise InputError(root, f"has none of the folders {', '.join(PARTS)}", _LAYOUT)
-    for path in visible(root):
-        if path not in parts:
-            unused["entries of the root other than part1 to part4"] += 1
+    unused["entries of the root other than part1 to part4"] += len(entries) - len(parts)
     found: dict[str, dict[int, Path]] = {}
     for folder in (folder for part in parts for folder in _folders(part, unused)):
-        instances = found.setdefault(folder.name, {})
+        name = canonical(folder.name)
+        instances = found.setdefault(name, {})
         for path in _folders(folder, unused):
-            match = re.fullmatch(re.escape(folder.name) + "([1-9][0-9]{0,3})", path.name)
+            match = re.fullmatch(re.escape(name) + "([1-9][0-9]{0,3})", canonical(path.name))
             if match is None:
-                problem = f"is no folder {folder.name}<number from 1>"
+                problem = f"is no folder {name}<number from 1>"
                 raise InputError(path, problem, _LAYOUT)
             same = instances.setdefault(int(match[1]), path)
             if same != path:
@@ -223,7 +225,15 @@ def _find_instances(root: Path, unused: Counter[str]) -> dict[str, dict[int, Pat
 
 def _folders(parent: Path, unused: Counter[str]) -> list[Path]:
     """Folders in a folder, by name; files beside them are counted."""
-    entries = list(visible(parent))
+    entries = _visible(parent, unused)
     folders = [path for path in entries if path.is_dir()]
     unused[_STRAY] += len(entries) - len(folders)
     return folders
+
+
+def _visible(parent: Path, unused: Counter[str]) -> list[Path]:
+    """Entries of a folder; its folders of the system are counted."""
+    skipped: list[Path] = []
+    entries = list(visible(parent, skipped))
+    unused[_SYSTEM] += len(skipped)
+    return entries

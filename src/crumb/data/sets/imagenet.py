@@ -24,6 +24,7 @@ from crumb.data.class_folders import (
     suffix,
 )
 from crumb.data.index import shown
+from crumb.data.names import canonical
 from crumb.data.sets.base import About, Sample, Source, register
 from crumb.data.synsets import SYNSETS
 from crumb.errors import InputError
@@ -151,7 +152,7 @@ def _read_classes(path: Path, classes: Sequence[str]) -> set[str]:
     remedy = "write one synset a line, each once"
     known, named = set(classes), set[str]()
     for line, text in enumerate(read_text(path, remedy).splitlines(), 1):
-        if not (name := text.strip()):
+        if not (name := canonical(text.strip())):
             continue
         if name not in known or name in named:
             problem = "is listed twice" if name in named else "has no images"
@@ -236,7 +237,7 @@ def _class_folder(tar: Path, name: str) -> str:
     folder, _, file = name.partition("/")
     if not file or "/" in file:
         raise InputError(tar, f"has the member {shown(name)} of unknown class", _IN_SHARD)
-    return folder
+    return canonical(folder)
 
 
 def _class_text(tar: Path, name: str) -> str:
@@ -250,4 +251,4 @@ def _class_text(tar: Path, name: str) -> str:
     if not text or not text.isprintable():
         problem = f"has the member {shown(name)}, which is no name of a class"
         raise InputError(tar, problem, "write the class as text, on one line")
-    return text
+    return canonical(text)

@@ -16,7 +16,9 @@ import pandas as pd
 
 from crumb.data.decode import ClipFile, decode_clips
 from crumb.data.index import COLUMNS, Dataset, csv_rows, index_text, path_problem
+from crumb.data.names import canonical
 from crumb.data.sets.base import About, ClipSource, Sample, index_source, register, visible
+from crumb.data.system_folders import system_line
 from crumb.errors import InputError
 from crumb.files import write_csv, write_text
 
@@ -219,7 +221,8 @@ def find_clips(root: Path) -> list[Clip]:
                 session = _session(path)
                 if session is None:
                     continue
-                clip = Clip(path.relative_to(root), match[1], int(match[2]), session)
+                name = canonical(match[1])
+                clip = Clip(path.relative_to(root), name, int(match[2]), session)
                 if problem := path_problem(clip.path.as_posix()):
                     raise InputError(path, problem, "rename it")
                 same = found.setdefault((clip.class_name, clip.object, clip.session), clip)
@@ -263,11 +266,13 @@ def left_out(root: Path) -> list[str]:
             published = LAST_OBJECT - 1
             why = f"{LAST_OBJECT} objects; the published sample has {published}"
             lines.append(f"{name} object {item} ({why})")
+    skipped: list[Path] = []
+    list(visible(root, skipped))
     inside = [
         path
         for name in SUPER_CATEGORIES
-        for folder in visible(root / name)
-        for path in visible(folder)
+        for folder in visible(root / name, skipped)
+        for path in visible(folder, skipped)
     ]
     clips = [path for path in inside if path.suffix.lower() == ".mp4"]
     dropped = sum(path.stem.rsplit("_", 1)[-1] in DROPPED_SESSIONS for path in clips)
@@ -277,7 +282,7 @@ def left_out(root: Path) -> list[str]:
         lines.append(f"{dropped} {'clip' if dropped == 1 else 'clips'} named {kinds}")
     if others:
         lines.append(f"{others} {'file that is' if others == 1 else 'files that are'} no .mp4")
-    return lines
+    return [*lines, *system_line([path.relative_to(root) for path in skipped])]
 
 
 def _check_complete(clips: Sequence[Clip]) -> None:
@@ -339,7 +344,7 @@ def _read_class_table(path: Path) -> dict[str, int]:
     for line, row in rows:
         if len(row) != 2 or not re.fullmatch("[0-9]{1,9}", row[1]):
             raise InputError(f"{path}, line {line}", "is no name and number", remedy)
-        if row[0] in ids or int(row[1]) in ids.values():
+        if (name := canonical(row[0])) in ids or int(row[1]) in ids.values():
             raise InputError(f"{path}, line {line}", "repeats a class or a number", remedy)
-        ids[row[0]] = int(row[1])
+        ids[name] = int(row[1])
     return ids

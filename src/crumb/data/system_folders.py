@@ -1,0 +1,68 @@
+"""Folders that are never data: those that NAS boxes, Windows, macOS, phones and programs make.
+
+What lies in them is copies, thumbnails and deleted files of the data beside them, and looks like
+images. This is the one list of them; every reader of folders uses it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+REASON = "a folder of the system, never data"
+
+_NAMES = frozenset(
+    name.casefold()
+    for name in (
+        # Synology: indexes and thumbnails, deleted files, snapshots, packages.
+        *("@eaDir", "#recycle", "#snapshot", "@tmp", "@sharebin", "@sharesnap", "@appstore"),
+        *("@database", "@img_bkp_cache", "@S2S", "@spool", "@synologydrive", "@cloudsync"),
+        *("@USBCopy", "@docker", "@download", "@appdata", "@apphome", "@appconf", "@apptemp"),
+        ".SynologyWorkingDirectory",
+        # QNAP, Western Digital, NetApp, ZFS and other servers.
+        *("@Recycle", "@Recently-Snapshot", ".@__thumb", ".@upload_cache", ".@analytic"),
+        *(".streams", ".wdmc", ".wdcache", ".twonkymedia", ".snapshot", ".snapshots", "~snapshot"),
+        *(".zfs", "lost+found"),
+        # Windows.
+        *("$RECYCLE.BIN", "System Volume Information", "$WinREAgent", "$SysReset", "$Extend"),
+        *("$Windows.~BT", "$Windows.~WS", "$WINDOWS.~Q", "$AV_ASW", "Config.Msi", "MSOCache"),
+        *("msdownld.tmp", "WindowsImageBackup", "WpSystem", "_gsdata_"),
+        # macOS, and what it leaves on other file systems and in ZIP files.
+        *("__MACOSX", ".Trash", ".Trashes", ".Spotlight-V100", ".fseventsd", ".TemporaryItems"),
+        *(".DocumentRevisions-V100", ".AppleDouble", ".AppleDB", ".AppleDesktop"),
+        *("Network Trash Folder", "Temporary Items", "TheVolumeSettingsFolder"),
+        *("TheFindByContentFolder", ".MobileBackups", ".apdisk"),
+        # Linux desktops, phones, cameras.
+        *(".thumbnails", ".thumb", ".thumbs", ".xvpics", ".comments", ".dtrash", "LOST.DIR"),
+        *(".picasaoriginals", ".globalTrash", ".trashbin", ".estrongs"),
+        # Programs that keep files in step, versions of them, or notebooks.
+        *(".stfolder", ".stversions", ".sync", ".dropbox.cache"),
+        *(".tmp.drivedownload", ".tmp.driveupload", ".ipynb_checkpoints", "__pycache__"),
+    )
+)
+# Words that a class may have, in other letters.
+_EXACT = frozenset(["RECYCLER", "RECYCLED", "THMBNL"])
+_PATTERNS = re.compile(
+    r"\.trash-[0-9]+|found\.[0-9]{3}|\$recycle\.bin.*|@gmt-[0-9.-]+"
+    # Photo libraries of macOS and Lightroom: one file to their owner, thousands of previews within.
+    r"|.+\.(photoslibrary|photolibrary|migratedphotolibrary|aplibrary|lrdata)",
+    re.IGNORECASE,
+)
+
+
+def is_system_folder(name: str) -> bool:
+    """Whether a folder of this name is never data; case does not matter, as on Windows."""
+    return name in _EXACT or name.casefold() in _NAMES or bool(_PATTERNS.fullmatch(name))
+
+
+def in_system_folder(folders: Iterable[str]) -> bool:
+    """Whether one of the folders on a path is never data."""
+    return any(map(is_system_folder, folders))
+
+
+def system_line(skipped: Sequence[object]) -> list[str]:
+    """A line that counts and names what was skipped; none where nothing was."""
+    if not skipped:
+        return []
+    many = "folder" if len(skipped) == 1 else "folders"
+    return [f"{len(skipped)} {many} of the system, never data, the first is {skipped[0]}"]
