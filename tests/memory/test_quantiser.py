@@ -20,7 +20,9 @@ from crumb.memory.quantiser import (
     centroid_bytes,
     kmeans,
     nearest_centroids,
+    packed,
     sample_vectors,
+    unpacked,
 )
 
 
@@ -66,7 +68,9 @@ def test_codes_are_those_of_a_slow_form(last: bool):
     maps = maps_of(3, 12, 4, 5, last=last)
     quantiser = quantiser_of((12, 4, 5), 3, 9)
     codes = quantiser.encode(maps)
-    assert (codes.dtype, codes.shape) == (torch.uint8, (3, 4 * 5 * 3))
+    assert (codes.dtype, codes.shape) == (torch.uint8, (3, 4 * 5 * 3 // 2))
+    # Nine centroids: two numbers in a byte, the earlier one in its upper half.
+    numbers = torch.stack([codes >> 4, codes & 15], 2).flatten(1)
     values, centroids = maps.double().numpy(), quantiser.centroids.double().numpy()
     rebuilt = quantiser.decode(codes)
     assert rebuilt.is_contiguous(memory_format=torch.channels_last)
@@ -78,9 +82,9 @@ def test_codes_are_those_of_a_slow_form(last: bool):
                 for frame in range(3):
                     gaps = np.square(centroids[part] - values[frame, channels, row, column])
                     best = gaps.sum(1).argmin()
-                    assert codes[frame, place] == best
+                    assert numbers[frame, place] == best
                     found = rebuilt[frame, channels, row, column]
-                    assert torch.equal(found, quantiser.centroids[part, best])
+                    assert torch.equal(found, quantiser.centroids[part, best].float())
                 place += 1
 
 
@@ -116,13 +120,45 @@ def test_the_first_of_equals_is_taken():
 
 def test_bytes_are_those_of_the_centroids():
     quantiser = ProductQuantiser((512, 13, 13), 32, 256)
-    assert quantiser.nbytes == centroid_bytes(512, 256) == 524_288
+    assert quantiser.nbytes == centroid_bytes(512, 256) == 262_144
     storage = QuantisedStorage(quantiser)
     assert (storage.reader_bytes, storage.row_shape, storage.dtype) == (
-        524_288,
+        262_144,
         (5_408,),
         torch.uint8,
     )
+
+
+@pytest.mark.parametrize(
+    ("centroids", "size"),
+    [(2, 676), (3, 1_352), (16, 2_704), (17, 3_380), (128, 4_732), (129, 5_408)],
+)
+def test_a_number_takes_as_many_bits_as_tell_the_centroids_apart(centroids: int, size: int):
+    assert ProductQuantiser((512, 13, 13), 32, centroids).code_length == size
+
+
+def test_numbers_are_packed_without_gaps():
+    numbers = torch.tensor([[5, 0, 7, 2], [1, 6, 3, 4]], dtype=torch.uint8)
+    # 101 000 111 010 and 001 110 011 100, each filled up with four zeros.
+    assert packed(numbers, 3).tolist() == [[0b10100011, 0b10100000], [0b00111001, 0b11000000]]
+
+
+@given(st.integers(1, 8), st.integers(1, 20), st.integers(0, 99))
+def test_packed_numbers_come_back(bits: int, count: int, seed: int):
+    numbers = torch.randint(1 << bits, (3, count), dtype=torch.uint8, generator=seeded(seed))
+    codes = packed(numbers, bits)
+    assert codes.shape == (3, -(-count * bits // 8))
+    assert torch.equal(unpacked(codes, bits, count), numbers)
+
+
+def test_centroids_are_kept_in_half_precision():
+    quantiser = ProductQuantiser((1, 1, 1), 1, 3)
+    quantiser.begin_with(torch.tensor([[[0.1], [1e6], [-1e6]]]))
+    assert quantiser.state_dict()["centroids"].dtype == torch.half
+    found = quantiser.decode(quantiser.encode(torch.tensor([0.0, 9e9, -9e9]).view(3, 1, 1, 1)))
+    # The nearest of 11 significant bits; what is too large stays finite.
+    assert found.dtype == torch.float32
+    assert found.flatten().tolist() == [0.0999755859375, 65504, -65504]
 
 
 def test_storage_is_the_quantiser():
@@ -172,7 +208,8 @@ def test_fewer_vectors_than_centroids_are_enough():
     maps = maps_of(2, 8, 1, 3)
     quantiser.fit(Frames(maps, 1), seeded())
     assert quantiser.ready
-    torch.testing.assert_close(quantiser.decode(quantiser.encode(maps)), maps)
+    # Half precision rounds by one part in 2,048 at most.
+    torch.testing.assert_close(quantiser.decode(quantiser.encode(maps)), maps, rtol=2**-11, atol=0)
 
 
 def test_an_empty_cluster_takes_the_worst_vector():
@@ -284,7 +321,7 @@ def test_codes_and_error_are_those_of_faiss(shared_data):
     vectors = maps.permute(0, 2, 3, 1).reshape(-1, 16).contiguous().numpy()
 
     theirs = faiss.ProductQuantizer(16, codebooks, 8)
-    faiss.copy_array_to_vector(quantiser.centroids.numpy().ravel(), theirs.centroids)
+    faiss.copy_array_to_vector(quantiser.centroids.float().numpy().ravel(), theirs.centroids)
     codes = theirs.compute_codes(vectors)
     ours = quantiser.encode(maps).view(-1, codebooks).numpy()
     assert (codes == ours).mean() == 1

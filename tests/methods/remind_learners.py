@@ -11,8 +11,8 @@ from crumb.data.batches import Batch
 from crumb.methods.remind import Remind, RemindConfig
 
 PLAIN = {"mixup_alpha": 0.0, "random_resized_crops": False}
-CODE = 2 * 2 * 2
-"""Bytes of a code of 2 sub-vectors on 2 x 2 places."""
+CODE = 3
+"""Bytes of a code of 2 sub-vectors on 2 x 2 places, of three bits each."""
 
 
 def learner_of(seed: int = 0, dropout: float = 0.0, **settings: Any) -> Remind:

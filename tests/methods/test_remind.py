@@ -46,12 +46,12 @@ def test_first_task_is_learned_from_the_features_with_rates_of_its_own():
     assert len(learner.exemplars) == 0
 
 
-def test_rates_of_the_first_task_are_the_others_by_default():
+def test_the_first_task_has_the_rate_of_the_others_and_a_decay_of_its_own():
     learner = learner_of(lr=0.25, weight_decay=0.125)
     group = learner.optimizer.param_groups[0]
-    assert (group["lr"], group["weight_decay"]) == (0.25, 0.125)
-    assert (learner.config.base_lr, learner.config.base_weight_decay) == (0.25, 0.125)
-    assert learner_of(weight_decay=0.5, base_weight_decay=0.0).config.base_weight_decay == 0
+    assert (group["lr"], group["weight_decay"]) == (0.25, 0.0001)
+    assert learner.config.base_lr == 0.25
+    assert streaming(weight_decay=0.125).optimizer.param_groups[0]["weight_decay"] == 0.125
 
 
 @pytest.mark.parametrize(("size", "steps"), [(None, 1), (5, 1), (9, 1), (2, 3), (1, 5)])
@@ -154,7 +154,7 @@ def test_centroids_may_be_the_memory_blocks_of_crumb():
     generator.set_state(state)
     name = learner.network.backbone.initialiser
     blocks = initial_blocks(name, 8, 4, batches[0].features, generator)
-    assert torch.equal(learner.quantiser.centroids, blocks.expand(2, 8, 4))
+    assert torch.equal(learner.quantiser.centroids, blocks.expand(2, 8, 4).half())
     assert len(learner.exemplars) == 4
 
 

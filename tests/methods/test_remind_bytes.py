@@ -18,8 +18,8 @@ from crumb.methods.remind import Remind, RemindConfig
 
 @pytest.mark.parametrize("flag", ["memory_bytes", "budget_bytes"])
 def test_bytes_are_kept_at_every_step(flag: str):
-    reading = 4 * 8 * 8
-    budget = 5 * CODE + 3 if flag == "memory_bytes" else reading + 5 * (CODE + 4) + 3
+    reading = 2 * 8 * 8
+    budget = 5 * CODE + 2 if flag == "memory_bytes" else reading + 5 * (CODE + 4) + 2
     learner = learner_of(**{flag: budget})
     assert learner.exemplars.memory.capacity == 5
 
@@ -53,19 +53,20 @@ def test_default_memory_and_quantiser_are_the_papers():
     assert (config.memory_size, config.pq_codebooks, config.pq_centroids) == (417, 32, 256)
     assert (config.rehearsal_samples_per_update, config.images_per_step) == (50, 1)
     assert learner.exemplars.storage.row_shape == (5_408,)
-    assert learner.bytes_held().extra == learner.quantiser.nbytes == 524_288
+    assert learner.bytes_held().extra == learner.quantiser.nbytes == 262_144
+    assert (config.weight_decay, config.base_weight_decay) == (1e-5, 1e-4)
 
 
 @pytest.mark.parametrize(
     ("budget", "centroids"),
     [
         (1 << 40, 256),
-        (2 * 524_288, 256),
-        (2 * 524_288 - 1, 128),
-        (2 * 262_144, 128),
-        (300_000, 64),
-        (8_192, 2),
-        (5_000, 2),
+        (2 * 262_144, 256),
+        (2 * 262_144 - 1, 128),
+        (2 * 131_072, 128),
+        (150_000, 64),
+        (4_096, 2),
+        (2_500, 2),
     ],
 )
 def test_under_a_budget_the_quantiser_takes_at_most_half(budget: int, centroids: int):
@@ -87,8 +88,8 @@ def test_sub_vectors_are_of_16_channels_or_a_little_more(channels: int, codebook
 
 
 def test_a_budget_for_not_even_one_code():
-    with pytest.raises(InputError, match=r"--budget-bytes 60: .*20 bytes and the 64 bytes.*84"):
-        Remind(tiny_network(), RemindConfig(budget_bytes=60, pq_codebooks=4))
+    with pytest.raises(InputError, match=r"--budget-bytes 20: .*6 bytes and the 32 bytes.*38"):
+        Remind(tiny_network(), RemindConfig(budget_bytes=20, pq_codebooks=4))
 
 
 # Saved and loaded.

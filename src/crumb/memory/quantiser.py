@@ -30,7 +30,9 @@ class ProductQuantiser:
 
     The C channels at a position are cut into M sub-vectors of C / M channels. Each of the M places
     has K centroids of its own, shared by all positions. Of a feature map only the numbers of the
-    nearest centroids are kept: H * W * M bytes, ordered by row, column, sub-vector.
+    nearest centroids are kept, each in as many bits as tell K of them apart, ordered by row,
+    column, sub-vector: H * W * M bytes for 256 centroids, half of that for 16. Centroids are kept
+    in half precision; distances and reconstructions are computed in float32 from these.
 
     Args:
         feature_shape: (C, H, W) of the feature maps.
@@ -39,8 +41,9 @@ class ProductQuantiser:
         device: where feature maps are encoded.
 
     Attributes:
-        centroids: float32 [M, K, C / M]; zeros until there are any.
+        centroids: float16 [M, K, C / M]; zeros until there are any.
         ready: whether there are any.
+        bits: of a number.
         code_length: bytes of a code.
 
     Raises:
@@ -58,9 +61,12 @@ class ProductQuantiser:
         channels, height, width = feature_shape
         check_codebooks(codebooks, channels)
         self.feature_shape = feature_shape
-        self.centroids = torch.zeros(codebooks, centroids, channels // codebooks, device=device)
+        size = (codebooks, centroids, channels // codebooks)
+        self.centroids = torch.zeros(size, dtype=torch.half, device=device)
         self.ready = False
-        self.code_length = height * width * codebooks
+        self.bits = max(1, (centroids - 1).bit_length())
+        self._numbers = height * width * codebooks
+        self.code_length = -(-self._numbers * self.bits // 8)
 
     @property
     def nbytes(self) -> int:
@@ -86,8 +92,9 @@ class ProductQuantiser:
         self.begin_with(torch.stack(fitted))
 
     def begin_with(self, centroids: Tensor) -> None:
-        """Take over centroids, float32 [M, K, C / M]."""
-        self.centroids = torch.empty_like(self.centroids).copy_(centroids)
+        """Take over centroids, float [M, K, C / M], in half precision."""
+        most = torch.finfo(torch.half).max
+        self.centroids = torch.empty_like(self.centroids).copy_(centroids.clamp(-most, most))
         self.ready = True
 
     def encode(self, features: Tensor) -> Tensor:
@@ -102,11 +109,11 @@ class ProductQuantiser:
         codebooks, _, length = self.centroids.shape
         # In channels-last memory, which networks hand out, this moves nothing.
         parts = features.permute(0, 2, 3, 1).reshape(-1, codebooks, length).unbind(1)
-        codes = [
+        numbers = [
             nearest_centroids(part, own).byte()
-            for part, own in zip(parts, self.centroids, strict=True)
+            for part, own in zip(parts, self.centroids.float(), strict=True)
         ]
-        return torch.stack(codes, 1).view(len(features), self.code_length)
+        return packed(torch.stack(numbers, 1).view(len(features), self._numbers), self.bits)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Feature maps from codes.
@@ -120,8 +127,8 @@ class ProductQuantiser:
         channels, height, width = self.feature_shape
         codebooks, count, _ = self.centroids.shape
         first = torch.arange(0, codebooks * count, count, dtype=torch.int32, device=codes.device)
-        numbers = codes.reshape(-1, codebooks).int() + first
-        rows = functional.embedding(numbers, self.centroids.flatten(0, 1))
+        numbers = unpacked(codes, self.bits, self._numbers).view(-1, codebooks).int() + first
+        rows = functional.embedding(numbers, self.centroids.flatten(0, 1)).float()
         return rows.view(len(codes), height, width, channels).permute(0, 3, 1, 2)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -132,6 +139,42 @@ class ProductQuantiser:
         """Take over :meth:`state_dict` of a quantiser of the same size."""
         self.begin_with(state["centroids"])
         self.ready = bool(state["ready"])
+
+
+def packed(numbers: Tensor, bits: int) -> Tensor:
+    """Numbers of so many bits without gaps, the first of them in the highest bits.
+
+    Args:
+        numbers: uint8 [B, n], below 2^bits.
+        bits: from 1 to 8.
+
+    Returns:
+        uint8 [B, ceil(n * bits / 8)]; what is left of the last byte is zero.
+    """
+    if bits == 8:
+        return numbers
+    each = (numbers[..., None] >> _places(bits, numbers) & 1).flatten(1)
+    filled = functional.pad(each, (0, -each.shape[1] % 8)).unflatten(1, (-1, 8))
+    return (filled << _places(8, numbers)).sum(-1, dtype=torch.uint8)
+
+
+def unpacked(codes: Tensor, bits: int, count: int) -> Tensor:
+    """The numbers of :func:`packed`, uint8 [B, count].
+
+    Args:
+        codes: uint8 [B, ceil(count * bits / 8)].
+        bits: of a number.
+        count: of the numbers.
+    """
+    if bits == 8:
+        return codes
+    each = (codes[..., None] >> _places(8, codes) & 1).flatten(1)[:, : count * bits]
+    return (each.unflatten(1, (count, bits)) << _places(bits, codes)).sum(-1, dtype=torch.uint8)
+
+
+def _places(bits: int, like: Tensor) -> Tensor:
+    """Of the bits of a number, from the highest to the lowest: uint8 [bits]."""
+    return torch.arange(bits - 1, -1, -1, dtype=torch.uint8, device=like.device)
 
 
 def sample_vectors(batches: Batches, most: int, generator: torch.Generator) -> Tensor:
@@ -219,8 +262,8 @@ def _means(vectors: Tensor, nearest: Tensor, centroids: Tensor) -> Tensor:
 
 
 def centroid_bytes(channels: int, centroids: int) -> int:
-    """Bytes of a quantiser, however many sub-vectors it has."""
-    return 4 * channels * centroids
+    """Bytes of a quantiser in half precision, however many sub-vectors it has."""
+    return 2 * channels * centroids
 
 
 def check_codebooks(codebooks: int, channels: int) -> None:
@@ -239,7 +282,7 @@ def check_codebooks(codebooks: int, channels: int) -> None:
 
 
 class QuantisedStorage:
-    """Codes of a product quantiser, one byte for each sub-vector at each position.
+    """Codes of a product quantiser, its bits for each sub-vector at each position.
 
     Args:
         quantiser: that writes and reads them.

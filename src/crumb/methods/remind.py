@@ -48,10 +48,12 @@ class RemindConfig(CapacityConfig, TrainingConfig):
 
     storage: Literal["feature"] = "feature"
     """What is kept of an exemplar: the code of its feature map, and nothing else."""
+    weight_decay: float = 0.00001
+    """Weight decay of SGD after the first task, added after the clipping."""
     base_lr: float | None = None
     """Learning rate in the first task; that of the others by default."""
-    base_weight_decay: float | None = None
-    """Weight decay in the first task; that of the others by default."""
+    base_weight_decay: float = 0.0001
+    """Weight decay in the first task."""
     base_batch_size: int | None = None
     """In the first task a larger batch is cut into steps of so many images; a smaller one is one
     step."""
@@ -77,9 +79,9 @@ class RemindConfig(CapacityConfig, TrainingConfig):
         most = f"at most {MOST_FLOAT:g}"
         if (rate := self.base_lr) is not None:
             require("--base-lr", rate, 0 < rate <= MOST_FLOAT, f"above 0 and {most}")
-        if (decay := self.base_weight_decay) is not None:
-            holds = 0 <= decay <= MOST_FLOAT
-            require("--base-weight-decay", decay, holds, f"at least 0 and {most}")
+        decay = self.base_weight_decay
+        holds = 0 <= decay <= MOST_FLOAT
+        require("--base-weight-decay", decay, holds, f"at least 0 and {most}")
         alpha = self.mixup_alpha
         holds = alpha == 0 or 1e-6 <= alpha <= 1e6
         require("--mixup-alpha", alpha, holds, "from 1e-6 to 1e6, or 0")
@@ -110,8 +112,7 @@ class RemindConfig(CapacityConfig, TrainingConfig):
         if self.pq_centroids is None and self.budget_bytes is not None:
             while centroids > 2 and 2 * centroid_bytes(channels, centroids) > self.budget_bytes:
                 centroids //= 2
-        decay = self.weight_decay if self.base_weight_decay is None else self.base_weight_decay
-        config = replace(config, base_lr=self.base_lr or self.lr, base_weight_decay=decay)
+        config = replace(config, base_lr=self.base_lr or self.lr)
         return replace(config, pq_codebooks=codebooks, pq_centroids=centroids)
 
 
