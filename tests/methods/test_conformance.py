@@ -307,6 +307,21 @@ def test_a_task_is_read_again_only_where_the_method_says_so(make):
     assert learner.needs_task_boundaries or not learner.reads_twice
 
 
+def test_the_end_of_a_task_trains_only_where_the_method_says_so(make):
+    learner = make()
+    assert learner.tested_after_task_end or not learner.learns_at_task_end
+    assert learner.needs_task_boundaries or not learner.tested_after_task_end
+    learner.begin_task(["a", "b"])
+    task = Task([batch_of(learner, 0, 1, seed=seed) for seed in range(3)])
+    for batch in task.batches:
+        learner.learn(batch)
+    before = {name: p.detach().clone() for name, p in learner.parameters().items()}
+    learner.end_task(task)
+    after = learner.parameters()
+    same = all(torch.equal(value, after[name]) for name, value in before.items())
+    assert same != learner.learns_at_task_end
+
+
 def observing(make):
     """A learner that users may call observe of; None if it needs task boundaries."""
     learner = make()

@@ -150,7 +150,7 @@ def learn(learner: Learner, stream: Stream, tasks: list[Reading]) -> None:
             for batch in read:
                 learner.learn(Batch(batch.labels, batch.features, batch.images, epoch == 0))
         last = number == len(tasks) - 1
-        if learner.needs_task_boundaries and (learner.learns_at_task_end or not last):
+        if learner.needs_task_boundaries and (learner.tested_after_task_end or not last):
             learner.end_task(read)
 
 

@@ -43,7 +43,7 @@ class Spy:
 
             def end_task(self, batches: Batches) -> None:
                 super().end_task(batches)
-                if self.learns_at_task_end:
+                if self.tested_after_task_end:
                     for batch in batches:
                         super().learn(batch)
                 spy.call("end_task")
@@ -146,7 +146,7 @@ def test_a_signal_around_training_at_the_end_of_a_task(
     more: tuple[str, ...],
 ):
     """It is trained in once, and tested after it."""
-    monkeypatch.setattr(spy.kind, "learns_at_task_end", True)
+    monkeypatch.setattr(spy.kind, "tested_after_task_end", True)
     ends_the_same(at, number, words=more)
 
 
@@ -158,7 +158,7 @@ def test_a_second_signal_after_training_at_the_end_of_a_task(
     number: signal.Signals,
 ):
     """In the test after it: nothing of it is saved."""
-    monkeypatch.setattr(spy.kind, "learns_at_task_end", True)
+    monkeypatch.setattr(spy.kind, "tested_after_task_end", True)
     monkeypatch.setattr(interruption, "_SAME_SECONDS", -1.0)
     ends_the_same(("scores", 3), number, number, words=("--checkpoint-batches", "1"))
 

@@ -1,4 +1,4 @@
-"""Learners that train when a task is over: before its last test, and after the last task too."""
+"""Learners that are tested after the end of a task, in which some of them train as well."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 
 from crumb.data.batches import Batch, Batches
+from crumb.data.images import load_images
+from crumb.data.index import Dataset
 from crumb.errors import InputError
 from crumb.methods.base import Learner
 from crumb.methods.finetune import Finetune
 from crumb.methods.persistence import load
 from crumb.methods.registry import methods
+from crumb.methods.remind import Remind
 from crumb.stream.results import Results
 
 Streamed = Callable[..., Results]
@@ -71,7 +74,7 @@ READING = ["learn"] * 4
 def test_it_is_told_before_the_last_test_of_every_task(
     streamed: Streamed, spy: type[Spy], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(spy, "learns_at_task_end", True)
+    monkeypatch.setattr(spy, "tested_after_task_end", True)
     (record,) = streamed("--method", "spy", "--no-mem-accuracy").finished()
     first = [*READING, "test", *READING, "end of 42", "test"]
     assert spy.events == [*first, *READING, "end of 42", "test"]
@@ -94,7 +97,7 @@ def test_it_trains_on_from_the_best_epoch_and_is_reported_after_it(
     streamed: Streamed, spy: type[Spy], monkeypatch: pytest.MonkeyPatch
 ):
     """Held-out images choose among the epochs, before the training at the end of the task."""
-    monkeypatch.setattr(spy, "learns_at_task_end", True)
+    monkeypatch.setattr(spy, "tested_after_task_end", True)
     kept: list[float] = []
 
     def restored(learner: Learner, snapshot: dict[str, Tensor]) -> None:
@@ -119,6 +122,7 @@ def test_it_trains_on_from_the_best_epoch_and_is_reported_after_it(
 def test_weights_that_are_no_longer_finite_are_noticed_before_the_test(
     streamed: Streamed, spy: type[Spy], monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(spy, "tested_after_task_end", True)
     monkeypatch.setattr(spy, "learns_at_task_end", True)
 
     def end_task(self: Spy, batches: Batches) -> None:
@@ -130,6 +134,39 @@ def test_weights_that_are_no_longer_finite_are_noticed_before_the_test(
     with pytest.raises(InputError, match="no longer finite"):
         streamed("--method", "spy", "--epochs-first-task", "1")
     assert spy.events == [*READING, "end"]
+
+
+@pytest.mark.parametrize("method", ["icarl", "aanets"])
+def test_the_last_test_is_of_herded_exemplars(streamed: Streamed, method: str, dataset: Dataset):
+    """As in the papers: after herding, in the last task as well."""
+    words = ["--method", method, "--memory-size", "10", "--save-model"]
+    results = streamed(*words)
+    (record,) = results.finished()
+    learner = load(results.folder / "learner_run0.safetensors")
+    assert learner.exemplars.memory.counts == {0: 2, 1: 2, 2: 2, 3: 2}  # type: ignore[attr-defined]
+    assert not [name for name in learner.state_dict() if name.startswith("running.")]
+    shown = dataset.index[dataset.index["session"].isin(dataset.test_sessions)]
+    names = [dataset.class_names[number] for number in shown["class"]]
+    predicted = learner.predict(load_images(dataset.images, list(shown["im_path"]), 160))
+    right = sum(one == other for one, other in zip(predicted, names, strict=True))
+    reported = record.scores[-1][-1].accuracy[1, "all", "direct"]
+    assert reported == pytest.approx(100 * right / len(names), abs=1e-3)
+
+
+def test_remind_is_tested_on_codes_from_the_first_task_on(
+    streamed: Streamed, monkeypatch: pytest.MonkeyPatch
+):
+    ready: list[bool] = []
+
+    def scores(self: Remind, features: Tensor) -> Tensor:
+        ready.append(self.quantiser.ready)
+        return super(Remind, self).scores(features)
+
+    monkeypatch.setattr(Remind, "scores", scores)
+    words = ["--method", "remind", "--memory-size", "10", "--test-batch-size", "1000"]
+    streamed(*words, "--pq-centroids", "4", "--images-per-step", "12", "--no-mem-accuracy")
+    # Two tests in the first task, of which the last one counts; one in the second.
+    assert ready == [False, True, True]
 
 
 def test_rainbow_streams(streamed: Streamed):

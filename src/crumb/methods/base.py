@@ -100,10 +100,12 @@ class Learner(ABC):
     """Is told when tasks begin and end."""
     reads_twice: bool = False
     """Reads a task again when it is over, so that it cannot learn in a single pass."""
+    tested_after_task_end: bool = False
+    """Predicts with what :meth:`end_task` makes, which a stream then calls before the last test of
+    each task, the last one included; other learners are tested first, and are not told that the
+    stream is over. Asks for :attr:`needs_task_boundaries`."""
     learns_at_task_end: bool = False
-    """Trains in :meth:`end_task`, which a stream then calls before the last test of each task, the
-    last one included; other learners are tested first, and are not told that the stream is over.
-    Asks for :attr:`needs_task_boundaries`."""
+    """Trains in :meth:`end_task`; asks for :attr:`tested_after_task_end`."""
     goes_back: ClassVar[bool] = True
     """Can go back to the best epoch: what a task adds to it are its parameters and nothing else."""
     needs_images: bool = False

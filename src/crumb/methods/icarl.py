@@ -43,7 +43,8 @@ class Icarl(Rehearsal[ChosenExemplars]):
     have shown and those that the previous network does not know: a class that comes back is new
     again, and chooses among its exemplars and its frames.
 
-    A class has no exemplars before its first task is over. Until then, and so in the last task,
+    The last test of a task comes after its exemplars have been chosen, as in the paper. A class has
+    none before its first task is over; in tests before that, and for a caller who asks meanwhile,
     its mean is a running one of phi of the frames seen, taken without dropout after each step; the
     last 256 frames or so count. A class without either has a score of minus infinity.
 
@@ -61,6 +62,7 @@ class Icarl(Rehearsal[ChosenExemplars]):
     goes_back = False
     needs_task_boundaries = True
     reads_twice = True
+    tested_after_task_end = True
 
     def __init__(
         self, network: SplitNetwork, config: RehearsalConfig, seed: int = 0, device: str = "cpu"

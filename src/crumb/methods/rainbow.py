@@ -130,6 +130,7 @@ class Rainbow(Rehearsal[ChosenExemplars]):
     Config = RainbowConfig
     needs_task_boundaries = True
     reads_twice = True
+    tested_after_task_end = True
     learns_at_task_end = True
 
     def __init__(

@@ -131,7 +131,7 @@ class Remind(Learner):
     Every feature map of a step is cropped at random. With mixup twice as many exemplars are drawn
     and mixed in pairs, the new image with none; one share is drawn for a step. The loss is the mean
     cross entropy over new images and (mixed) exemplars. Predictions are from reconstructions as
-    soon as there is a quantiser; a stream of a single task never has one.
+    soon as there is a quantiser, which is before the last test of the first task.
 
     The original program differs: it trains the whole network in the first task, where the front is
     frozen here as for every method; it keeps the codes of all frames of that task and holds as many
@@ -149,6 +149,7 @@ class Remind(Learner):
     tuned: ClassVar[Ranges] = {"mixup_alpha": (0.01, 1.0)}
     needs_task_boundaries = True
     reads_twice = True
+    tested_after_task_end = True
 
     def __init__(
         self, network: SplitNetwork, config: RemindConfig, seed: int = 0, device: str = "cpu"

@@ -137,9 +137,9 @@ def _run_tasks(plan: Plan, state: State, progress: tqdm) -> None:
 def _run_task(plan: Plan, state: State, groups: list[list[int]], progress: tqdm) -> None:
     """Learn one task, test after each epoch, tell the learner that the task is over.
 
-    That comes after the last test and is left out after the last task, unless the learner trains
-    in it: then nothing is saved between the last batch and the end of that test, so that a run
-    goes on either before both or after both.
+    That comes after the last test and is left out after the last task, unless the learner is to be
+    tested after it: then nothing is saved between the last batch and the end of that test, so that
+    a run goes on either before both or after both.
     """
     learner, record, task = plan.learner, state.record, state.task
     frames = choose(plan.tasks.tasks[task], ~plan.held_out[task])
@@ -154,7 +154,7 @@ def _run_task(plan: Plan, state: State, groups: list[list[int]], progress: tqdm)
         pixels = learner.needs_images and not learner.reads_twice and first
         reading = Reading(frames, plan.store, plan.batch_size, pixels, first, state.batch)
         learn_epoch(plan, reading, state, progress)
-        if learner.learns_at_task_end and state.epoch + 1 == plan.epochs[task]:
+        if learner.tested_after_task_end and state.epoch + 1 == plan.epochs[task]:
             break
         _test(plan, state, groups, progress)
         state.epoch, state.batch = state.epoch + 1, 0
@@ -201,23 +201,24 @@ def _finish_task(
 ) -> None:
     """Back to the best epoch, if one was looked for; the second reading of the task.
 
-    A learner that trains in it starts from that epoch, and is tested after it: what is reported
-    is that test.
+    A learner that is tested after the second reading starts it from that epoch, and what is
+    reported is that test.
     """
     learner, record, last = plan.learner, state.record, plan.epochs[state.task] - 1
-    if learner.learns_at_task_end:
+    if learner.tested_after_task_end:
         _select(plan, state, groups)
     if state.best:
         _restore(learner, state.best)
-    record.reported.append(last if learner.learns_at_task_end else state.best_epoch)
+    record.reported.append(last if learner.tested_after_task_end else state.best_epoch)
     more = state.task < len(plan.tasks.tasks) - 1
-    if learner.needs_task_boundaries and (more or learner.learns_at_task_end):
+    if learner.needs_task_boundaries and (more or learner.tested_after_task_end):
         images = learner.needs_images
         with _Clock() as clock:
             learner.end_task(Reading(frames, plan.store, plan.batch_size, images, False))
         record.seconds += clock.seconds
-    if learner.learns_at_task_end:
-        _check_weights(learner, state)
+    if learner.tested_after_task_end:
+        if learner.learns_at_task_end:
+            _check_weights(learner, state)
         _test(plan, state, groups, progress, select=False)
     held = learner.bytes_held()
     if held.replay >= record.replay_bytes:

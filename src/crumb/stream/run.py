@@ -323,7 +323,7 @@ def for_mode(mode: Mode, method: Any) -> Any:
 
 def check_memory(learner: Learner, tasks: TaskList) -> None:
     """Refuse at the start what the last write of the memory would refuse."""
-    written = tasks.tasks if learner.learns_at_task_end else tasks.tasks[:-1]
+    written = tasks.tasks if learner.tested_after_task_end else tasks.tasks[:-1]
     learner.check_tasks(len(written))
     learner.check_room(len({label for frames in written for label in frames.labels.tolist()}))
 
