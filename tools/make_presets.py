@@ -116,7 +116,7 @@ def main() -> None:
         for name, text in texts.items():
             write_text(arguments.output / f"{name}.toml", text)
     except InputError as error:
-        parser.error(str(error))
+        parser.error(error.in_flags())
     for (method, reason), count in left_out(rows).items():
         sys.stdout.write(f"no preset for {count} rows of {method}: {reason}\n")
     sys.stdout.write(f"{len(texts)} presets of {len(rows)} rows\n")

@@ -143,7 +143,7 @@ def main() -> None:
     try:
         total = make(arguments.source, arguments.output, arguments.crf)
     except InputError as error:
-        parser.error(str(error))
+        parser.error(error.in_flags())
     sys.stdout.write(f"{total} bytes\n")
 
 

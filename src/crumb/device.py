@@ -9,7 +9,7 @@ from contextlib import suppress
 from threading import Barrier
 from typing import Literal
 
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 
 Precision = Literal["full", "tf32", "bf16"]
 
@@ -35,7 +35,7 @@ def choose_device(name: str, precision: Precision = "full", deterministic: bool 
     if kind == "cuda" and torch.cuda.is_available() and (not number or number.isdecimal()):
         known = int(number or 0) < torch.cuda.device_count()
     if not known:
-        raise InputError(f"--device {name}", "is not on this machine", "give cpu or auto")
+        raise InputError(setting("device", name), "is not on this machine", "give cpu or auto")
     if kind == "cuda":
         # Read when the GPU's library of products is first used.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -47,7 +47,7 @@ def choose_device(name: str, precision: Precision = "full", deterministic: bool 
         # No operation here reads what it did not write.
         torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore
     elif precision == "tf32":
-        raise InputError("--precision tf32", "is of NVIDIA GPUs", "give full or bf16")
+        raise InputError(setting("precision", "tf32"), "is of NVIDIA GPUs", "give full or bf16")
     return name
 
 
@@ -99,7 +99,9 @@ def lone_workers(count: int, name: str) -> ThreadPoolExecutor:
         started.abort()
         pool.shutdown(wait=False, cancel_futures=True)
         if isinstance(error, RuntimeError):
-            raise InputError(f"--workers {count}", "cannot be started", "give fewer") from error
+            raise InputError(
+                setting("workers", count), "cannot be started", "give fewer"
+            ) from error
         raise
     finally:
         # What the last caller has set holds for every thread that is started later.

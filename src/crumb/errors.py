@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+import re
+import reprlib
+from collections.abc import Callable
+from pathlib import PurePath
+
+_ALONE = object()
+# A setting inside a message: as Python writes it, then as the command line does.
+_MARKED = re.compile("\x02(.*?)\x03(.*?)\x04", re.DOTALL)
+_NO_MARKS = dict.fromkeys((2, 3, 4))
+
 
 class InputError(Exception):
     """Something the user gave cannot be used.
 
-    The message is one line: what was given (file or flag), what is wrong with it, what to do.
-    The command line prints it and leaves with exit code 2; library callers catch it as usual.
+    The message is one line: what was given (file or setting), what is wrong with it, what to do.
+    Python callers read settings as they wrote them (``batch_size=-1``). The command line prints
+    :meth:`in_flags` (``--batch-size -1``) and leaves with exit code 2.
 
     Attributes:
-        parts: the three of them.
+        parts: the three of them, in which :func:`setting` marks settings; they make another error.
+        setting: name of the setting that cannot be used, or None where it is something else.
     """
 
     def __init__(self, subject: object, problem: str, remedy: str) -> None:
         self.parts = (str(subject), problem, remedy)
-        parts = [" ".join(str(part).split()) for part in (subject, problem, remedy)]
-        line = f"{parts[0]}: {parts[1]}; {parts[2]}"
-        super().__init__(printable(line))
+        named = _MARKED.match(self.parts[0])
+        self.setting = named[1].partition("=")[0] if named else None
+        super().__init__(self._line(1))
+
+    def in_flags(self) -> str:
+        """The line with settings as flags of the command line."""
+        return self._line(2)
+
+    def _line(self, form: int) -> str:
+        texts = (_MARKED.sub(lambda found: found[form], part) for part in self.parts)
+        subject, problem, remedy = (" ".join(text.split()) for text in texts)
+        return printable(f"{subject}: {problem}; {remedy}")
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
         # Worker processes hand their errors over as pickles in memory.
@@ -37,16 +58,55 @@ def printable(text: object) -> str:
     return str(text).encode(errors="backslashreplace").decode()
 
 
+def setting(name: str, value: object = _ALONE) -> str:
+    """A setting, for any part of an :class:`InputError`, which knows two ways to write it.
+
+    ``setting("memory_size", 3)`` is ``memory_size=3`` to a Python caller and ``--memory-size 3``
+    on the command line; ``setting("cut")`` is ``cut`` and ``--cut``.
+
+    Args:
+        name: of the field or argument.
+        value: that it has, or should have.
+    """
+    flag = flag_of(name)
+    if value is _ALONE:
+        return f"\x02{name}\x03{flag}\x04"
+    if isinstance(value, bool):
+        words = flag if value else flag.replace("--", "--no-", 1)
+    else:
+        several = isinstance(value, (tuple, list))
+        words = f"{flag} {_text(value, _joined if several else str)}"
+    shown = str(value) if isinstance(value, PurePath) else value
+    return f"\x02{name}={_text(shown, _BRIEF.repr)}\x03{words}\x04"
+
+
+def _text(value: object, write: Callable[[object], str]) -> str:
+    try:
+        return write(value).translate(_NO_MARKS)
+    # A value that is refused can be any object, and an integer can have too many digits to print.
+    except Exception:
+        return f"<{type(value).__name__}>"
+
+
+def _joined(values: object) -> str:
+    assert isinstance(values, (tuple, list))
+    return " ".join(map(str, values))
+
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = 200
+
+
 def flag_of(setting: str) -> str:
     """The flag that sets a field of a configuration: ``--memory-size`` of ``memory_size``."""
     return "--" + setting.replace("_", "-")
 
 
-def require(flag: str, value: float, holds: bool, range_: str) -> None:
+def require(name: str, value: float, holds: bool, range_: str) -> None:
     """Refuse a setting that is out of range, infinite or not a number.
 
     Raises:
-        InputError: naming the flag and the range.
+        InputError: naming the setting and the range.
     """
     if not holds or abs(value) == float("inf"):
-        raise InputError(f"{flag} {value}", "is out of range", f"give a finite number {range_}")
+        raise InputError(setting(name, value), "is out of range", f"give a finite number {range_}")

@@ -21,13 +21,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 
 if TYPE_CHECKING:
     import torch
 
 
-WRITE_REMEDY = "choose another --output or free space"
+WRITE_REMEDY = f"choose another {setting('output')} or free space"
 # The end of the name of a file that is not whole yet.
 _PART = ".part"
 

@@ -168,7 +168,7 @@ def test_a_picture_that_would_be_too_large_is_refused(
 
 @pytest.mark.parametrize("columns", [0, 101])
 def test_columns_out_of_range(painted: Dataset, tmp_path: Path, columns: int):
-    with pytest.raises(InputError, match="--columns"):
+    with pytest.raises(InputError, match="columns"):
         contact_sheet(painted, tmp_path / "sheet.png", columns=columns)
 
 

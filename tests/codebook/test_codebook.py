@@ -265,12 +265,12 @@ def test_an_empty_batch_gives_no_codes():
 
 @pytest.mark.parametrize("length", [0, -1, 3, 32])
 def test_block_length_must_divide_the_channels(length: int):
-    with pytest.raises(InputError, match=f"--block-length {length}: .* 16 .*one of 1, 2, 4, 8, 16"):
+    with pytest.raises(InputError, match=f"block_length={length}: .* 16 .*one of 1, 2, 4, 8, 16"):
         check_block_length(length, 16)
 
 
 def test_codebook_checks_its_block_length():
-    with pytest.raises(InputError, match="--block-length 3"):
+    with pytest.raises(InputError, match="block_length=3"):
         Codebook(torch.zeros(2, 3), (16, 1, 1))
 
 

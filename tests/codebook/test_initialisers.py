@@ -216,17 +216,17 @@ def test_permutation_levels_are_independent_half_normals():
     ],
 )
 def test_permutations_need_their_number_of_blocks(name: str, count: int, length: int):
-    with pytest.raises(InputError, match=rf"needs 2\^D .* not {count} of {length}; .*--blocks"):
+    with pytest.raises(InputError, match=rf"needs 2\^D .* not {count} of {length}; .*blocks"):
         blocks(name, count, length)
 
 
 def test_unknown_initialiser_names_those_there_are():
-    with pytest.raises(InputError, match="--initialiser nope: .*random_distmatch_sparse"):
+    with pytest.raises(InputError, match="initialiser='nope': .*random_distmatch_sparse"):
         check_initialiser("nope", 256, 8)
 
 
 def test_no_blocks_at_all():
-    with pytest.raises(InputError, match="--blocks 0"):
+    with pytest.raises(InputError, match="blocks=0"):
         check_initialiser("zeros", 0, 8)
 
 

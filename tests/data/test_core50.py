@@ -157,9 +157,9 @@ def test_the_large_images(tree: Path, tmp_path: Path):
     for flags in ({"side": 350}, {"side": 350, "from_names": True}):
         assert sampled(tree / "core50_350x350", tmp_path, **flags).images.parent == tree
     for flags in ({}, {"from_names": True}):
-        with pytest.raises(InputError, match="--side 128: does not fit the folder"):
+        with pytest.raises(InputError, match="side=128: does not fit the folder"):
             sampled(tree / "core50_350x350", tmp_path, **flags)
-    with pytest.raises(InputError, match="neither is nor holds a folder core50_128x128; .*--side"):
+    with pytest.raises(InputError, match="neither is nor holds a folder core50_128x128; .*side"):
         sampled(tree, tmp_path)
 
 

@@ -220,7 +220,7 @@ def test_links_within_the_images_root_are_read(dataset: Dataset, lists: Path):
 def test_bad_arguments(dataset: Dataset, lists: Path):
     with pytest.raises(InputError, match="have 4 classes where 1 names"):
         read(dataset, ["cup"])
-    with pytest.raises(InputError, match="--protocol"):
+    with pytest.raises(InputError, match="protocol"):
         read_task_list(dataset.folder, "../x", 0, False, dataset.images, None)
     with pytest.raises(InputError, match="run5/stream: is not a folder"):
         read_task_list(dataset.folder / "lists", "class_iid", 5, False, dataset.images, None)

@@ -174,15 +174,15 @@ def test_refused_folders(root: Path, refusal: Callable[..., str], paths: list[st
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        ({"split": "given"}, "--split given: "),
+        ({"split": "given"}, "split='given': "),
         ({"split": "object"}, "class cup and 1 more: only one object, so nothing is left"),
-        ({"test_share": 0.0}, "--test-share 0.0: is out of range"),
-        ({"test_share": float("nan")}, "--test-share nan: is out of range"),
-        ({"test_share": 1.0}, "--test-share 1.0: is out of range"),
-        ({"largest": 0}, "--largest 0: is out of range"),
+        ({"test_share": 0.0}, "test_share=0.0: is out of range"),
+        ({"test_share": float("nan")}, "test_share=nan: is out of range"),
+        ({"test_share": 1.0}, "test_share=1.0: is out of range"),
+        ({"largest": 0}, "largest=0: is out of range"),
         ({"largest": 1, "split": "image"}, "class cup and 1 more: only one image in each session"),
-        ({"only": "videos"}, "--only videos: "),
-        ({"workers": 0}, "--workers 0: is out of range"),
+        ({"only": "videos"}, "only='videos': "),
+        ({"workers": 0}, "workers=0: is out of range"),
         ({"table": Path("missing.csv")}, "missing.csv: cannot be read"),
     ],
 )
@@ -469,14 +469,14 @@ def test_another_data_set_is_not_written_over(tmp_path: Path):
     put(tmp_path / "raw", "a/s1/1.png", "a/s2/1.png")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "dataset.json").write_text('{"name": "toybox"}')
-    with pytest.raises(InputError, match="out: holds another data set; choose another --output"):
+    with pytest.raises(InputError, match="out: holds another data set; choose another output"):
         index_source(Folder(root=tmp_path / "raw", output=tmp_path / "out"))
 
 
 def test_a_table_is_not_written_over(tmp_path: Path):
     put(tmp_path / "raw", "a/1.png")
     own = table(tmp_path / "out", "path,class", "a/1.png,a")
-    with pytest.raises(InputError, match=r"--output .*out"):
+    with pytest.raises(InputError, match=r"output=.*out"):
         Folder(root=tmp_path / "raw", output=tmp_path / "out", table=own)
 
 

@@ -182,7 +182,7 @@ def empty_clip(tree: Path) -> None:
         (make(f"{MUG}/ROT4D"), "mug2/ROT4D: is no known transformation; known are MIX, ROT2D"),
         (
             lambda tree: (shutil.rmtree(tree / MUG / "MIX"), (tree / MUG / "MIX").mkdir()),
-            "mug2/MIX: has 0 day folders, so none for --day 1;",
+            "mug2/MIX: has 0 day folders, so none for day=1;",
         ),
         (remove(f"{MUG}/MIX/day3/left"), "MIX/day3: has no folder left; unpack"),
         (make(f"{MUG}/MIX/day3/middle"), "MIX/day3/middle: is the folder of no camera;"),
@@ -205,9 +205,9 @@ def test_bad_trees(tree: Path, change: Callable[[Path], object], complaint: str)
 def test_bad_flags(tree: Path, capsys: pytest.CaptureFixture[str]):
     for name in ("day", "step", "instances"):
         for value in (0, 10000):
-            with pytest.raises(InputError, match=f"--{name} {value}: is out of range"):
+            with pytest.raises(InputError, match=f"{name}={value}: is out of range"):
                 sampled(tree, **{name: value})
-    with pytest.raises(InputError, match="MIX: has 2 day folders, so none for --day 3;"):
+    with pytest.raises(InputError, match="MIX: has 2 day folders, so none for day=3;"):
         sampled(tree, day=3)
     with pytest.raises(InputError, match="class book: has no folder book3, book4, .*, book10;"):
         sampled(tree, instances=10)

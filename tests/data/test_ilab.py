@@ -472,7 +472,7 @@ def test_all_short_classes_are_named_with_their_counts(raw: Path, tmp_path: Path
         index_source(Ilab2mLight(root=raw, output=tmp_path / "set"))
     none = "0 (at most 0 such sessions, and 4 images in one)"
     assert f"with car {none}, van {none}; add" in str(caught.value)
-    assert "--objects, --sessions and --images" in str(caught.value)
+    assert "objects, sessions and images" in str(caught.value)
     assert not (tmp_path / "set").exists()
 
 

@@ -287,7 +287,7 @@ def test_refusals(small: Path, change: Callable[[Path], object], complaint: str)
 
 def test_the_output_is_neither_of_the_two(small: Path, capsys: pytest.CaptureFixture[str]):
     for output in ("ilab/set", "core", "core/set", "."):
-        with pytest.raises(InputError, match="--output .* folder of the raw data"):
+        with pytest.raises(InputError, match="output=.* folder of the raw data"):
             made(small, small / output)
     assert main(["index", "ilab2mlight+core50", str(small / "ilab")]) == 2
     assert "--core50" in capsys.readouterr().err

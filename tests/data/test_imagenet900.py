@@ -55,7 +55,7 @@ def test_900_classes_and_no_others(thousand: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("listed", "problem"),
     [
-        (None, "root: has 1000 classes to keep, not 900; --classes-file FILE"),
+        (None, "root: has 1000 classes to keep, not 900; classes_file FILE"),
         ([], "classes.txt: lists 0 classes; list the 900"),
         ([*SYNSETS[:99]], "classes.txt: lists 99 classes; list the 900 that are kept or the 100"),
         ([SYNSETS[0], "n00000000"], "classes.txt, line 2: the class 'n00000000' has no images"),

@@ -219,6 +219,6 @@ def test_select_keeps_the_order_of_the_index(tmp_path: Path):
     [(["cat"], "no class called 'cat'"), (["mug", "mug"], "'mug' twice"), ([], "is empty")],
 )
 def test_bad_selection(tmp_path: Path, classes: list[str], complaint: str):
-    with pytest.raises(InputError, match=rf"--classes: .*{complaint}.*") as caught:
+    with pytest.raises(InputError, match=rf"classes: .*{complaint}.*") as caught:
         small(tmp_path).select(classes)
     assert "ball, mug" in str(caught.value) or "twice" in complaint

@@ -413,11 +413,11 @@ def test_sizes_that_cannot_be(field: str, size: int):
 
 
 def test_bad_arguments(core50: Dataset):
-    with pytest.raises(InputError, match=r"--protocol.*class_instance"):
+    with pytest.raises(InputError, match=r"protocol.*class_instance"):
         lay_out(core50, "random", 0)
-    with pytest.raises(InputError, match="--run"):
+    with pytest.raises(InputError, match="run"):
         lay_out(core50, "iid", -1)
-    with pytest.raises(InputError, match="--run"):
+    with pytest.raises(InputError, match="run"):
         lay_out(core50, "iid", 2**32)
 
 

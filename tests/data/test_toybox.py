@@ -362,7 +362,7 @@ def test_a_link_to_a_missing_clip(tree: Path, tmp_path: Path):
 
 
 def test_bad_arguments(tree: Path, tmp_path: Path):
-    with pytest.raises(InputError, match="--workers 0: is out of range"):
+    with pytest.raises(InputError, match="workers=0: is out of range"):
         index_toybox(tree, tmp_path / "set", workers=0)
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):

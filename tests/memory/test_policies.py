@@ -197,7 +197,7 @@ def test_never_more_than_the_capacity_or_the_share(capacity: int, tasks: list[li
 
 
 def test_fewer_exemplars_than_classes():
-    with pytest.raises(InputError, match="--memory-size 3: .* 4 classes; .*at least 4"):
+    with pytest.raises(InputError, match="memory_size=3: .* 4 classes; .*at least 4"):
         end_of_task(3).begin(4, 10, 10)
     check_share(4, 4)
 

@@ -295,7 +295,7 @@ def test_centroids_are_fitted_to_256_vectors_each_in_one_reading(monkeypatch):
 
 @pytest.mark.parametrize("codebooks", [0, 5, 24])
 def test_sub_vectors_must_be_of_equal_length(codebooks: int):
-    match = f"--pq-codebooks {codebooks}: does not divide the 12 channels.*1, 2, 3, 4, 6, 12"
+    match = f"pq_codebooks={codebooks}: does not divide the 12 channels.*1, 2, 3, 4, 6, 12"
     with pytest.raises(InputError, match=match):
         ProductQuantiser((12, 2, 2), codebooks, 4)
 

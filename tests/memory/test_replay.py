@@ -221,7 +221,7 @@ def test_saved_exemplars_that_do_not_fit(saved: dict[str, Tensor]):
 
 @pytest.mark.parametrize("capacity", [0, -5])
 def test_capacity_below_one(capacity: int):
-    with pytest.raises(InputError, match=f"--memory-size {capacity}: .*at least 1"):
+    with pytest.raises(InputError, match=f"memory_size={capacity}: .*at least 1"):
         ReplayMemory(capacity, (2,), torch.uint8)
 
 
@@ -235,12 +235,12 @@ def test_capacity_below_one(capacity: int):
     ],
 )
 def test_capacity_of_a_budget(budget: int, row: int, capacity: int):
-    assert capacity_in_bytes("--memory-bytes", budget, row) == capacity
+    assert capacity_in_bytes("memory_bytes", budget, row) == capacity
 
 
 def test_budget_below_one_exemplar():
-    with pytest.raises(InputError, match="--memory-bytes 5407: .*at least 5408"):
-        capacity_in_bytes("--memory-bytes", 5_407, 5_408)
+    with pytest.raises(InputError, match="memory_bytes=5407: .*at least 5408"):
+        capacity_in_bytes("memory_bytes", 5_407, 5_408)
 
 
 def test_sample_takes_each_exemplar_once_before_any_twice():
@@ -278,7 +278,7 @@ def test_locate_counts_through_class_by_class():
 
 
 def test_what_all_exemplars_share_is_taken_off_a_budget():
-    assert capacity_in_bytes("--budget-bytes", 1_000, 100, 300) == 7
-    assert capacity_in_bytes("--budget-bytes", 400, 100, 300) == 1
-    with pytest.raises(InputError, match="--budget-bytes 399: .*300 bytes.*at least 400"):
-        capacity_in_bytes("--budget-bytes", 399, 100, 300)
+    assert capacity_in_bytes("budget_bytes", 1_000, 100, 300) == 7
+    assert capacity_in_bytes("budget_bytes", 400, 100, 300) == 1
+    with pytest.raises(InputError, match="budget_bytes=399: .*300 bytes.*at least 400"):
+        capacity_in_bytes("budget_bytes", 399, 100, 300)

@@ -125,7 +125,7 @@ def test_more_tasks_than_exemplars():
     exemplars = exemplars_of(2)
     for task in range(2):
         learn(exemplars, Frames(100 * task, 9))
-    with pytest.raises(InputError, match="--memory-size 2: .* 3 tasks; .*at least 3"):
+    with pytest.raises(InputError, match="memory_size=2: .* 3 tasks; .*at least 3"):
         learn(exemplars, Frames(200, 9))
     assert exemplars.memory.counts == {0: 1, 1: 1}
 

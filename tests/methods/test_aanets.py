@@ -98,7 +98,7 @@ def test_levels_of_a_small_network():
 
 
 def test_a_tail_without_layers_before_the_head_is_refused():
-    with pytest.raises(InputError, match="--cut pool"):
+    with pytest.raises(InputError, match="cut='pool'"):
         Aanets(two_levels(cut="pool"), AanetsConfig())
 
 
@@ -329,12 +329,12 @@ def test_dropout_of_a_stable_branch_draws_from_the_same_generator():
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        ({"temperature": 0.0}, "--temperature"),
-        ({"distillation": -1.0}, "--distillation"),
-        ({"fusion_lr": float("nan")}, "--fusion-lr"),
-        ({"lr_factor": 0.0}, "--lr-factor"),
-        ({"lr_milestones": (0.5, 1.5)}, "--lr-milestones 0.5 1.5"),
-        ({"storage": "feature"}, "--storage feature"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"distillation": -1.0}, "distillation"),
+        ({"fusion_lr": float("nan")}, "fusion_lr"),
+        ({"lr_factor": 0.0}, "lr_factor"),
+        ({"lr_milestones": (0.5, 1.5)}, r"lr_milestones=\(0.5, 1.5\)"),
+        ({"storage": "feature"}, "storage='feature'"),
     ],
 )
 def test_impossible_settings(wrong, named):

@@ -143,9 +143,9 @@ def test_memory_is_written_at_the_end_of_a_task_where_asked_for():
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"reference_size": 0}, "--reference-size 0"),
-        ({"storage": "merec"}, "--storage merec"),
-        ({"write_policy": "ring"}, "--write-policy ring"),
+        ({"reference_size": 0}, "reference_size=0"),
+        ({"storage": "merec"}, "storage='merec'"),
+        ({"write_policy": "ring"}, "write_policy='ring'"),
     ],
 )
 def test_impossible_settings(settings: dict[str, Any], named: str):

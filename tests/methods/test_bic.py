@@ -310,11 +310,11 @@ def test_a_task_of_old_classes_alone_is_learned():
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        ({"temperature": 0.0}, "--temperature"),
-        ({"bias_lr": 0.0}, "--bias-lr"),
-        ({"bias_lr": float("nan")}, "--bias-lr"),
-        ({"bias_steps": -1}, "--bias-steps"),
-        ({"storage": "feature"}, "--storage feature"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"bias_lr": 0.0}, "bias_lr"),
+        ({"bias_lr": float("nan")}, "bias_lr"),
+        ({"bias_steps": -1}, "bias_steps"),
+        ({"storage": "feature"}, "storage='feature'"),
     ],
 )
 def test_impossible_settings(wrong: dict[str, Any], named: str):

@@ -134,7 +134,7 @@ def test_a_budget_in_bytes_is_kept_at_every_step_and_used(make):
 
 def test_a_budget_for_nothing_is_refused(make):
     if with_budget(make) is not None:
-        with pytest.raises(InputError, match=r"--budget-bytes 3: .*at least \d+"):
+        with pytest.raises(InputError, match=r"budget_bytes=3: .*at least \d+"):
             make(budget_bytes=3)
 
 

@@ -270,7 +270,7 @@ def test_without_exemplars_nothing_is_stored():
     held = learner.bytes_held()
     assert (held.replay, held.reading, held.extra) == (0, 0, 3 * (4 * 8 + 8))
     for capacity in ("memory_size", "memory_bytes", "budget_bytes"):
-        with pytest.raises(InputError, match="--storage none"):
+        with pytest.raises(InputError, match="storage='none'"):
             CopeConfig(**{"storage": "none", capacity: 1000})
 
 
@@ -296,21 +296,21 @@ def test_saved_in_the_middle_of_a_task_it_goes_on_to_the_bit(storage, tmp_path, 
 def test_a_cut_before_the_head_leaves_nothing_to_train(monkeypatch):
     network = tiny_network()
     monkeypatch.setattr(Cope, "parameters", lambda self: {})
-    with pytest.raises(InputError, match="--cut norm: leaves nothing to train"):
+    with pytest.raises(InputError, match="cut='norm': leaves nothing to train"):
         Cope(network, CopeConfig(memory_size=8))
 
 
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"prototype_momentum": 1.0}, "--prototype-momentum 1.0"),
-        ({"temperature": 0.0}, "--temperature 0.0"),
-        ({"temperature": float("nan")}, "--temperature nan"),
-        ({"n_iter": 0}, "--n-iter 0"),
-        ({"memory_size": 0}, "--memory-size 0"),
-        ({"storage": "feature"}, "--storage feature"),
-        ({"storage": "none", "exemplar_side": 4}, "--exemplar-side 4"),
-        ({"write_policy": "never"}, "--write-policy never"),
+        ({"prototype_momentum": 1.0}, "prototype_momentum=1.0"),
+        ({"temperature": 0.0}, "temperature=0.0"),
+        ({"temperature": float("nan")}, "temperature=nan"),
+        ({"n_iter": 0}, "n_iter=0"),
+        ({"memory_size": 0}, "memory_size=0"),
+        ({"storage": "feature"}, "storage='feature'"),
+        ({"storage": "none", "exemplar_side": 4}, "exemplar_side=4"),
+        ({"write_policy": "never"}, "write_policy='never'"),
     ],
 )
 def test_impossible_settings(settings: dict[str, Any], named: str):

@@ -179,21 +179,21 @@ def test_417_squeezenet_exemplars_hold_2255136_bytes_of_indices():
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"memory_size": 0}, "--memory-size"),
-        ({"memory_size": 5, "memory_bytes": 500}, "--memory-size"),
-        ({"memory_bytes": 0}, "--memory-bytes"),
-        ({"storage": "merec", "memory_bytes": 500}, "--storage merec"),
-        ({"storage": "none", "memory_size": 5}, "--storage none"),
-        ({"storage": "pixels"}, "--storage pixels"),
-        ({"write_policy": "never"}, "--write-policy never"),
-        ({"blocks": 0}, "--blocks"),
-        ({"blocks": 65_537}, "--blocks"),
-        ({"lr": float("nan")}, "--lr"),
-        ({"lr": float("inf")}, "--lr"),
-        ({"momentum": 1.0}, "--momentum"),
-        ({"clip": 0.0}, "--clip"),
-        ({"replay_coefficient": -1.0}, "--replay-coefficient"),
-        ({"codebook_loss": 0.0}, "--codebook-loss"),
+        ({"memory_size": 0}, "memory_size"),
+        ({"memory_size": 5, "memory_bytes": 500}, "memory_size"),
+        ({"memory_bytes": 0}, "memory_bytes"),
+        ({"storage": "merec", "memory_bytes": 500}, "storage='merec'"),
+        ({"storage": "none", "memory_size": 5}, "storage='none'"),
+        ({"storage": "pixels"}, "storage='pixels'"),
+        ({"write_policy": "never"}, "write_policy='never'"),
+        ({"blocks": 0}, "blocks"),
+        ({"blocks": 65_537}, "blocks"),
+        ({"lr": float("nan")}, "lr"),
+        ({"lr": float("inf")}, "lr"),
+        ({"momentum": 1.0}, "momentum"),
+        ({"clip": 0.0}, "clip"),
+        ({"replay_coefficient": -1.0}, "replay_coefficient"),
+        ({"codebook_loss": 0.0}, "codebook_loss"),
     ],
 )
 def test_impossible_settings(settings, named):
@@ -204,9 +204,9 @@ def test_impossible_settings(settings, named):
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"block_length": 3}, "--block-length 3"),
-        ({"initialiser": "magic"}, "--initialiser magic"),
-        ({"memory_bytes": 7}, "--memory-bytes 7"),
+        ({"block_length": 3}, "block_length=3"),
+        ({"initialiser": "magic"}, "initialiser='magic'"),
+        ({"memory_bytes": 7}, "memory_bytes=7"),
     ],
 )
 def test_settings_that_do_not_fit_the_network(settings, named):
@@ -217,11 +217,11 @@ def test_settings_that_do_not_fit_the_network(settings, named):
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"device": "cuda:99"}, "--device cuda:99"),
-        ({"seed": -1}, "seed -1"),
+        ({"device": "cuda:99"}, "device='cuda:99'"),
+        ({"seed": -1}, "seed=-1"),
         ({"memory_bytes": "1"}, "settings of crumb"),
         ({"memory": 3}, "memory: is no setting"),
-        ({"method": "nope"}, "--method nope"),
+        ({"method": "nope"}, "method='nope'"),
     ],
 )
 def test_create_refuses_what_cannot_be(settings, named):

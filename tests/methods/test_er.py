@@ -146,11 +146,11 @@ def test_saved_in_the_middle_of_a_task_it_goes_on_to_the_bit(tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"storage": "feature"}, "--storage feature: no such choice; use image, raw_feature"),
-        ({"write_policy": "never"}, "--write-policy never: .*end-of-task, on-arrival, reservoir"),
-        ({"memory_size": 0}, "--memory-size"),
-        ({"memory_size": 5, "memory_bytes": 500}, "--memory-size"),
-        ({"lr": 0.0}, "--lr"),
+        ({"storage": "feature"}, "storage='feature': no such choice; use image, raw_feature"),
+        ({"write_policy": "never"}, "write_policy='never': .*end-of-task, on-arrival, reservoir"),
+        ({"memory_size": 0}, "memory_size"),
+        ({"memory_size": 5, "memory_bytes": 500}, "memory_size"),
+        ({"lr": 0.0}, "lr"),
     ],
 )
 def test_impossible_settings(settings: dict[str, Any], named: str):
@@ -159,7 +159,7 @@ def test_impossible_settings(settings: dict[str, Any], named: str):
 
 
 def test_bytes_for_not_even_one_exemplar():
-    with pytest.raises(InputError, match="--memory-bytes 191: .*192 bytes"):
+    with pytest.raises(InputError, match="memory_bytes=191: .*192 bytes"):
         learner_of(memory_bytes=191)
 
 

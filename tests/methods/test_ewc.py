@@ -191,12 +191,12 @@ def test_saved_in_the_middle_of_a_task(settings, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "flag"),
     [
-        ({"form": "both"}, "--form both"),
-        ({"fisher": "batch"}, "--fisher batch"),
-        ({"form": "online", "gamma": 1.1}, "--gamma 1.1"),
-        ({"form": "online", "gamma": -0.1}, "--gamma -0.1"),
-        ({"gamma": 0.9}, "--gamma 0.9"),
-        ({"fisher_samples": 0}, "--fisher-samples 0"),
+        ({"form": "both"}, "form='both'"),
+        ({"fisher": "batch"}, "fisher='batch'"),
+        ({"form": "online", "gamma": 1.1}, "gamma=1.1"),
+        ({"form": "online", "gamma": -0.1}, "gamma=-0.1"),
+        ({"gamma": 0.9}, "gamma=0.9"),
+        ({"fisher_samples": 0}, "fisher_samples=0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, flag):

@@ -218,10 +218,10 @@ def test_observe_says_what_it_lacks():
 @pytest.mark.parametrize(
     ("chosen", "named"),
     [
-        ({"margin": -0.1}, "--margin -0.1"),
-        ({"margin": float("nan")}, "--margin nan"),
-        ({"storage": "none"}, "--storage none"),
-        ({"memory_bytes": 0}, "--memory-bytes"),
+        ({"margin": -0.1}, "margin=-0.1"),
+        ({"margin": float("nan")}, "margin=nan"),
+        ({"storage": "none"}, "storage='none'"),
+        ({"memory_bytes": 0}, "memory_bytes"),
     ],
 )
 def test_impossible_settings(chosen: dict[str, Any], named: str):

@@ -300,14 +300,14 @@ def test_budget_in_bytes_bounds_exemplars_and_row_numbers_and_scores_are_extra()
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"gradients": "front"}, "--gradients front: no such choice; use tail, head"),
-        ({"n_iter": 0}, "--n-iter 0"),
-        ({"n_constraints": 0}, "--n-constraints 0"),
-        ({"memory_strength": -1}, "--memory-strength -1"),
-        ({"n_memories": 0}, "--n-memories 0"),
-        ({"memory_size": 0}, "--memory-size 0"),
-        ({"storage": "feature"}, "--storage feature"),
-        ({"lr": 0.0}, "--lr"),
+        ({"gradients": "front"}, "gradients='front': no such choice; use tail, head"),
+        ({"n_iter": 0}, "n_iter=0"),
+        ({"n_constraints": 0}, "n_constraints=0"),
+        ({"memory_strength": -1}, "memory_strength=-1"),
+        ({"n_memories": 0}, "n_memories=0"),
+        ({"memory_size": 0}, "memory_size=0"),
+        ({"storage": "feature"}, "storage='feature'"),
+        ({"lr": 0.0}, "lr"),
     ],
 )
 def test_impossible_settings(settings: dict[str, Any], named: str):

@@ -218,10 +218,10 @@ def test_bytes_within_the_budget_and_all_else_counted():
 
 def test_no_room_for_every_class():
     learner = learner_of(memory_size=1)
-    with pytest.raises(InputError, match="--memory-size 1") as error:
+    with pytest.raises(InputError, match="memory_size=1") as error:
         learner.check_room(2)
     assert "write-policy" not in str(error.value)
-    with pytest.raises(InputError, match="--memory-size 1"):
+    with pytest.raises(InputError, match="memory_size=1"):
         learn_task(learner, 0, 1)
 
 
@@ -245,11 +245,11 @@ def test_goes_on_to_the_bit_from_the_middle_of_a_task(storage, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"storage": "feature"}, "--storage feature"),
-        ({"memory_size": 0}, "--memory-size"),
-        ({"memory_size": 3, "memory_bytes": 3000}, "--memory-size"),
-        ({"memory_bytes": -1}, "--memory-bytes"),
-        ({"lr": float("nan")}, "--lr"),
+        ({"storage": "feature"}, "storage='feature'"),
+        ({"memory_size": 0}, "memory_size"),
+        ({"memory_size": 3, "memory_bytes": 3000}, "memory_size"),
+        ({"memory_bytes": -1}, "memory_bytes"),
+        ({"lr": float("nan")}, "lr"),
     ],
 )
 def test_impossible_settings(settings, named):

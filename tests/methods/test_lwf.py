@@ -137,11 +137,11 @@ def test_goes_on_to_the_bit_from_the_middle_of_a_task(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"distillation": -1.0}, "--distillation"),
-        ({"distillation": float("inf")}, "--distillation"),
-        ({"temperature": 0.0}, "--temperature"),
-        ({"temperature": float("nan")}, "--temperature"),
-        ({"lr": 0.0}, "--lr"),
+        ({"distillation": -1.0}, "distillation"),
+        ({"distillation": float("inf")}, "distillation"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"lr": 0.0}, "lr"),
     ],
 )
 def test_impossible_settings(settings, named):

@@ -206,5 +206,5 @@ def test_saved_tensors_of_another_shape_are_refused(kind, tmp_path, monkeypatch)
 @FAMILY
 def test_settings_out_of_range_are_refused(kind):
     for value in (-1.0, float("nan"), float("inf")):
-        with pytest.raises(InputError, match="--regularisation"):
+        with pytest.raises(InputError, match="regularisation"):
             kind.Config(regularisation=value)

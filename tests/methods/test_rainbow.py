@@ -332,24 +332,24 @@ def test_bytes(budget):
 
 def test_no_room_for_every_class():
     learner = learner_of(memory_size=1)
-    with pytest.raises(InputError, match="--memory-size 1"):
+    with pytest.raises(InputError, match="memory_size=1"):
         learner.check_room(2)
-    with pytest.raises(InputError, match="--memory-size 1"):
+    with pytest.raises(InputError, match="memory_size=1"):
         learn_task(learner, 0, 1)
 
 
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"storage": "feature"}, "--storage feature"),
-        ({"memory_only_epochs": -1}, "--memory-only-epochs"),
-        ({"schedule": "linear"}, "--schedule linear"),
-        ({"perturb": "both"}, "--perturb both"),
-        ({"perturb": "image", "storage": "raw_feature"}, "--perturb image"),
-        ({"views": 1}, "--views"),
-        ({"cutmix_probability": 1.5}, "--cutmix-probability"),
-        ({"cutmix_probability": float("nan")}, "--cutmix-probability"),
-        ({"lr": 0.0}, "--lr"),
+        ({"storage": "feature"}, "storage='feature'"),
+        ({"memory_only_epochs": -1}, "memory_only_epochs"),
+        ({"schedule": "linear"}, "schedule='linear'"),
+        ({"perturb": "both"}, "perturb='both'"),
+        ({"perturb": "image", "storage": "raw_feature"}, "perturb='image'"),
+        ({"views": 1}, "views"),
+        ({"cutmix_probability": 1.5}, "cutmix_probability"),
+        ({"cutmix_probability": float("nan")}, "cutmix_probability"),
+        ({"lr": 0.0}, "lr"),
     ],
 )
 def test_impossible_settings(settings, named):

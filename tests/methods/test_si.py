@@ -189,5 +189,5 @@ def test_saved_in_the_middle_of_a_task(tmp_path, monkeypatch):
 
 def test_damping_must_be_above_zero():
     for value in (0.0, -1.0, float("nan")):
-        with pytest.raises(InputError, match="--damping"):
+        with pytest.raises(InputError, match="damping"):
             SIConfig(damping=value)

@@ -68,12 +68,12 @@ def test_the_rate_is_saved_in_the_middle_of_a_task(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"gamma": 0.0}, "--gamma"),
-        ({"gamma": 1.1}, "--gamma"),
-        ({"gamma": float("nan")}, "--gamma"),
-        ({"lr_floor": -1.0}, "--lr-floor"),
-        ({"lr": 1e-5}, "--lr-floor 5e-05"),
-        ({"lr": -1.0}, "--lr"),
+        ({"gamma": 0.0}, "gamma"),
+        ({"gamma": 1.1}, "gamma"),
+        ({"gamma": float("nan")}, "gamma"),
+        ({"lr_floor": -1.0}, "lr_floor"),
+        ({"lr": 1e-5}, "lr_floor=5e-05"),
+        ({"lr": -1.0}, "lr"),
     ],
 )
 def test_impossible_settings(settings, named):

@@ -93,7 +93,7 @@ def test_published_dropout(name: str, own: float):
 
 
 def test_dropout_for_a_tail_without_any_is_refused():
-    with pytest.raises(InputError, match=r"--dropout 0\.3: .*no dropout layer"):
+    with pytest.raises(InputError, match=r"dropout=0\.3: .*no dropout layer"):
         built("efficientnet_lite0", dropout=0.3)
 
 

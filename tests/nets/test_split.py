@@ -81,7 +81,7 @@ def test_squeezenet_ends_in_a_rectified_convolution():
 
 @pytest.mark.parametrize("cut", ["block.second", "depth"])
 def test_cut_inside_a_skip_connection_is_refused(cut: str):
-    with pytest.raises(InputError, match=f"--cut {cut}: 2 tensors cross .*whole stage"):
+    with pytest.raises(InputError, match=f"cut='{cut}': 2 tensors cross .*whole stage"):
         split(Small(), cut)
 
 
@@ -96,7 +96,7 @@ def test_resnet_cut_inside_a_block_is_refused():
     [("features", "stem, rectify, block"), ("block.third", r"block\.first, block\.second$")],
 )
 def test_unknown_layer_names_those_there_are(cut: str, near: str):
-    with pytest.raises(InputError, match=f"--cut {cut}: no such layer; choose one of {near}"):
+    with pytest.raises(InputError, match=f"cut='{cut}': no such layer; choose one of {near}"):
         split(Small(), cut)
 
 
@@ -106,7 +106,7 @@ def test_layer_that_is_never_called_is_refused():
 
 
 def test_cut_after_the_last_map_is_refused():
-    with pytest.raises(InputError, match=r"--cut fc: .*shape \(1, 8\).*convolutional part"):
+    with pytest.raises(InputError, match=r"cut='fc': .*shape \(1, 8\).*convolutional part"):
         small("fc")
 
 

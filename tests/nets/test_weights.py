@@ -209,7 +209,7 @@ def test_timm_without_the_internet(error: Exception, monkeypatch: pytest.MonkeyP
         raise error
 
     monkeypatch.setattr(timm, "create_model", fail)
-    with pytest.raises(InputError, match=r"--weights pretrained \(resnet10t\): cannot be down"):
+    with pytest.raises(InputError, match=r"weights='pretrained' \(resnet10t\): cannot be down"):
         load_weights(small(0), "timm", "resnet10t", "pretrained")
 
 

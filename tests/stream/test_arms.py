@@ -200,7 +200,7 @@ def test_pretraining_trains_both_losses_and_stores_nothing():
 
 def test_an_early_cut_is_asked_for_where_none_is_known():
     base = base_of(network=NetworkConfig("resnet18", "layer4"))
-    with pytest.raises(InputError, match="no early cut for --backbone resnet18; name a layer with"):
+    with pytest.raises(InputError, match="no early cut for backbone='resnet18'; name a layer with"):
         resolve(ARMS["early_cut"], base, CONFIG, MEMORY_BYTES)
     config = replace(CONFIG, early_cut="layer2")
     assert resolve(ARMS["early_cut"], base, config, MEMORY_BYTES).network.cut == "layer2"
@@ -211,5 +211,5 @@ def test_adapted_keeps_what_is_still_of_use():
     assert (config.memory_size, config.replay_coefficient, config.lr) == (200, 3.0, 0.005)
     assert (config.blocks, config.codebook_loss) == (256, 1.0)
     assert adapted(METHOD) == METHOD
-    with pytest.raises(InputError, match="--blocks 0"):
+    with pytest.raises(InputError, match="blocks=0"):
         adapted(METHOD, blocks=0)

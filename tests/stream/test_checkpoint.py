@@ -168,7 +168,7 @@ def test_the_learner_after_an_earlier_task_must_be_there(streamed: Streamed, kil
     with pytest.raises(Killed):
         streamed(*words, "--output", "begun")
     resume = ["--output", "begun", "--resume", "begun"]
-    with pytest.raises(InputError, match=r"task01\.safetensors: is missing.*--save-tasks"):
+    with pytest.raises(InputError, match=r"task01\.safetensors: is missing.*save_tasks"):
         streamed(*words, *resume, "--save-tasks")
     assert len(streamed(*words, *resume, "--no-save-tasks").finished()) == 1
 
@@ -437,7 +437,7 @@ def test_another_kind_of_device_is_refused(
     kept: Path, fresh: Learner, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(fresh, "device", torch.device("cuda"))
-    with pytest.raises(InputError, match="was made with --device cpu, this is cuda; give"):
+    with pytest.raises(InputError, match="was made with device='cpu', this is cuda; give"):
         restored(kept, fresh)
 
 

@@ -313,7 +313,7 @@ def test_a_folder_that_cannot_be_written(numbers, tmp_path, kind):
     blocked.write_text("")
     cache = Cache(kind, 1 << 20, blocked / "folder")
     if kind == "disk":
-        with pytest.raises(InputError, match="file/folder.*--feature-cache memory"):
+        with pytest.raises(InputError, match="file/folder.*feature_cache='memory'"):
             numbers.hold(names(), cache)
         return
     numbers.hold(names(), cache)
@@ -365,7 +365,7 @@ def test_a_disk_that_fills_up_is_one_line(numbers, tmp_path, monkeypatch):
     cache = Cache("disk", 1 << 20, tmp_path / "cache")
     numbers.hold(names(2), cache)
     monkeypatch.setattr("crumb.files.os.fsync", full)
-    with pytest.raises(InputError, match="No space left on device.*--feature-cache-folder"):
+    with pytest.raises(InputError, match="No space left on device.*feature_cache_folder"):
         numbers.hold(names(), cache)
     monkeypatch.undo()
     assert not list((tmp_path / "cache").glob("*/.*"))

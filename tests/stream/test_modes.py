@@ -10,7 +10,7 @@ import torch
 
 from crumb.data.index import Dataset
 from crumb.data.protocol import lay_out
-from crumb.errors import InputError
+from crumb.errors import InputError, flag_of
 from crumb.files import read_tensors
 from crumb.methods.registry import methods
 from crumb.stream.feed import Reading
@@ -51,7 +51,7 @@ def test_strict_shows_each_image_once(streamed: Streamed, dataset: Dataset, read
 
 @pytest.mark.parametrize("method", [n for n, kind in methods().items() if not kind.strict()])
 def test_methods_that_read_twice_refuse_to_be_strict(streamed: Streamed, method: str):
-    with pytest.raises(InputError, match=f"--mode strict: is not for {method}"):
+    with pytest.raises(InputError, match=f"mode='strict': is not for {method}"):
         streamed("--method", method, "--mode", "strict", epochs=None)
 
 
@@ -77,10 +77,10 @@ def test_exemplars_are_stored_on_arrival_in_strict_mode(
 
 
 def test_settings_that_contradict_strict_mode(streamed: Streamed):
-    for flag in ("--epochs-first-task", "--epochs"):
-        with pytest.raises(InputError, match=f"{flag} 3: contradicts --mode strict"):
-            streamed("--mode", "strict", flag, "3", epochs=None)
-    with pytest.raises(InputError, match="--select-best-epoch: contradicts"):
+    for name in ("epochs_first_task", "epochs"):
+        with pytest.raises(InputError, match=f"{name}=3: contradicts mode='strict'"):
+            streamed("--mode", "strict", flag_of(name), "3", epochs=None)
+    with pytest.raises(InputError, match="select_best_epoch: contradicts"):
         streamed("--mode", "strict", "--select-best-epoch", epochs=None)
 
 
@@ -107,5 +107,5 @@ def test_no_features_are_kept_where_the_front_is_trained(streamed: Streamed, tmp
 
 @pytest.mark.parametrize("method", ["crumb", "remind"])
 def test_codes_need_a_frozen_front(streamed: Streamed, method: str):
-    with pytest.raises(InputError, match="--trainable all: leaves no features"):
+    with pytest.raises(InputError, match="trainable='all': leaves no features"):
         streamed("--method", method, "--trainable", "all", own_stores={})

@@ -237,5 +237,5 @@ def test_what_cannot_be_compiled_is_one_line(streamed: Streamed, monkeypatch: py
         raise RuntimeError("no compiler\nand a long tale")
 
     monkeypatch.setattr(torch, "compile", broken)
-    with pytest.raises(InputError, match=r"--compile: does not work here \(.*no compiler\); leave"):
+    with pytest.raises(InputError, match=r"compile: does not work here \(.*no compiler\); leave"):
         streamed("--method", "finetune", "--compile")

@@ -189,4 +189,4 @@ def test_nothing_to_learn_from_or_be_tested_on():
     ):
         with pytest.raises(InputError, match=words) as error:
             leave_out(tasks, broken)
-        assert "--on-error skip" in str(error.value)
+        assert "on_error='skip'" in str(error.value)

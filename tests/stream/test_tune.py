@@ -153,7 +153,7 @@ def test_a_single_image_cannot_be_held_out(dataset: Dataset):
 
 
 def test_more_tasks_than_there_are(dataset: Dataset):
-    with pytest.raises(InputError, match=r"^--tasks 5: is more than the 4 .* give at most 4"):
+    with pytest.raises(InputError, match=r"^tasks=5: is more than the 4 .* give at most 4"):
         held_aside(config(dataset, tasks=5), dataset)
 
 
@@ -161,7 +161,7 @@ def test_a_task_without_anything_to_learn(dataset: Dataset):
     """A task of one clip, which is held out."""
     layout = TaskLayout(clips_per_task=1)
     wanted = config(dataset, protocol="instance", layout=layout, tasks=20, validation_share=0.9)
-    with pytest.raises(InputError, match=r"^--validation-share 0.9: leaves task \d+ nothing"):
+    with pytest.raises(InputError, match=r"^validation_share=0.9: leaves task \d+ nothing"):
         held_aside(wanted, dataset)
 
 
@@ -213,7 +213,7 @@ def test_ranges():
 
 def test_a_rate_that_other_settings_refuse(planned: Planned):
     """Before anything is tried."""
-    with pytest.raises(InputError, match="--lr-floor"):
+    with pytest.raises(InputError, match="lr_floor"):
         planned("stable_sgd", "--lr-floor", "0.02")
     assert ranges_of(StableSgd, StableSgdConfig())["gamma"][1] == 1
 
@@ -352,7 +352,7 @@ def test_the_log_keeps_what_failed(planned: Planned, stores: dict[str, FeatureSt
     assert next(tune(search, stores)) == found[0]
     assert search.log.read_text() == log
     one = replace(search, config=replace(search.config, trials=1))
-    with pytest.raises(InputError, match=r"^--trials 1: is fewer than the 3 that are in "):
+    with pytest.raises(InputError, match=r"^trials=1: is fewer than the 3 that are in "):
         next(tune(one, stores))
     # Those of other settings are not kept.
     search.log.write_text(log.replace("1e+20", "2e+20"))

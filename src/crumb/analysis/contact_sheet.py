@@ -72,7 +72,7 @@ def contact_sheet(
         InputError: columns out of range, an unknown class, too many frames for one picture, an
             image that cannot be read, or the file cannot be written.
     """
-    require("--columns", columns, 1 <= columns <= 100, "from 1 to 100")
+    require("columns", columns, 1 <= columns <= 100, "from 1 to 100")
     if path.suffix.lower() != ".png":
         raise InputError(f"--output {path}", "is no PNG file", "give a name that ends in .png")
     numbers = {name: number for number, name in _of_index(dataset).items()}

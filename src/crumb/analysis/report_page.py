@@ -247,7 +247,7 @@ def _frames(experiment: Experiment) -> Html:
     try:
         tasks = sample_frames(shown)
     except InputError as error:
-        return page.paragraph(f"No sample frames: {error}.")
+        return page.paragraph(f"No sample frames: {error.in_flags()}.")
     run = shown.records[0].run
     caption = (
         f"Training frames of run {run}, {MOST_FRAMES} in even steps over each task, in the order "

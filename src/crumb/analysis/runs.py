@@ -82,7 +82,7 @@ def long_table(survey: Survey) -> list[list[object]]:
     rows = {one.path: _values(survey, one) for one in survey.found}
     for path, error in survey.problems.items():
         blanks = [""] * (len(LONG_HEAD) - 2)
-        rows[path] = [survey.name(path), *blanks, str(error)]
+        rows[path] = [survey.name(path), *blanks, error.in_flags()]
     return [rows[path] for path in sorted(rows)]
 
 

@@ -62,8 +62,8 @@ class Analyse:
     def __post_init__(self) -> None:
         if not self.learners:
             raise InputError("LEARNERS", "names none", "give files or a results folder")
-        at_least("--images", self.images, 1, _MOST_IMAGES)
-        at_least("--frames", self.frames, 1, _MOST_FRAMES)
+        at_least("images", self.images, 1, _MOST_IMAGES)
+        at_least("frames", self.frames, 1, _MOST_FRAMES)
 
 
 def run(words: Sequence[str]) -> None:

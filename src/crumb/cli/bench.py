@@ -42,8 +42,8 @@ class Bench:
     network: NetworkConfig = field(default_factory=NetworkConfig)
 
     def __post_init__(self) -> None:
-        check_runs("--runs", 0, self.runs)
-        at_least("--repeats", self.repeats, 1, _MOST_REPEATS)
+        check_runs("runs", 0, self.runs)
+        at_least("repeats", self.repeats, 1, _MOST_REPEATS)
         if not self.rows:
             raise InputError("--rows", "names no row", f"choose some of {', '.join(ROWS)}")
 

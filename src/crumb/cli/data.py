@@ -55,7 +55,7 @@ class CheckDataset:
 
     def __post_init__(self) -> None:
         if self.workers is not None:
-            at_least("--workers", self.workers, 1, MOST_WORKERS)
+            at_least("workers", self.workers, 1, MOST_WORKERS)
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,8 @@ class Demo:
     """Exemplars that crumb may keep."""
 
     def __post_init__(self) -> None:
-        check_runs("--runs", 0, self.runs)
-        at_least("--memory-size", self.memory_size, 1)
+        check_runs("runs", 0, self.runs)
+        at_least("memory_size", self.memory_size, 1)
 
 
 def run(words: Sequence[str]) -> None:
@@ -73,7 +73,7 @@ def run(words: Sequence[str]) -> None:
             records[name] = stream(config, NetworkConfig(), method, stores).finished()
         except InputError as error:
             # The demo has no --resume and no --output to choose.
-            if not str(error).startswith("--resume "):
+            if error.setting != "resume":
                 raise
             raise InputError(
                 command.output,

@@ -84,7 +84,7 @@ def _run(words: list[str], debug: bool, arrived: Sequence[int]) -> int:
         if arrived:
             # A library has made an error of its own of what the signal raised in it.
             return _interrupted(words, arrived[0])
-        print(f"crumb: {explain(error, words)}", file=sys.stderr)
+        print(f"crumb: {explain(error, words).in_flags()}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as signalled:
         return _interrupted(words, signal.SIGINT, *signalled.args[:1])

@@ -223,7 +223,9 @@ def override(default: Any, values: Any, where: str) -> Any:
     try:
         return replace(default, **changes)
     except InputError as error:
-        raise InputError(where, f"does not fit ({error})", "correct the preset") from error
+        raise InputError(
+            where, f"does not fit ({error.in_flags()})", "correct the preset"
+        ) from error
 
 
 def _convert(value: object, hint: Any, where: str) -> Any:

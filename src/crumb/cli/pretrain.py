@@ -12,7 +12,7 @@ import tyro
 from crumb.cli.parsing import PRESET_HELP, Preset, parse_parts
 from crumb.cli.resume import take_settings
 from crumb.cli.tables import summary_table
-from crumb.errors import InputError, flag_of
+from crumb.errors import InputError, setting
 from crumb.memory.exemplars import MemoryConfig
 from crumb.methods.crumb import CrumbConfig
 from crumb.nets.config import NetworkConfig
@@ -75,9 +75,9 @@ class PretrainConfig:
     """Results folder; outputs/<data set>/pretrain_<backbone> by default."""
 
     def __post_init__(self) -> None:
-        check_runs("--run", self.run)
-        at_least("--epochs", self.epochs, 1, MOST_EPOCHS)
-        at_least("--batch-size", self.batch_size, 1, MOST_IMAGES)
+        check_runs("run", self.run)
+        at_least("epochs", self.epochs, 1, MOST_EPOCHS)
+        at_least("batch_size", self.batch_size, 1, MOST_IMAGES)
         check_intervals(self.checkpoint_minutes, self.checkpoint_batches)
 
 
@@ -134,7 +134,7 @@ def _check_use(method: CrumbConfig) -> None:
     for name in _OF_MEMORY:
         if getattr(method, name) != getattr(usual, name):
             raise InputError(
-                f"{flag_of(name)} {getattr(method, name)}",
+                setting(name, getattr(method, name)),
                 "is of no use in pretraining, which stores and replays nothing",
                 "leave it out",
             )

@@ -80,7 +80,7 @@ def _refuse(folder: Path, found: Survey) -> None:
         return
     print(f"\n{len(found.problems)} folders cannot be read:")
     for error in found.problems.values():
-        print(f"  {error}")
+        print(f"  {error.in_flags()}")
     names = ", ".join(map(found.name, found.problems))
     problem = f"holds {len(found.problems)} folders that cannot be read ({names})"
     raise InputError(folder, problem, "do what is said of each in the list")

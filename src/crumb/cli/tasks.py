@@ -42,7 +42,7 @@ class Tasks:
     """Folder of the lists; <data set's name>_task_filelists in its folder by default."""
 
     def __post_init__(self) -> None:
-        check_runs("--first-run", self.first_run, self.runs)
+        check_runs("first_run", self.first_run, self.runs)
         if not self.protocol:
             raise InputError("--protocol", "names none", f"choose some of {', '.join(PROTOCOLS)}")
         sizes = {"images": self.layout.images_per_task, "clips": self.layout.clips_per_task}

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crumb.codebook.nearest import nearest_blocks
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 
 
 def code_dtype(blocks: int) -> torch.dtype:
@@ -94,7 +94,7 @@ def check_block_length(length: int, channels: int) -> None:
     if length < 1 or channels % length:
         fitting = [str(n) for n in range(1, channels + 1) if channels % n == 0 and n <= 128]
         raise InputError(
-            f"--block-length {length}",
+            setting("block_length", length),
             f"does not divide the {channels} channels at the cut",
             f"choose one of {', '.join(fitting)}",
         )

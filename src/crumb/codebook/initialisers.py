@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 from crumb.nets.config import NetworkConfig
 
 # A half normal has a standard deviation of 0.603 times its scale.
@@ -167,18 +167,18 @@ def check_initialiser(name: str, count: int, length: int) -> None:
     """
     if name not in INITIALISERS:
         raise InputError(
-            f"--initialiser {name}",
+            setting("initialiser", name),
             "no such initialiser",
             f"choose one of {', '.join(INITIALISERS)}",
         )
     if count < 1:
-        raise InputError(f"--blocks {count}", "must be at least 1", "the paper uses 256")
+        raise InputError(setting("blocks", count), "must be at least 1", "the paper uses 256")
     share = _PATTERNS.get(name)
     if share is not None and (length > 16 or count * share != 2**length):
         raise InputError(
-            f"--initialiser {name}",
+            setting("initialiser", name),
             f"needs 2^D / {share} blocks of length D, not {count} of {length}",
-            "choose --blocks and --block-length so, e.g. 256 and "
+            f"choose {setting('blocks')} and {setting('block_length')} so, e.g. 256 and "
             f"{8 if share == 1 else 9}, or another initialiser",
         )
 
@@ -213,6 +213,8 @@ def initial_blocks(
     assert blocks.shape == (count, length)
     if not math.isfinite(blocks.sum().item()):
         raise InputError(
-            "--initialiser", "gives values that are not finite", "check the weights and the images"
+            setting("initialiser"),
+            "gives values that are not finite",
+            "check the weights and the images",
         )
     return blocks

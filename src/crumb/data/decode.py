@@ -17,7 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from crumb.data.video import frames_at_one_per_second
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 from crumb.files import file_size, read_json, write_json
 
 _FORMAT, _VERSION = "crumb-frames", 1
@@ -64,7 +64,7 @@ def decode_clips(clips: Sequence[ClipFile], record: Path, workers: int) -> dict[
             written.
     """
     if workers < 1:
-        raise InputError("--workers", f"is {workers}", "give a number of at least 1")
+        raise InputError(setting("workers"), f"is {workers}", "give a number of at least 1")
     known = _read_record(record) if record.exists() else {}
     files = {clip.key: _file(clip.source) for clip in clips}
     done: dict[str, int] = {}
@@ -106,7 +106,7 @@ def _decode_all(
         for task in as_completed(tasks):
             yield tasks[task], task.result()
     except BrokenProcessPool as error:
-        raise InputError("--workers", "one of them died", "give a smaller number") from error
+        raise InputError(setting("workers"), "one of them died", "give a smaller number") from error
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -124,7 +124,9 @@ def _decode(clip: ClipFile) -> int:
             _save(image, clip.frame(number))
     except OSError as error:
         problem = f"cannot be written ({error.strerror})"
-        raise InputError(clip.frames.parent, problem, "free space or choose --output") from error
+        raise InputError(
+            clip.frames.parent, problem, f"free space or choose {setting('output')}"
+        ) from error
     return number
 
 

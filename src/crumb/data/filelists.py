@@ -18,7 +18,7 @@ import numpy as np
 from crumb.data.index import path_problem, shown
 from crumb.data.protocol import PROTOCOLS, Frames, TaskList
 from crumb.data.shards import member_size
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 from crumb.files import read_text, write_text
 
 _REMEDY = "write the lists again"
@@ -80,7 +80,9 @@ def read_task_list(
             not trained on, or tests on an image twice.
     """
     if protocol not in PROTOCOLS:
-        raise InputError("--protocol", f"{protocol!r} is unknown", f"use {', '.join(PROTOCOLS)}")
+        raise InputError(
+            setting("protocol"), f"{protocol!r} is unknown", f"use {', '.join(PROTOCOLS)}"
+        )
     source = list_folder(folder, protocol, run, offline)
     checker = _Checker(images)
     tasks = []

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from crumb.data.names import canonical
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 from crumb.files import read_json, read_text, write_json, write_text
 
 COLUMNS = ("class", "object", "session", "im_num", "im_path")
@@ -73,7 +73,7 @@ class Dataset:
         """
         known = f"name classes among {', '.join(self.class_names.values())}"
         if not classes:
-            raise InputError("--classes", "is empty", known)
+            raise InputError(setting("classes"), "is empty", known)
         # What is typed and what a folder was called may be the same name in two forms.
         forms = {canonical(name): name for name in self.class_names.values()}
         known_names = set(self.class_names.values())
@@ -82,9 +82,11 @@ class Dataset:
         ]
         for position, name in enumerate(classes):
             if name not in self.class_names.values():
-                raise InputError("--classes", f"has no class called {name!r}", known)
+                raise InputError(setting("classes"), f"has no class called {name!r}", known)
             if name in classes[:position]:
-                raise InputError("--classes", f"names {name!r} twice", "name each class once")
+                raise InputError(
+                    setting("classes"), f"names {name!r} twice", "name each class once"
+                )
         kept = {number: name for number, name in self.class_names.items() if name in classes}
         index = self.index[self.index["class"].isin(list(kept))].reset_index(drop=True)
         groups = [

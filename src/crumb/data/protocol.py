@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 
 from crumb.data.index import COLUMNS, Dataset
-from crumb.errors import InputError, flag_of, require
+from crumb.errors import InputError, require, setting
 
 PROTOCOLS = ("iid", "class_iid", "instance", "class_instance")
 
@@ -99,7 +99,7 @@ class TaskLayout:
         for name in ("classes_per_task", "images_per_task", "clips_per_task"):
             value = getattr(self, name)
             if value is not None:
-                require(flag_of(name), value, 1 <= value < 1 << 63, "from 1 to 2^63 - 1")
+                require(name, value, 1 <= value < 1 << 63, "from 1 to 2^63 - 1")
 
 
 def lay_out(
@@ -127,9 +127,11 @@ def lay_out(
             empty, or a class has test images only.
     """
     if protocol not in PROTOCOLS:
-        raise InputError("--protocol", f"{protocol!r} is unknown", f"use {', '.join(PROTOCOLS)}")
+        raise InputError(
+            setting("protocol"), f"{protocol!r} is unknown", f"use {', '.join(PROTOCOLS)}"
+        )
     if not 0 <= run < 2**32:
-        raise InputError("--run", f"is {run}", "give a number from 0 to 4294967295")
+        raise InputError(setting("run"), f"is {run}", "give a number from 0 to 4294967295")
     train, test = _split(dataset)
     by_protocol = {
         "iid": _iid,

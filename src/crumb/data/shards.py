@@ -72,7 +72,8 @@ def member_size(path: Path) -> int | None:
 def members(tar: Path) -> Mapping[str, Place]:
     """Every plain file in a tar file, in its order, by name.
 
-    Hidden ones are left out, and what lies in folders of the system. A name has no leading or doubled ``./``.
+    Hidden ones are left out, and what lies in folders of the system. A name has no leading or
+    doubled ``./``.
 
     Raises:
         InputError: the tar file is missing, compressed, cut short or damaged, or holds a link, a

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from crumb.data.batches import Batch, Batches
-from crumb.errors import InputError, flag_of, require
+from crumb.errors import InputError, require, setting
 from crumb.memory.policies import EndOfTask, OnArrival, Reservoir, check_share
 from crumb.memory.replay import ReplayMemory, capacity_in_bytes
 from crumb.memory.storage import Storage
@@ -48,22 +48,22 @@ class CapacityConfig:
         for name, kind in get_type_hints(type(self)).items():
             value, choices = getattr(self, name), get_args(kind)
             if get_origin(kind) is Literal and value not in choices:
-                flag = f"{flag_of(name)} {value}"
-                raise InputError(flag, "no such choice", f"use {', '.join(choices)}")
+                remedy = f"use {', '.join(choices)}"
+                raise InputError(setting(name, value), "no such choice", remedy)
         given = [name for name in CAPACITIES if getattr(self, name) is not None]
         if given and self.storage in ("merec", "none"):
-            flags = [flag_of(name) for name in CAPACITIES]
+            names = [setting(name) for name in CAPACITIES]
             raise InputError(
-                f"--storage {self.storage}",
+                setting("storage", self.storage),
                 "holds no exemplars that a capacity could count",
-                f"leave {', '.join(flags[:-1])} and {flags[-1]} out",
+                f"leave {', '.join(names[:-1])} and {names[-1]} out",
             )
         if len(given) > 1:
-            first, second, *_ = map(flag_of, given)
+            first, second, *_ = map(setting, given)
             raise InputError(first, f"contradicts {second}", "give one of them")
         for name in given:
             value = getattr(self, name)
-            require(flag_of(name), value, 1 <= value < 1 << 63, "from 1 to 2^63 - 1")
+            require(name, value, 1 <= value < 1 << 63, "from 1 to 2^63 - 1")
 
     def capacity(self, storage: Storage, row_numbers: int = 1) -> int:
         """Capacity in exemplars of a storage.
@@ -78,19 +78,17 @@ class CapacityConfig:
         row = torch.empty(storage.row_shape, dtype=storage.dtype, device="meta").nbytes
         if self.budget_bytes is not None:
             each, shared = row + 4 * row_numbers, storage.reader_bytes
-            return capacity_in_bytes("--budget-bytes", self.budget_bytes, each, shared)
+            return capacity_in_bytes("budget_bytes", self.budget_bytes, each, shared)
         if self.memory_bytes is not None:
-            return capacity_in_bytes("--memory-bytes", self.memory_bytes, row)
+            return capacity_in_bytes("memory_bytes", self.memory_bytes, row)
         return self.memory_size or PAPER_MEMORY_SIZE
 
-    def capacity_flag(self, capacity: int) -> str:
+    def capacity_setting(self, capacity: int) -> str:
         """What set a capacity, for messages."""
-        given = [name for name in CAPACITIES if getattr(self, name) is not None]
-        return (
-            f"{flag_of(given[0])} {getattr(self, given[0])}"
-            if given
-            else (f"--memory-size {capacity}")
-        )
+        for name in CAPACITIES:
+            if (value := getattr(self, name)) is not None:
+                return setting(name, value)
+        return setting("memory_size", capacity)
 
 
 @dataclass(frozen=True)
@@ -179,7 +177,7 @@ class ChosenExemplars:
     ) -> None:
         self.storage, self.generator = storage, generator
         capacity = config.capacity(storage)
-        self._flag = config.capacity_flag(capacity)
+        self._setting = config.capacity_setting(capacity)
         self.memory = ReplayMemory(capacity, storage.row_shape, storage.dtype, device)
 
     def __len__(self) -> int:
@@ -263,9 +261,9 @@ class ChosenExemplars:
         """Refuse a memory in which some of these classes would get no exemplar.
 
         Raises:
-            InputError: naming the flag that set the capacity.
+            InputError: naming the setting of the capacity.
         """
-        check_share(self.memory.capacity, classes, self._flag, "")
+        check_share(self.memory.capacity, classes, self._setting, "")
 
     def state_dict(self) -> dict[str, Tensor]:
         """The exemplars."""
@@ -317,10 +315,10 @@ class Exemplars(ChosenExemplars):
         """Refuse a memory in which some of these classes would get no exemplar.
 
         Raises:
-            InputError: naming the flag that set the capacity.
+            InputError: naming the setting of the capacity.
         """
         if isinstance(self.policy, EndOfTask):
-            check_share(self.memory.capacity, classes, self._flag)
+            check_share(self.memory.capacity, classes, self._setting)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The exemplars and what the policy has counted."""

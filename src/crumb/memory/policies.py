@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 from crumb.memory.replay import ReplayMemory, take
 
 
@@ -205,15 +205,15 @@ def below(limit: int, generator: torch.Generator) -> int:
 def check_share(
     capacity: int,
     classes: int,
-    flag: str | None = None,
-    otherwise: str = ", or --write-policy on-arrival",
+    given: str | None = None,
+    otherwise: str = f", or {setting('write_policy', 'on-arrival')}",
 ) -> None:
     """Refuse a memory in which some class would get no exemplar.
 
     Args:
         capacity: exemplars that it holds.
         classes: that share it.
-        flag: that gave the capacity, with its value.
+        given: the setting of the capacity, with its value, for the message.
         otherwise: what else would do.
 
     Raises:
@@ -221,7 +221,7 @@ def check_share(
     """
     if capacity < classes:
         raise InputError(
-            flag or f"--memory-size {capacity}",
+            given or setting("memory_size", capacity),
             f"leaves no exemplar for each of {classes} classes",
             f"give room for at least {classes}{otherwise}",
         )

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from crumb.codebook.nearest import nearest_blocks
 from crumb.data.batches import Batch, Batches
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 from crumb.memory.replay import take
 
 MOST_CENTROIDS = 256
@@ -275,7 +275,7 @@ def check_codebooks(codebooks: int, channels: int) -> None:
     if codebooks < 1 or channels % codebooks:
         fitting = [str(n) for n in range(1, channels + 1) if channels % n == 0]
         raise InputError(
-            f"--pq-codebooks {codebooks}",
+            setting("pq_codebooks", codebooks),
             f"does not divide the {channels} channels at the cut",
             f"choose one of {', '.join(fitting)}",
         )

@@ -10,7 +10,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 
 
 class ReplayMemory:
@@ -41,9 +41,9 @@ class ReplayMemory:
     ) -> None:
         if capacity < 1:
             raise InputError(
-                f"--memory-size {capacity}",
+                setting("memory_size", capacity),
                 "holds no exemplar",
-                "give at least 1, or --storage none",
+                f"give at least 1, or {setting('storage', 'none')}",
             )
         self.capacity = capacity
         self.rows = torch.empty((0, *row_shape), dtype=dtype, device=device)
@@ -239,11 +239,11 @@ def _indexable(rows: Tensor) -> Tensor:
     return rows.view(torch.int16) if rows.dtype == torch.uint16 else rows
 
 
-def capacity_in_bytes(flag: str, budget: int, each: int, shared: int = 0) -> int:
+def capacity_in_bytes(name: str, budget: int, each: int, shared: int = 0) -> int:
     """How many exemplars fit into a budget.
 
     Args:
-        flag: that gave the budget.
+        name: of the setting that gave the budget.
         budget: in bytes.
         each: bytes of an exemplar.
         shared: bytes that any number of exemplars needs once.
@@ -254,7 +254,7 @@ def capacity_in_bytes(flag: str, budget: int, each: int, shared: int = 0) -> int
     if budget < shared + each:
         besides = f" and the {shared} bytes that it is read with" if shared else ""
         raise InputError(
-            f"{flag} {budget}",
+            setting(name, budget),
             f"holds not even one exemplar of {each} bytes{besides}",
             f"give at least {shared + each}",
         )

@@ -44,7 +44,7 @@ class TaskExemplars:
         self.storage = storage
         self._generator = generator
         capacity = config.capacity(storage, row_numbers=3)
-        self._flag = config.capacity_flag(capacity)
+        self._setting = config.capacity_setting(capacity)
         self.memory = ReplayMemory(capacity, storage.row_shape, storage.dtype, device)
         # Changed step by step with the exemplars, so that both list them in the same order.
         self._labels = ReplayMemory(capacity, (), torch.int32)
@@ -109,7 +109,7 @@ class TaskExemplars:
         """Refuse a memory in which one of these tasks would get no exemplar.
 
         Raises:
-            InputError: naming the flag that set the capacity.
+            InputError: naming the setting of the capacity.
         """
         self._share(max(1, tasks))
 
@@ -117,7 +117,7 @@ class TaskExemplars:
         capacity = self.memory.capacity
         if capacity < tasks:
             raise InputError(
-                self._flag,
+                self._setting,
                 f"leaves no exemplar for each of {tasks} tasks",
                 f"give room for at least {tasks}",
             )

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from crumb.data.batches import Batch, Batches
-from crumb.errors import InputError, require
+from crumb.errors import InputError, require, setting
 from crumb.memory.replay import take
 from crumb.methods.base import MOST_FLOAT, BytesHeld, Ranges
 from crumb.methods.icarl import Icarl
@@ -45,15 +45,15 @@ class AanetsConfig(RehearsalConfig):
         super().__post_init__()
         most = f"at least 0 and at most {MOST_FLOAT:g}"
         weight, rate = self.distillation, self.fusion_lr
-        require("--distillation", weight, 0 <= weight <= MOST_FLOAT, most)
+        require("distillation", weight, 0 <= weight <= MOST_FLOAT, most)
         require_temperature(self.temperature)
-        require("--fusion-lr", rate, 0 <= rate <= MOST_FLOAT, most)
-        require("--lr-factor", self.lr_factor, 0 < self.lr_factor <= 1, "above 0 and at most 1")
+        require("fusion_lr", rate, 0 <= rate <= MOST_FLOAT, most)
+        require("lr_factor", self.lr_factor, 0 < self.lr_factor <= 1, "above 0 and at most 1")
         # Files hold a list.
         object.__setattr__(self, "lr_milestones", tuple(self.lr_milestones))
         if not all(0 < share < 1 for share in self.lr_milestones):
-            given = " ".join(map(str, self.lr_milestones))
-            raise InputError(f"--lr-milestones {given}", "are no shares", "give each in (0, 1)")
+            given = setting("lr_milestones", self.lr_milestones)
+            raise InputError(given, "are no shares", "give each in (0, 1)")
 
 
 @register

@@ -29,7 +29,7 @@ class AgemConfig(PolicyRehearsalConfig):
         super().__post_init__()
         if self.reference_size is not None:
             holds = 1 <= self.reference_size < 1 << 31
-            require("--reference-size", self.reference_size, holds, "from 1 to 2^31 - 1")
+            require("reference_size", self.reference_size, holds, "from 1 to 2^31 - 1")
 
 
 def project(gradient: Tensor, reference: Tensor) -> Tensor:

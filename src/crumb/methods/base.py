@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from crumb.data.batches import Batch, Batches
 from crumb.data.images import as_images
-from crumb.errors import InputError, require
+from crumb.errors import InputError, require, setting
 from crumb.methods.optimisation import momentum_state, replace_parameters, restore_momentum
 from crumb.nets.split import SplitNetwork
 from crumb.seeds import generator
@@ -43,11 +43,11 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         most = f"at most {MOST_FLOAT:g}"
-        require("--lr", self.lr, 0 < self.lr <= MOST_FLOAT, f"above 0 and {most}")
-        require("--momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)")
+        require("lr", self.lr, 0 < self.lr <= MOST_FLOAT, f"above 0 and {most}")
+        require("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)")
         decay = self.weight_decay
-        require("--weight-decay", decay, 0 <= decay <= MOST_FLOAT, f"at least 0 and {most}")
-        require("--clip", self.clip, 0 < self.clip <= MOST_FLOAT, f"above 0 and {most}")
+        require("weight_decay", decay, 0 <= decay <= MOST_FLOAT, f"at least 0 and {most}")
+        require("clip", self.clip, 0 < self.clip <= MOST_FLOAT, f"above 0 and {most}")
 
 
 @dataclass(frozen=True)
@@ -380,7 +380,11 @@ def refuse_trainable_front(network: SplitNetwork) -> None:
     """
     if network.config.trainable == "all":
         problem = "leaves no features that codes could stand for"
-        raise InputError("--trainable all", problem, "use --trainable tail, or --storage image")
+        raise InputError(
+            setting("trainable", "all"),
+            problem,
+            f"use {setting('trainable', 'tail')}, or {setting('storage', 'image')}",
+        )
 
 
 def under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -46,9 +46,9 @@ class BicConfig(RehearsalConfig):
         super().__post_init__()
         require_temperature(self.temperature)
         rate, most = self.bias_lr, f"above 0 and at most {MOST_FLOAT:g}"
-        require("--bias-lr", rate, 0 < rate <= MOST_FLOAT, most)
+        require("bias_lr", rate, 0 < rate <= MOST_FLOAT, most)
         steps = self.bias_steps
-        require("--bias-steps", steps, 0 <= steps <= 1_000_000, "from 0 to 1000000")
+        require("bias_steps", steps, 0 <= steps <= 1_000_000, "from 0 to 1000000")
 
 
 @register

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, normalize
 
 from crumb.data.batches import Batch
-from crumb.errors import InputError, require
+from crumb.errors import InputError, require, setting
 from crumb.memory.exemplars import WritePolicy
 from crumb.methods.base import BytesHeld, Ranges
 from crumb.methods.registry import register
@@ -43,9 +43,9 @@ class CopeConfig(PolicyRehearsalConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         momentum, temperature, steps = self.prototype_momentum, self.temperature, self.n_iter
-        require("--prototype-momentum", momentum, 0 <= momentum < 1, "in [0, 1)")
-        require("--temperature", temperature, 0.001 <= temperature <= 1000, "from 0.001 to 1000")
-        require("--n-iter", steps, 1 <= steps < 1 << 31, "from 1 to 2^31 - 1")
+        require("prototype_momentum", momentum, 0 <= momentum < 1, "in [0, 1)")
+        require("temperature", temperature, 0.001 <= temperature <= 1000, "from 0.001 to 1000")
+        require("n_iter", steps, 1 <= steps < 1 << 31, "from 1 to 2^31 - 1")
 
     def resolved(self, network: SplitNetwork) -> Self:
         """As in :class:`RehearsalConfig`; where nothing is stored, no task needs a boundary."""
@@ -176,7 +176,9 @@ class Cope(PolicyRehearsal):
         super().__init__(network, config, seed, device)
         if not self.parameters():
             problem = "leaves nothing to train but the head, which cope has no use for"
-            raise InputError(f"--cut {network.backbone.cut}", problem, "choose an earlier layer")
+            raise InputError(
+                setting("cut", network.backbone.cut), problem, "choose an earlier layer"
+            )
         width = network.head.weight.shape[1]
         self.prototypes = Prototypes((), torch.zeros(0, width, device=self.device))
 

@@ -16,7 +16,7 @@ from crumb.codebook.codebook import Codebook, check_block_length
 from crumb.codebook.initialisers import check_initialiser, initial_blocks, published_statistics
 from crumb.codebook.statistics import reconstruction_statistics
 from crumb.data.batches import Batch, Batches
-from crumb.errors import InputError, flag_of, require
+from crumb.errors import InputError, require, setting
 from crumb.memory.exemplars import (
     CAPACITIES,
     PAPER_MEMORY_SIZE,
@@ -75,17 +75,21 @@ class CrumbConfig(MemoryConfig, TrainingConfig):
     def __post_init__(self) -> None:
         MemoryConfig.__post_init__(self)
         TrainingConfig.__post_init__(self)
-        for flag, value in (("--blocks", self.blocks), ("--block-length", self.block_length)):
-            if value is not None:
-                require(flag, value, 1 <= value <= 1 << 16, "from 1 to 65536")
+        for name in ("blocks", "block_length"):
+            if (value := getattr(self, name)) is not None:
+                require(name, value, 1 <= value <= 1 << 16, "from 1 to 65536")
         times = self.replay_times
-        require("--replay-times", times, 0 <= times <= 10_000, "from 0 to 10000")
+        require("replay_times", times, 0 <= times <= 10_000, "from 0 to 10000")
         for name in ("replay_coefficient", "codebook_loss", "direct_loss"):
             value = getattr(self, name)
             holds = 0 <= value <= MOST_FLOAT
-            require(flag_of(name), value, holds, f"at least 0 and at most {MOST_FLOAT:g}")
+            require(name, value, holds, f"at least 0 and at most {MOST_FLOAT:g}")
         if self.codebook_loss == 0 and self.direct_loss == 0:
-            raise InputError("--codebook-loss 0", "leaves no loss", "give --direct-loss as well")
+            raise InputError(
+                setting("codebook_loss", 0),
+                "leaves no loss",
+                f"give {setting('direct_loss')} as well",
+            )
         self._check_use()
 
     def _check_use(self) -> None:
@@ -99,19 +103,19 @@ class CrumbConfig(MemoryConfig, TrainingConfig):
             value = getattr(self, name)
             if value != defaults[name] and value not in harmless:
                 problem = f"is of no use with {part}"
-                raise InputError(f"{flag_of(name)} {value}", problem, "leave one of them out")
+                raise InputError(setting(name, value), problem, "leave one of them out")
 
 
 def _unused(storage: str, replay_times: int) -> tuple[str, dict[str, tuple[float, ...]]]:
     """The part that is not there, and its settings with values that do no harm."""
-    part = f"--storage {storage}, which"
+    part = f"{setting('storage', storage)}, which"
     if storage not in WITH_CODEBOOK:
         settings = {"blocks": (), "block_length": (), "initialiser": (), "frozen_blocks": ()}
         return f"{part} has no codebook", {**settings, "codebook_loss": (0,), "direct_loss": (1,)}
     if storage == "none":
         return f"{part} replays nothing", {"replay_times": (0,), "replay_coefficient": ()}
     if replay_times == 0:
-        return "--replay-times 0", {"replay_coefficient": ()}
+        return setting("replay_times", 0), {"replay_coefficient": ()}
     return "", {}
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from crumb.data.batches import Batches
-from crumb.errors import InputError, require
+from crumb.errors import InputError, require, setting
 from crumb.methods.base import Ranges
 from crumb.methods.penalty import PenaltyConfig, PenaltyLearner, Slot, copies, frames
 from crumb.methods.registry import register
@@ -41,19 +41,19 @@ class EWCConfig(PenaltyConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for flag, value, choices in (
-            ("--form", self.form, get_args(Form)),
-            ("--fisher", self.fisher, get_args(Fisher)),
-        ):
-            if value not in choices:
-                raise InputError(f"{flag} {value}", "no such choice", f"use {', '.join(choices)}")
-        require("--gamma", self.gamma, 0 <= self.gamma <= 1, "in [0, 1]")
+        for name, choices in (("form", get_args(Form)), ("fisher", get_args(Fisher))):
+            if (value := getattr(self, name)) not in choices:
+                remedy = f"use {', '.join(choices)}"
+                raise InputError(setting(name, value), "no such choice", remedy)
+        require("gamma", self.gamma, 0 <= self.gamma <= 1, "in [0, 1]")
         if self.form == "per-task" and self.gamma != 1:
-            problem = "is of no use with --form per-task"
-            raise InputError(f"--gamma {self.gamma}", problem, "give --form online as well")
+            problem = f"is of no use with {setting('form', 'per-task')}"
+            raise InputError(
+                setting("gamma", self.gamma), problem, f"give {setting('form', 'online')} as well"
+            )
         if self.fisher_samples is not None:
             holds = 1 <= self.fisher_samples < 1 << 63
-            require("--fisher-samples", self.fisher_samples, holds, "from 1 to 2^63 - 1")
+            require("fisher_samples", self.fisher_samples, holds, "from 1 to 2^63 - 1")
 
 
 @register

@@ -43,7 +43,7 @@ class GemConfig(RehearsalConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         most = f"at least 0 and at most {MOST_FLOAT:g}"
-        require("--margin", self.margin, 0 <= self.margin <= MOST_FLOAT, most)
+        require("margin", self.margin, 0 <= self.margin <= MOST_FLOAT, most)
 
 
 def project(gradient: Tensor, past: Tensor, margin: float) -> Tensor:

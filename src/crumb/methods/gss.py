@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
 from crumb.data.batches import Batch
-from crumb.errors import flag_of, require
+from crumb.errors import require
 from crumb.memory.exemplars import ChosenExemplars
 from crumb.memory.replay import ReplayMemory
 from crumb.methods.base import under
@@ -52,7 +52,7 @@ class GssConfig(RehearsalConfig):
         super().__post_init__()
         for name in ("n_iter", "n_constraints", "memory_strength", "n_memories"):
             if (value := getattr(self, name)) is not None:
-                require(flag_of(name), value, 1 <= value < 1 << 31, "from 1 to 2^31 - 1")
+                require(name, value, 1 <= value < 1 << 31, "from 1 to 2^31 - 1")
 
 
 class ScoredExemplars(ChosenExemplars):

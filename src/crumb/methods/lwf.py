@@ -31,14 +31,14 @@ class LwfConfig(TrainingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         weight, most = self.distillation, f"at least 0 and at most {MOST_FLOAT:g}"
-        require("--distillation", weight, 0 <= weight <= MOST_FLOAT, most)
+        require("distillation", weight, 0 <= weight <= MOST_FLOAT, most)
         require_temperature(self.temperature)
 
 
 def require_temperature(temperature: float) -> None:
     """Refuse one with which tempered logits or the square of it leave float32."""
     holds = 0.01 <= temperature <= 1000
-    require("--temperature", temperature, holds, "from 0.01 to 1000")
+    require("temperature", temperature, holds, "from 0.01 to 1000")
 
 
 @register

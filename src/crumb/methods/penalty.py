@@ -35,7 +35,7 @@ class PenaltyConfig(TrainingConfig):
         super().__post_init__()
         holds = 0 <= self.regularisation <= MOST_FLOAT
         allowed = f"at least 0 and at most {MOST_FLOAT:g}"
-        require("--regularisation", self.regularisation, holds, allowed)
+        require("regularisation", self.regularisation, holds, allowed)
 
 
 @dataclass

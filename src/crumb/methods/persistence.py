@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from crumb.device import choose_device
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 from crumb.files import read_tensors, write_tensors
 from crumb.methods.base import Learner, under
 from crumb.methods.registry import find_method
@@ -108,7 +108,7 @@ def load_pretrained(learner: Learner, path: Path, parts: PretrainedParts = "both
     begun = parts != "weights" and learner.start_codebook(tensors.get("codebook.blocks"), path)
     if parts == "blocks" and not begun:
         problem = f"is of no use with {learner.name} without memory blocks"
-        raise InputError("--pretrained-parts blocks", problem, "leave it out")
+        raise InputError(setting("pretrained_parts", "blocks"), problem, "leave it out")
 
 
 def _load_tail(learner: Learner, tensors: dict[str, Tensor], path: Path) -> None:

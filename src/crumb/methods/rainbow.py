@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from crumb.data.batches import Batch, Batches
-from crumb.errors import InputError, require
+from crumb.errors import InputError, require, setting
 from crumb.memory.exemplars import ChosenExemplars
 from crumb.memory.herding import store
 from crumb.memory.storage import scaled
@@ -50,12 +50,12 @@ class RainbowConfig(RehearsalConfig):
         super().__post_init__()
         epochs, views, share = self.memory_only_epochs, self.views, self.cutmix_probability
         most = 1_000_000
-        require("--memory-only-epochs", epochs, 0 <= epochs <= most, f"from 0 to {most}")
-        require("--views", views, 2 <= views <= 10_000, "from 2 to 10000")
-        require("--cutmix-probability", share, 0 <= share <= 1, "from 0 to 1")
+        require("memory_only_epochs", epochs, 0 <= epochs <= most, f"from 0 to {most}")
+        require("views", views, 2 <= views <= 10_000, "from 2 to 10000")
+        require("cutmix_probability", share, 0 <= share <= 1, "from 0 to 1")
         if self.perturb == "image" and self.storage != "image":
-            problem = f"needs the pixels that --storage {self.storage} does not keep"
-            raise InputError("--perturb image", problem, "leave one of them out")
+            problem = f"needs the pixels that {setting('storage', self.storage)} does not keep"
+            raise InputError(setting("perturb", "image"), problem, "leave one of them out")
 
 
 def rate(epoch: int) -> float:

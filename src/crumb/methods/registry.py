@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import crumb.methods
 from crumb.device import choose_device
-from crumb.errors import InputError, require
+from crumb.errors import InputError, require, setting
 from crumb.methods.base import Learner
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
@@ -42,7 +42,7 @@ def find_method(name: str) -> type[Learner]:
     """
     if name not in methods():
         raise InputError(
-            f"--method {name}", "no such method", f"choose one of {', '.join(methods())}"
+            setting("method", name), "no such method", f"choose one of {', '.join(methods())}"
         )
     return methods()[name]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from crumb.data.batches import Batches
-from crumb.errors import InputError, require
+from crumb.errors import InputError, require, setting
 from crumb.memory.exemplars import (
     CAPACITIES,
     PAPER_MEMORY_BYTES,
@@ -50,10 +50,10 @@ class RehearsalConfig(CapacityConfig, TrainingConfig):
         CapacityConfig.__post_init__(self)
         TrainingConfig.__post_init__(self)
         if (side := self.exemplar_side) is not None:
-            require("--exemplar-side", side, 1 <= side < 1 << 14, "from 1 to 16383")
+            require("exemplar_side", side, 1 <= side < 1 << 14, "from 1 to 16383")
             if self.storage != "image":
-                problem = f"is of no use with --storage {self.storage}"
-                raise InputError(f"--exemplar-side {side}", problem, "leave one of them out")
+                problem = f"is of no use with {setting('storage', self.storage)}"
+                raise InputError(setting("exemplar_side", side), problem, "leave one of them out")
 
     def resolved(self, network: SplitNetwork) -> Self:
         """With what was left open filled in, as it is written beside results.
@@ -69,7 +69,7 @@ class RehearsalConfig(CapacityConfig, TrainingConfig):
         side = self.exemplar_side
         if side is not None and side > shown:
             problem = f"is more than the {shown} pixels of the stream"
-            raise InputError(f"--exemplar-side {side}", problem, f"give at most {shown}")
+            raise InputError(setting("exemplar_side", side), problem, f"give at most {shown}")
         if side is None and self.budget_bytes is not None:
             each = max(0, self.budget_bytes // WANTED_EXEMPLARS - _ROW_NUMBERS)
             side = min(shown, max(LEAST_SIDE, math.isqrt(each // 3)))

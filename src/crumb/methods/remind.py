@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from crumb.codebook.initialisers import initial_blocks, published_statistics
 from crumb.data.batches import Batch, Batches
-from crumb.errors import flag_of, require
+from crumb.errors import require
 from crumb.memory.exemplars import CAPACITIES, PAPER_MEMORY_SIZE, CapacityConfig, ChosenExemplars
 from crumb.memory.policies import OnArrival, below, largest_classes
 from crumb.memory.quantiser import (
@@ -78,20 +78,20 @@ class RemindConfig(CapacityConfig, TrainingConfig):
         TrainingConfig.__post_init__(self)
         most = f"at most {MOST_FLOAT:g}"
         if (rate := self.base_lr) is not None:
-            require("--base-lr", rate, 0 < rate <= MOST_FLOAT, f"above 0 and {most}")
+            require("base_lr", rate, 0 < rate <= MOST_FLOAT, f"above 0 and {most}")
         decay = self.base_weight_decay
         holds = 0 <= decay <= MOST_FLOAT
-        require("--base-weight-decay", decay, holds, f"at least 0 and {most}")
+        require("base_weight_decay", decay, holds, f"at least 0 and {most}")
         alpha = self.mixup_alpha
         holds = alpha == 0 or 1e-6 <= alpha <= 1e6
-        require("--mixup-alpha", alpha, holds, "from 1e-6 to 1e6, or 0")
+        require("mixup_alpha", alpha, holds, "from 1e-6 to 1e6, or 0")
         counts = ("base_batch_size", "images_per_step", "rehearsal_samples_per_update")
         for name in (*counts, "pq_codebooks"):
             if (value := getattr(self, name)) is not None:
-                require(flag_of(name), value, 1 <= value <= 1 << 16, "from 1 to 65536")
+                require(name, value, 1 <= value <= 1 << 16, "from 1 to 65536")
         if (count := self.pq_centroids) is not None:
             holds = 2 <= count <= MOST_CENTROIDS
-            require("--pq-centroids", count, holds, f"from 2 to {MOST_CENTROIDS}")
+            require("pq_centroids", count, holds, f"from 2 to {MOST_CENTROIDS}")
 
     def resolved(self, channels: int) -> Self:
         """With what was left open filled in, as it is written beside results.

@@ -44,7 +44,7 @@ class SIConfig(PenaltyConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         holds = 0 < self.damping <= MOST_FLOAT
-        require("--damping", self.damping, holds, f"above 0 and at most {MOST_FLOAT:g}")
+        require("damping", self.damping, holds, f"above 0 and at most {MOST_FLOAT:g}")
 
 
 @register

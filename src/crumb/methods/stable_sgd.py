@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from crumb.errors import InputError, require
+from crumb.errors import InputError, require, setting
 from crumb.methods.base import MOST_FLOAT, Ranges, TrainingConfig
 from crumb.methods.finetune import Finetune
 from crumb.methods.registry import register
@@ -41,14 +41,16 @@ class StableSgdConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require("--gamma", self.gamma, 0 < self.gamma <= 1, "above 0 and at most 1")
+        require("gamma", self.gamma, 0 < self.gamma <= 1, "above 0 and at most 1")
         dropout, floor = self.head_dropout, self.lr_floor
-        require("--head-dropout", dropout, 0 <= dropout < 1, "in [0, 1)")
+        require("head_dropout", dropout, 0 <= dropout < 1, "in [0, 1)")
         most = f"at least 0 and at most {MOST_FLOAT:g}"
-        require("--lr-floor", floor, 0 <= floor <= MOST_FLOAT, most)
+        require("lr_floor", floor, 0 <= floor <= MOST_FLOAT, most)
         if floor > self.lr:
             raise InputError(
-                f"--lr-floor {floor}", f"is above --lr {self.lr}", "give a floor below the rate"
+                setting("lr_floor", floor),
+                f"is above {setting('lr', self.lr)}",
+                "give a floor below the rate",
             )
 
 

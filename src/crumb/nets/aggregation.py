@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 from crumb.nets.split import SplitNetwork, leave_unchanged, subgraph
 
 AGGREGATIONS = "aggregations"
@@ -91,7 +91,7 @@ def levels(network: SplitNetwork) -> list[tuple[fx.Node, fx.Node]]:
             start = end
         end, waiting = node, False
     if end is None:
-        cut = f"--cut {network.config.cut}"
+        cut = setting("cut", network.config.cut)
         problem = "leaves no layer with weights before the classifier, and two branches need one"
         raise InputError(cut, problem, "choose an earlier layer")
     assert isinstance(tail, fx.GraphModule)

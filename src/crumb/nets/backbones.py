@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 from crumb.nets.config import Backbone, NetworkConfig, Preprocessing
 from crumb.nets.split import SplitNetwork
 from crumb.nets.weights import load_weights
@@ -56,7 +56,9 @@ def find_backbone(name: str, cut: str | None = None) -> Backbone:
     layer = cut or known.cut
     if not layer:
         raise InputError(
-            f"--backbone {name}", "has no cut of its own", "name the tail's first layer with --cut"
+            setting("backbone", name),
+            "has no cut of its own",
+            f"name the tail's first layer with {setting('cut')}",
         )
     return Backbone(**{**vars(known), "cut": layer})
 
@@ -79,7 +81,7 @@ def _find_elsewhere(name: str) -> Backbone:
     names = list(dict.fromkeys([*BACKBONES, *vision, *timm.list_models()]))
     near = difflib.get_close_matches(name, names, 4)
     raise InputError(
-        f"--backbone {name}",
+        setting("backbone", name),
         "is no network of Crumb, torchvision or timm",
         f"did you mean {', '.join(near or BACKBONES)}?",
     )
@@ -102,8 +104,10 @@ def build_network(config: NetworkConfig, seed: int = 0) -> SplitNetwork:
     cut: str | None = backbone.cut
     if config.trainable == "all" and config.backbone in BACKBONES:
         if config.cut is not None:
-            problem = "is of no use with --trainable all, which leaves nothing before it"
-            raise InputError(f"--cut {config.cut}", problem, "leave one of them out")
+            problem = (
+                f"is of no use with {setting('trainable', 'all')}, which leaves nothing before it"
+            )
+            raise InputError(setting("cut", config.cut), problem, "leave one of them out")
         cut = None
     model = _create(backbone, seed)
     load_weights(model, backbone.library, backbone.model, config.weights)

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,10 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         if self.trainable not in ("tail", "all"):
-            raise InputError(f"--trainable {self.trainable}", "no such choice", "use tail or all")
+            raise InputError(
+                setting("trainable", self.trainable), "no such choice", "use tail or all"
+            )
         if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise InputError(f"--dropout {self.dropout}", "is no probability", "give 0 <= P < 1")
+            raise InputError(
+                setting("dropout", self.dropout), "is no probability", "give 0 <= P < 1"
+            )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 
 # Dropout probabilities are multiples of one in this many.
 _STEPS = 1 << 16
@@ -82,5 +82,7 @@ def replace_dropout(tail: nn.Module, probability: float | None) -> None:
                 setattr(parent, name, SeededDropout(child.drop_prob, True, child.scale_by_keep))
     if probability and not found:
         raise InputError(
-            f"--dropout {probability}", "this network's tail has no dropout layer", "leave it out"
+            setting("dropout", probability),
+            "this network's tail has no dropout layer",
+            "leave it out",
         )

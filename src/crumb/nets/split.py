@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.proxy import TraceError
 
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 from crumb.nets.config import Backbone, NetworkConfig
 from crumb.nets.dropout import SeededDropout, replace_dropout
 
@@ -63,7 +63,7 @@ class SplitNetwork(nn.Module):
             shape = tuple(self.front(torch.zeros(1, 3, size, size)).shape)
         if len(shape) != 4:
             raise InputError(
-                f"--cut {cut}",
+                setting("cut", cut),
                 f"what crosses it has shape {shape}, not (batch, channels, height, width)",
                 "choose a layer in the convolutional part of the network",
             )
@@ -187,7 +187,7 @@ class SplitNetwork(nn.Module):
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise InputError(
-                "--compile", f"does not work here ({reason})", "leave it out"
+                setting("compile"), f"does not work here ({reason})", "leave it out"
             ) from error
 
     def train(self, mode: bool = True) -> SplitNetwork:
@@ -227,7 +227,7 @@ def split(
     Raises:
         InputError: no such layer, it is not called, or more than one tensor crosses the cut.
     """
-    flag = f"--cut {cut}"
+    flag = setting("cut", cut)
     layers = [name for name, _ in model.named_modules() if name]
     if cut not in layers:
         raise InputError(flag, "no such layer", f"choose one of {', '.join(_near(cut, layers))}")
@@ -320,7 +320,11 @@ def find_head(tail: fx.GraphModule) -> tuple[str, nn.Linear | nn.Conv2d]:
         ]
         if layers:
             return layers[-1]
-    raise InputError("--backbone", "the tail has no classifier layer", "choose an earlier --cut")
+    raise InputError(
+        setting("backbone"),
+        "the tail has no classifier layer",
+        f"choose an earlier {setting('cut')}",
+    )
 
 
 def _fresh_head(

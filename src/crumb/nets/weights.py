@@ -13,7 +13,7 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 from crumb.files import file_size, read_tensors
 
 DAMAGE = (
@@ -127,14 +127,16 @@ def _torchvision_state(name: str) -> dict[str, Tensor]:
     choices = torchvision.models.get_model_weights(name)
     chosen = next(iter(choices), None)
     if chosen is None:
-        raise InputError(f"--backbone {name}", "has no pretrained weights", _REMEDY)
+        raise InputError(setting("backbone", name), "has no pretrained weights", _REMEDY)
     try:
         # The downloader announces itself; a failure must be one line.
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
             return dict(chosen.get_state_dict(progress=False, check_hash=True))
     except (URLError, OSError, RuntimeError) as error:
         raise InputError(
-            f"--weights pretrained ({name})", f"cannot be downloaded ({error})", _REMEDY
+            f"{setting('weights', 'pretrained')} ({name})",
+            f"cannot be downloaded ({error})",
+            _REMEDY,
         ) from error
 
 
@@ -148,7 +150,9 @@ def _timm_state(name: str) -> dict[str, Tensor]:
     # The hub client raises its own families of errors, all of them below these.
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(
-            f"--weights pretrained ({name})", f"cannot be downloaded ({error})", _REMEDY
+            f"{setting('weights', 'pretrained')} ({name})",
+            f"cannot be downloaded ({error})",
+            _REMEDY,
         ) from error
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from crumb.data.index import Dataset
-from crumb.errors import InputError, Terminated
+from crumb.errors import InputError, Terminated, setting
 from crumb.files import try_lock
 from crumb.memory.exemplars import Exemplars
 from crumb.methods.crumb import Crumb, CrumbConfig
@@ -65,7 +65,7 @@ class Outcome:
 
     def fail(self, name: str, error: InputError) -> None:
         """Note that an arm failed; the first that does is the failure of the call."""
-        self.notes[name] = f"failed: {error}"
+        self.notes[name] = f"failed: {error.in_flags()}"
         subject, problem, remedy = error.parts
         self.failure = self.failure or InputError(f"arm {name}: {subject}", problem, remedy)
 
@@ -83,7 +83,7 @@ class Outcome:
                 except OtherSettingsError as error:
                     self.notes[name] = f"{_NOT_SHOWN}: it {error.parts[1]}"
                 except InputError as error:
-                    self._look_at(name, str(error), records)
+                    self._look_at(name, error.in_flags(), records)
         for name, one in self.arranged.items():
             try:
                 records[name] = one.results.finished()
@@ -106,7 +106,7 @@ class Outcome:
                 records[name] = Results.finished_in(self.study.folder / name)
                 return
         except InputError as error:
-            why = str(error)
+            why = error.in_flags()
         self.notes[name] = f"{_NOT_SHOWN}: {why}"
 
     @contextlib.contextmanager
@@ -198,22 +198,22 @@ def _with_classes(config: AblateConfig) -> AblateConfig:
     """
     source = config.pretrain_dataset
     if source is None and not config.pretrain_classes:
-        remedy = "name some of the data set, or give --pretrain-dataset"
-        raise InputError("--pretrain-classes", "is missing", remedy)
+        remedy = f"name some of the data set, or give {setting('pretrain_dataset')}"
+        raise InputError(setting("pretrain_classes"), "is missing", remedy)
     known = open_dataset(source or config.dataset, ()).class_names.values()
     for name in config.pretrain_classes:
         if name not in known:
             problem, remedy = "no such class", f"name some of {', '.join(known)}"
-            raise InputError(f"--pretrain-classes {name}", problem, remedy)
+            raise InputError(setting("pretrain_classes", name), problem, remedy)
     if source is not None and source.resolve() != config.dataset.resolve():
         return config
     if both := [name for name in config.classes if name in config.pretrain_classes]:
-        problem = "is streamed as well (--classes)"
-        raise InputError(f"--pretrain-classes {both[0]}", problem, "name it in one of them")
+        problem = f"is streamed as well ({setting('classes')})"
+        raise InputError(setting("pretrain_classes", both[0]), problem, "name it in one of them")
     streamed = [name for name in known if name not in config.pretrain_classes]
     if not streamed or not config.pretrain_classes:
         problem = "leave none to be streamed"
-        raise InputError("--pretrain-classes", problem, "name some of the data set")
+        raise InputError(setting("pretrain_classes"), problem, "name some of the data set")
     return replace(config, classes=config.classes or tuple(streamed))
 
 
@@ -230,12 +230,12 @@ def _arrange_all(outcome: Outcome, names: Sequence[str]) -> None:
         except OtherSettingsError as error:
             _, problem, remedy = error.parts
             if PRETRAINED_RUN not in problem:
-                remedy = "ablate with the same settings, or give another --output"
+                remedy = f"ablate with the same settings, or give another {setting('output')}"
             raise InputError(outcome.study.folder / name, problem, remedy) from error
         except InputError as error:
             if name == UNABLATED:
                 raise
-            outcome.notes[name] = f"{_CANNOT}: {error}"
+            outcome.notes[name] = f"{_CANNOT}: {error.in_flags()}"
 
 
 def _arrange(outcome: Outcome, name: str) -> None:
@@ -257,7 +257,7 @@ def _run(outcome: Outcome, names: Sequence[str]) -> dict[str, BusyError]:
         try:
             diverged = outcome.study.run(outcome.arranged[name])
             if diverged:
-                said = [f"run {run}: {error}" for run, error in sorted(diverged.items())]
+                said = [f"run {run}: {error.in_flags()}" for run, error in sorted(diverged.items())]
                 outcome.notes[name] = f"diverged: {'; '.join(said)}"
         except BusyError as error:
             busy[name] = error

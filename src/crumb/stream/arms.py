@@ -33,7 +33,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from crumb.errors import InputError, flag_of
+from crumb.errors import InputError, setting
 from crumb.files import read_toml
 from crumb.memory.exemplars import CAPACITIES, PAPER_MEMORY_SIZE
 from crumb.methods.crumb import CrumbConfig, adapted
@@ -93,12 +93,12 @@ class AblateConfig(ProtocolConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least("--pretrain-epochs", self.pretrain_epochs, 1, MOST_EPOCHS)
-        at_least("--pretrain-batch-size", self.pretrain_batch_size, 1, MOST_IMAGES)
+        at_least("pretrain_epochs", self.pretrain_epochs, 1, MOST_EPOCHS)
+        at_least("pretrain_batch_size", self.pretrain_batch_size, 1, MOST_IMAGES)
         if len(set(self.pretrain_classes)) != len(self.pretrain_classes):
-            raise InputError("--pretrain-classes", "names one twice", "name each once")
+            raise InputError(setting("pretrain_classes"), "names one twice", "name each once")
         if len(self.pretrain_classes) == 1:
-            given = f"--pretrain-classes {self.pretrain_classes[0]}"
+            given = setting("pretrain_classes", self.pretrain_classes[0])
             problem = "is a single class, which there is nothing to tell from"
             raise InputError(given, problem, "name two or more")
         self._check_use()
@@ -106,12 +106,12 @@ class AblateConfig(ProtocolConfig):
     def _check_use(self) -> None:
         """Refuse flags of arms that are not asked for."""
         if self.early_cut == "":
-            raise InputError("--early-cut", "names no layer", "name one, or leave it out")
-        for setting, name in _FOR_ONE.items():
-            value = getattr(self, setting)
+            raise InputError(setting("early_cut"), "names no layer", "name one, or leave it out")
+        for own, name in _FOR_ONE.items():
+            value = getattr(self, own)
             if value is not None and self.arms and not {ALL, name} & set(self.arms):
                 problem = f"is of no use without the arm {name}"
-                raise InputError(f"{flag_of(setting)} {value}", problem, "give both or neither")
+                raise InputError(setting(own, value), problem, "give both or neither")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -243,7 +243,7 @@ def unablated(config: AblateConfig, network: NetworkConfig, method: CrumbConfig)
     """
     if method.storage != "feature":
         problem = "leaves no memory blocks to take CRUMB apart with"
-        raise InputError(f"--storage {method.storage}", problem, "leave it out")
+        raise InputError(setting("storage", method.storage), problem, "leave it out")
     stream = StreamConfig(**shared_settings(ProtocolConfig, config), method="crumb", resume=True)
     pretraining = StreamConfig(
         dataset=config.pretrain_dataset or config.dataset,
@@ -321,8 +321,10 @@ def _network(arm: Arm, network: NetworkConfig, config: AblateConfig) -> NetworkC
         if cut is None:
             cut = arm["arm"]["cut"].get(network.backbone)
         if cut is None:
-            problem = f"has no early cut for --backbone {network.backbone}"
-            raise InputError(f"arm {arm.name}", problem, "name a layer with --early-cut")
+            problem = f"has no early cut for {setting('backbone', network.backbone)}"
+            raise InputError(
+                f"arm {arm.name}", problem, f"name a layer with {setting('early_cut')}"
+            )
         changes["cut"] = cut
     return replace(network, **changes)
 
@@ -333,7 +335,9 @@ def _pretraining(arm: Arm, base: Pretraining, config: AblateConfig) -> Pretraini
     if own.get("data") == "cifar100":
         if config.cifar100 is None:
             problem = "pretrains on another data set"
-            raise InputError(f"arm {arm.name}", problem, "give its folder with --cifar100")
+            raise InputError(
+                f"arm {arm.name}", problem, f"give its folder with {setting('cifar100')}"
+            )
         stream = replace(stream, dataset=config.cifar100, classes=())
     method = adapted(base.method, **arm["codebook"], **own.get("method", {}))
     return Pretraining(stream, method, own.get("parts", base.parts))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from crumb.data.protocol import TaskList
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 from crumb.files import digest, read_metadata, read_tensors, write_tensors
 from crumb.methods.base import Learner, under
 from crumb.nets.weights import DAMAGE
@@ -159,10 +159,12 @@ class Checkpoints:
     ) -> State:
         if about["bytes"] != self._learned_bytes(about["task"]):
             problem = "has learned from images that are no longer of the same size"
-            raise InputError(path, problem, "restore them, or give another --output")
+            raise InputError(path, problem, f"restore them, or give another {setting('output')}")
         if about["front"] != self._front_digest(learner):
             problem = "was made with other weights of the frozen front"
-            raise InputError(path, problem, "give back the --weights that it was begun with")
+            raise InputError(
+                path, problem, f"give back the {setting('weights')} that it was begun with"
+            )
         self._check_machine(path, about["machine"], _machine(learner))
         learner.classes = list(about["classes"])
         learner.load_state_dict(under(tensors, "learner.") | _front_of(learner))
@@ -195,8 +197,8 @@ class Checkpoints:
             InputError: another kind of device.
         """
         if then["device"] != now["device"]:
-            problem = f"was made with --device {then['device']}, this is {now['device']}"
-            raise InputError(path, problem, f"give --device {then['device']}")
+            problem = f"was made with {setting('device', then['device'])}, this is {now['device']}"
+            raise InputError(path, problem, f"give {setting('device', then['device'])}")
         self.changed = [
             f"{then[what]} {words}, now {now[what]}"
             for what, words in (("threads", "threads of torch"), ("torch", "as torch's version"))
@@ -232,7 +234,9 @@ class Checkpoints:
             return None
         if about["data"] != self._data:
             problem = "was made with other images, labels or order in the tasks"
-            raise InputError(path, problem, "restore the data set, or give another --output")
+            raise InputError(
+                path, problem, f"restore the data set, or give another {setting('output')}"
+            )
         return tensors, about
 
 

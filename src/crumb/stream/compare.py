@@ -10,7 +10,7 @@ from typing import Any
 
 from crumb.data.index import Dataset
 from crumb.data.protocol import TaskList
-from crumb.errors import DivergedError, InputError, Terminated
+from crumb.errors import DivergedError, InputError, Terminated, setting
 from crumb.methods.registry import find_method, methods
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import ProtocolConfig, StreamConfig, at_least, shared_settings
@@ -54,20 +54,22 @@ class CompareConfig(ProtocolConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for budget in self.budget_bytes:
-            at_least("--budget-bytes", budget, 1)
-        for flag, values in (("--methods", self.methods), ("--budget-bytes", self.budget_bytes)):
+            at_least("budget_bytes", budget, 1)
+        for name, values in (("methods", self.methods), ("budget_bytes", self.budget_bytes)):
             if len(set(values)) != len(values):
-                raise InputError(flag, "names one twice", "name each once")
+                raise InputError(setting(name), "names one twice", "name each once")
         if not self.methods:
-            raise InputError("--methods", "names nothing", "name each once, or all")
+            raise InputError(setting("methods"), "names nothing", "name each once, or all")
         for name in self.methods:
             if name != ALL:
                 find_method(name)
         if ALL in self.methods and len(self.methods) > 1:
-            raise InputError("--methods all", "leaves no others to name", "give one or the other")
+            raise InputError(
+                setting("methods", "all"), "leaves no others to name", "give one or the other"
+            )
         if self.budget_bytes and not self.storing:
             problem = "is of no use with methods that keep no exemplars"
-            raise InputError("--budget-bytes", problem, "leave it out, or name others")
+            raise InputError(setting("budget_bytes"), problem, "leave it out, or name others")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -188,7 +190,7 @@ def compare(config: CompareConfig, network: NetworkConfig) -> Comparison:
     earlier, matrix = _matrix(config, network)
     notes = _impossible(matrix, [*config.cells, *earlier])
     if all(cell in notes for cell in config.cells):
-        raise InputError("--methods", "holds none that can be run", notes[config.cells[0]])
+        raise InputError(setting("methods"), "holds none that can be run", notes[config.cells[0]])
     waiting = [cell for cell in config.cells if cell not in notes]
     stores: dict[str, FeatureStore] = {}
     while waiting:
@@ -250,10 +252,10 @@ def _impossible(matrix: Matrix, cells: Iterable[Cell]) -> dict[Cell, str]:
             prepare(matrix.job(cell))
         except OtherSettingsError as error:
             folder, (_, problem, _) = matrix.folder / cell.name, error.parts
-            remedy = "compare with the same settings, or give another --output"
+            remedy = f"compare with the same settings, or give another {setting('output')}"
             raise InputError(folder, problem, remedy) from error
         except InputError as error:
-            found[cell] = f"{_CANNOT}: {error}"
+            found[cell] = f"{_CANNOT}: {error.in_flags()}"
     return found
 
 
@@ -270,7 +272,8 @@ def _run(
             busy.append(cell)
         except DivergedError as error:
             done = len(matrix.records(cell))
-            notes[cell] = f"diverged in run {matrix.config.first_run + done}: {error}"
+            run = matrix.config.first_run + done
+            notes[cell] = f"diverged in run {run}: {error.in_flags()}"
         except (KeyboardInterrupt, Terminated) as signalled:
             # How to go on with the one cell is of no help: the same call goes on with all.
             signalled.args = ()
@@ -292,7 +295,7 @@ def tuned_in(
     if not found:
         problem = f"holds no METHOD/{TUNED} of these methods"
         remedy = f"write them with crumb tune METHOD --output {folder}/METHOD"
-        raise InputError(f"--tuned {folder}", problem, remedy)
+        raise InputError(setting("tuned", folder), problem, remedy)
     return {name: read_tuned(path, name, backbone, mode).values for name, path in found.items()}
 
 

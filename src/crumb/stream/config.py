@@ -10,7 +10,7 @@ import tyro
 
 from crumb.data.protocol import TaskLayout
 from crumb.device import Precision
-from crumb.errors import InputError, flag_of, require
+from crumb.errors import InputError, require, setting
 from crumb.methods.persistence import PretrainedParts
 from crumb.stream.store import CacheKind
 
@@ -49,8 +49,8 @@ class MachineConfig:
 
     def __post_init__(self) -> None:
         if self.workers is not None:
-            at_least("--workers", self.workers, 1, MOST_WORKERS)
-        at_least("--feature-cache-bytes", self.feature_cache_bytes, 0)
+            at_least("workers", self.workers, 1, MOST_WORKERS)
+        at_least("feature_cache_bytes", self.feature_cache_bytes, 0)
 
 
 @dataclass(frozen=True)
@@ -70,18 +70,20 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         for k in self.top_k:
-            at_least("--top-k", k, 1)
+            at_least("top_k", k, 1)
         if 1 not in self.top_k or len(set(self.top_k)) != len(self.top_k):
-            raise InputError("--top-k", "must hold 1 and no number twice", "give for example 1 5")
-        at_least("--test-batch-size", self.test_batch_size, 1, MOST_IMAGES)
+            raise InputError(
+                setting("top_k"), "must hold 1 and no number twice", "give for example 1 5"
+            )
+        at_least("test_batch_size", self.test_batch_size, 1, MOST_IMAGES)
         if not 0 < self.validation_share < 1:
             raise InputError(
-                f"--validation-share {self.validation_share}", "is no share", "give 0 < S < 1"
+                setting("validation_share", self.validation_share), "is no share", "give 0 < S < 1"
             )
         if not self.select_best_epoch and self.validation_share != type(self).validation_share:
             raise InputError(
-                f"--validation-share {self.validation_share}",
-                "is of no use without --select-best-epoch",
+                setting("validation_share", self.validation_share),
+                f"is of no use without {setting('select_best_epoch')}",
                 "give both or neither",
             )
 
@@ -117,24 +119,26 @@ class TasksConfig:
     machine: MachineConfig = field(default_factory=MachineConfig)
 
     def __post_init__(self) -> None:
-        at_least("--batch-size", self.batch_size, 1, MOST_IMAGES)
-        at_least("--epochs-first-task", self.epochs_first_task, 1, MOST_EPOCHS)
-        at_least("--epochs", self.epochs, 1, MOST_EPOCHS)
+        at_least("batch_size", self.batch_size, 1, MOST_IMAGES)
+        at_least("epochs_first_task", self.epochs_first_task, 1, MOST_EPOCHS)
+        at_least("epochs", self.epochs, 1, MOST_EPOCHS)
         self._check_mode()
         if self.pretrained is None and self.pretrained_parts != "both":
-            given = f"--pretrained-parts {self.pretrained_parts}"
-            raise InputError(given, "is of no use without --pretrained", "give both or neither")
+            given = setting("pretrained_parts", self.pretrained_parts)
+            raise InputError(
+                given, f"is of no use without {setting('pretrained')}", "give both or neither"
+            )
 
     def _check_mode(self) -> None:
         if self.mode not in get_args(Mode):
-            raise InputError(f"--mode {self.mode}", "no such choice", "use paper or strict")
+            raise InputError(setting("mode", self.mode), "no such choice", "use paper or strict")
         if self.mode == "paper":
             return
         for name in ("epochs_first_task", "epochs"):
             value = getattr(self, name)
-            flag = flag_of(name)
             if value not in (1, getattr(type(self), name)):
-                raise InputError(f"{flag} {value}", "contradicts --mode strict", f"give {flag} 1")
+                problem = f"contradicts {setting('mode', 'strict')}"
+                raise InputError(setting(name, value), problem, f"give {setting(name, 1)}")
             # As it is written beside the results.
             object.__setattr__(self, name, 1)
 
@@ -158,18 +162,19 @@ class ProtocolConfig(TasksConfig):
     """Write each finished run for TensorBoard as well, into `tensorboard` in its results folder."""
 
     def __post_init__(self) -> None:
-        check_runs("--first-run", self.first_run, self.runs)
+        check_runs("first_run", self.first_run, self.runs)
         check_intervals(self.checkpoint_minutes, self.checkpoint_batches)
         super().__post_init__()
         if not self.evaluation.select_best_epoch:
             return
         if self.mode == "strict":
-            problem = "contradicts --mode strict, which reads each task once"
-            raise InputError("--select-best-epoch", problem, "leave one of them out")
+            problem = f"contradicts {setting('mode', 'strict')}, which reads each task once"
+            raise InputError(setting("select_best_epoch"), problem, "leave one of them out")
         if self.epochs_first_task == self.epochs == 1:
             raise InputError(
-                "--select-best-epoch",
-                "has nothing to select from where every task is read once (--epochs 1)",
+                setting("select_best_epoch"),
+                "has nothing to select from where every task is read once "
+                f"({setting('epochs', 1)})",
                 "read tasks more often, or leave it out",
             )
 
@@ -196,41 +201,42 @@ def shared_settings(kind: type[TasksConfig], config: TasksConfig) -> dict[str, A
     return {own.name: getattr(config, own.name) for own in fields(kind)}
 
 
-def at_least(flag: str, value: int, least: int, most: int = _MOST) -> None:
+def at_least(name: str, value: int, least: int, most: int = _MOST) -> None:
     """Refuse a setting below ``least`` or above ``most``.
 
     Raises:
-        InputError: naming the flag.
+        InputError: naming the setting.
     """
     if value < least:
-        raise InputError(f"{flag} {value}", f"is below {least}", f"give at least {least}")
+        raise InputError(setting(name, value), f"is below {least}", f"give at least {least}")
     if value > most:
-        raise InputError(f"{flag} {value}", f"is above {most}", f"give at most {most}")
+        raise InputError(setting(name, value), f"is above {most}", f"give at most {most}")
 
 
-def check_runs(flag: str, first: int, count: int = 1) -> None:
+def check_runs(name: str, first: int, count: int = 1) -> None:
     """Refuse numbers of runs that are no seeds of 32 bits, and more runs than can be laid out.
 
     Args:
-        flag: that gave ``first``.
+        name: of the setting that gave ``first``.
         first: number of the first run.
         count: of runs.
 
     Raises:
-        InputError: naming the flag.
+        InputError: naming the setting.
     """
-    at_least("--runs", count, 1, MOST_RUNS)
-    at_least(flag, first, 0)
+    at_least("runs", count, 1, MOST_RUNS)
+    at_least(name, first, 0)
     if first + count > 1 << 32:
-        raise InputError(f"{flag} {first}", "is too large", f"give at most {(1 << 32) - count}")
+        remedy = f"give at most {(1 << 32) - count}"
+        raise InputError(setting(name, first), "is too large", remedy)
 
 
 def check_intervals(minutes: float, batches: int | None) -> None:
     """Refuse intervals between checkpoints that are none.
 
     Raises:
-        InputError: naming the flag.
+        InputError: naming the setting.
     """
-    require("--checkpoint-minutes", minutes, minutes > 0, "above 0")
+    require("checkpoint_minutes", minutes, minutes > 0, "above 0")
     if batches is not None:
-        at_least("--checkpoint-batches", batches, 1)
+        at_least("checkpoint_batches", batches, 1)

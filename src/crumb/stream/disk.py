@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from crumb.device import cores
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 from crumb.files import (
     bytes_of,
     read_json,
@@ -37,7 +37,10 @@ from crumb.files import (
 from crumb.stream.rows import row_bytes
 
 FORMAT, VERSION = "crumb-rows", 1
-REMEDY = "free space, give another --feature-cache-folder, or --feature-cache memory"
+REMEDY = (
+    f"free space, give another {setting('feature_cache_folder')}, or "
+    f"{setting('feature_cache', 'memory')}"
+)
 # What a killed process has to compute again.
 _FILE_BYTES = 32 << 20
 # Header and keys of a file of one row, at most.

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from crumb.data.protocol import Frames, TaskList
 from crumb.device import return_memory
-from crumb.errors import DivergedError, InputError, Terminated
+from crumb.errors import DivergedError, InputError, Terminated, setting
 from crumb.methods.base import Learner
 from crumb.stream.checkpoint import Checkpoints, State
 from crumb.stream.config import StreamConfig
@@ -29,7 +29,7 @@ from crumb.stream.record import RunRecord
 # Losses are looked at, and memory is returned, this often: not at every step, as a GPU would have
 # to be waited for.
 _CHECK_EVERY = 50
-_KEPT = "use a smaller --lr; finished runs and the last good checkpoint are kept"
+_KEPT = f"use a smaller {setting('lr')}; finished runs and the last good checkpoint are kept"
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,12 @@ def run_once(plan: Plan) -> RunRecord:
         state = State(RunRecord(tasks.run, list(tasks.classes)))
     for path in plan.task_models[: state.task]:
         if not path.exists():
-            problem = "is missing, of a run that has begun without --save-tasks"
-            raise InputError(path, problem, "give --no-save-tasks, or another --output")
+            problem = f"is missing, of a run that has begun without {setting('save_tasks')}"
+            raise InputError(
+                path,
+                problem,
+                f"give {setting('save_tasks', False)}, or another {setting('output')}",
+            )
     if plan.checkpoints:
         _tell(plan.checkpoints, state, len(tasks.tasks))
     state.record.feature_seconds += plan.store.seconds

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from crumb import __version__
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 from crumb.files import (
     WRITE_REMEDY,
     read_text,
@@ -159,7 +159,9 @@ class Results:
         if not try_lock(self._lock):
             os.close(self._lock)
             problem = "is being written by another process"
-            raise BusyError(self.folder, problem, "wait for it, or give another --output")
+            raise BusyError(
+                self.folder, problem, f"wait for it, or give another {setting('output')}"
+            )
 
     def _withdraw(self) -> None:
         """Leave no trace of what has not begun."""
@@ -177,7 +179,7 @@ class Results:
         for path in self._files[1:]:
             if path.exists():
                 problem = "is not of a results folder, and would be overwritten"
-                raise InputError(path, problem, "move it, or choose another --output")
+                raise InputError(path, problem, f"move it, or choose another {setting('output')}")
 
     def _check_same(self, path: Path, resume: bool) -> None:
         command = self._config.get("command", "stream")
@@ -185,7 +187,8 @@ class Results:
             raise InputError(
                 self.folder,
                 "holds results already",
-                f"choose another --output, or go on with crumb {command} --resume {self.folder}",
+                f"choose another {setting('output')}, or go on with crumb {command} --resume "
+                f"{self.folder}",
             )
         before = read_toml(path, "remove the folder")
         old = _ADDED | _flat(before)
@@ -201,8 +204,8 @@ class Results:
             problem = f"was made with {name} = {old.get(name)}, not {new.get(name)}"
             if name.startswith("files."):
                 problem = f"was made with other contents of the file of the {name[6:]}"
-            remedy = "use the same settings or another --output"
-            raise OtherSettingsError(f"--resume {self.folder}", problem, remedy)
+            remedy = f"use the same settings or another {setting('output')}"
+            raise OtherSettingsError(setting("resume", self.folder), problem, remedy)
         self._check_skipped(self._files[2])
         self._earlier = {
             name: value
@@ -216,9 +219,9 @@ class Results:
         _, *rows = csv.reader(read_text(path, "remove it").splitlines())
         if changed := {row[0] for row in rows if row} ^ self.skipped.keys():
             raise InputError(
-                f"--resume {self.folder}",
+                setting("resume", self.folder),
                 f"has {path.name} without or with {min(changed)}, unlike now",
-                "bring the images back to what they were, or give another --output",
+                f"bring the images back to what they were, or give another {setting('output')}",
             )
 
     @property

@@ -15,7 +15,7 @@ import numpy as np
 from crumb.data.index import Dataset, index_text, load_dataset
 from crumb.data.protocol import TaskList
 from crumb.device import choose_device, cores, return_memory
-from crumb.errors import InputError, Terminated
+from crumb.errors import InputError, Terminated, setting
 from crumb.methods.base import Learner
 from crumb.methods.persistence import load_pretrained
 from crumb.methods.registry import find_method
@@ -103,7 +103,9 @@ def lay_out_runs(config: ProtocolConfig, dataset: Dataset, offline: bool) -> dic
             path, times = max(counted.items(), key=lambda pair: pair[1])
             if times > 1:
                 problem = f"show {path} {times} times in run {run}"
-                raise InputError(config.filelists, problem, "use --mode paper, or other lists")
+                raise InputError(
+                    config.filelists, problem, f"use {setting('mode', 'paper')}, or other lists"
+                )
     return task_lists
 
 
@@ -192,7 +194,9 @@ def prepare(job: Job) -> Prepared:
         for run in task_lists:
             if not (path := of_run(config.pretrained, run)).is_file():
                 problem = f"is missing, for run {run}"
-                raise InputError(f"--pretrained {path}", problem, "pretrain with that --run")
+                raise InputError(
+                    setting("pretrained", path), problem, f"pretrain with that {setting('run')}"
+                )
     learner = new_learner(config, job.network, job.method, config.first_run)
     if config.on_error == "skip":
         if broken is None:
@@ -295,10 +299,14 @@ def new_learner(config: StreamConfig, network: NetworkConfig, method: Any, seed:
     learner = kind(built, for_mode(config.mode, method), seed, device)
     if config.mode == "strict" and (learner.reads_twice or kind.offline):
         problem = f"is not for {kind.name}, which reads frames more than once"
-        raise InputError("--mode strict", problem, "see crumb methods, or use --mode paper")
+        raise InputError(
+            setting("mode", "strict"),
+            problem,
+            f"see crumb methods, or use {setting('mode', 'paper')}",
+        )
     if config.evaluation.select_best_epoch and not kind.goes_back:
         problem = f"is not for {kind.name}, which keeps more of an epoch than its weights"
-        raise InputError("--select-best-epoch", problem, "leave it out")
+        raise InputError(setting("select_best_epoch"), problem, "leave it out")
     if machine.compile:
         built.compile_tail()
     if config.pretrained is not None:
@@ -316,8 +324,8 @@ def for_mode(mode: Mode, method: Any) -> Any:
     if mode == "paper" or getattr(method, "write_policy", None) != "end-of-task":
         return method
     if type(method).__dataclass_fields__["write_policy"].default != "end-of-task":
-        problem = "contradicts --mode strict, which stores on arrival"
-        raise InputError("--write-policy end-of-task", problem, "leave one of them out")
+        problem = f"contradicts {setting('mode', 'strict')}, which stores on arrival"
+        raise InputError(setting("write_policy", "end-of-task"), problem, "leave one of them out")
     return replace(method, write_policy="on-arrival")
 
 

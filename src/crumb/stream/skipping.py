@@ -13,13 +13,14 @@ from tqdm import tqdm
 from crumb.data.images import load_image
 from crumb.data.protocol import Frames, TaskList
 from crumb.device import lone_workers
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 from crumb.stream.feed import choose
 from crumb.stream.tasks import relabelled
 
 # Images whose check is under way; all of ImageNet's at once would take a gigabyte.
 _AT_ONCE = 1000
-_FLAG, _REMEDY = "--on-error skip", "repair some of those that crumb stream names without it"
+_SETTING = setting("on_error", "skip")
+_REMEDY = "repair some of those that crumb stream names without it"
 
 
 def broken_images(
@@ -65,14 +66,14 @@ def leave_out(tasks: TaskList, broken: Container[str]) -> TaskList:
     test = _whole(tasks.test, broken)
     for task, frames in enumerate(learned):
         if not frames.paths:
-            raise InputError(_FLAG, f"leaves task {task} of run {tasks.run} no image", _REMEDY)
+            raise InputError(_SETTING, f"leaves task {task} of run {tasks.run} no image", _REMEDY)
     known = {label for frames in learned for label in frames.labels.tolist()}
     tested = set(test.labels.tolist())
     for label, name in enumerate(tasks.classes):
         if label not in known & tested:
             purpose = "be tested on" if label in known else "learn from"
             problem = f"leaves class {name!r} no image to {purpose}"
-            raise InputError(_FLAG, problem, _REMEDY)
+            raise InputError(_SETTING, problem, _REMEDY)
     return relabelled(replace(tasks, tasks=tuple(learned), test=test))
 
 

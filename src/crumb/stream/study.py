@@ -17,7 +17,7 @@ from typing import Any
 from crumb.data.index import Dataset
 from crumb.data.protocol import TaskList
 from crumb.data.shards import member_size
-from crumb.errors import DivergedError, InputError
+from crumb.errors import DivergedError, InputError, setting
 from crumb.files import read_toml, try_lock
 from crumb.memory.exemplars import CAPACITIES, Exemplars
 from crumb.methods.base import Learner
@@ -333,7 +333,9 @@ class Study:
 
 
 def _other(name: str, problem: str) -> OtherSettingsError:
-    return OtherSettingsError(name, problem, "use the same settings or another --output")
+    return OtherSettingsError(
+        name, problem, f"use the same settings or another {setting('output')}"
+    )
 
 
 def _in_exemplars(learner: Learner) -> CrumbConfig:

@@ -12,7 +12,7 @@ import pandas as pd
 from crumb.data.filelists import read_task_list
 from crumb.data.index import Dataset
 from crumb.data.protocol import TaskList, lay_out
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 from crumb.seeds import derive
 from crumb.stream.config import ProtocolConfig
 
@@ -38,7 +38,7 @@ def tasks_of(config: ProtocolConfig, dataset: Dataset, run: int, offline: bool) 
             raise InputError(
                 config.filelists or dataset.folder,
                 f"has no test image of class {name!r}",
-                "add some, or name the other classes with --classes",
+                f"add some, or name the other classes with {setting('classes')}",
             )
     return tasks
 
@@ -54,7 +54,9 @@ def _classes(tasks: TaskList, dataset: Dataset, lists: Path) -> tuple[str, ...]:
             name = name_of.get(path)
             if name is None:
                 problem = f"list {path}, which is of no class that is streamed"
-                raise InputError(lists, problem, "write the lists again, with the same --classes")
+                raise InputError(
+                    lists, problem, f"write the lists again, with the same {setting('classes')}"
+                )
             if found.setdefault(label, name) != name:
                 problem = f"give both {found[label]} and {name} the label {label}"
                 raise InputError(lists, problem, "write the lists again")
@@ -117,7 +119,7 @@ def held_out(config: ProtocolConfig, tasks: TaskList, epochs: Sequence[int]) -> 
         if selects and (mask.all() or not mask.any()):
             what, size = ("learn from", "smaller") if mask.all() else ("select on", "larger")
             raise InputError(
-                f"--validation-share {share}",
+                setting("validation_share", share),
                 f"leaves task {task} of run {tasks.run} nothing to {what}",
                 f"give a {size} one",
             )

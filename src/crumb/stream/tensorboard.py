@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 from crumb.files import write_bytes
 from crumb.stream.record import RunRecord
 
@@ -28,7 +28,7 @@ def check_installed() -> None:
     """
     if find_spec("tensorboard") is None:
         remedy = "pip install 'crumb-learn[tensorboard]', or leave it out"
-        raise InputError("--tensorboard", "needs a package that is not installed", remedy)
+        raise InputError(setting("tensorboard"), "needs a package that is not installed", remedy)
 
 
 def events_file(folder: Path, run: int) -> Path:

@@ -18,7 +18,7 @@ import tyro
 
 from crumb.data.index import Dataset
 from crumb.data.protocol import Frames, TaskList
-from crumb.errors import DivergedError, InputError, require
+from crumb.errors import DivergedError, InputError, require, setting
 from crumb.methods.base import Learner, Ranges
 from crumb.methods.registry import find_method
 from crumb.nets.config import NetworkConfig
@@ -82,10 +82,10 @@ class TuneConfig(TasksConfig):
     """Folder of what is found; outputs/<data set>/tuned_<backbone>/<method> by default."""
 
     def __post_init__(self) -> None:
-        at_least("--trials", self.trials, 1, MOST_RUNS)
-        at_least("--tasks", self.tasks, 2, MOST_RUNS)
+        at_least("trials", self.trials, 1, MOST_RUNS)
+        at_least("tasks", self.tasks, 2, MOST_RUNS)
         share = self.validation_share
-        require("--validation-share", share, 0 < share < 1, "above 0 and below 1")
+        require("validation_share", share, 0 < share < 1, "above 0 and below 1")
         super().__post_init__()
 
     def stream(self, folder: Path | None = None) -> StreamConfig:
@@ -162,7 +162,7 @@ def plan(config: TuneConfig, network: NetworkConfig, method: Any) -> Search:
     for path in (search.tuned, search.log):
         if path.exists() and not (folder / "trials").is_dir():
             problem = "is of no tuning in this folder, and would be overwritten"
-            raise InputError(path, problem, "move it, or choose another --output")
+            raise InputError(path, problem, f"move it, or choose another {setting('output')}")
     return search
 
 
@@ -221,8 +221,8 @@ def _done(search: Search) -> tuple[set[int], list[Trial]]:
     asked = search.config.trials
     if count > asked:
         problem = f"is fewer than the {count} that are in {search.folder}"
-        remedy = f"give at least {count}, or another --output"
-        raise InputError(f"--trials {asked}", problem, remedy)
+        remedy = f"give at least {count}, or another {setting('output')}"
+        raise InputError(setting("trials", asked), problem, remedy)
     return finished, [trial for trial in failed if trial.values == search.values(trial.number)]
 
 
@@ -272,7 +272,7 @@ def _carry_out(search: Search, number: int, stores: dict[str, FeatureStore]) -> 
     except InputError as error:
         # Tuning has no --resume: it goes on unasked.
         subject, *rest = error.parts
-        if subject != f"--resume {folder}":
+        if subject != setting("resume", folder):
             raise
         raise InputError(search.folder, *rest) from error
     return Trial(number, values, record.figures()["average_accuracy"], record.seconds)
@@ -331,8 +331,8 @@ def held_aside(config: TuneConfig, dataset: Dataset, offline: bool = False) -> T
     count = len(whole.tasks)
     if count < config.tasks:
         problem = f"is more than the {count} that {dataset.folder} is laid out in"
-        remedy = f"give at most {count}, or smaller tasks (--classes-per-task)"
-        raise InputError(f"--tasks {config.tasks}", problem, remedy)
+        remedy = f"give at most {count}, or smaller tasks ({setting('classes_per_task')})"
+        raise InputError(setting("tasks", config.tasks), problem, remedy)
     assert whole.table is not None
     # An offline task shows images again; in the order of the index nothing depends on the tasks'.
     table = whole.table.drop_duplicates("im_path").sort_values("Unnamed: 0")
@@ -345,7 +345,7 @@ def held_aside(config: TuneConfig, dataset: Dataset, offline: bool = False) -> T
     for task, frames in enumerate(kept):
         if not frames.paths:
             raise InputError(
-                f"--validation-share {config.validation_share}",
+                setting("validation_share", config.validation_share),
                 f"leaves task {task} nothing to learn from",
                 "give a smaller one, or larger tasks",
             )
@@ -370,7 +370,7 @@ def _held_out(rows: pd.DataFrame, share: float, dataset: Dataset) -> set[str]:
                 dataset.folder,
                 f"has one image of class {name!r} in the tasks to tune on, of which none could be "
                 "held out",
-                "add some, give larger tasks, or name the other classes with --classes",
+                f"add some, give larger tasks, or name the other classes with {setting('classes')}",
             )
         chosen = generator.permutation(count)[: min(max(round(share * count), 1), count - 1)]
         held.update(of_class.loc[np.isin(parts, chosen), "im_path"].tolist())

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 from crumb.files import read_text, read_toml, write_csv, write_toml
 from crumb.methods.registry import find_method
 
@@ -58,7 +58,7 @@ def best(trials: Sequence[Trial]) -> Trial:
     """
     finished = [(trial.accuracy, trial) for trial in trials if trial.accuracy is not None]
     if not finished:
-        raise InputError("--lr", "is too large: every trial diverged", "give a smaller one")
+        raise InputError(setting("lr"), "is too large: every trial diverged", "give a smaller one")
     return max(finished, key=lambda pair: pair[0])[1]
 
 
@@ -163,8 +163,8 @@ def _checked(values: Mapping[str, Any], method: str, file: Path, remedy: str) ->
     try:
         kind.Config(**found)
     except InputError as error:
-        flag, *rest = error.parts
-        raise InputError(f"{file}, method: {flag}", *rest) from error
+        subject, *rest = error.parts
+        raise InputError(f"{file}, method: {subject}", *rest) from error
     return found
 
 

@@ -18,7 +18,7 @@ import tyro
 
 from crumb.data.index import RECORD, Dataset, write_dataset
 from crumb.data.system_folders import is_system_folder
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 from crumb.files import read_json
 
 
@@ -91,7 +91,7 @@ class Source(ABC):
         inner, output = raw.resolve(), self.folder.resolve()
         if output.is_relative_to(inner) or inner.is_relative_to(output):
             raise InputError(
-                f"--output {self.folder}",
+                setting("output", self.folder),
                 f"is, contains or lies inside the folder of the raw data, {raw}",
                 "name a folder beside it",
             )
@@ -122,7 +122,7 @@ class ClipSource(Source):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.workers <= 4096:
-            raise InputError(f"--workers {self.workers}", "is out of range", "give 1 to 4096")
+            raise InputError(setting("workers", self.workers), "is out of range", "give 1 to 4096")
 
 
 def index_source(source: Source) -> tuple[Dataset, tuple[str, ...]]:
@@ -138,7 +138,9 @@ def index_source(source: Source) -> tuple[Dataset, tuple[str, ...]]:
     record = source.folder / RECORD
     if record.is_file() and read_json(record, "remove it").get("name") != source.name:
         problem = "holds another data set"
-        raise InputError(source.folder, problem, "choose another --output, or remove it")
+        raise InputError(
+            source.folder, problem, f"choose another {setting('output')}, or remove it"
+        )
     sample = source.sample()
     dataset = Dataset(
         source.name,

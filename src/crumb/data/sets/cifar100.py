@@ -25,7 +25,7 @@ from crumb.data.class_folders import (
     read_split,
 )
 from crumb.data.sets.base import About, Sample, Source, register
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 from crumb.files import write_bytes
 
 _NAMES = """
@@ -182,7 +182,9 @@ def _check_published(folder: Path) -> None:
             raise InputError(path, problem, "restore it or its rights") from error
         if not published:
             problem = "is not the published file" if path.exists() else "is missing"
-            raise InputError(path, problem, "remove the folder, then fetch it with --download")
+            raise InputError(
+                path, problem, f"remove the folder, then fetch it with {setting('download')}"
+            )
 
 
 def _fetch(root: Path) -> None:
@@ -204,5 +206,7 @@ def _check_layout(root: Path) -> None:
     if (root / "train").is_file() and (root / "meta").is_file():
         raise InputError(root, f"is the folder {_TORCHVISION} itself", "name the one that holds it")
     if (root / _ARCHIVE).is_file():
-        raise InputError(root / _ARCHIVE, "is not unpacked", "unpack it, or give --download")
-    raise InputError(root, "holds no CIFAR-100", f"{_LAYOUT}; --download fetches it")
+        raise InputError(
+            root / _ARCHIVE, "is not unpacked", f"unpack it, or give {setting('download')}"
+        )
+    raise InputError(root, "holds no CIFAR-100", f"{_LAYOUT}; {setting('download')} fetches it")

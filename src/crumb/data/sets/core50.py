@@ -18,7 +18,7 @@ from tqdm import tqdm
 from crumb.data.index import COLUMNS, Dataset
 from crumb.data.sets.base import About, Sample, Source, register, visible
 from crumb.data.system_folders import system_line
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 
 CLASS_NAMES = {
     1: "plug_adapter",
@@ -83,7 +83,9 @@ class Core50(Source):
         named = (self.root.name, self.root.resolve().name)
         if any(folder in named for side, folder in _FOLDERS.items() if side != self.side):
             problem = f"does not fit the folder {self.root}"
-            raise InputError(f"--side {self.side}", problem, "name the side of the images in it")
+            raise InputError(
+                setting("side", self.side), problem, "name the side of the images in it"
+            )
         return self.root if _FOLDERS[self.side] in named else self.root / _FOLDERS[self.side]
 
     def sample(self) -> Sample:
@@ -101,7 +103,9 @@ class Core50(Source):
             return Sample(images, core50_index(), CLASS_NAMES, TEST_SESSIONS)
         if not images.is_dir():
             problem = f"neither is nor holds a folder {images.name}"
-            remedy = "unpack the archive there, or see --side and --from-names"
+            remedy = (
+                f"unpack the archive there, or see {setting('side')} and {setting('from_names')}"
+            )
             raise InputError(self.root, problem, remedy)
         skipped: list[Path] = []
         clips, others = _find_clips(images, skipped)

@@ -30,7 +30,7 @@ from crumb.data.sets.folder_split import (
 from crumb.data.sets.folder_table import SUFFIXES, read_table
 from crumb.data.sets.folder_warnings import warnings
 from crumb.data.video import clip_seconds
-from crumb.errors import InputError, require
+from crumb.errors import InputError, require, setting
 from crumb.files import write_csv
 
 SESSIONS = "sessions.csv"
@@ -103,11 +103,11 @@ class Folder(ClipSource):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require("--test-share", self.test_share, 0 < self.test_share < 1, "between 0 and 1")
+        require("test_share", self.test_share, 0 < self.test_share < 1, "between 0 and 1")
         if self.largest is not None:
-            require("--largest", self.largest, 1 <= self.largest < 1 << 31, "from 1 to 2^31 - 1")
+            require("largest", self.largest, 1 <= self.largest < 1 << 31, "from 1 to 2^31 - 1")
         if self.table is not None and self.root.is_file():
-            raise InputError(f"--table {self.table}", "goes with a folder", "give one table")
+            raise InputError(setting("table", self.table), "goes with a folder", "give one table")
         if self.table is not None:
             self.keep_apart(self.table)
 
@@ -203,11 +203,12 @@ class Folder(ClipSource):
             raise InputError(
                 self.root,
                 f"holds videos ({first[VIDEOS]}) and images ({first[IMAGES]})",
-                "take the others out, or add --only videos or --only images",
+                f"take the others out, or add {setting('only', VIDEOS)} or "
+                f"{setting('only', IMAGES)}",
             )
         kind = self.only or next(iter(first))
         if kind not in first:
-            raise InputError(f"--only {kind}", f"{self.root} holds none", "leave it out")
+            raise InputError(setting("only", kind), f"{self.root} holds none", "leave it out")
         for entry in found.entries:
             if medium(entry.path) != kind:
                 found.refuse(entry.path, f"left out by --only {kind}")
@@ -218,16 +219,16 @@ class Folder(ClipSource):
         given = any(entry.split for entry in found.entries)
         if self.split == "given" and not given:
             raise InputError(
-                "--split given",
+                setting("split", "given"),
                 f"{self.table or self.root} does not say what is tested on",
                 "put the classes below train/ and test/, or add a column split to the table",
             )
         split = self.split or ("given" if given else "session")
         if split == "given" and self.test_share != _SHARE:
             raise InputError(
-                f"--test-share {self.test_share}",
+                setting("test_share", self.test_share),
                 "has no meaning where train and test are given",
-                "leave it out, or add --split session",
+                f"leave it out, or add {setting('split', 'session')}",
             )
         return split
 

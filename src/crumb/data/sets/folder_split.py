@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from crumb.data.sets.folder_layout import TEST, TRAIN, Entry, natural
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 
 Split = Literal["session", "object", "given", "image"]
 
@@ -16,13 +16,14 @@ Split = Literal["session", "object", "given", "image"]
 _LACKING: dict[Split, tuple[str, str]] = {
     "session": (
         "only one session, so nothing is left to test on",
-        "add a second, or take --split image, which tests on the last images of each session",
+        f"add a second, or take {setting('split', 'image')}, which tests on the last images of "
+        "each session",
     ),
     "object": (
         "only one object, so nothing is left to test on",
-        "add a second, or take --split session",
+        f"add a second, or take {setting('split', 'session')}",
     ),
-    "given": ("no images to {} on", "add some to {}, or take --split session"),
+    "given": ("no images to {} on", f"add some to {{}}, or take {setting('split', 'session')}"),
     "image": ("only one image in each session, so nothing is left to test on", "add more"),
 }
 

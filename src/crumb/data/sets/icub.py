@@ -20,7 +20,7 @@ from tqdm import tqdm
 from crumb.data.index import COLUMNS, path_problem
 from crumb.data.names import canonical
 from crumb.data.sets.base import About, Sample, Source, register, visible
-from crumb.errors import InputError, require
+from crumb.errors import InputError, require, setting
 
 PARTS = ("part1", "part2", "part3", "part4")
 CLASSES = (
@@ -138,7 +138,9 @@ class IcubWorld(Source):
             if missing:
                 shown = ", ".join(f"{name}{n}" for n in missing[:10])
                 problem = f"has no folder {shown}" + (", ..." if missing[10:] else "")
-                raise InputError(f"class {name}", problem, f"{_UNPACK}, or lower --instances")
+                raise InputError(
+                    f"class {name}", problem, f"{_UNPACK}, or lower {setting('instances')}"
+                )
 
     def _clips(self, instance: Path, unused: Counter[str]) -> list[tuple[int, Path]]:
         """Session number and folder of frames of each transformation of one object."""
@@ -154,7 +156,7 @@ class IcubWorld(Source):
             days = list(_folders(found[name], unused))
             if len(days) < self.day:
                 count = f"{len(days)} day {'folder' if len(days) == 1 else 'folders'}"
-                problem = f"has {count}, so none for --day {self.day}"
+                problem = f"has {count}, so none for {setting('day', self.day)}"
                 raise InputError(found[name], problem, f"{_UNPACK}, or choose an earlier day")
             unused["folders of other days"] += len(days) - 1
             clips.append((session, self._camera_folder(days[self.day - 1], unused)))
@@ -166,7 +168,9 @@ class IcubWorld(Source):
             if name not in CAMERAS:
                 raise InputError(path, "is the folder of no camera", _LAYOUT)
         if self.camera not in cameras:
-            raise InputError(day, f"has no folder {self.camera}", f"{_UNPACK}, or see --camera")
+            raise InputError(
+                day, f"has no folder {self.camera}", f"{_UNPACK}, or see {setting('camera')}"
+            )
         unused["folders of the other camera"] += len(cameras) - 1
         return cameras[self.camera]
 

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from crumb.data.index import COLUMNS, shown
 from crumb.data.sets.base import About, Sample, Source, register
-from crumb.errors import InputError, require
+from crumb.errors import InputError, require, setting
 from crumb.files import WRITE_REMEDY
 
 _NAMES = "boat bus car equip f1car heli mil monster pickup plane semi tank train ufo van"
@@ -97,12 +97,12 @@ class Ilab2mLight(Source):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for flag, value, least in (
-            ("--objects", self.objects, 1),
-            ("--sessions", self.sessions, TEST_SESSIONS[0]),
-            ("--images", self.images, 1),
+        for name, value, least in (
+            ("objects", self.objects, 1),
+            ("sessions", self.sessions, TEST_SESSIONS[0]),
+            ("images", self.images, 1),
         ):
-            require(flag, value, least <= value <= 10**9, f"from {least} to 1000000000")
+            require(name, value, least <= value <= 10**9, f"from {least} to 1000000000")
 
     def sample(self) -> Sample:
         """Parse all names, and balance.
@@ -289,8 +289,8 @@ def balance(photographs: Photographs, size: Balance = Balance()) -> tuple[pd.Dat
             FOLDER,
             f"has classes of fewer than {size.objects} objects with {size.sessions} sessions of "
             f"{size.images} images, with {', '.join(short)}",
-            "add their images or take the classes out; for a part of the data set give --objects, "
-            "--sessions and --images as it has them",
+            "add their images or take the classes out; for a part of the data set give "
+            f"{setting('objects')}, {setting('sessions')} and {setting('images')} as it has them",
         )
     if not rows:
         raise InputError(FOLDER, f"holds no class but {DROPPED_CLASS}", _LAYOUT)

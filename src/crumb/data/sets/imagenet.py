@@ -27,7 +27,7 @@ from crumb.data.index import shown
 from crumb.data.names import canonical
 from crumb.data.sets.base import About, Sample, Source, register
 from crumb.data.synsets import SYNSETS
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 from crumb.files import read_text
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
@@ -137,7 +137,8 @@ class ImageNet900(ImageNet):
             kept = [name for name in classes if (name in named) == (len(named) == wanted)]
         if len(kept) != wanted:
             problem = f"has {len(kept)} classes to keep, not {wanted}"
-            remedy = f"--classes-file FILE: the {wanted} to keep or the {_HELD_OUT} to hold out"
+            kinds = f"the {wanted} to keep or the {_HELD_OUT} to hold out"
+            remedy = f"{setting('classes_file')} FILE: {kinds}"
             raise InputError(self.root, problem, remedy)
         held_out = [name for name in classes if name not in set(kept)]
         return kept, [f"{len(held_out)} classes: {listed(held_out)}"] if held_out else []
