@@ -13,6 +13,7 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
+from crumb.analysis.lettering import own_typeface, runs
 from crumb.data.images import load_image
 from crumb.data.index import Dataset
 from crumb.errors import InputError, require
@@ -177,7 +178,7 @@ def _head(draw: ImageDraw.ImageDraw, dataset: Dataset, width: int) -> None:
         f"{len(_of_index(dataset)):,} classes   {len(dataset.index):,} images: "
         f"{len(dataset.index) - tests:,} to train on, {tests:,} to test on"
     )
-    draw.text((_MARGIN, 22), dataset.name, _INK, _font(28, bold=True))
+    _write(draw, (_MARGIN, 22), dataset.name, _INK, 28)
     draw.text((_MARGIN, 62), counts, _FAINT, _font(14))
     rule = _HEAD - 10
     draw.line((_MARGIN, rule, width - _MARGIN, rule), _RULE, 1)
@@ -197,13 +198,12 @@ def _head(draw: ImageDraw.ImageDraw, dataset: Dataset, width: int) -> None:
 
 def _label(draw: ImageDraw.ImageDraw, name: str, index: pd.DataFrame, top: int) -> None:
     """A class's name and counts, left of its frames."""
-    font = _font(16, bold=True)
     room = _LABEL - 16
-    while font.getlength(name) > room:
+    while _length(name, 16) > room:
         name = f"{name.removesuffix('…')[:-1]}…"
     objects = len(np.unique(index["object"].to_numpy()))
     counts = (f"{objects:,} object{'s' if objects > 1 else ''}", f"{len(index):,} images")
-    draw.text((_MARGIN, top + 22), name, _INK, font)
+    _write(draw, (_MARGIN, top + 22), name, _INK, 16)
     for line, text in enumerate(counts):
         draw.text((_MARGIN, top + 46 + 18 * line), text, _FAINT, _font(13))
 
@@ -243,10 +243,22 @@ def _centred(
     draw.text((x, y), text, colour, _font(size), anchor="ma")
 
 
-@cache
-def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """The typeface that comes with matplotlib, whose letters cover most of Europe's scripts."""
-    import matplotlib
+def _write(
+    draw: ImageDraw.ImageDraw, corner: tuple[int, int], name: str, colour: str, size: int
+) -> None:
+    """A name in bold letters, which may be of any script."""
+    x, y = float(corner[0]), corner[1] + _font(size, bold=True).getmetrics()[0]
+    for part, path in runs(name):
+        font = _font(size, True, path)
+        draw.text((x, y), part, colour, font, anchor="ls")
+        x += font.getlength(part)
 
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)
+
+def _length(name: str, size: int) -> float:
+    return sum(_font(size, True, path).getlength(part) for part, path in runs(name))
+
+
+@cache
+def _font(size: int, bold: bool = False, path: Path | None = None) -> ImageFont.FreeTypeFont:
+    """Of a file, or else of the typeface that comes with matplotlib."""
+    return ImageFont.truetype(path or own_typeface(bold), size)

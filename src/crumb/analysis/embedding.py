@@ -135,16 +135,20 @@ def _drawn(
 ) -> Figure:
     figure = blank(7.6, 5.0)
     axes = figure.subplots()
+    handles = {}
     for label in sorted(set(labels)):
         own = np.flatnonzero(np.asarray(labels) == label)
         colour = COLOURS[label % len(COLOURS)]
         marker = "os^DvP*X"[label // len(COLOURS) % 8]
         (x, y), (u, v) = both[0][own].T, both[1][own].T
         axes.plot([x, u], [y, v], color=colour, lw=0.4, alpha=0.35)
-        axes.scatter(x, y, 16, color=colour, marker=marker, lw=0, label=classes[label])
+        points = axes.scatter(x, y, 16, color=colour, marker=marker, lw=0)
+        handles[classes[label]] = points
         axes.scatter(u, v, 16, facecolors="none", edgecolors=colour, marker=marker, lw=0.8)
     axes.set(xlabel=names[0], ylabel=names[1])
     axes.grid(alpha=0.3)
     if len(classes) <= 24:
-        figure.legend(frameon=False, loc="outside right upper", fontsize=8)
+        # Named here, as a label of points that begins with _ is left out.
+        key = (list(handles.values()), list(handles))
+        figure.legend(*key, frameon=False, loc="outside right upper", fontsize=8)
     return figure

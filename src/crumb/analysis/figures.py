@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crumb.analysis.lettering import as_written
 from crumb.data.protocol import TaskList
 from crumb.files import write_bytes
 from crumb.stream.record import RunRecord
@@ -88,5 +89,6 @@ def task_frames(tasks: TaskList, images: Path, path: Path, columns: int = 10) ->
 def write_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
     content = io.BytesIO()
-    figure.savefig(content, format="png")
+    with as_written(figure):
+        figure.savefig(content, format="png")
     write_bytes(path, content.getvalue())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crumb.analysis.lettering import as_written
 from crumb.errors import InputError
 from crumb.files import csv_text, read_json, read_text, write_bytes, write_csv, write_json
 
@@ -118,11 +119,12 @@ def _drawn(panel: Panel, kind: str, facecolor: str = "none") -> bytes:
     from matplotlib import rc_context
 
     content = io.BytesIO()
-    # Laid out once: a second time moves things by a hair.
-    panel.figure.draw_without_rendering()
-    panel.figure.set_layout_engine("none")
     # Without a date, and with identifiers that the numbers alone decide.
-    with rc_context({"svg.hashsalt": panel.name, "svg.fonttype": "none"}):
+    rules = {"svg.hashsalt": panel.name, "svg.fonttype": "none"}
+    with as_written(panel.figure), rc_context(rules):
+        # Laid out once: a second time moves things by a hair.
+        panel.figure.draw_without_rendering()
+        panel.figure.set_layout_engine("none")
         metadata = {"Date": None} if kind == "svg" else None
         panel.figure.savefig(content, format=kind, facecolor=facecolor, metadata=metadata)
     return content.getvalue()

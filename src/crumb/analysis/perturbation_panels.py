@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ def drop_panel(arms: Mapping[str, Accuracies]) -> Panel:
     figure = blank(7.2, 1.5 + 0.3 * len(kinds) * len(arms))
     axes = figure.subplots()
     rows: list[list[object]] = []
+    handles: dict[str, Any] = {}
     for number, (arm, accuracies) in enumerate(arms.items()):
         lost = drops(accuracies)
         for place, kind in enumerate(kinds):
@@ -41,8 +43,8 @@ def drop_panel(arms: Mapping[str, Accuracies]) -> Panel:
             height = place + (number - (len(arms) - 1) / 2) * 0.8 / len(arms)
             bar = np.array([value.bar()]).T
             style = {"color": COLOURS[number], "ecolor": "#444444", "capsize": 3, "alpha": 0.75}
-            name = arm if not place else None
-            axes.barh(height, value.mean, 0.72 / len(arms), xerr=bar, label=name, **style)
+            bars = axes.barh(height, value.mean, 0.72 / len(arms), xerr=bar, **style)
+            handles.setdefault(arm, bars)
             axes.plot(values, [height] * len(values), ".", color="#444444", ms=4)
     axes.set_yticks(range(len(kinds)), [MEANING[kind] for kind in kinds])
     axes.invert_yaxis()
@@ -50,7 +52,9 @@ def drop_panel(arms: Mapping[str, Accuracies]) -> Panel:
     axes.set(xlabel="accuracy lost, % of the unperturbed accuracy", ylabel="perturbation")
     axes.grid(axis="x", alpha=0.3)
     if len(arms) > 1:
-        figure.legend(*axes.get_legend_handles_labels(), frameon=False, loc="outside upper right")
+        # Named here, as a label of bars that begins with _ is left out.
+        key = (list(handles.values()), list(handles))
+        figure.legend(*key, frameon=False, loc="outside upper right")
     runs = min(len(accuracies) for accuracies in arms.values())
     caption = (
         "Relative loss of accuracy on the test images (direct path, top-1) when feature maps are "

@@ -207,5 +207,5 @@ def _entry(where: str, row: dict[str, str], files: _Files) -> Entry:
         frame = math.nan
     if not math.isfinite(frame):
         raise InputError(where, f"has frame {shown(number)}, no number", "give a number")
-    names = (row["class"], row.get("object", ""), session)
-    return Entry(path, *map(canonical, names), split, frame)
+    class_name, item, session = map(canonical, (row["class"], row.get("object", ""), session))
+    return Entry(path, class_name, item, session, split, frame)
