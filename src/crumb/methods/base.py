@@ -94,6 +94,11 @@ class Learner(ABC):
     Config: ClassVar[type] = TrainingConfig
     tuned: ClassVar[Ranges] = {}
     """The settings, at most two, that ``crumb tune`` searches besides ``lr``."""
+    trains: ClassVar[bool] = True
+    """Changes weights by gradient descent, with the settings of :class:`TrainingConfig`. A method
+    that does not may return no loss."""
+    optimizer: torch.optim.SGD
+    """Of the weights; only where :attr:`trains`."""
     offline: ClassVar[bool] = False
     """Trains on everything so far at each task (an upper bound)."""
     needs_task_boundaries: bool = False
@@ -126,12 +131,13 @@ class Learner(ABC):
         self.generators["dropout"] = generator(seed, "dropout", device)
         network.use_generator(self.generators["dropout"])
         network.new_head(16, self.generators["head"])
-        self.optimizer = torch.optim.SGD(
-            [*network.tail.parameters()],
-            lr=config.lr,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-        )
+        if self.trains:
+            self.optimizer = torch.optim.SGD(
+                [*network.tail.parameters()],
+                lr=config.lr,
+                momentum=config.momentum,
+                weight_decay=config.weight_decay,
+            )
 
     @classmethod
     def stores_exemplars(cls) -> bool:
@@ -234,7 +240,8 @@ class Learner(ABC):
     def _resize_head(self, outputs: int) -> None:
         old = list(self.network.head.parameters())
         self.network.new_head(outputs, self.generators["head"], keep=len(self.classes))
-        replace_parameters(self.optimizer, old, list(self.network.head.parameters()))
+        if self.trains:
+            replace_parameters(self.optimizer, old, list(self.network.head.parameters()))
 
     # What method files are written with.
 
@@ -360,7 +367,7 @@ class Learner(ABC):
         """Every tensor that the learner's future depends on."""
         state = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         state |= {f"generator.{name}": g.get_state() for name, g in self.generators.items()}
-        return state | momentum_state(self.optimizer, self.parameters())
+        return state | (momentum_state(self.optimizer, self.parameters()) if self.trains else {})
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over :meth:`state_dict` of a learner with the same settings and classes."""
@@ -369,7 +376,8 @@ class Learner(ABC):
             # Dropout masks of a CPU cannot be continued on a GPU, nor the other way round.
             if len(value) == len(self.generators[name].get_state()):
                 self.generators[name].set_state(value.cpu())
-        restore_momentum(self.optimizer, self.parameters(), state)
+        if self.trains:
+            restore_momentum(self.optimizer, self.parameters(), state)
 
 
 def refuse_trainable_front(network: SplitNetwork) -> None:

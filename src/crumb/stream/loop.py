@@ -285,6 +285,8 @@ def _check_weights(learner: Learner, state: State) -> None:
 
 def _check_finite(losses: Sequence[dict[str, Tensor]], reading: Reading, state: State) -> None:
     """The losses of the batches before ``state.batch``."""
+    if not any(losses):
+        return
     finite = [torch.stack(list(parts.values())).isfinite().all() for parts in losses]
     bad = (~torch.stack(finite)).nonzero().flatten().tolist()
     if bad:

@@ -1,0 +1,169 @@
+"""Means of classes and the covariance within them, in one pass and two bytes a number."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from crumb.memory.halves import pack, round_randomly, triangle_size, unpack
+
+
+class ClassMoments:
+    """Count and mean of each class, and the covariance within classes, pooled over all of them.
+
+    Each batch is merged with what is there (Chan, Golub, LeVeque, "Updating Formulae and a
+    Pairwise Algorithm for Computing Sample Variances", 1979), so that the figures are those of all
+    frames at once, in any order. Hayes and Kanan (2020, equation 2) weigh the deviation of a frame
+    from the mean so far in another way, which depends on the order.
+
+    The numbers are kept in half precision with stochastic rounding. The standard deviation of an
+    error settles near sqrt(u s / 2), however many frames follow: u is the spacing of half-precision
+    numbers there, s the mean deviation of what a batch brings. Of a mean that is about 2 % of the
+    standard deviation within classes where frames come one by one, 1 % where a batch brings 21
+    of a class; of an entry of the covariance 1 % of the two standard deviations.
+
+    Args:
+        dimensions: of the vectors.
+        device: where the figures are kept.
+        generator: of the rounding, on that device.
+        covariance: keep that as well.
+
+    Attributes:
+        centre: float16 [dimensions], near the mean of the first batch; means are told from there,
+            where half-precision numbers lie closer.
+        means: float16 [classes, dimensions], less the centre, times ``2 ** exponent``.
+        counts: int32 [classes], frames of each class.
+        triangle: float16 [dimensions (dimensions + 1) / 2], the covariance times
+            ``4 ** exponent``, row by row up to the diagonal; empty without covariance.
+        pooled: int32 [2], frames in the covariance, and the exponent: a power of two that brings
+            the first batch to a size of about one.
+    """
+
+    def __init__(
+        self,
+        dimensions: int,
+        device: torch.device,
+        generator: torch.Generator,
+        covariance: bool = True,
+    ) -> None:
+        entries = triangle_size(dimensions) if covariance else 0
+        self.covariance = covariance
+        self.centre = torch.zeros(dimensions, dtype=torch.float16, device=device)
+        self.means = torch.zeros(0, dimensions, dtype=torch.float16, device=device)
+        self.counts = torch.zeros(0, dtype=torch.int32, device=device)
+        self.triangle = torch.zeros(entries, dtype=torch.float16, device=device)
+        self.pooled = torch.zeros(2, dtype=torch.int32, device=device)
+        self._generator = generator
+
+    @property
+    def dimensions(self) -> int:
+        """Of the vectors."""
+        return self.means.shape[1]
+
+    @staticmethod
+    def bytes_for(classes: int, dimensions: int, covariance: bool) -> int:
+        """Bytes that the figures of so many classes need."""
+        entries = triangle_size(dimensions) if covariance else 0
+        return classes * (2 * dimensions + 4) + 2 * (dimensions + entries) + 8
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are kept."""
+        return sum(value.nbytes for value in self.state_dict().values())
+
+    @torch.no_grad()
+    def add(self, vectors: Tensor, labels: Tensor) -> None:
+        """Merge a batch.
+
+        Args:
+            vectors: float32 [B, dimensions].
+            labels: int64 [B], of classes that there is room for.
+        """
+        frames, exponent = self.pooled.tolist()
+        if not frames:
+            size = float(vectors.square().mean().sqrt())
+            exponent = -round(math.log2(size)) if size > 0 else 0
+            self.centre = (vectors.mean(0) * 2.0**exponent).to(torch.float16)
+        vectors = vectors * 2.0**exponent - self.centre
+        present, place, new = labels.to(vectors.device).unique(
+            return_inverse=True, return_counts=True
+        )
+        sums = vectors.new_zeros(len(present), self.dimensions).index_add_(0, place, vectors)
+        means, old = self.means[present].float(), self.counts[present]
+        batch_means = sums / new[:, None]
+        shift = batch_means - means
+        share = (new / (old + new))[:, None]
+        self.means[present] = round_randomly(means + share * shift, self._generator)
+        self.counts[present] += new.int()
+        if self.covariance:
+            between = shift * (share * old[:, None]).sqrt()
+            deviations = torch.cat([vectors - batch_means[place], between])
+            self._merge(deviations.T @ deviations, len(vectors), frames)
+        self.pooled = self.pooled.new_tensor([frames + len(vectors), exponent])
+
+    def _merge(self, scatter: Tensor, new: int, frames: int) -> None:
+        """Bring the covariance up to date with the scatter [d, d] that ``new`` frames add."""
+        before = self.triangle.float()
+        after = before + (pack(scatter) - new * before) / (frames + new)
+        self.triangle = round_randomly(after, self._generator)
+
+    @property
+    def scale(self) -> float:
+        """About the size of the numbers in the first batch."""
+        return 2.0 ** -int(self.pooled[1])
+
+    def mean_vectors(self) -> Tensor:
+        """Float32 [classes, dimensions]; the centre for classes without frames."""
+        return (self.means.float() + self.centre) * self.scale
+
+    def covariance_matrix(self) -> Tensor:
+        """Float32 [dimensions, dimensions]: the mean outer product of deviations from the means."""
+        return unpack(self.triangle, self.dimensions) * self.scale**2
+
+    def make_room(self, classes: int) -> None:
+        """Rows for classes up to this number."""
+        missing = max(0, classes - len(self.counts))
+        self.means = torch.cat([self.means, self.means.new_zeros(missing, self.dimensions)])
+        self.counts = torch.cat([self.counts, self.counts.new_zeros(missing)])
+
+    def drop(self, dimensions: int) -> None:
+        """Keep the leading dimensions; what is known of them does not change."""
+        self.centre = self.centre[:dimensions].clone()
+        self.means = self.means[:, :dimensions].clone()
+        if self.covariance:
+            self.triangle = self.triangle[: triangle_size(dimensions)].clone()
+
+    def forget(self, label: int) -> None:
+        """Remove a class; later ones move up. The covariance keeps what it learned from it."""
+        kept = [other for other in range(len(self.counts)) if other != label]
+        self.means, self.counts = self.means[kept], self.counts[kept]
+
+    @torch.no_grad()
+    def merge(self, label: int, other: int) -> None:
+        """Add the frames of class ``other`` to class ``label``, and remove ``other``."""
+        old, new = int(self.counts[label]), int(self.counts[other])
+        if new:
+            means = self.means.float()
+            shift, share = means[other] - means[label], new / (old + new)
+            merged = means[label] + share * shift
+            self.means[label] = round_randomly(merged, self._generator)
+            self.counts[label] += new
+            frames = int(self.pooled[0])
+            if self.covariance:
+                scatter = torch.outer(shift, shift) * (share * old)
+                self._merge(scatter, 0, frames)
+        self.forget(other)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All figures."""
+        names = ("centre", "means", "counts", "triangle", "pooled")
+        return {
+            name: getattr(self, name) for name in names if self.covariance or name != "triangle"
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Continue with the figures of :meth:`state_dict`."""
+        for name, value in state.items():
+            setattr(self, name, value.to(self.means.device).clone())

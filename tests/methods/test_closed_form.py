@@ -1,0 +1,182 @@
+"""Nearest class mean and streaming LDA against numbers worked out by hand and in batch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from networks import batch_of, images_of, tiny_network
+
+from crumb.data.batches import Batch
+from crumb.errors import InputError
+from crumb.methods.closed_form import ClosedForm
+from crumb.methods.ncm import NearestClassMean
+from crumb.methods.registry import find_method
+from crumb.methods.slda import StreamingLda
+
+
+def make(name="slda", **settings) -> ClosedForm:
+    kind = find_method(name)
+    learner = kind(tiny_network(0.3), kind.Config(**settings))
+    assert isinstance(learner, ClosedForm)
+    return learner
+
+
+def taught(name="slda", **settings):
+    learner = make(name, **settings)
+    learner.meet(["a", "b"])
+    for seed in range(5):
+        learner.learn(batch_of(learner, 0, 1, 0, 1, seed=seed))
+    return learner
+
+
+def vectors_of(learner, monkeypatch, table):
+    """Let the learner describe feature maps by the rows of a table that they number."""
+    monkeypatch.setattr(learner, "describe", lambda features: table[features[:, 0, 0, 0].long()])
+
+
+def numbered(labels, start=0):
+    maps = torch.arange(start, start + len(labels)).float()[:, None, None, None]
+    return Batch(torch.tensor(labels), maps.expand(-1, 8, 2, 2))
+
+
+def test_slda_solves_what_the_paper_says(monkeypatch):
+    """Class means (0, 0) and (4, 2), covariance ((2, 0), (0, 1/2)), shrinkage 1/2.
+
+    The mean variance is 5/4, so that the metric is ((13/8, 0), (0, 7/8)).
+    """
+    learner = make(dimensions=2, shrinkage=0.5)
+    table = torch.tensor([[2, 0], [-2, 0], [0, 1], [0, -1], [6, 2], [2, 2], [4, 3], [4, 1], [1, 1]])
+    vectors_of(learner, monkeypatch, table.float())
+    learner.meet(["a", "b"])
+    learner.learn(numbered([0, 0, 0, 0, 1, 1, 1, 1]))
+    assert learner.moments.covariance_matrix().tolist() == [[2, 0], [0, 0.5]]
+    scores = learner.scores(numbered([0], 8).features)
+    expected = [-0.5 * (8 / 13 + 8 / 7), -0.5 * (9 * 8 / 13 + 8 / 7)]
+    assert scores[0].tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_ncm_measures_plain_distances(monkeypatch):
+    learner = make("ncm", dimensions=2)
+    vectors_of(learner, monkeypatch, torch.tensor([[0.0, 0], [2, 0], [4, 2], [1, 1]]))
+    learner.meet(["a", "b", "never seen"])
+    learner.learn(numbered([0, 0, 1]))
+    scores = learner.scores(numbered([0], 3).features)
+    assert scores[0].tolist() == pytest.approx([-0.5, -5, -torch.inf], rel=2e-3)
+
+
+@pytest.mark.parametrize("name", ["ncm", "slda"])
+def test_the_order_of_frames_does_not_matter(name):
+    labels = ((0, 1), (1, 2), (0, 0), (2, 1), (1, 2))
+    frames = [batch_of(make(name), *pair, seed=9 * n) for n, pair in enumerate(labels)]
+    scores = []
+    for order in ((0, 1, 2, 3, 4), (3, 4, 0, 2, 1)):
+        learner = make(name)
+        learner.meet(["a", "b", "c"])
+        for place in order:
+            learner.learn(frames[place])
+        with learner.evaluation():
+            scores.append(learner.scores(frames[0].features))
+    torch.testing.assert_close(*scores, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("name", ["ncm", "slda"])
+def test_a_frame_counts_once(name):
+    learner = make(name)
+    learner.meet(["a", "b"])
+    learner.learn(batch_of(learner, 0, 1))
+    before = {key: value.clone() for key, value in learner.moments.state_dict().items()}
+    learner.learn(batch_of(learner, 0, 1, first=False))
+    after = learner.moments.state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+
+
+def test_square_roots_keep_their_signs():
+    learner, plain = make(transform="sqrt"), make(transform="none")
+    features = batch_of(plain, 0, 1).features
+    with plain.evaluation():
+        pooled = plain.network.penultimate(features)
+    assert (pooled < 0).any()
+    expected = torch.where(pooled < 0, -pooled.abs().sqrt(), pooled.abs().sqrt())
+    with learner.evaluation():
+        vectors = learner.describe(features)
+    # The basis is orthonormal, so it keeps lengths and angles.
+    torch.testing.assert_close(vectors @ vectors.T, expected @ expected.T, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_is_not_applied():
+    one, other = taught(), taught()
+    torch.testing.assert_close(one.moments.mean_vectors(), other.moments.mean_vectors())
+    assert one.network.tail.training
+
+
+@pytest.mark.parametrize(("name", "dimensions"), [("slda", 4), ("ncm", 7)])
+def test_new_classes_take_room_from_the_last_directions(name, dimensions):
+    # Two classes in 4 directions: 20 + 2 * 12 + 8 + 8 bytes. 7 * 6 + 16 for ncm.
+    learner = make(name, budget_bytes=60, classes_expected=2)
+    assert learner.dimensions == dimensions
+    learner.meet(["a", "b"])
+    learner.learn(batch_of(learner, 0, 1, 0, 1))
+    before = learner.moments.mean_vectors()
+    learner.meet(["c"])
+    assert learner.dimensions < dimensions
+    assert learner.bytes_held().extra <= 60
+    assert torch.equal(learner.moments.mean_vectors()[:2], before[:, : learner.dimensions])
+    with pytest.raises(InputError, match="does not hold one direction for 9 classes; give at"):
+        learner.meet([f"thing {number}" for number in range(9 - 3)])
+    assert learner.classes == ["a", "b", "c"]
+
+
+def test_a_budget_holds_exactly_as_many_directions_as_fit():
+    for budget in range(40, 220, 9):
+        learner = make(budget_bytes=budget, classes_expected=1)
+        used = learner.bytes_for(1, learner.dimensions)
+        assert used <= budget
+        assert learner.dimensions == 8 or learner.bytes_for(1, learner.dimensions + 1) > budget
+
+
+def test_one_frame_of_each_class_is_enough():
+    learner = make()
+    learner.observe(torch.cat([images_of(0, 1), images_of(1, 1)]), ["red", "blue"])
+    assert learner.predict(torch.cat([images_of(0, 1), images_of(1, 1)])) == ["red", "blue"]
+
+
+def test_a_covariance_that_rounding_left_without_a_factor_is_mended():
+    learner = taught()
+    assert isinstance(learner, StreamingLda)
+    covariance = -torch.eye(learner.dimensions)
+    covariance[0, 0] = 100.0
+    learner.moments.triangle = torch.zeros_like(learner.moments.triangle)
+    learner.moments.triangle[0] = 100.0
+    learner.moments.triangle[2] = -20.0
+    learner.meet([])
+    with learner.evaluation():
+        assert learner.scores(batch_of(learner, 0, 1).features).isfinite().all()
+
+
+def test_features_that_are_not_finite_are_refused():
+    learner = taught()
+    before = learner.moments.means.clone()
+    bad = batch_of(learner, 0, 1)
+    bad.features[0, 0, 0, 0] = torch.nan
+    with pytest.raises(InputError, match="features: are not finite"):
+        learner.learn(bad)
+    assert torch.equal(learner.moments.means, before)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"shrinkage": 0.0}, "shrinkage=0.0"),
+        ({"dimensions": 0}, "dimensions=0"),
+        ({"transform": "log"}, "transform='log'"),
+        ({"budget_bytes": 10}, "budget_bytes=10"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, line):
+    with pytest.raises(InputError, match=line):
+        make(**settings)
+
+
+def test_they_are_registered_by_their_names():
+    assert find_method("ncm") is NearestClassMean
+    assert find_method("slda") is StreamingLda
