@@ -112,7 +112,8 @@ def test_dropout_is_not_applied():
 @pytest.mark.parametrize(("name", "dimensions"), [("slda", 4), ("ncm", 7)])
 def test_new_classes_take_room_from_the_last_directions(name, dimensions):
     # Two classes in 4 directions: 20 + 2 * 12 + 8 + 8 bytes. 7 * 6 + 16 for ncm.
-    learner = make(name, budget_bytes=60, classes_expected=2)
+    crumbs = {"crumbs": 0} if name == "slda" else {}
+    learner = make(name, budget_bytes=60, classes_expected=2, **crumbs)
     assert learner.dimensions == dimensions
     learner.meet(["a", "b"])
     learner.learn(batch_of(learner, 0, 1, 0, 1))
@@ -128,10 +129,35 @@ def test_new_classes_take_room_from_the_last_directions(name, dimensions):
 
 def test_a_budget_holds_exactly_as_many_directions_as_fit():
     for budget in range(40, 220, 9):
-        learner = make(budget_bytes=budget, classes_expected=1)
+        learner = make(budget_bytes=budget, classes_expected=1, crumbs=0)
         used = learner.bytes_for(1, learner.dimensions)
         assert used <= budget
         assert learner.dimensions == 8 or learner.bytes_for(1, learner.dimensions + 1) > budget
+
+
+def test_crumbs_take_an_eighth_of_the_budget():
+    learner = make(budget_bytes=400, classes_expected=3)
+    names = [f"thing {number}" for number in range(9)]
+    for count in (3, 6, 9):
+        learner.meet(names[:count])
+        shown = [number for number in range(count) for _ in range(30)]
+        learner.learn(batch_of(learner, *[number % 6 for number in shown]))
+        held = learner.bytes_held()
+        assert held.replay + held.extra <= 400
+        assert held.replay > 0
+
+
+def test_a_learner_tests_itself_on_its_crumbs():
+    learner = taught()
+    assert isinstance(learner, StreamingLda)
+    assert learner.self_test() == [100.0, 100.0]
+    # Wrong about one class: its mean is where another one's is.
+    learner.moments.means[0] = learner.moments.means[1] * 1.01
+    learner.meet(["c"])
+    found = learner.self_test()
+    assert found[0] is not None
+    assert found[0] < 100
+    assert found[2] is None
 
 
 def test_one_frame_of_each_class_is_enough():

@@ -118,6 +118,19 @@ class ClassMoments:
         """Float32 [classes, dimensions]; the centre for classes without frames."""
         return (self.means.float() + self.centre) * self.scale
 
+    def overall(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviations of all frames, float32 [dimensions] each.
+
+        In units of :attr:`scale`, in which half precision holds them.
+        """
+        means = self.means.float()
+        weights = (self.counts / self.counts.sum().clamp(min=1))[:, None]
+        mean = (weights * means).sum(0)
+        between = (weights * (means - mean).square()).sum(0)
+        rows = torch.arange(self.dimensions, device=means.device)
+        within = self.triangle[rows * (rows + 3) // 2].float()
+        return mean + self.centre, (within.clamp(min=0) + between).sqrt()
+
     def covariance_matrix(self) -> Tensor:
         """Float32 [dimensions, dimensions]: the mean outer product of deviations from the means."""
         return unpack(self.triangle, self.dimensions) * self.scale**2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -58,6 +59,8 @@ class ClosedForm(Learner):
     trains = False
     covariance: ClassVar[bool]
     """Keeps the covariance within classes."""
+    share_of_statistics = 1.0
+    """Part of the budget that the statistics may take."""
 
     def __init__(
         self, network: SplitNetwork, config: Any, seed: int = 0, device: str = "cpu"
@@ -69,7 +72,7 @@ class ClosedForm(Learner):
         super().__init__(network, config, seed, device)
         self.generators["rounding"] = generator(seed, "rounding", device)
         count = min(config.dimensions or len(basis), len(basis))
-        count = self._affordable(max(config.classes_expected, 1), count)
+        count = self._affordable(config.classes_expected, count)
         self._directions = basis[:, :count].to(self.device)
         rounding = self.generators["rounding"]
         self.moments = ClassMoments(count, self.device, rounding, self.covariance)
@@ -87,9 +90,13 @@ class ClosedForm(Learner):
                 vectors = self.describe(batch.features)
             if not vectors.isfinite().all():
                 raise InputError("the features", "are not finite", "check the network's weights")
-            self.moments.add(vectors, batch.labels)
+            self.absorb(vectors, batch.labels)
             self._changed()
         return {}
+
+    def absorb(self, vectors: Tensor, labels: Tensor) -> None:
+        """Merge vectors, float32 [B, dimensions], of these labels, int64 [B]."""
+        self.moments.add(vectors, labels)
 
     def describe(self, features: Tensor) -> Tensor:
         """Feature maps [B, C, H, W] as vectors, float32 [B, dimensions]."""
@@ -119,9 +126,17 @@ class ClosedForm(Learner):
         super().meet(new)
         if count < self.dimensions:
             self._directions = self._directions[:, :count].clone()
-            self.moments.drop(count)
-        self.moments.make_room(len(self.classes))
+            self.drop(count)
+        self.make_room(len(self.classes))
         self._changed()
+
+    def drop(self, dimensions: int) -> None:
+        """Describe features in the leading directions from now on."""
+        self.moments.drop(dimensions)
+
+    def make_room(self, classes: int) -> None:
+        """Keep statistics of so many classes."""
+        self.moments.make_room(classes)
 
     def check_room(self, classes: int) -> None:
         """Refuse a budget that does not hold a single direction for so many classes."""
@@ -133,12 +148,14 @@ class ClosedForm(Learner):
 
     def _affordable(self, classes: int, most: int) -> int:
         """Directions that the budget holds for so many classes, at most ``most``."""
-        budget = self.config.budget_bytes
-        if budget is None:
+        if self.config.budget_bytes is None:
             return most
+        budget = self.config.budget_bytes * self.share_of_statistics
         if (least := self.bytes_for(classes, 1)) > budget:
+            given = setting("budget_bytes", self.config.budget_bytes)
             problem = f"does not hold one direction for {classes} classes"
-            raise InputError(setting("budget_bytes", budget), problem, f"give at least {least}")
+            enough = math.ceil(least / self.share_of_statistics)
+            raise InputError(given, problem, f"give at least {enough}")
         low, high = 1, most
         while low < high:
             middle = (low + high + 1) // 2

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from crumb.errors import require
-from crumb.methods.base import Ranges
+from crumb.memory.crumbs import ClassCrumbs
+from crumb.methods.base import BytesHeld, Ranges, under
 from crumb.methods.closed_form import ClosedForm, ClosedFormConfig
 from crumb.methods.registry import register
 from crumb.nets.split import SplitNetwork
@@ -30,9 +31,13 @@ class SldaConfig(ClosedFormConfig):
     """Describe the square roots of the features (with their signs), or the features themselves."""
     shrinkage: float = 0.1
     """Share of the covariance that is replaced by its mean variance in every direction."""
+    crumbs: int = 16
+    """Coded frames kept of each class, on which the learner tests itself. With BUDGET-BYTES, as
+    many as an eighth of it holds."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require("crumbs", self.crumbs, 0 <= self.crumbs <= 1000, "from 0 to 1000")
         require("shrinkage", self.shrinkage, 0 < self.shrinkage <= 1, "above 0 and at most 1")
 
 
@@ -59,8 +64,23 @@ class StreamingLda(ClosedForm):
     def __init__(
         self, network: SplitNetwork, config: Any, seed: int = 0, device: str = "cpu"
     ) -> None:
+        self.share_of_statistics = 7 / 8 if config.crumbs and config.budget_bytes else 1.0
         super().__init__(network, config, seed, device)
+        self.crumbs: ClassCrumbs | None = None
+        if config.crumbs:
+            each, draws = self._crumbs_of(config.classes_expected), self.generators["memory"]
+            self.crumbs = ClassCrumbs(self.dimensions, each, seed, draws, self.device)
         self._solved: tuple[Tensor, Tensor] | None = None
+
+    # The update rule. (The statistics are merged in ClassMoments.add.)
+
+    def absorb(self, vectors: Tensor, labels: Tensor) -> None:
+        """Merge vectors, float32 [B, dimensions], of these labels, int64 [B]; keep some of them."""
+        seen = self.moments.counts.clone()
+        super().absorb(vectors, labels)
+        if self.crumbs is not None and self.crumbs.each:
+            self.crumbs.refer(*self.moments.overall())
+            self.crumbs.offer(vectors / self.moments.scale, labels, seen)
 
     def scores(self, features: Tensor) -> Tensor:
         """Minus half the squared Mahalanobis distance to each class, [B, classes].
@@ -92,6 +112,64 @@ class StreamingLda(ClosedForm):
             factor = _positive_factor(covariance, share * variance)
         whitener = torch.linalg.solve_triangular(factor, identity, upper=False).T
         return whitener, self.moments.mean_vectors() @ whitener
+
+    def self_test(self) -> list[float | None]:
+        """Percent of its crumbs that the learner gets right, by class; None for one without any."""
+        if self.crumbs is None:
+            return [None] * len(self.classes)
+        with self.evaluation():
+            vectors, labels = self.crumbs.vectors()
+            right = self.nearness(vectors * self.moments.scale).argmax(1) == labels
+        found = [right[labels == label] for label in range(len(self.classes))]
+        return [100 * one.float().mean().item() if len(one) else None for one in found]
+
+    # Room for classes.
+
+    def drop(self, dimensions: int) -> None:
+        """Describe features in the leading directions from now on."""
+        super().drop(dimensions)
+        if self.crumbs is not None:
+            self.crumbs.drop(dimensions)
+
+    def make_room(self, classes: int) -> None:
+        """Keep statistics of so many classes, and as many crumbs as then fit."""
+        super().make_room(classes)
+        if self.crumbs is not None:
+            each = self._crumbs_of(max(classes, self.config.classes_expected))
+            self.crumbs.make_room(classes, min(each, self.crumbs.each))
+
+    def bytes_for(self, classes: int, dimensions: int) -> int:
+        """Bytes kept for so many classes in so many directions, but for the codes themselves."""
+        unfilled = ClassCrumbs.bytes_for(classes, dimensions, 0) if self.config.crumbs else 0
+        return super().bytes_for(classes, dimensions) + unfilled
+
+    def _crumbs_of(self, classes: int) -> int:
+        """Crumbs of each of so many classes."""
+        budget, size, most = self.config.budget_bytes, self.dimensions, self.config.crumbs
+        if budget is None:
+            return most
+        one, none = (ClassCrumbs.bytes_for(classes, size, each) for each in (1, 0))
+        return min(most, (budget - self.bytes_for(classes, size)) // (one - none))
+
+    # The rest of the contract.
+
+    def bytes_held(self) -> BytesHeld:
+        """Crumbs; the statistics and what crumbs are read with."""
+        if self.crumbs is None:
+            return super().bytes_held()
+        extra = self.moments.nbytes + self.crumbs.reading_bytes
+        return BytesHeld(self.crumbs.nbytes, extra, extra)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Network and generators; statistics, directions and crumbs."""
+        crumbs = {} if self.crumbs is None else self.crumbs.state_dict()
+        return super().state_dict() | {f"crumbs.{name}": v for name, v in crumbs.items()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Continue with :meth:`state_dict` of a learner with the same settings and classes."""
+        super().load_state_dict(state)
+        if self.crumbs is not None:
+            self.crumbs.load_state_dict(under(state, "crumbs."))
 
     def _changed(self) -> None:
         self._solved = None
