@@ -45,9 +45,8 @@ TABLE = (
     b'bed/bed_2.png,bed,1,"even, ing",2,test\n'
     b"car/car_1.png,car,,,,train\n"
 )
-FRAMES = json.dumps(
-    {"format": "crumb-frames", "version": 1, "clips": {"clip.mp4": {"bytes": 7, "frames": 2}}}
-).encode()
+_CLIP = {"bytes": 7, "frames": 2, "gaps": 0, "decoding": 2, "resize": "squash"}
+FRAMES = json.dumps({"format": "crumb-frames", "version": 1, "clips": {"clip.mp4": _CLIP}}).encode()
 
 
 def texts() -> list[bytes]:

@@ -15,7 +15,7 @@ from crumb.data.index import load_dataset
 from crumb.data.sets.base import index_source
 from crumb.data.sets.folder import Folder
 from crumb.data.sets.folder_layout import read_tree
-from crumb.data.video import clip_seconds
+from crumb.data.video import clip_length
 from crumb.errors import InputError
 
 
@@ -99,7 +99,7 @@ def test_files_come_in_natural_order(root: Path):
 
 
 def test_what_cannot_be_used_is_noted_and_hidden_files_are_not(root: Path):
-    put(root, "cup/1.jpg", "cup/notes.txt", "cup/README", "loose.jpg", "lamp/x.heic", "mug/ .jpg")
+    put(root, "cup/1.jpg", "cup/notes.txt", "cup/README", "loose.jpg", "lamp/x.raw", "mug/ .jpg")
     put(root, ".git/x.jpg", "cup/._1.jpg", ".DS_Store", "bowl/.x.jpg", "jar/new\nline.jpg")
     (root / "cup/empty.png").touch()
     (root / "cup/gone.png").symlink_to(root / "nothing.png")
@@ -108,7 +108,7 @@ def test_what_cannot_be_used_is_noted_and_hidden_files_are_not(root: Path):
     assert dict(read_tree(root).unused) == {
         "no video or image that Crumb reads (.txt)": ["cup/notes.txt"],
         "no video or image that Crumb reads (no ending)": ["cup/README"],
-        "no video or image that Crumb reads (.heic)": ["lamp/x.heic"],
+        "no video or image that Crumb reads (.raw)": ["lamp/x.raw"],
         "in no folder of a class": ["loose.jpg"],
         "a name that cannot be written down; rename it": ["'jar/new\\nline.jpg'"],
         "an empty file": ["cup/empty.png"],
@@ -310,7 +310,7 @@ def test_the_same_video_on_both_sides_is_warned_of(root: Path, tmp_path: Path):
 def test_videos_become_frames(root: Path, tmp_path: Path, sides):
     for name, count in (("clip 2", 3), ("clip 10", 2), ("Übung.v1", 4)):
         write_clip(root / f"große Tasse/{name}.mp4", seconds(count))
-    assert clip_seconds(root / "große Tasse/clip 2.mp4") == pytest.approx(3, abs=1)
+    assert clip_length(root / "große Tasse/clip 2.mp4").seconds == pytest.approx(3, abs=1)
     train, test = sides(root)
     assert train == [f"große Tasse/clip {n}.png" for n in ("2_1", "2_2", "2_3", "10_1", "10_2")]
     assert test == [f"große Tasse/Übung.v1_{n}.png" for n in (1, 2, 3, 4)]
@@ -355,7 +355,7 @@ def test_length_of_a_clip_without_a_header_that_tells_it(tmp_path: Path):
             if packet.dts is not None:
                 packet.stream = stream
                 target.mux(packet)
-    assert clip_seconds(tmp_path / "clip.mkv") == pytest.approx(4, abs=1)
+    assert clip_length(tmp_path / "clip.mkv").seconds == pytest.approx(4, abs=1)
 
 
 @pytest.mark.parametrize("given_as", ["root", "table"])

@@ -16,11 +16,14 @@ from video_clips import seconds, write_clip
 
 from crumb.data import decode
 from crumb.data.index import COLUMNS, load_dataset, read_index
+from crumb.data.resize import Resize
+from crumb.data.sets.base import index_source
 from crumb.data.sets.toybox import (
     CLASSES,
     DROPPED_SESSIONS,
     SESSIONS,
     TEST_SESSIONS,
+    Toybox,
     balance,
     index_toybox,
     left_out,
@@ -82,9 +85,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     original = decode.frames_at_one_per_second
 
-    def count(path: Path):
+    def count(path: Path, resize: Resize):
         names.append(path.stem)
-        return original(path)
+        return original(path, resize=resize)
 
     monkeypatch.setattr(decode, "frames_at_one_per_second", count)
     return names
@@ -170,11 +173,11 @@ def test_an_interruption_keeps_what_is_decoded(
 ):
     original, names = decode.frames_at_one_per_second, []
 
-    def interrupted(path: Path):
+    def interrupted(path: Path, resize: Resize):
         if len(names) == 4:
             raise KeyboardInterrupt
         names.append(path.stem)
-        return original(path)
+        return original(path, resize=resize)
 
     monkeypatch.setattr(decode, "frames_at_one_per_second", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -187,6 +190,9 @@ def test_an_interruption_keeps_what_is_decoded(
         "bytes": status.st_size,
         "modified": status.st_mtime_ns,
         "frames": 16,
+        "decoding": 2,
+        "resize": "squash",
+        "gaps": 0,
     }
     monkeypatch.setattr(decode, "frames_at_one_per_second", original)
     assert len(index_toybox(tree, tmp_path / "set", workers=1).index) == 150
@@ -230,6 +236,17 @@ def test_a_broken_clip_is_named_and_no_index_written(tree: Path, tmp_path: Path,
     assert str(caught.value).startswith(f"{broken}: is cut short;")
     written = {path.name for path in (tmp_path / "set").iterdir()}
     assert written == {"images", "frames.json"}
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_clip_whose_clock_jumps_is_named(tree: Path, tmp_path: Path, again: bool):
+    write_clip(tree / f"{CUP_TX}.mp4", [*seconds(9), *(60_000 + time for time in seconds(7))])
+    source = Toybox(root=tree, output=tmp_path / "set", workers=1)
+    if again:
+        index_source(source)
+    dataset, lines = index_source(source)
+    assert lines == (f"1 gap in the time stamps of {CUP_TX}.mp4",)
+    assert len(dataset.index) == 150
 
 
 def test_processes_decode_the_same(pristine: Path, tmp_path: Path):

@@ -46,10 +46,10 @@ def test_frames_are_square_whatever_the_clip(tmp_path: Path):
     assert (image.size, image.mode) == ((224, 224), "RGB")
 
 
-def test_the_whole_picture_is_kept(tmp_path: Path):
+def test_squash_keeps_the_whole_picture(tmp_path: Path):
     path = tmp_path / "clip.mp4"
     write_half_white(path)
-    (image,) = frames_at_one_per_second(path, size=40)
+    (image,) = frames_at_one_per_second(path, size=40, resize="squash")
     pixels = np.asarray(image)
     assert pixels[:, :15].min() > 220
     assert pixels[:, 25:].max() < 35

@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,15 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from crumb.data.video import frames_at_one_per_second
+from crumb.data.resize import Resize
+from crumb.data.video import clip_length, frames_at_one_per_second
 from crumb.errors import InputError, setting
 from crumb.files import file_size, read_json, write_json
 
 _FORMAT, _VERSION = "crumb-frames", 1
+# Changes whenever a clip can give other frames than before: it is then decoded again.
+_DECODING = 2
+_FORMERLY = {"decoding": 1, "resize": "squash"}
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _CLIPS_BETWEEN_RECORDS = 200
 
@@ -44,20 +48,37 @@ class ClipFile:
         return self.frames.with_name(f"{self.frames.name}_{number}.png")
 
 
-def decode_clips(clips: Sequence[ClipFile], record: Path, workers: int) -> dict[str, int]:
+@dataclass(frozen=True)
+class Decoded:
+    """What a clip gave.
+
+    Attributes:
+        frames: how many.
+        gaps: how often its clock restarts or jumps; see :mod:`crumb.data.clock`.
+    """
+
+    frames: int
+    gaps: int
+
+
+def decode_clips(
+    clips: Sequence[ClipFile], record: Path, workers: int, resize: Resize = "squash"
+) -> dict[str, Decoded]:
     """Write one frame a second of each clip as 224 x 224 PNG files.
 
-    A clip is left alone if ``record`` has it with its present size and time of change, and all its
-    frames are there, each to its last byte. The record is written at the end and also on the way
-    out of an error or an interruption, so that what was decoded is not decoded again.
+    A clip is left alone if ``record`` has it with its present size and time of change, it was
+    decoded as it would be now, and all its frames are there, each to its last byte. The record is
+    written at the end and also on the way out of an error or an interruption, so that what was
+    decoded is not decoded again.
 
     Args:
         clips: Clips with different keys.
         record: JSON file that says which clips are done.
         workers: Processes that decode; 1 decodes in this one.
+        resize: What becomes of the aspect ratio.
 
     Returns:
-        Number of frames of each clip, by key.
+        What each clip gave, by key.
 
     Raises:
         InputError: ``workers`` is below 1, a clip or the record is broken, or a file cannot be
@@ -66,21 +87,23 @@ def decode_clips(clips: Sequence[ClipFile], record: Path, workers: int) -> dict[
     if workers < 1:
         raise InputError(setting("workers"), f"is {workers}", "give a number of at least 1")
     known = _read_record(record) if record.exists() else {}
-    files = {clip.key: _file(clip.source) for clip in clips}
-    done: dict[str, int] = {}
+    files = {
+        clip.key: _file(clip.source) | {"decoding": _DECODING, "resize": resize} for clip in clips
+    }
+    done: dict[str, Decoded] = {}
     for clip in clips:
         entry = known.get(clip.key)
         if entry and _same_file(entry, files[clip.key]) and _all_whole(clip, entry["frames"]):
-            done[clip.key] = entry["frames"]
+            done[clip.key] = Decoded(entry["frames"], entry.get("gaps", 0))
     waiting = [clip for clip in clips if clip.key not in done]
     if any(clip.key in known for clip in waiting):
         # Their frames are about to be written over: should that be cut short, they are not done.
         _write_record(record, files, done)
     try:
         progress = tqdm(desc="clips", total=len(clips), initial=len(done), disable=None)
-        with progress, closing(_decode_all(waiting, workers)) as results:
-            for clip, frames in results:
-                done[clip.key] = frames
+        with progress, closing(_decode_all(waiting, workers, resize)) as results:
+            for clip, decoded in results:
+                done[clip.key] = decoded
                 progress.update()
                 if len(done) % _CLIPS_BETWEEN_RECORDS == 0:
                     _write_record(record, files, done)
@@ -91,18 +114,18 @@ def decode_clips(clips: Sequence[ClipFile], record: Path, workers: int) -> dict[
 
 
 def _decode_all(
-    clips: Sequence[ClipFile], workers: int
-) -> Generator[tuple[ClipFile, int], None, None]:
-    """Each clip and its number of frames, in the order they are finished."""
+    clips: Sequence[ClipFile], workers: int, resize: Resize
+) -> Generator[tuple[ClipFile, Decoded], None, None]:
+    """Each clip and what it gave, in the order they are finished."""
     if workers == 1 or len(clips) <= 1:
         for clip in clips:
-            yield clip, _decode(clip)
+            yield clip, _decode(clip, resize)
         return
     # Processes, as Pillow holds the interpreter while it compresses; spawned, as a fork of a
     # process with threads can hang.
     pool = ProcessPoolExecutor(min(workers, len(clips)), get_context("spawn"), _ignore_interrupts)
     try:
-        tasks = {pool.submit(_decode, clip): clip for clip in clips}
+        tasks = {pool.submit(_decode, clip, resize): clip for clip in clips}
         for task in as_completed(tasks):
             yield tasks[task], task.result()
     except BrokenProcessPool as error:
@@ -116,10 +139,10 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _decode(clip: ClipFile) -> int:
+def _decode(clip: ClipFile, resize: Resize) -> Decoded:
     number = 0
     try:
-        for number, image in enumerate(frames_at_one_per_second(clip.source), 1):
+        for number, image in enumerate(frames_at_one_per_second(clip.source, resize=resize), 1):
             clip.frames.parent.mkdir(parents=True, exist_ok=True)
             _save(image, clip.frame(number))
     except OSError as error:
@@ -127,7 +150,7 @@ def _decode(clip: ClipFile) -> int:
         raise InputError(
             clip.frames.parent, problem, f"free space or choose {setting('output')}"
         ) from error
-    return number
+    return Decoded(number, clip_length(clip.source).gaps)
 
 
 def _save(image: Image.Image, path: Path) -> None:
@@ -153,9 +176,9 @@ def _file(path: Path) -> dict[str, int]:
         raise InputError(path, problem, "fetch the clip again, or take it out") from error
 
 
-def _same_file(entry: Mapping[str, int], file: Mapping[str, int]) -> bool:
-    # Older records do not know when a clip was changed.
-    return all(entry.get(key, value) == value for key, value in file.items())
+def _same_file(entry: Mapping[str, Any], file: Mapping[str, Any]) -> bool:
+    # Older records do not know when a clip was changed, nor how it was decoded.
+    return all(entry.get(key, _FORMERLY.get(key, value)) == value for key, value in file.items())
 
 
 def _all_whole(clip: ClipFile, frames: int) -> bool:
@@ -183,11 +206,15 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 
 def _is_entry(value: object) -> bool:
-    return isinstance(value, dict) and all(
-        type(value.get(key)) is int and value[key] > 0 for key in ("bytes", "frames")
-    )
+    if not isinstance(value, dict):
+        return False
+    counts = {"gaps": 0, **value}
+    least = {"bytes": 1, "frames": 1, "gaps": 0}
+    return all(type(counts.get(key)) is int and counts[key] >= n for key, n in least.items())
 
 
-def _write_record(path: Path, files: Mapping[str, dict[str, int]], done: Mapping[str, int]) -> None:
-    clips = {key: {**files[key], "frames": done[key]} for key in sorted(done)}
+def _write_record(
+    path: Path, files: Mapping[str, dict[str, Any]], done: Mapping[str, Decoded]
+) -> None:
+    clips = {key: {**files[key], **asdict(done[key])} for key in sorted(done)}
     write_json(path, {"format": _FORMAT, "version": _VERSION, "clips": clips})

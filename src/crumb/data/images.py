@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import io
 import logging
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
 from PIL import ExifTags, Image, UnidentifiedImageError, _imaging
 from torch import Tensor
 
+from crumb.data.heic import HEIC_REMEDY, is_heic, reads_heic
+from crumb.data.metadata import without_metadata
+from crumb.data.resize import Resize, to_square
 from crumb.data.shards import member_size, open_image
 from crumb.errors import InputError
 from crumb.files import file_size
@@ -36,15 +40,17 @@ _UPRIGHT = {
 }
 
 
-def load_image(path: Path, size: int) -> Tensor:
+def load_image(path: Path, size: int, resize: Resize = "squash") -> Tensor:
     """Read one image file.
 
     Args:
-        path: of any format that Pillow reads by itself, told by its content; of several pictures
-            the first. Turned upright by its EXIF tag. A JPEG of more than twice the size is
-            decoded at half, a quarter or an eighth of its resolution. It may lie inside a tar file
+        path: of any format that Pillow reads by itself, or HEIC with the extra ``heic``, told by
+            its content; of several pictures the first. Turned upright by its EXIF tag; metadata
+            that cannot be read is left alone. A JPEG of more than twice the size is decoded at
+            half, a quarter or an eighth of its resolution. It may lie inside a tar file
             (:mod:`crumb.data.shards`).
-        size: side of the result; the aspect ratio is ignored, as in the paper.
+        size: side of the result.
+        resize: what becomes of the aspect ratio (:func:`crumb.data.resize.to_square`).
 
     Returns:
         uint8 [3, size, size], RGB, resized with an antialiased bilinear filter; see
@@ -57,17 +63,7 @@ def load_image(path: Path, size: int) -> Tensor:
     if not check_image_file(path):
         raise InputError(path, "cannot be read as an image (it is empty)", _REPAIR)
     try:
-        with open_image(path) as file, Image.open(file) as image:
-            if image.format == "EPS":
-                raise InputError(path, "is a PostScript program", "save it as PNG, then try again")
-            if image.format == "TIFF":
-                _quieten_tiff()
-            image.draft("RGB", (size, size))
-            pixels = pil_to_tensor(image, size, path)
-        if image.format == "PNG":
-            # Reading ends with the last row, before the check sum that tells damage in it.
-            with open_image(path) as file, Image.open(file) as image:
-                image.verify()
+        return _read(path, size, resize)
     except InputError:
         raise
     except UnidentifiedImageError as error:
@@ -78,7 +74,54 @@ def load_image(path: Path, size: int) -> Tensor:
     except Exception as error:
         reason = str(error) or type(error).__name__
         raise InputError(path, f"is a damaged image ({reason})", _REPAIR) from error
+
+
+def _read(path: Path, size: int, resize: Resize) -> Tensor:
+    """The pixels of a file; metadata that cannot be read is no reason to refuse them."""
+    try:
+        with open_image(path) as file:
+            return _decode(file, path, size, resize)
+    except InputError:
+        raise
+    # Each kind of metadata has its own ways to be broken.
+    except Exception as error:
+        with open_image(path) as file:
+            bare = without_metadata(file.read())
+        if bare is None:
+            raise
+        try:
+            return _decode(io.BytesIO(bare), path, size, resize)
+        except Exception:
+            raise error from None
+
+
+def _decode(file: IO[bytes], path: Path, size: int, resize: Resize) -> Tensor:
+    with _opened(file, path) as image:
+        if image.format == "EPS":
+            raise InputError(path, "is a PostScript program", "save it as PNG, then try again")
+        if image.format == "TIFF":
+            _quieten_tiff()
+        image.draft("RGB", (size, size))
+        pixels = pil_to_tensor(image, size, path, resize)
+    if image.format == "PNG":
+        # Reading ends with the last row, before the check sum that tells damage in it.
+        file.seek(0)
+        with Image.open(file) as image:
+            image.verify()
     return pixels
+
+
+def _opened(file: IO[bytes], path: Path) -> Image.Image:
+    try:
+        return Image.open(file)
+    except UnidentifiedImageError:
+        file.seek(0)
+        if not is_heic(file.read(12)):
+            raise
+    if not reads_heic():
+        raise InputError(path, "is a HEIC image", HEIC_REMEDY)
+    file.seek(0)
+    return Image.open(file)
 
 
 def check_image_file(path: Path) -> int:
@@ -113,7 +156,9 @@ def _quieten_tiff() -> None:
         ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 
-def pil_to_tensor(image: Image.Image, size: int, name: object = "images") -> Tensor:
+def pil_to_tensor(
+    image: Image.Image, size: int, name: object = "images", resize: Resize = "squash"
+) -> Tensor:
     """A Pillow image to uint8 [3, size, size].
 
     Transparency is dropped: a pixel has the colour that is stored for it, however transparent it
@@ -124,13 +169,14 @@ def pil_to_tensor(image: Image.Image, size: int, name: object = "images") -> Ten
             255, which makes nearly every such image white); 16-bit PGM files excepted.
         size: side of the result.
         name: of the image, for the message.
+        resize: what becomes of the aspect ratio.
 
     Raises:
         InputError: the image is of mode I or F.
     """
     image.load()
     given = image.format
-    turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    turn = _UPRIGHT.get(_orientation(image))
     if turn is not None:
         image = image.transpose(turn)
     if image.mode.startswith("I;16") or (image.mode, given) == ("I", "PPM"):
@@ -146,12 +192,21 @@ def pil_to_tensor(image: Image.Image, size: int, name: object = "images") -> Ten
         image = image.convert("LA")
     if image.mode != "RGB":
         image = image.convert("RGB")
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+    square = to_square(image, size, resize)
+    return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
 
 
-def as_images(inputs: Any, size: int) -> Tensor:
+def _orientation(image: Image.Image) -> int:
+    """By EXIF, from 1 (upright) to 8; 1 where that cannot be read."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    # Each way of storing EXIF has its own ways to be broken.
+    except Exception:
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def as_images(inputs: Any, size: int, resize: Resize = "squash") -> Tensor:
     """Images in any of the usual forms as one batch.
 
     Args:
@@ -159,6 +214,7 @@ def as_images(inputs: Any, size: int) -> Tensor:
             tensors [3, H, W] (uint8, or floating point in [0, 1]), or one array or tensor with
             a leading batch dimension.
         size: side of the result.
+        resize: what becomes of the aspect ratio.
 
     Returns:
         uint8 [B, 3, size, size].
@@ -170,18 +226,18 @@ def as_images(inputs: Any, size: int) -> Tensor:
     if isinstance(inputs, (np.ndarray, Tensor)):
         several = inputs.ndim > 3
     images: Any = inputs if several else [inputs]
-    batch = [_as_image(image, size) for image in images]
+    batch = [_as_image(image, size, resize) for image in images]
     if not batch:
         raise InputError("images", "an empty batch", "give at least one image")
     return torch.stack(batch)
 
 
-def _as_image(image: Any, size: int) -> Tensor:
+def _as_image(image: Any, size: int, resize: Resize) -> Tensor:
     shape = image.size if isinstance(image, Image.Image) else getattr(image, "shape", ())
     if 0 in shape:
         raise InputError("images", f"an image of shape {tuple(shape)}", "give at least one pixel")
     if isinstance(image, Image.Image):
-        return pil_to_tensor(image, size)
+        return pil_to_tensor(image, size, resize=resize)
     if isinstance(image, Tensor):
         if image.ndim != 3 or image.shape[0] != 3:
             raise InputError("images", f"a tensor of shape {tuple(image.shape)}", "give [3, H, W]")
@@ -198,7 +254,7 @@ def _as_image(image: Any, size: int) -> Tensor:
         raise InputError(
             "images", f"a {type(image).__name__}", "give Pillow images, numpy arrays or tensors"
         )
-    return pil_to_tensor(Image.fromarray(np.ascontiguousarray(array)), size)
+    return pil_to_tensor(Image.fromarray(np.ascontiguousarray(array)), size, resize=resize)
 
 
 def _bytes_of(image: Tensor) -> Tensor:
@@ -215,6 +271,6 @@ def _bytes_of(image: Tensor) -> Tensor:
     return (image * 255).round().to(torch.uint8)
 
 
-def load_images(folder: Path, paths: Sequence[str], size: int) -> Tensor:
+def load_images(folder: Path, paths: Sequence[str], size: int, resize: Resize = "squash") -> Tensor:
     """Read image files, uint8 [B, 3, size, size]; errors as :func:`load_image`."""
-    return torch.stack([load_image(folder / path, size) for path in paths])
+    return torch.stack([load_image(folder / path, size, resize) for path in paths])

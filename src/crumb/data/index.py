@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import io
 import itertools
 import re
@@ -15,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from crumb.data.names import canonical
+from crumb.data.resize import RESIZES, Resize
 from crumb.errors import InputError, setting
 from crumb.files import read_json, read_text, write_json, write_text
 
@@ -46,6 +48,7 @@ class Dataset:
         test_sessions: Sessions whose images are tested on; all others are trained on.
         class_groups: Class ids, each in one group, where the order of classes is shuffled group by
             group: classes of the first group come first. Empty: all are shuffled together.
+        resize: what becomes of the aspect ratio where images are made square.
 
     Raises:
         InputError: there are groups, and they do not hold each class id once.
@@ -58,12 +61,21 @@ class Dataset:
     class_names: dict[int, str]
     test_sessions: tuple[int, ...]
     class_groups: tuple[tuple[int, ...], ...] = ()
+    resize: Resize = "squash"
 
     def __post_init__(self) -> None:
         grouped = sorted(itertools.chain(*self.class_groups))
         if grouped and grouped != sorted(self.class_names):
             problem = "groups classes, but does not hold each class in one group"
             raise InputError(self.folder, problem, _REINDEX)
+
+    @property
+    def digest(self) -> str:
+        """Changes whenever other images would be shown, or in another form."""
+        content = index_text(self.index)
+        if self.resize != "squash":
+            content += self.resize
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def select(self, classes: Sequence[str]) -> Dataset:
         """The same data set with only the named classes, in the index's own row order.
@@ -234,6 +246,7 @@ def write_dataset(dataset: Dataset) -> None:
         "images": images.relative_to(folder).as_posix() if inside else str(images),
         "test_sessions": list(dataset.test_sessions),
         "classes": {name: number for number, name in dataset.class_names.items()},
+        "resize": dataset.resize,
     }
     if dataset.class_groups:
         record["class_groups"] = [list(group) for group in dataset.class_groups]
@@ -272,6 +285,8 @@ def load_dataset(folder: Path) -> Dataset:
         class_names=class_names,
         test_sessions=tuple(record["test_sessions"]),
         class_groups=tuple(map(tuple, record.get("class_groups", []))),
+        # Older versions squashed all images, and did not write it down.
+        resize=record.get("resize", "squash"),
     )
 
 
@@ -293,6 +308,8 @@ def _check_record(path: Path, record: dict[str, Any]) -> None:
         raise InputError(path, "'classes' has an empty name", _REINDEX)
     if len(set(classes.values())) < len(classes):
         raise InputError(path, "'classes' gives one id to two names", _REINDEX)
+    if record.get("resize", "squash") not in RESIZES:
+        raise InputError(path, f"'resize' is none of {', '.join(RESIZES)}", _REINDEX)
     groups = record.get("class_groups", [])
     if not (isinstance(groups, list) and all(map(_is_group, groups))):
         raise InputError(path, "'class_groups' is no list of lists of class ids", _REINDEX)

@@ -17,6 +17,7 @@ import pandas as pd
 import tyro
 
 from crumb.data.index import RECORD, Dataset, write_dataset
+from crumb.data.resize import Resize
 from crumb.data.system_folders import is_system_folder
 from crumb.errors import InputError, setting
 from crumb.files import read_json
@@ -54,6 +55,7 @@ class Sample:
         test_sessions: sessions whose images are tested on; all others are trained on.
         left_out: a line for each thing that is not used and why; nothing is left out silently.
         class_groups: as in :class:`crumb.data.index.Dataset`.
+        resize: as there; published data sets are squashed, as published.
     """
 
     images: Path
@@ -62,6 +64,7 @@ class Sample:
     test_sessions: tuple[int, ...]
     left_out: tuple[str, ...] = ()
     class_groups: tuple[tuple[int, ...], ...] = ()
+    resize: Resize = "squash"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +153,7 @@ def index_source(source: Source) -> tuple[Dataset, tuple[str, ...]]:
         dict(sample.class_names),
         sample.test_sessions,
         sample.class_groups,
+        sample.resize,
     )
     write_dataset(dataset)
     return dataset, sample.left_out

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from crumb.data.decode import ClipFile, decode_clips
 from crumb.data.index import COLUMNS
+from crumb.data.resize import Resize
 from crumb.data.sets.base import ClipSource, Sample, register
 from crumb.data.sets.folder_layout import IMAGES, VIDEOS, Found, medium, read_tree
 from crumb.data.sets.folder_split import (
@@ -29,7 +30,7 @@ from crumb.data.sets.folder_split import (
 )
 from crumb.data.sets.folder_table import SUFFIXES, read_table
 from crumb.data.sets.folder_warnings import warnings
-from crumb.data.video import clip_seconds
+from crumb.data.video import clip_length
 from crumb.errors import InputError, require, setting
 from crumb.files import write_csv
 
@@ -98,6 +99,9 @@ class Folder(ClipSource):
     """At most so many images of a session, the first; all by default."""
     only: Literal["videos", "images"] | None = None
     """Which to use of a folder that holds both."""
+    resize: Resize = "crop"
+    """How images become square: crop resizes the shorter side and keeps the centre, squash ignores
+    the aspect ratio, pad keeps everything and adds black bars."""
     dry_run: bool = False
     """Say what was understood, and stop there."""
 
@@ -187,6 +191,7 @@ class Folder(ClipSource):
             {number: name for name, number in survey.class_ids.items()},
             tuple(sorted({key[2] for key, part in zip(keys, parts, strict=True) if part.is_test})),
             tuple(f"{path}: {why}" for why, paths in survey.unused.items() for path in paths),
+            resize=self.resize,
         )
 
     def _found(self) -> Found:
@@ -254,12 +259,14 @@ class Folder(ClipSource):
             for clip in survey.clips
             for path in clip.files
         }
-        frame_counts = decode_clips(list(files.values()), self.folder / "frames.json", self.workers)
+        decoded = decode_clips(
+            list(files.values()), self.folder / "frames.json", self.workers, self.resize
+        )
         return [
             tuple(
                 files[path].frame(number).relative_to(images).as_posix()
                 for path in clip.files
-                for number in range(1, frame_counts[path] + 1)
+                for number in range(1, decoded[path].frames + 1)
             )
             for clip in survey.clips
         ]
@@ -282,13 +289,25 @@ class Folder(ClipSource):
 
 
 def _seconds(found: Found) -> dict[str, int]:
-    """Seconds of each video, rounded up; what cannot be opened is noted."""
+    """Seconds of each video, rounded up; what cannot be opened is noted, and so are gaps."""
     seconds: dict[str, int] = {}
+    gaps: dict[str, int] = {}
     for entry in tqdm(found.entries, desc="looking at clips", disable=None, leave=False):
         try:
-            seconds[entry.path] = max(1, math.ceil(clip_seconds(found.root / entry.path)))
+            length = clip_length(found.root / entry.path)
         except InputError as error:
             found.refuse(entry.path, error.parts[1])
+            continue
+        seconds[entry.path] = max(1, math.ceil(length.seconds))
+        if length.gaps:
+            gaps[entry.path] = length.gaps
+    if gaps:
+        named = ", ".join(f"{path} ({count})" for path, count in gaps.items())
+        total = sum(gaps.values())
+        found.notes.append(
+            f"{total} {'gap' if total == 1 else 'gaps'} in time stamps, where clocks restart or "
+            f"jump, closed: {named}"
+        )
     return seconds
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from crumb.data.heic import HEIC_REMEDY, HEIC_SUFFIXES, reads_heic
 from crumb.data.index import path_problem, shown
 from crumb.data.names import alike_line, canonical
 from crumb.data.sets.base import visible
@@ -21,13 +22,18 @@ VIDEOS, IMAGES = "videos", "images"
 SUFFIXES = {
     VIDEOS: frozenset(
         [
-            *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".wmv", ".asf", ".flv"),
-            *(".mpg", ".mpeg", ".vob", ".ts", ".mts", ".m2ts", ".ogv", ".gif", ".mxf", ".dv"),
-            *(".ivf", ".nut", ".y4m"),
+            *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".insv", ".mkv", ".webm"),
+            *(".avi", ".divx", ".wmv", ".asf", ".flv", ".mpg", ".mpeg", ".mpe", ".vob", ".ts"),
+            *(".mts", ".m2ts", ".ogv", ".gif", ".mxf", ".dv", ".ivf", ".nut", ".y4m"),
+            *(".m1v", ".m2v", ".h264", ".264", ".h265", ".265", ".hevc", ".mjpeg", ".mjpg"),
         ]
     ),
     IMAGES: frozenset(
-        [".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2"]
+        [
+            *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".webp", ".avif"),
+            *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2"),
+            *HEIC_SUFFIXES,
+        ]
     ),
 }
 """What a file is taken for; what is in it decides when it is read."""
@@ -176,6 +182,8 @@ def _file_problem(path: Path) -> str | None:
     if not medium(path.name):
         kind = path.suffix.lower() or "no ending"
         return f"no video or image that Crumb reads ({kind})"
+    if path.suffix.lower() in HEIC_SUFFIXES and not reads_heic():
+        return f"a HEIC image; {HEIC_REMEDY}"
     try:
         return None if file_size(path) else "an empty file"
     except FileNotFoundError:

@@ -129,11 +129,11 @@ class Toybox(ClipSource):
             )
             for clip in clips
         ]
-        frame_counts = decode_clips(files, self.folder / "frames.json", self.workers)
+        decoded = decode_clips(files, self.folder / "frames.json", self.workers)
         rows = [
             (class_ids[clip.class_name], clip.object, clip.session, number, image)
             for clip, file in zip(clips, files, strict=True)
-            for number in range(1, frame_counts[file.key] + 1)
+            for number in range(1, decoded[file.key].frames + 1)
             for image in [file.frame(number).relative_to(images).as_posix()]
         ]
         frames = pd.DataFrame(sorted(rows), columns=list(COLUMNS))
@@ -141,7 +141,13 @@ class Toybox(ClipSource):
         index = balance(frames, class_names)
         write_text(self.folder / "toybox_dirmap_unbalanced.csv", index_text(frames))
         write_csv(self.folder / CLASS_TABLE, class_ids.items(), header=("class", "index"))
-        return Sample(images, index, class_names, TEST_SESSIONS, tuple(left_out(self.root)))
+        gaps = [
+            f"{clip.gaps} {'gap' if clip.gaps == 1 else 'gaps'} in the time stamps of {key}"
+            for key, clip in decoded.items()
+            if clip.gaps
+        ]
+        lines = (*left_out(self.root), *sorted(gaps))
+        return Sample(images, index, class_names, TEST_SESSIONS, lines)
 
 
 def index_toybox(root: Path, output: Path, workers: int) -> Dataset:

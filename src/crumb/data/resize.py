@@ -1,0 +1,60 @@
+"""How a picture of any shape becomes a square: the one place where pictures are resized."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Literal, get_args
+
+from PIL import Image
+
+Resize = Literal["crop", "squash", "pad"]
+RESIZES: tuple[Resize, ...] = get_args(Resize)
+
+
+def to_square(
+    image: Image.Image,
+    size: int,
+    resize: Resize,
+    resample: Image.Resampling = Image.Resampling.BILINEAR,
+    pixel_aspect: Fraction = Fraction(1),
+) -> Image.Image:
+    """A picture as ``size`` x ``size`` pixels.
+
+    * crop: the shorter side becomes ``size`` and the centre is kept, as torchvision's ``Resize``
+      and ``CenterCrop`` do, with which the backbones were trained.
+    * squash: both sides become ``size``, whatever they were, as in the paper.
+    * pad: the longer side becomes ``size``, and the rest is black.
+
+    Args:
+        image: of mode RGB, or any other that Pillow can resize.
+        size: of the result.
+        resize: one of the three.
+        resample: filter; antialiased.
+        pixel_aspect: width of a pixel divided by its height; ``squash`` needs none.
+    """
+    # A pixel that is not square makes the picture wider or narrower.
+    width, height = image.width * pixel_aspect, Fraction(image.height)
+    if resize == "squash" or width == height:
+        if image.size == (size, size):
+            return image
+        return image.resize((size, size), resample)
+    if resize == "pad":
+        longer = max(width, height)
+        shape = (max(1, round(size * width / longer)), max(1, round(size * height / longer)))
+        square = Image.new(image.mode, (size, size))
+        place = ((size - shape[0]) // 2, (size - shape[1]) // 2)
+        square.paste(image.resize(shape, resample), place)
+        return square
+    shorter = min(width, height)
+    (left, right), (top, bottom) = (
+        _kept(length, int(size * side / shorter), size)
+        for length, side in ((image.width, width), (image.height, height))
+    )
+    # The part that is kept is resized alone: a strip of a pixel would become a huge picture.
+    return image.resize((size, size), resample, box=(left, top, right, bottom))
+
+
+def _kept(length: int, scaled: int, size: int) -> tuple[float, float]:
+    """From where to where, of ``length`` pixels, the middle ``size`` of ``scaled`` ones come."""
+    start = round((scaled - size) / 2)
+    return start * length / scaled, min(length, (start + size) * length / scaled)
