@@ -160,7 +160,7 @@ def _draw(dataset: Dataset, numbers: Sequence[int], columns: int, sheet: Sheet) 
         for column, frame in enumerate(frames[["im_path", "object", "session"]].to_numpy()):
             name, item, session = frame
             left = _MARGIN + _LABEL + column * (_FRAME + _GAP)
-            pixels = load_image(dataset.images / name, _FRAME)
+            pixels = load_image(dataset.images / name, _FRAME, dataset.resize)
             picture = Image.fromarray(pixels.permute(1, 2, 0).numpy())
             _frame(image, picture, (left, top), bool(tested[column]))
             text = f"{item} · {session}"

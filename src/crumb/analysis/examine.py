@@ -173,7 +173,7 @@ def block_images(
             codes = own.encode(batch.features)
             for found, block in zip(parts, blocks, strict=True):
                 found.append(uses_of(codes, block, (shape[0], shape[1])))
-    frames, size = reading.frames, learner.network.preprocessing.size
+    frames = reading.frames
     chosen = []
     for block, found in zip(blocks, parts, strict=True):
         uses = np.concatenate(found)
@@ -181,7 +181,7 @@ def block_images(
         places = [int(place) for place in np.argsort(-totals, kind="stable")[:count]]
         places = [place for place in places if totals[place]]
         paths = [frames.paths[place] for place in places]
-        pixels = load_images(images, paths, size).permute(0, 2, 3, 1).numpy() if paths else []
+        pixels = _pictures(learner, images, paths) if paths else []
         names = [learner.classes[frames.labels[place]] for place in places]
         chosen.append(
             [
@@ -190,6 +190,12 @@ def block_images(
             ]
         )
     return [images_of for images_of in chosen if images_of]
+
+
+def _pictures(learner: Learner, images: Path, paths: Sequence[str]) -> np.ndarray:
+    """Images as the learner sees them, uint8 [n, size, size, 3]."""
+    form = learner.network.preprocessing
+    return load_images(images, paths, form.size, form.resize).permute(0, 2, 3, 1).numpy()
 
 
 def shown(learner: Learner, reading: Reading, images: Path) -> list[Shown]:
@@ -203,10 +209,10 @@ def shown(learner: Learner, reading: Reading, images: Path) -> list[Shown]:
             apart = batch.features - rebuilt
             energies = zip(*map(energy, (batch.features, rebuilt, apart)), strict=True)
             paths = reading.paths(number)
-            pixels = load_images(images, paths, learner.network.preprocessing.size)
+            pixels = _pictures(learner, images, paths)
             for path, label, image, maps in zip(
                 paths, batch.labels.tolist(), pixels, energies, strict=True
             ):
                 name = learner.classes[label]
-                found.append(Shown(name, path, image.permute(1, 2, 0).numpy(), *maps))
+                found.append(Shown(name, path, image, *maps))
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -15,7 +14,7 @@ from PIL import Image
 from crumb.analysis.contact_sheet import even_steps
 from crumb.analysis.report import Result
 from crumb.data.images import load_image
-from crumb.data.index import index_text
+from crumb.data.index import Dataset
 from crumb.data.protocol import TaskLayout
 from crumb.errors import InputError
 from crumb.stream.config import StreamConfig
@@ -53,15 +52,14 @@ def sample_frames(result: Result) -> list[TaskFrames]:
         raise InputError(folder, problem, "bring the data set back to see its frames")
     config = _config(settings, folder)
     dataset = open_dataset(folder, config.classes)
-    digest = hashlib.sha256(index_text(dataset.index).encode()).hexdigest()
-    if digest != settings["files.index"]:
+    if dataset.digest != settings["files.index"]:
         raise InputError(folder, "is no longer what was streamed", "index it as it was")
     tasks = tasks_of(config, dataset, record.run, False)
     return [
         TaskFrames(
             number + 1,
             tuple(
-                (tasks.classes[frames.labels[place]], _jpeg(dataset.images / frames.paths[place]))
+                (tasks.classes[frames.labels[place]], _jpeg(dataset, frames.paths[place]))
                 for place in even_steps(len(frames.paths), MOST_FRAMES).tolist()
             ),
         )
@@ -89,8 +87,8 @@ def _config(settings: Mapping[str, Any], folder: Path) -> StreamConfig:
     )
 
 
-def _jpeg(path: Path) -> bytes:
-    pixels = load_image(path, _SIDE).permute(1, 2, 0).numpy()
+def _jpeg(dataset: Dataset, path: str) -> bytes:
+    pixels = load_image(dataset.images / path, _SIDE, dataset.resize).permute(1, 2, 0).numpy()
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "JPEG", quality=_QUALITY)
     return content.getvalue()

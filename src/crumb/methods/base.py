@@ -298,7 +298,8 @@ class Learner(ABC):
         """
         if self.needs_task_boundaries:
             raise self._unable_to_observe()
-        pixels = as_images(images, self.network.preprocessing.size)
+        preprocessing = self.network.preprocessing
+        pixels = as_images(images, preprocessing.size, preprocessing.resize)
         names = _names([labels] * len(pixels) if isinstance(labels, str) else labels)
         if len(names) != len(pixels):
             raise InputError(
@@ -339,7 +340,8 @@ class Learner(ABC):
         """
         if not self.classes:
             raise InputError("predict", "no class has been observed yet", "call observe first")
-        pixels = as_images(images, self.network.preprocessing.size)
+        preprocessing = self.network.preprocessing
+        pixels = as_images(images, preprocessing.size, preprocessing.resize)
         best: list[int] = []
         with self.evaluation():
             for part in pixels.split(batch_size):

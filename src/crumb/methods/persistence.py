@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
 
+from crumb.data.resize import RESIZES, Resize
 from crumb.device import choose_device
 from crumb.errors import InputError, setting
 from crumb.files import read_tensors, write_tensors
@@ -40,6 +41,7 @@ def save(learner: Learner, path: Path) -> None:
         "method": learner.name,
         "config": asdict(learner.config),
         "network": asdict(learner.network.config),
+        "resize": learner.network.preprocessing.resize,
         "seed": learner.seed,
         "classes": learner.classes,
         "outputs": learner.network.outputs,
@@ -69,6 +71,7 @@ def load(path: str | Path, device: str = "cpu", write_policy: str | None = None)
         # The file holds every weight, so none is fetched.
         source = NetworkConfig(**{**about["network"], "weights": "random"})
         network = build_network(source, about["seed"])
+        network.preprocessing = replace(network.preprocessing, resize=_resize(about))
         learner = method(network, method.Config(**about["config"]), about["seed"], device)
         # A wrong number could ask for more memory than there is.
         if len(tensors[f"network.tail.{network.head_name}.weight"]) != about["outputs"]:
@@ -80,6 +83,14 @@ def load(path: str | Path, device: str = "cpu", write_policy: str | None = None)
         raise InputError(path, f"is damaged ({error})", _REMEDY) from error
     network.config = NetworkConfig(**about["network"])
     return learner
+
+
+def _resize(about: dict[str, Any]) -> Resize:
+    # Older versions squashed all images, and did not write it down.
+    resize = about.get("resize", "squash")
+    if resize not in RESIZES:
+        raise ValueError(f"images cannot be made square by {str(resize)[:20]!r}")
+    return resize
 
 
 PretrainedParts = Literal["both", "weights", "blocks"]

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from crumb.data.resize import Resize
 from crumb.errors import InputError, setting
 
 
@@ -16,14 +17,17 @@ class Preprocessing:
     """How pixels become the input of a front.
 
     Attributes:
-        size: images are resized to ``size`` x ``size`` pixels, aspect ratio ignored.
+        size: images are resized to ``size`` x ``size`` pixels.
         mean: per channel, subtracted from values in [0, 1].
         std: per channel, divides the result.
+        resize: what becomes of the aspect ratio of images; of a learner that was trained on a data
+            set that data set's.
     """
 
     size: int = 224
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    resize: Resize = "crop"
 
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 [B, 3, size, size] to float32 of the same shape, in channels-last memory."""

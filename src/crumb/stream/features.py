@@ -12,6 +12,7 @@ from torch import Tensor
 
 from crumb import __version__
 from crumb.data.images import load_images
+from crumb.data.resize import Resize
 from crumb.files import bytes_of
 from crumb.nets.split import SplitNetwork
 from crumb.stream.store import Request, Store
@@ -25,21 +26,32 @@ class PixelStore(Store):
         size: side of the images.
         device: on which they are wanted.
         workers: threads.
+        resize: what becomes of their aspect ratio.
     """
 
     what = "pixels"
 
-    def __init__(self, images: Path, size: int, device: torch.device, workers: int) -> None:
+    def __init__(
+        self,
+        images: Path,
+        size: int,
+        device: torch.device,
+        workers: int,
+        resize: Resize = "squash",
+    ) -> None:
         super().__init__(images, (3, size, size), torch.uint8, device, workers)
         self._size = size
+        self._resize: Resize = resize
 
     def compute(self, paths: Sequence[str]) -> Tensor:
         """Read and decode image files."""
-        return load_images(self._images, paths, self._size)
+        return load_images(self._images, paths, self._size, self._resize)
 
     def fingerprint(self) -> str:
-        """Of the size and of what decodes."""
-        return hashlib.sha256(f"{self._size} {_versions()}".encode()).hexdigest()[:16]
+        """Of the size, the aspect ratio and of what decodes."""
+        return hashlib.sha256(f"{self._size} {self._resize} {_versions()}".encode()).hexdigest()[
+            :16
+        ]
 
 
 class FeatureStore(Store):
@@ -65,7 +77,8 @@ class FeatureStore(Store):
         device = next(network.parameters()).device
         # The order of channels-last memory, which is how maps are handed out.
         super().__init__(images, (height, width, channels), torch.float32, device, workers)
-        self.pixels = PixelStore(images, network.preprocessing.size, device, workers)
+        size, resize = network.preprocessing.size, network.preprocessing.resize
+        self.pixels = PixelStore(images, size, device, workers, resize)
 
     def finish(self, request: Request) -> Tensor:
         """The feature maps of a request, [n, C, H, W] on the device."""

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from crumb.data.index import Dataset, index_text, load_dataset
+from crumb.data.index import Dataset, load_dataset
 from crumb.data.protocol import TaskList
+from crumb.data.resize import Resize
 from crumb.device import choose_device, cores, return_memory
 from crumb.errors import InputError, Terminated, setting
 from crumb.methods.base import Learner
@@ -197,7 +198,7 @@ def prepare(job: Job) -> Prepared:
                 raise InputError(
                     setting("pretrained", path), problem, f"pretrain with that {setting('run')}"
                 )
-    learner = new_learner(config, job.network, job.method, config.first_run)
+    learner = new_learner(config, job.network, job.method, config.first_run, job.dataset.resize)
     if config.on_error == "skip":
         if broken is None:
             broken = broken_in(job.dataset, config, task_lists.values(), learner)
@@ -240,7 +241,7 @@ def _carry_out(job: Job, stores: dict[str, FeatureStore]) -> Results:
                 checkpoints.clear()
                 continue
             if run != config.first_run:
-                learner = new_learner(config, job.network, job.method, run)
+                learner = new_learner(config, job.network, job.method, run, job.dataset.resize)
             # No name for the store: when the next front needs another, nothing holds this one.
             record = run_once(
                 Plan(
@@ -267,7 +268,7 @@ def _carry_out(job: Job, stores: dict[str, FeatureStore]) -> Results:
 def settings_of(job: Job, learner: Learner) -> dict[str, Any]:
     """All that the results depend on; of files their digests, as their names say little."""
     sections = {"stream": job.config, "network": learner.network.config, "method": learner.config}
-    files = {"index": hashlib.sha256(index_text(job.dataset.index).encode()).hexdigest()}
+    files = {"index": job.dataset.digest}
     given = {"weights": Path(job.network.weights)}
     if (path := job.config.pretrained) is not None:
         each = {f"{PRETRAINED_RUN}{run}": of_run(path, run) for run in job.task_lists}
@@ -289,11 +290,21 @@ def open_dataset(folder: Path, classes: Sequence[str]) -> Dataset:
     return dataset.select(classes) if classes else dataset
 
 
-def new_learner(config: StreamConfig, network: NetworkConfig, method: Any, seed: int) -> Learner:
-    """A fresh learner, from pretrained tail and codebook if asked for."""
+def new_learner(
+    config: StreamConfig,
+    network: NetworkConfig,
+    method: Any,
+    seed: int,
+    resize: Resize = "squash",
+) -> Learner:
+    """A fresh learner, from pretrained tail and codebook if asked for.
+
+    It makes images square as the data set does: ``resize`` is that of the data set.
+    """
     machine = config.machine
     device = choose_device(machine.device, machine.precision, machine.deterministic)
     built = build_network(network, seed)
+    built.preprocessing = replace(built.preprocessing, resize=resize)
     built.bf16 = machine.precision == "bf16"
     kind = find_method(config.method)
     learner = kind(built, for_mode(config.mode, method), seed, device)
