@@ -160,6 +160,23 @@ def test_a_learner_tests_itself_on_its_crumbs():
     assert found[2] is None
 
 
+def test_limits_hold_for_frames_that_were_learned_and_not_for_other_things():
+    learner = make(crumbs=100)
+    assert isinstance(learner, StreamingLda)
+    learner.meet(["a", "b", "never seen"])
+    shown = [0, 1] * 150
+    learner.learn(batch_of(learner, *shown))
+    limits = learner.distance_limits(0.1)
+    with learner.evaluation():
+        nearness = learner.scores(batch_of(learner, *shown).features)
+        strange = learner.scores(batch_of(learner, *[2] * 20).features)
+    nearest = nearness.argmax(1)
+    share = (-2 * nearness.max(1).values > limits[nearest]).float().mean()
+    assert 0.02 < share < 0.2
+    assert (-2 * strange.max(1).values > limits[strange.argmax(1)]).all()
+    assert make(crumbs=0).distance_limits(0.1).tolist() == []
+
+
 def test_one_frame_of_each_class_is_enough():
     learner = make()
     learner.observe(torch.cat([images_of(0, 1), images_of(1, 1)]), ["red", "blue"])

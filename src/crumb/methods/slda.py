@@ -16,6 +16,7 @@ from crumb.errors import require
 from crumb.memory.crumbs import ClassCrumbs
 from crumb.methods.base import BytesHeld, Ranges, under
 from crumb.methods.closed_form import ClosedForm, ClosedFormConfig
+from crumb.methods.confidence import distance_limits
 from crumb.methods.registry import register
 from crumb.nets.split import SplitNetwork
 
@@ -122,6 +123,23 @@ class StreamingLda(ClosedForm):
             right = self.nearness(vectors * self.moments.scale).argmax(1) == labels
         found = [right[labels == label] for label in range(len(self.classes))]
         return [100 * one.float().mean().item() if len(one) else None for one in found]
+
+    def distance_limits(self, share: float) -> Tensor:
+        """Squared distances that all but ``share`` of a class's own frames keep, [classes].
+
+        Infinite where there are no crumbs to tell.
+        """
+        unlimited = torch.full((len(self.classes),), torch.inf, dtype=torch.float64)
+        if self.crumbs is None or not bool(self.crumbs.held.any()):
+            return unlimited
+        with self.evaluation():
+            vectors, labels = self.crumbs.vectors()
+            nearness = self.nearness(vectors * self.moments.scale)
+            distances = -2 * nearness.gather(1, labels[:, None])[:, 0]
+            whitener, _ = self._solved or self._solve()
+            spread = whitener.T @ self.moments.covariance_matrix() @ whitener
+        mean = float(spread.trace())
+        return distance_limits(distances.cpu(), labels.cpu(), len(self.classes), mean, share)
 
     # Room for classes.
 
