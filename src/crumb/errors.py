@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import reprlib
+import signal
 from collections.abc import Callable
 from pathlib import PurePath
 
@@ -46,11 +47,25 @@ class InputError(Exception):
 
 
 class DivergedError(InputError):
-    """A loss or a weight is no longer finite: the settings ask for steps that are too large."""
+    """A loss or a weight is no longer finite: the settings ask for steps that are too large.
+
+    Attributes:
+        run: number of the run.
+    """
+
+    run: int = -1
 
 
 class Terminated(BaseException):
-    """SIGTERM, raised where the program stands so that files are closed and records written."""
+    """A signal that ends the program, raised so that files are closed and records written.
+
+    Attributes:
+        number: of the signal (SIGTERM, SIGHUP, ...).
+    """
+
+    def __init__(self, *words: str, number: int = signal.SIGTERM) -> None:
+        super().__init__(*words)
+        self.number = number
 
 
 def printable(text: object) -> str:

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
+from crumb import signals
 from crumb.cli.failures import explain, take_debug
 from crumb.errors import InputError, Terminated
 
@@ -50,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         the exit code: 0; 2 for anything that fails, which is told in one line (after a traceback,
-        if ``--debug`` is among the words); 130 or 143 when interrupted; 141 when what reads the
-        output has stopped reading.
+        if ``--debug`` is among the words); 128 and the number of the signal when interrupted, so
+        130 for Ctrl-C; 141 when what reads the output has stopped reading.
     """
     # Pillow's notes on EXIF tags and large images say nothing of the picture, which is read.
     warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -62,11 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(words, debug, arrived)
     except BrokenPipeError:
-        _drop_output()
+        _drop(sys.stdout)
         return 141
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        signals.restore(handlers)
 
 
 def _run(words: list[str], debug: bool, arrived: Sequence[int]) -> int:
@@ -84,19 +84,28 @@ def _run(words: list[str], debug: bool, arrived: Sequence[int]) -> int:
         if arrived:
             # A library has made an error of its own of what the signal raised in it.
             return _interrupted(words, arrived[0])
-        print(f"crumb: {explain(error, words).in_flags()}", file=sys.stderr)
+        _complain(f"crumb: {explain(error, words).in_flags()}")
         return 2
     except KeyboardInterrupt as signalled:
         return _interrupted(words, signal.SIGINT, *signalled.args[:1])
     except Terminated as signalled:
-        return _interrupted(words, signal.SIGTERM, *signalled.args[:1])
+        return _interrupted(words, signalled.number, *signalled.args[:1])
     return 0
 
 
 def _interrupted(words: list[str], number: int, after: str = _NOTHING) -> int:
     """Say what to do next; the exit code is the shell's for the signal."""
-    print(f"\ncrumb: interrupted; {_AFTER.get(words[0], after)}", file=sys.stderr)
+    _complain(f"\ncrumb: interrupted; {_AFTER.get(words[0], after)}")
     return 128 + number
+
+
+def _complain(text: str) -> None:
+    """Print to standard error, which may be a terminal that has been closed."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        _drop(sys.stderr)
+        _drop(sys.stdout)
 
 
 def _flush() -> None:
@@ -110,15 +119,15 @@ def _flush() -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        _drop_output()
+        _drop(sys.stdout)
         raise InputError(
             "standard output", f"cannot be written ({error.strerror})", "free space"
         ) from error
 
 
-def _drop_output() -> None:
+def _drop(stream: TextIO) -> None:
     # The interpreter flushes once more at its end, and would complain then.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _open_missing() -> None:
@@ -148,13 +157,11 @@ def _handle_signals(arrived: list[int]) -> dict[signal.Signals, Any]:
         the handlers until now.
     """
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def note(number: int, frame: FrameType | None) -> None:
         arrived.append(number)
-        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+        raise signals.interruption(number)
 
-    signals = (signal.SIGINT, signal.SIGTERM)
-    handled = [one for one in signals if signal.getsignal(one) is not signal.SIG_IGN]
-    return {number: signal.signal(number, handle) for number in handled}
+    return signals.handle(note)
 
 
 def _help() -> str:

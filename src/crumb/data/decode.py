@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -16,6 +15,7 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
+from crumb import signals
 from crumb.data.resize import Resize
 from crumb.data.video import clip_length, frames_at_one_per_second
 from crumb.errors import InputError, setting
@@ -123,7 +123,7 @@ def _decode_all(
         return
     # Processes, as Pillow holds the interpreter while it compresses; spawned, as a fork of a
     # process with threads can hang.
-    pool = ProcessPoolExecutor(min(workers, len(clips)), get_context("spawn"), _ignore_interrupts)
+    pool = ProcessPoolExecutor(min(workers, len(clips)), get_context("spawn"), signals.ignore)
     try:
         tasks = {pool.submit(_decode, clip, resize): clip for clip in clips}
         for task in as_completed(tasks):
@@ -132,11 +132,6 @@ def _decode_all(
         raise InputError(setting("workers"), "one of them died", "give a smaller number") from error
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C, which reaches all processes, to the one that keeps the record."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _decode(clip: ClipFile, resize: Resize) -> Decoded:

@@ -1,17 +1,15 @@
-"""SIGINT and SIGTERM, taken notice of between two batches, where a run can be saved."""
+"""Signals that end a run, taken notice of between two batches, where it can be saved."""
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from crumb.errors import Terminated
+from crumb import signals
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # A signal that follows another one sooner is the same one, sent twice, say to a group of processes.
 _SAME_SECONDS = 1.0
 _noted: list[tuple[int, float]] = []
@@ -29,13 +27,11 @@ def noticed_between_batches() -> Iterator[None]:
         yield
         return
     _noted.clear()
-    handled = [one for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, _note) for number in handled}
+    before = signals.handle(_note)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signals.restore(before)
     raise_noted()
 
 
@@ -53,7 +49,7 @@ def not_now() -> Iterator[None]:
 def raise_noted() -> None:
     """Raise KeyboardInterrupt or Terminated if a signal has arrived."""
     if _noted and not _waiting:
-        raise _exception(_noted[0][0])
+        raise signals.interruption(_noted[0][0])
 
 
 def _note(number: int, frame: FrameType | None) -> None:
@@ -61,13 +57,9 @@ def _note(number: int, frame: FrameType | None) -> None:
     if not _noted:
         _noted.append((number, now))
     elif now - _noted[0][1] > _SAME_SECONDS:
-        raise _exception(number, "at once")
+        raise signals.interruption(number, "at once")
 
 
 def came_at_once(error: BaseException) -> bool:
     """Whether a signal was raised where it arrived, perhaps in the middle of a step."""
     return error.args == ("at once",)
-
-
-def _exception(number: int, *words: str) -> BaseException:
-    return (KeyboardInterrupt if number == signal.SIGINT else Terminated)(*words)
