@@ -26,6 +26,9 @@ from crumb.files import file_size
 # What Pillow logs as an error it also raises; without a handler it would be printed.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
+DECODING = 1
+"""Number of the way from a file to pixels; to be raised whenever other pixels come out, as features
+are kept under it. ``tests/data/test_pinned_pixels.py`` fails where that is forgotten."""
 _REPAIR = "repair or remove it, then index again"
 # Uncompressed, the most pixels that Pillow reads have 1.4 GB.
 _LARGEST_FILE = 2**31

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -10,6 +11,10 @@ from torch import Tensor
 
 from crumb.data.resize import Resize
 from crumb.errors import InputError, setting
+
+PREPROCESSING = 1
+"""Number of the way from pixels to the input of a front, and from there to features; to be raised
+whenever other numbers come out, as features are kept under it."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,10 @@ class Backbone:
     block_length: int = 16
 
 
+NO_FILE = ("pretrained", "random")
+"""Weights that come from no file of the user's."""
+
+
 @dataclass(frozen=True)
 class NetworkConfig:
     """Which network, cut where, with which weights."""
@@ -85,3 +94,8 @@ class NetworkConfig:
             raise InputError(
                 setting("dropout", self.dropout), "is no probability", "give 0 <= P < 1"
             )
+
+    @property
+    def weights_file(self) -> Path | None:
+        """Absolute path of the file that the weights come from, if they come from one."""
+        return None if self.weights in NO_FILE else Path(self.weights).absolute()

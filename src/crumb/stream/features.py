@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from crumb import __version__
-from crumb.data.images import load_images
+from crumb.data.images import DECODING, load_images
 from crumb.data.resize import Resize
 from crumb.files import bytes_of
+from crumb.nets.config import PREPROCESSING
 from crumb.nets.split import SplitNetwork
 from crumb.stream.store import Request, Store
 
@@ -48,10 +48,9 @@ class PixelStore(Store):
         return load_images(self._images, paths, self._size, self._resize)
 
     def fingerprint(self) -> str:
-        """Of the size, the aspect ratio and of what decodes."""
-        return hashlib.sha256(f"{self._size} {self._resize} {_versions()}".encode()).hexdigest()[
-            :16
-        ]
+        """Of the size, of what becomes of the aspect ratio, and of what decodes."""
+        made = f"{self._size} {self._resize} {_decoding()}"
+        return hashlib.sha256(made.encode()).hexdigest()[:16]
 
 
 class FeatureStore(Store):
@@ -103,8 +102,9 @@ class FeatureStore(Store):
 def fingerprint(network: SplitNetwork) -> str:
     """Changes whenever the front would compute other features: 16 hexadecimal digits.
 
-    It stands for the front, for the libraries that decode and compute, and for the kind of device,
-    which decides how sums are rounded.
+    It stands for the front, for how images are decoded and preprocessed (by number), for the
+    libraries that decode and compute, and for the kind of device, which decides how sums are
+    rounded.
     """
     device = next(network.parameters()).device
     if device.type == "cuda":
@@ -115,15 +115,19 @@ def fingerprint(network: SplitNetwork) -> str:
         rounding = [torch.backends.cpu.get_cpu_capability()]
     cut = "input" if network.config.trainable == "all" else network.config.cut
     source = [network.config.backbone, cut, network.preprocessing, network.bf16]
-    libraries = _versions("torch", network.backbone.library)
-    digest = hashlib.sha256(repr([source, libraries, rounding]).encode())
+    libraries = [_version("torch"), _version(network.backbone.library)]
+    made = [_decoding(), PREPROCESSING, libraries]
+    digest = hashlib.sha256(repr([source, made, rounding]).encode())
     for name, value in network.front.state_dict().items():
         digest.update(name.encode())
         digest.update(bytes_of(value.cpu().contiguous()))
     return digest.hexdigest()[:16]
 
 
-def _versions(*libraries: str) -> str:
-    """Of Crumb and Pillow, which decode images, and of others."""
-    names = ["pillow", *libraries]
-    return " ".join([__version__, *(f"{name} {version(name)}" for name in names)])
+def _decoding() -> str:
+    """What pixels depend on besides the file."""
+    return f"decoding {DECODING} {_version('pillow')}"
+
+
+def _version(library: str) -> str:
+    return f"{library} {version(library)}"
