@@ -113,6 +113,7 @@ def test_a_killed_run_goes_on_to_the_bit(streamed: Streamed, killed_after, case:
     assert not (parts / "checkpoints").exists()
     (record,), (other,) = whole.finished(), results.finished()
     counted = ("images", "replay_bytes", "extra_bytes", "reported", "classes")
+    counted += ("gradient_steps", "tail_maps", "images_read_again", "distinct_images")
     assert all(getattr(record, name) == getattr(other, name) for name in counted)
 
 

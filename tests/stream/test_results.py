@@ -34,7 +34,9 @@ def record(run: int, first: float = 80.0) -> RunRecord:
         [score(50, [first - 40, 60])],
     ]
     statistics = [{"run": run, "task": 0, "epoch": 0, "codebook_mean": 0.25}]
-    return RunRecord(run, ["cup", "ball"], scores, [1, 0], statistics, 300, 40, 2.0, 90, 1000)
+    work = {"gradient_steps": 12, "tail_maps": 200, "images_read_again": 10, "distinct_images": 40}
+    measured = (300, 40, 2.0, 90, 1000)
+    return RunRecord(run, ["cup", "ball"], scores, [1, 0], statistics, *measured, **work)
 
 
 def rows(path) -> list[list[str]]:
@@ -93,6 +95,9 @@ def test_metrics(folder):
         "feature_seconds": 0,
         "checkpoint_seconds": 0,
         "peak_memory_bytes": 1000,
+        "gradient_steps": 12,
+        "tail_maps": 200,
+        "image_passes": 2.5,
     }
     average = metrics["summary"]["average_accuracy"]
     assert average == {"mean": 67.5, "std": pytest.approx(12.5**0.5), "runs": 2}

@@ -31,6 +31,8 @@ class Row:
         replay_bytes: of exemplars, the most of any run.
         total_bytes: of all that is kept besides one copy of the network, the most of any run.
         seconds: of learning and storing, a run.
+        work: means over runs of gradient steps, feature maps through the tail and passes over an
+            image (:class:`~crumb.stream.record.RunRecord`); None where no run counted them.
         runs: how many.
         tuned: settings found by `crumb tune`; empty for the defaults.
     """
@@ -43,6 +45,7 @@ class Row:
     replay_bytes: int
     total_bytes: int
     seconds: float
+    work: tuple[float | None, float | None, float | None]
     runs: int
     tuned: Mapping[str, Any]
 
@@ -90,11 +93,23 @@ def row_of(method: str, records: Sequence[RunRecord], tuned: Mapping[str, Any]) 
         max(record.replay_bytes for record in records),
         max(record.replay_bytes + record.extra_bytes for record in records),
         known["seconds"].mean,
+        (
+            _mean([one["gradient_steps"] for one in figures]),
+            _mean([one["tail_maps"] for one in figures]),
+            _mean([one["image_passes"] for one in figures]),
+        ),
         len(records),
         tuned,
     )
 
 
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Of those that are known."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+WORK_HEAD = ("gradient steps", "maps through the tail", "passes over an image")
 HEAD = (
     "method",
     "rank",
@@ -104,6 +119,7 @@ HEAD = (
     "replay bytes",
     "all extra bytes",
     "seconds a run",
+    *WORK_HEAD,
     "runs",
     "tuned",
 )
@@ -120,8 +136,18 @@ def cells_of(row: Row) -> list[str]:
         f"{row.replay_bytes:,}",
         f"{row.total_bytes:,}",
         f"{row.seconds:.0f}",
+        *work_cells(row),
         str(row.runs),
         ", ".join(f"{name} {value:g}" for name, value in row.tuned.items()) or "no",
+    ]
+
+
+def work_cells(row: Row) -> list[str]:
+    """What a table shows of a row's work, under :data:`WORK_HEAD`."""
+    formats = (",.0f", ",.0f", ".2f")
+    return [
+        "-" if value is None else format(value, form)
+        for value, form in zip(row.work, formats, strict=True)
     ]
 
 

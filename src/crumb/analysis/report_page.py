@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from crumb.analysis import page
+from crumb.analysis.comparison import WORK_HEAD, work_cells
 from crumb.analysis.page import Column, Html, Ready
 from crumb.analysis.panels import Panel, read_panels, stored
 from crumb.analysis.report import Difference, Experiment, Family, Report, Result
@@ -45,6 +46,7 @@ _COLUMNS = (
     Column("replay bytes"),
     Column("extra bytes"),
     Column("time, seconds a run"),
+    *map(Column, WORK_HEAD),
     Column("runs"),
 )
 _COMPARED = (
@@ -64,7 +66,9 @@ _HOW = (
     "each task. Forgetting: mean drop of the accuracy on each task's classes from its best; less "
     "is better. Replay bytes: exemplars, the most of any run. Extra bytes: all else that is kept "
     "besides one copy of the network, such as a codebook or older weights, the most of any run. "
-    "Time: of learning and storing, without tests. A star marks the best of a column."
+    "Time: of learning and storing, without tests. Means over runs: gradient steps; feature maps "
+    "through the tail while learning, replayed ones and those of teachers included; passes over an "
+    "image, how often the stream showed it. A star marks the best of a column."
 )
 
 
@@ -168,6 +172,7 @@ def _results(family: Family) -> Html:
             f"{one.row.replay_bytes:,}",
             f"{max(record.extra_bytes for record in one.records):,}",
             _seconds(estimate([record.seconds for record in one.records])),
+            *work_cells(one.row),
             one.row.runs,
         ]
         for one in family.results

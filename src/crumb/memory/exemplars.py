@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from crumb.memory.storage import Storage
 
 StorageKind = Literal["feature", "image", "raw_feature", "enhanced_feature", "merec", "none"]
 WritePolicy = Literal["end-of-task", "on-arrival", "reservoir"]
+END_OF_TASK, ON_ARRIVAL = "end-of-task", "on-arrival"
+"""Policies by which exemplars are stored by default, in paper and in strict mode."""
 PAPER_MEMORY_SIZE = 417
 """Codes of 5,408 bytes in the room of 15 images (Talbot et al. 2025, section IV-C)."""
 PAPER_MEMORY_BYTES = 15 * 3 * 224 * 224
@@ -24,6 +26,14 @@ PAPER_MEMORY_BYTES = 15 * 3 * 224 * 224
 
 CAPACITIES = ("memory_size", "memory_bytes", "budget_bytes")
 """Settings that say how much is kept; at most one of them is given."""
+
+
+def choices_of(kind: Any) -> tuple[str, ...]:
+    """What a setting of this type can be: the choices of a Literal, perhaps beside None."""
+    for part in (kind, *get_args(kind)):
+        if get_origin(part) is Literal:
+            return get_args(part)
+    return ()
 
 
 @dataclass(frozen=True)
@@ -46,8 +56,10 @@ class CapacityConfig:
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
-            value, choices = getattr(self, name), get_args(kind)
-            if get_origin(kind) is Literal and value not in choices:
+            value, choices = getattr(self, name), choices_of(kind)
+            # None is no choice, but says that it is left open.
+            left_open = value is None and get_origin(kind) is not Literal
+            if choices and value not in choices and not left_open:
                 remedy = f"use {', '.join(choices)}"
                 raise InputError(setting(name, value), "no such choice", remedy)
         given = [name for name in CAPACITIES if getattr(self, name) is not None]
@@ -95,9 +107,16 @@ class CapacityConfig:
 class MemoryConfig(CapacityConfig):
     """How much is kept of the past, in which form, chosen how."""
 
-    write_policy: WritePolicy = "end-of-task"
-    """Second reading of each task (the paper), or a reservoir in a single pass: class-balanced
-    (on-arrival) or plain."""
+    write_policy: WritePolicy | None = None
+    """Second reading of each task (end-of-task; the paper), or a reservoir in a single pass:
+    class-balanced (on-arrival) or plain. By default the first, and on-arrival in strict mode."""
+
+
+def with_policy(config: Any, policy: str) -> Any:
+    """The settings of a method, with a ``write_policy`` where they leave it open."""
+    if getattr(config, "write_policy", policy) is None:
+        return replace(config, write_policy=policy)
+    return config
 
 
 class Held(Protocol):
@@ -285,6 +304,7 @@ class Exemplars(ChosenExemplars):
         device: torch.device | str,
     ) -> None:
         super().__init__(config, storage, generator, device)
+        assert config.write_policy is not None, "left open; a learner fills it in"
         policies = {"end-of-task": EndOfTask, "on-arrival": OnArrival, "reservoir": Reservoir}
         self.policy = policies[config.write_policy](self.memory, self.generator)
 

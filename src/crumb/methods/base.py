@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 from crumb.data.batches import Batch, Batches
 from crumb.data.images import as_images
 from crumb.errors import InputError, require, setting
+from crumb.memory.exemplars import END_OF_TASK, with_policy
 from crumb.methods.optimisation import momentum_state, replace_parameters, restore_momentum
 from crumb.nets.split import SplitNetwork
 from crumb.seeds import generator
@@ -48,6 +49,11 @@ class TrainingConfig:
         decay = self.weight_decay
         require("weight_decay", decay, 0 <= decay <= MOST_FLOAT, f"at least 0 and {most}")
         require("clip", self.clip, 0 < self.clip <= MOST_FLOAT, f"above 0 and {most}")
+
+    @property
+    def least_lr(self) -> float:
+        """The learning rate must not be below it, given the other settings."""
+        return 0.0
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,7 @@ class Learner(ABC):
 
     Attributes:
         classes: names in the order in which they were met; a label is an index into it.
+        steps: gradient steps so far; a learner that is loaded counts from 0.
     """
 
     name: ClassVar[str]
@@ -120,10 +127,11 @@ class Learner(ABC):
         self, network: SplitNetwork, config: Any, seed: int = 0, device: str = "cpu"
     ) -> None:
         self.network = network.to(device).train()
-        self.config = config
+        self.config = with_policy(config, END_OF_TASK)
         self.seed = seed
         self.device = torch.device(device)
         self.classes: list[str] = []
+        self.steps = 0
         self._checks_losses = False
         self.generators = {
             name: generator(seed, name) for name in ("head", "codebook", "replay", "memory")
@@ -155,9 +163,13 @@ class Learner(ABC):
         """Whether it must be told where tasks begin and end, by default."""
         if cls.needs_task_boundaries or cls.offline:
             return "yes"
+        return "in paper mode" if cls.leaves_policy_open() else "no"
+
+    @classmethod
+    def leaves_policy_open(cls) -> bool:
+        """Whether exemplars are by default stored when the mode lets them be."""
         policy = cls.Config.__dataclass_fields__.get("write_policy")
-        stored = policy is not None and policy.default == "end-of-task"
-        return "in paper mode" if stored else "no"
+        return policy is not None and policy.default is None
 
     # What the stream loop calls.
 
@@ -275,6 +287,7 @@ class Learner(ABC):
         parameters = (p for group in self.optimizer.param_groups for p in group["params"])
         nn.utils.clip_grad_value_(parameters, self.config.clip)
         self.optimizer.step()
+        self.steps += 1
 
     # What users call.
 

@@ -19,6 +19,7 @@ from crumb.data.batches import Batch, Batches
 from crumb.errors import InputError, require, setting
 from crumb.memory.exemplars import (
     CAPACITIES,
+    END_OF_TASK,
     PAPER_MEMORY_SIZE,
     Exemplars,
     MemoryConfig,
@@ -69,8 +70,9 @@ class CrumbConfig(MemoryConfig, TrainingConfig):
     """Weight of the loss on reconstructed features of new images."""
     direct_loss: float = 0.0
     """Weight of the loss on the features themselves (1 in pretraining)."""
-    write_policy: Literal["end-of-task", "on-arrival"] = "end-of-task"
-    """Second reading of each task (the paper), or a class-balanced reservoir in a single pass."""
+    write_policy: Literal["end-of-task", "on-arrival"] | None = None
+    """Second reading of each task (end-of-task; the paper), or a class-balanced reservoir in a
+    single pass (on-arrival). By default the first, and the second in strict mode."""
 
     def __post_init__(self) -> None:
         MemoryConfig.__post_init__(self)
@@ -333,9 +335,9 @@ class Crumb(Learner):
 
 def _resolved(config: CrumbConfig, backbone: Backbone) -> CrumbConfig:
     """The settings with what was left open filled in, as they are written beside results."""
-    chosen: dict[str, Any] = {}
+    chosen: dict[str, Any] = {"write_policy": END_OF_TASK}
     if config.storage in WITH_CODEBOOK:
-        chosen = {"block_length": backbone.block_length, "initialiser": backbone.initialiser}
+        chosen |= {"block_length": backbone.block_length, "initialiser": backbone.initialiser}
     if config.budget_bytes == config.memory_bytes is None and config.storage not in (
         "merec",
         "none",

@@ -34,9 +34,10 @@ AT_A_TIME = 128
 class GemConfig(RehearsalConfig):
     """Settings of GEM."""
 
-    write_policy: Literal["end-of-task", "on-arrival"] = "end-of-task"
-    """A task's exemplars are drawn in a second reading of it, or on arrival as its share of the
-    memory, which the past tasks lack meanwhile."""
+    write_policy: Literal["end-of-task", "on-arrival"] | None = None
+    """A task's exemplars are drawn in a second reading of it (end-of-task), or on-arrival as its
+    share of the memory, which the past tasks lack meanwhile. By default the first, and the second
+    in strict mode."""
     margin: float = 0.5
     """Least multiple of each past task's gradient that is added where there is a conflict."""
 
@@ -125,7 +126,7 @@ class Gem(Rehearsal[TaskExemplars]):
         super().__init__(network, config, seed, device)
         memory = self.generators["memory"]
         self.exemplars = TaskExemplars(self.config, self.storage(), memory, self.device)
-        self.reads_twice = config.write_policy == "end-of-task"
+        self.reads_twice = self.config.write_policy == "end-of-task"
 
     def check_tasks(self, tasks: int) -> None:
         """Refuse a memory in which some past task would get no exemplar."""

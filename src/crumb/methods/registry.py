@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import crumb.methods
 from crumb.device import choose_device
 from crumb.errors import InputError, require, setting
+from crumb.memory.exemplars import ON_ARRIVAL
 from crumb.methods.base import Learner
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
@@ -81,8 +82,8 @@ def create(
         raise InputError(
             unknown[0], f"is no setting of {method}", f"choose from {', '.join(fields)}"
         )
-    if "write_policy" in fields and fields["write_policy"].default == "end-of-task":
-        settings.setdefault("write_policy", "on-arrival")
+    if chosen.leaves_policy_open():
+        settings.setdefault("write_policy", ON_ARRIVAL)
     device = choose_device(device)
     require("seed", seed, 0 <= seed < 1 << 63, "from 0 to 2^63 - 1")
     try:

@@ -38,6 +38,7 @@ class SplitNetwork(nn.Module):
         feature_shape: (channels, height, width) of what crosses the cut.
         bf16: whether convolutions and products are computed in bfloat16 (weights, features and
             logits stay float32).
+        maps: how many feature maps have gone through the tail, whatever its weights.
 
     Raises:
         InputError: no such layer, more than one tensor crosses the cut, or a dropout probability
@@ -54,6 +55,7 @@ class SplitNetwork(nn.Module):
         self.head_name, _ = find_head(self.tail)
         replace_dropout(self.tail, config.dropout)
         self.bf16 = False
+        self.maps = 0
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.feature_shape = self._measure_feature_shape(backbone.cut)
 
@@ -137,6 +139,7 @@ class SplitNetwork(nn.Module):
         """
         if linear:
             return self._at_head(features)[1]
+        self.maps += len(features)
         with self._precision():
             return self.tail(features).float()
 
@@ -146,6 +149,7 @@ class SplitNetwork(nn.Module):
 
     def _at_head(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """What enters and what leaves the head, averaged over places."""
+        self.maps += len(features)
         passed: list[Tensor] = []
 
         def note(head: nn.Module, entered: tuple[Tensor, ...], left: Tensor) -> None:

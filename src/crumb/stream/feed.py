@@ -72,6 +72,27 @@ class Reading:
         return Batch(labels, self.store.finish(features), images, self.first_pass)
 
 
+class CountedReading:
+    """A reading that counts the images it hands out, however often a learner goes through it."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self.images = 0
+
+    @property
+    def batch_size(self) -> int:
+        """Of all batches but the last."""
+        return self._reading.batch_size
+
+    def __len__(self) -> int:
+        return len(self._reading)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._reading:
+            self.images += len(batch)
+            yield batch
+
+
 def choose(frames: Frames, mask: np.ndarray) -> Frames:
     """The frames where ``mask`` (bool, (n,)) is true, in order."""
     chosen = np.flatnonzero(mask)

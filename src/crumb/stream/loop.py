@@ -5,7 +5,8 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from crumb.stream.checkpoint import Checkpoints, State
 from crumb.stream.config import StreamConfig
 from crumb.stream.evaluate import evaluate
 from crumb.stream.features import FeatureStore
-from crumb.stream.feed import Reading, choose
+from crumb.stream.feed import CountedReading, Reading, choose
 from crumb.stream.interruption import came_at_once, not_now, noticed_between_batches
 from crumb.stream.record import RunRecord
 
@@ -73,7 +74,7 @@ def run_once(plan: Plan) -> RunRecord:
         torch.cuda.reset_peak_memory_stats(learner.device)
     state = plan.checkpoints.restore(learner) if plan.checkpoints else None
     if state is None:
-        state = State(RunRecord(tasks.run, list(tasks.classes)))
+        state = State(_new_record(plan))
     for path in plan.task_models[: state.task]:
         if not path.exists():
             problem = f"is missing, of a run that has begun without {setting('save_tasks')}"
@@ -97,6 +98,30 @@ def run_once(plan: Plan) -> RunRecord:
                 raise
     _note_memory(plan, state)
     return state.record
+
+
+def _new_record(plan: Plan) -> RunRecord:
+    """Nothing is measured yet."""
+    parts = zip(plan.tasks.tasks, plan.held_out, strict=True)
+    learned = {path for frames, held in parts for path in choose(frames, ~held).paths}
+    return RunRecord(
+        plan.tasks.run,
+        list(plan.tasks.classes),
+        gradient_steps=0,
+        tail_maps=0,
+        images_read_again=0,
+        distinct_images=len(learned),
+    )
+
+
+@contextmanager
+def _counted(learner: Learner, record: RunRecord) -> Iterator[None]:
+    """Add the work of a with block to a record, unless that began without counting."""
+    steps, maps = learner.steps, learner.network.maps
+    yield
+    if record.gradient_steps is not None and record.tail_maps is not None:
+        record.gradient_steps += learner.steps - steps
+        record.tail_maps += learner.network.maps - maps
 
 
 def _tell(checkpoints: Checkpoints, state: State, tasks: int) -> None:
@@ -217,9 +242,12 @@ def _finish_task(
     more = state.task < len(plan.tasks.tasks) - 1
     if learner.needs_task_boundaries and (more or learner.tested_after_task_end):
         images = learner.needs_images
-        with _Clock() as clock:
-            learner.end_task(Reading(frames, plan.store, plan.batch_size, images, False))
+        again = CountedReading(Reading(frames, plan.store, plan.batch_size, images, False))
+        with _Clock() as clock, _counted(learner, record):
+            learner.end_task(again)
         record.seconds += clock.seconds
+        if record.images_read_again is not None:
+            record.images_read_again += again.images
     if learner.tested_after_task_end:
         if learner.learns_at_task_end:
             _check_weights(learner, state)
@@ -245,7 +273,8 @@ def learn_epoch(plan: Plan, reading: Reading, state: State, progress: tqdm) -> N
         if number in (0, last) and (figures := learner.statistics(batch)) is not None:
             at = {"run": plan.tasks.run, "task": state.task, "epoch": state.epoch}
             record.statistics.append(at | figures)
-        losses.append(learner.learn(batch))
+        with _counted(learner, record):
+            losses.append(learner.learn(batch))
         record.images += len(batch)
         state.batch = number + 1
         now = time.perf_counter()

@@ -28,6 +28,9 @@ FIGURES = (
     "feature_seconds",
     "checkpoint_seconds",
     "peak_memory_bytes",
+    "gradient_steps",
+    "tail_maps",
+    "image_passes",
 )
 
 
@@ -51,6 +54,12 @@ class RunRecord:
         feature_seconds: in which features to be kept were computed or checked, once for all runs
             and methods that share them.
         checkpoint_seconds: of writing checkpoints.
+        gradient_steps: taken while learning. None, here and below, in a run of a Crumb that did not
+            count.
+        tail_maps: feature maps that went through the tail while learning, replayed ones and those
+            that a teacher or a choice of exemplars needs included; not those of tests.
+        images_read_again: images that were read when a task was over.
+        distinct_images: different images among those learned from.
         confusion: of the score that counts after the last task, direct path, top-1: label,
             predicted label and number of test images, for each pair that there is. None where that
             was not noted.
@@ -70,6 +79,17 @@ class RunRecord:
     feature_seconds: float = 0.0
     checkpoint_seconds: float = 0.0
     confusion: list[list[int]] | None = None
+    gradient_steps: int | None = None
+    tail_maps: int | None = None
+    images_read_again: int | None = None
+    distinct_images: int | None = None
+
+    @property
+    def image_passes(self) -> float | None:
+        """How often the stream showed an image, on average; replay is not counted here."""
+        if self.images_read_again is None or self.distinct_images is None:
+            return None
+        return (self.images + self.images_read_again) / self.distinct_images
 
     def after(self, task: int) -> Score:
         """The score that counts for a task."""
@@ -123,6 +143,9 @@ class RunRecord:
             self.feature_seconds,
             self.checkpoint_seconds,
             self.peak_memory_bytes,
+            self.gradient_steps,
+            self.tail_maps,
+            self.image_passes,
         )
         return dict(zip(FIGURES, values, strict=True))
 
