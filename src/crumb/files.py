@@ -16,6 +16,7 @@ import json
 import os
 import stat
 import tempfile
+import time
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 WRITE_REMEDY = f"choose another {setting('output')} or free space"
 # The end of the name of a file that is not whole yet.
 _PART = ".part"
+# Seconds until a folder that another process is writing is looked at again.
+_WAIT = 0.1
 
 
 def write_bytes(path: Path, content: bytes, remedy: str = WRITE_REMEDY, sync: bool = True) -> None:
@@ -83,6 +86,24 @@ def try_lock(descriptor: int) -> bool:
         # A file system without locks.
         pass
     return True
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """While no other process is in this context for the same folder; waits until it is over.
+
+    Where there is no such folder, nobody has anything to write there.
+    """
+    if not folder.is_dir():
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        while not try_lock(descriptor):
+            time.sleep(_WAIT)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _current_umask() -> int:

@@ -290,6 +290,18 @@ def test_the_command_leaves_out_what_is_usual(tmp_path: Path):
     write(tmp_path / "er", {2: 70.0, 3: 71.0}, "er", stream_dataset="/data/my toys", method_lr=0.5)
     (result,) = gather([tmp_path]).results
     assert command_of(result) == (
-        "crumb stream '/data/my toys' --device cpu --method er --cut blocks.6 --lr 0.5 "
-        "--runs 2 --first-run 2 --output again/er"
+        "crumb stream '/data/my toys' --epochs-first-task 10 --device cpu --method er "
+        "--cut blocks.6 --lr 0.5 --runs 2 --first-run 2 --output again/er"
     )
+
+
+def test_the_command_makes_the_runs_that_there_are_and_no_others(tmp_path: Path):
+    write(tmp_path / "er", {0: 70.0, 1: 71.0, 3: 72.0, 6: 73.0, 7: 74.0}, "er")
+    (result,) = gather([tmp_path]).results
+    first, *others = command_of(result).split(" && ")
+    assert first.endswith(" --runs 2 --output again/er")
+    assert "--first-run" not in first
+    assert others == [
+        "crumb stream --resume again/er --runs 1 --first-run 3",
+        "crumb stream --resume again/er --runs 2 --first-run 6",
+    ]

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from crumb.cli import compare as command
 from crumb.cli.main import main
 from crumb.data.index import Dataset
-from crumb.files import read_toml
+from crumb.errors import DivergedError
+from crumb.files import read_toml, try_lock
 from crumb.stream import compare as matrix
+from crumb.stream import run as streams
 from crumb.stream.results import Results
 from crumb.stream.tuned import read_tuned
 
@@ -95,6 +99,34 @@ def test_a_method_that_diverges_does_not_stop_the_others(words, capsys, monkeypa
     assert "stable_sgd diverged in run 0: --lr: task 0" in capsys.readouterr().out
 
 
+def test_the_runs_that_diverged_are_named_and_the_others_done(
+    words, tmp_path: Path, capsys, monkeypatch
+):
+    original = streams.run_once
+
+    def diverging(plan):
+        if plan.learner.name == "finetune" and plan.learner.seed in (2, 4):
+            raise DivergedError("the loss", "is not finite", "lower lr")
+        return original(plan)
+
+    monkeypatch.setattr(streams, "run_once", diverging)
+    again = [*words, "--methods", "finetune", "lwf", "--first-run", "1", "--runs", "4"]
+    assert main(again) == 0
+    said = "the loss: is not finite; lower lr"
+    expected = f"finetune diverged in run 2: {said}; diverged in run 4: {said}"
+    assert expected in capsys.readouterr().out.splitlines()
+    runs = {f"finetune {run}" for run in "13"} | {f"lwf {run}" for run in "1234"}
+    assert rows_of(tmp_path / "out") == runs
+    monkeypatch.setattr(streams, "run_once", original)
+    assert main(again) == 0
+    assert len(rows_of(tmp_path / "out")) == 8
+
+
+def rows_of(folder: Path) -> set[str]:
+    with (folder / "comparison.csv").open() as file:
+        return {f"{row['method']} {row['run']}" for row in csv.DictReader(file)}
+
+
 def test_a_cell_that_another_call_is_at_is_left_to_it(words, tmp_path: Path, capsys):
     assert main([*words, "--methods", "finetune", "lwf"]) == 0
     capsys.readouterr()
@@ -123,6 +155,43 @@ def test_two_calls_at_once_end_with_the_whole_table(words, tmp_path: Path):
         assert {row["method"] for row in csv.DictReader(file)} == {*names}
     # The one that ends last has seen all of it.
     assert any(all(f"\n{name} " in text for name in names) for text in printed)
+
+
+def test_a_cell_that_another_call_finishes_meanwhile_is_in_the_table(
+    words, tmp_path: Path, capsys, monkeypatch
+):
+    """One that was not asked for here, with settings of its own, between the runs and the table."""
+    compared = command.compare
+
+    def other_call_ends(config, network):
+        outcome = compared(config, network)
+        monkeypatch.setattr(command, "compare", compared)
+        assert main([*words, "--methods", "offline", "lwf"]) == 0
+        own = tmp_path / "out/lwf/config.toml"
+        own.write_text(own.read_text().replace("lr = 0.001", "lr = 0.5"))
+        return outcome
+
+    monkeypatch.setattr(command, "compare", other_call_ends)
+    assert main([*words, "--methods", "finetune"]) == 0
+    assert rows_of(tmp_path / "out") == {"finetune 0", "lwf 0", "offline 0"}
+    last = [line for line in capsys.readouterr().out.splitlines() if line.startswith("lwf ")][-1]
+    assert last.endswith("lr 0.5")
+
+
+def test_one_call_at_a_time_writes_the_tables(words, tmp_path: Path, monkeypatch):
+    """What is finished is read, and the tables are written, while no other call does so."""
+    locked: list[bool] = []
+    written = command.write
+
+    def writing(comparison, folder):
+        descriptor = os.open(folder, os.O_RDONLY)
+        locked.append(not try_lock(descriptor))
+        os.close(descriptor)
+        return written(comparison, folder)
+
+    monkeypatch.setattr(command, "write", writing)
+    assert main([*words, "--methods", "finetune"]) == 0
+    assert locked == [True]
 
 
 def test_an_interrupted_comparison_goes_on(words, capsys, interrupted_once):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import get_type_hints
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from networks import Task, batch_of, images_of, tiny_network
 
 from crumb.data.batches import Batch
 from crumb.errors import InputError
+from crumb.memory.exemplars import choices_of
 from crumb.methods import persistence
 from crumb.methods.base import Learner
 from crumb.methods.registry import find_method, methods
@@ -25,8 +26,8 @@ def variants():
     """Each method, and each value of its settings that changes what it keeps or when."""
     for name, kind in methods().items():
         names = get_type_hints(kind.Config)
-        for storage in get_args(names.get("storage")) or (None,):
-            for policy in get_args(names.get("write_policy")) or (None,):
+        for storage in choices_of(names.get("storage")) or (None,):
+            for policy in choices_of(names.get("write_policy")) or (None,):
                 chosen = {"storage": storage, "write_policy": policy}
                 sized = "memory_size" in names and storage not in ("merec", "none")
                 chosen |= {"memory_size": MEMORY if sized else None}

@@ -11,7 +11,7 @@ import torch
 from crumb.data.index import Dataset
 from crumb.data.protocol import lay_out
 from crumb.errors import InputError, flag_of
-from crumb.files import read_tensors
+from crumb.files import read_tensors, read_toml
 from crumb.methods.registry import methods
 from crumb.stream.feed import Reading
 from crumb.stream.results import Results
@@ -76,7 +76,34 @@ def test_exemplars_are_stored_on_arrival_in_strict_mode(
     assert max(replays) <= 60_000
 
 
+@pytest.mark.parametrize(
+    "method", [n for n, kind in methods().items() if "write_policy" in vars(kind.Config())]
+)
+def test_storing_at_the_end_of_a_task_contradicts_strict_mode(streamed: Streamed, method: str):
+    """In the same words for every method, whether it would do so by default or not."""
+    asked = ["--method", method, "--write-policy", "end-of-task"]
+    with pytest.raises(InputError) as refused:
+        streamed(*asked, "--mode", "strict", epochs=None)
+    assert refused.value.in_flags() == (
+        "--write-policy end-of-task: contradicts --mode strict, which stores on arrival; "
+        "leave one of them out"
+    )
+
+
+@pytest.mark.parametrize(("mode", "policy"), [("paper", "end-of-task"), ("strict", "on-arrival")])
+def test_the_mode_decides_what_is_left_open(streamed: Streamed, mode: str, policy: str):
+    results = streamed("--mode", mode, "--budget-bytes", "60000", epochs=None)
+    made = read_toml(results.folder / "config.toml", "")
+    assert made["method"]["write_policy"] == policy
+    assert made["stream"]["epochs_first_task"] == {"paper": 10, "strict": 1}[mode]
+    # What is written there is accepted again.
+    streamed("--resume", str(results.folder), epochs=None)
+
+
 def test_settings_that_contradict_strict_mode(streamed: Streamed):
+    with pytest.raises(InputError, match="epochs_first_task=10: contradicts"):
+        # As many as in paper mode by default.
+        streamed("--mode", "strict", epochs=10)
     for name in ("epochs_first_task", "epochs"):
         with pytest.raises(InputError, match=f"{name}=3: contradicts mode='strict'"):
             streamed("--mode", "strict", flag_of(name), "3", epochs=None)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,11 +15,13 @@ from torch import Tensor
 
 import crumb
 from crumb.cli import pretrain as pretrain_command
+from crumb.cli.main import main
 from crumb.cli.stream import settings
 from crumb.data.batches import Batch
 from crumb.data.filelists import write_task_list
-from crumb.data.index import Dataset
+from crumb.data.index import Dataset, load_dataset
 from crumb.data.protocol import TaskLayout, lay_out
+from crumb.errors import InputError
 from crumb.files import read_tensors
 from crumb.methods.crumb import Crumb
 from crumb.methods.finetune import Finetune
@@ -166,6 +169,94 @@ def test_file_lists_give_what_tasks_in_memory_give(
     assert csv_files(listed) == csv_files(laid_out)
     # Labels are numbered anew in each run; the lists do not say by what name.
     assert [r.classes for r in listed.finished()] == [r.classes for r in laid_out.finished()]
+
+
+@pytest.fixture
+def listed(streamed: Streamed, dataset: Dataset, tmp_path: Path) -> tuple[Results, Path]:
+    """One run of two that lists were written for."""
+    lists = tmp_path / "lists"
+    for run in (0, 1):
+        write_task_list(lay_out(dataset, "class_iid", run), lists)
+    words = ["--method", "finetune", "--protocol", "class_iid", "--filelists", str(lists)]
+    return streamed(*words, epochs=1), lists
+
+
+def change(lists: Path, run: int) -> None:
+    """Show the images of the first task in another order."""
+    path = lists / f"class_iid/run{run}/stream/train_task_00_filelist.txt"
+    first, second, *rows = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([second, first, *rows]))
+
+
+def test_lists_that_have_changed_are_refused(streamed: Streamed, listed: tuple[Results, Path]):
+    results, lists = listed
+    streamed("--resume", str(results.folder), "--runs", "2", epochs=None)
+    change(lists, 1)
+    for runs in (["--runs", "2"], ["--first-run", "1", "--runs", "1"]):
+        with pytest.raises(InputError, match=r"contents of the lists of run 1 \(filelists\)"):
+            streamed("--resume", str(results.folder), *runs, epochs=None)
+    # What run 1 began with is not forgotten by a call about run 0.
+    streamed("--resume", str(results.folder), "--runs", "1", epochs=None)
+    with pytest.raises(InputError, match="other contents of the lists of run 1"):
+        streamed("--resume", str(results.folder), "--runs", "2", epochs=None)
+
+
+def test_lists_may_be_moved(streamed: Streamed, listed: tuple[Results, Path], tmp_path: Path):
+    results, lists = listed
+    again = ["--resume", str(results.folder), "--filelists", str(tmp_path / "moved")]
+    lists.rename(tmp_path / "moved")
+    assert [r.run for r in streamed(*again, "--runs", "2", epochs=None).finished()] == [0, 1]
+    change(tmp_path / "moved", 0)
+    with pytest.raises(InputError, match="other contents of the lists of run 0"):
+        streamed(*again, epochs=None)
+
+
+def test_results_without_a_digest_of_their_lists(
+    streamed: Streamed, listed: tuple[Results, Path], capsys: pytest.CaptureFixture[str]
+):
+    """Of an earlier Crumb: they are taken, which is said, and have one from then on."""
+    results, lists = listed
+    config = results.folder / "config.toml"
+    lines = config.read_text().splitlines(keepends=True)
+    config.write_text("".join(line for line in lines if not line.startswith("filelists_run")))
+    capsys.readouterr()
+    streamed("--resume", str(results.folder), "--runs", "2", epochs=None)
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"{results.folder}: an earlier Crumb kept no digest of --filelists")
+    change(lists, 0)
+    with pytest.raises(InputError, match="other contents of the lists of run 0"):
+        streamed("--resume", str(results.folder), "--runs", "2", epochs=None)
+
+
+def test_relative_paths_hold_in_another_folder(
+    words: list[str], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Of data, weights, a pretrained file, lists and the cache: all are written as they are."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    data = load_dataset(Path(words[0]))
+    (here / "data").symlink_to(data.folder)
+    shutil.copy(weights, here / "tiny.safetensors")
+    for run in (0, 1):
+        write_task_list(lay_out(data, "class_instance", run), here / "lists")
+    at = words.index("--weights")
+    relative = ["data", *words[1:at], "--weights", "tiny.safetensors", *words[at + 2 :]]
+    monkeypatch.chdir(here)
+    assert main(["pretrain", *relative, "--epochs", "1", "--output", "before"]) == 0
+    given = ["--pretrained", "before/pretrained.safetensors", "--filelists", "lists"]
+    given += ["--feature-cache-folder", "cache", "--epochs-first-task", "1", "--output", "out"]
+    assert main(["stream", *relative, *given]) == 0
+    monkeypatch.chdir(there)
+    for command, folder in (("stream", "out"), ("pretrain", "before")):
+        more = ["--runs", "2"] if command == "stream" else []
+        assert main([command, "--resume", str(here / folder), *more]) == 0
+    assert not list(there.iterdir())
+    # The same contents elsewhere are the same weights; others are not.
+    shutil.copy(weights, there / "copy.safetensors")
+    again = ["stream", "--resume", str(here / "out"), "--weights"]
+    assert main([*again, "copy.safetensors"]) == 0
+    assert main([*again, "random"]) == 2
 
 
 def test_resuming_equals_one_call(streamed: Streamed):

@@ -212,10 +212,26 @@ def test_ranges():
 
 
 def test_a_rate_that_other_settings_refuse(planned: Planned):
-    """Before anything is tried."""
+    """Before anything is tried; a floor at the rate that is given leaves those above it."""
     with pytest.raises(InputError, match="lr_floor"):
-        planned("stable_sgd", "--lr-floor", "0.02")
+        planned("stable_sgd", "--lr-floor", "0.021")
+    assert planned("stable_sgd", "--lr-floor", "0.02").ranges["lr"] == (0.02, 0.2)
     assert ranges_of(StableSgd, StableSgdConfig())["gamma"][1] == 1
+
+
+@pytest.mark.parametrize("floor", [0.005, 0.0012345, 0.001])
+def test_no_rate_below_the_floor_is_drawn(floor: float):
+    """Nor one that rounding to three digits leads below it: every one is taken by the settings."""
+    method = StableSgdConfig(lr=0.005, lr_floor=floor)
+    ranges = ranges_of(StableSgd, method)
+    assert ranges["lr"] == (floor, 0.05)
+    drawn = draw(ranges, 500, StableSgd)
+    assert min(values["lr"] for values in drawn) >= floor
+    assert all(replace(method, **values).lr == values["lr"] for values in drawn)
+
+
+def test_no_rate_above_what_can_be_computed_with_is_drawn():
+    assert ranges_of(Finetune, Finetune.Config(lr=5e37))["lr"] == (5e36, 1e38)
 
 
 # What comes of it.

@@ -9,6 +9,7 @@ from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 from crumb.analysis.report import Result
+from crumb.analysis.runs import spans
 from crumb.errors import flag_of
 from crumb.methods.registry import find_method
 from crumb.nets.config import NetworkConfig
@@ -21,6 +22,7 @@ _OTHERWISE = {"stream.dataset", "stream.output", "stream.resume", "stream.runs",
 def command_of(result: Result) -> str:
     """`crumb stream` with the flags that differ from the defaults, into a folder of its own.
 
+    Where the numbers of the runs have gaps, a further call with `--resume` adds those after each.
     The file that ``--pretrained`` names has to be made first, as `crumb ablate` does. Settings of
     the folder that this version of Crumb does not know are left out.
     """
@@ -29,13 +31,15 @@ def command_of(result: Result) -> str:
         "network": NetworkConfig,
         "method": find_method(result.method).Config,
     }
-    first = result.records[0].run
     words = ["crumb", "stream", str(result.settings["stream.dataset"])]
     for section, config in configs.items():
         words += _flags(config, f"{section}.", result.settings)
-    runs = result.records[-1].run - first + 1
-    words += ["--runs", str(runs), *(["--first-run", str(first)] if first else [])]
-    return shlex.join([*words, "--output", f"again/{result.name}"])
+    folder, calls = f"again/{result.name}", []
+    for first, last in spans([record.run for record in result.records]):
+        runs = ["--runs", str(last - first + 1), *(["--first-run", str(first)] if first else [])]
+        begun = ["crumb", "stream", "--resume", folder, *runs]
+        calls.append(begun if calls else [*words, *runs, "--output", folder])
+    return " && ".join(map(shlex.join, calls))
 
 
 def _flags(config: type, prefix: str, settings: Mapping[str, Any]) -> Iterator[str]:

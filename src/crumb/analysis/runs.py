@@ -118,17 +118,22 @@ def unfinished(one: ResultsFolder) -> str:
 
 def named(runs: Sequence[int]) -> str:
     """Runs in words: ``run 4``, or ``runs 0 to 2, 5, 6``; they must ascend."""
-    spans: list[list[int]] = []
-    for run in runs:
-        if spans and run == spans[-1][1] + 1:
-            spans[-1][1] = run
-        else:
-            spans.append([run, run])
     parts = [
         f"{low} to {high}" if high - low > 1 else ", ".join(map(str, range(low, high + 1)))
-        for low, high in spans
+        for low, high in spans(runs)
     ]
     return f"{'run' if len(runs) == 1 else 'runs'} {', '.join(parts)}"
+
+
+def spans(runs: Sequence[int]) -> list[list[int]]:
+    """First and last number of each stretch without a gap; the numbers must ascend."""
+    found: list[list[int]] = []
+    for run in runs:
+        if found and run == found[-1][1] + 1:
+            found[-1][1] = run
+        else:
+            found.append([run, run])
+    return found
 
 
 # How two folders differ.

@@ -12,7 +12,7 @@ from crumb.cli.parsing import parse_parts, take_preset
 from crumb.cli.tables import align, check_free
 from crumb.cli.tune import for_method
 from crumb.errors import InputError
-from crumb.files import write_csv, write_text
+from crumb.files import alone, write_csv, write_text
 from crumb.methods.crumb import CrumbConfig
 from crumb.nets.config import NetworkConfig
 from crumb.stream.ablate import Ablation, ablate, default_folder
@@ -43,7 +43,7 @@ def run(words: Sequence[str]) -> None:
     check_free(dict(zip(paths, marks, strict=True)), "an ablation study")
     outcome = ablate(config, network, method)
     # What is finished is looked at and written as one, so that no call drops the arms of another.
-    with outcome.alone():
+    with alone(outcome.study.folder):
         study = outcome.look()
         rows = analysis.compared(study)
         if any(study.records.values()):

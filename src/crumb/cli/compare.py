@@ -12,7 +12,7 @@ from crumb.analysis.comparison_figures import draw
 from crumb.cli.parsing import Preset, parse_parts
 from crumb.cli.tables import align, check_free
 from crumb.errors import InputError
-from crumb.files import write_csv, write_text
+from crumb.files import alone, write_csv, write_text
 from crumb.nets.config import NetworkConfig
 from crumb.stream.compare import CompareConfig, Comparison, compare, default_folder
 from crumb.stream.run import open_dataset
@@ -34,16 +34,24 @@ def run(words: Sequence[str]) -> None:
     folder = config.output or default_folder(config, parsed.network, dataset)
     marks = {"comparison.md": analysis.MARK, "comparison.csv": ",".join(analysis.LONG_HEAD)}
     check_free({folder / name: mark for name, mark in marks.items()}, "a comparison")
-    comparison = compare(config, parsed.network)
-    if not any(comparison.records.values()):
-        raise InputError("crumb compare", "has no finished run", "; ".join(_all_notes(comparison)))
+    outcome = compare(config, parsed.network)
+    # What is finished is looked at and written as one, so that no call drops the rows of another.
+    with alone(folder):
+        comparison = outcome.look()
+        if any(comparison.records.values()):
+            show(comparison)
+            print("\n".join(map(str, write(comparison, folder))))
+            return
+    raise InputError("crumb compare", "has no finished run", "; ".join(_all_notes(comparison)))
+
+
+def show(comparison: Comparison) -> None:
+    """Print the tables."""
     for budget in comparison.budgets:
         rows = analysis.table(comparison, budget)
         print(analysis.title(budget))
         print(align([list(analysis.HEAD), *[analysis.cells_of(row) for row in rows]]))
         print("\n".join([*analysis.notes(comparison, budget), ""]))
-    for path in write(comparison, folder):
-        print(path)
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:

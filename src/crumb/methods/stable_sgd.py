@@ -53,6 +53,11 @@ class StableSgdConfig(TrainingConfig):
                 "give a floor below the rate",
             )
 
+    @property
+    def least_lr(self) -> float:
+        """The floor."""
+        return self.lr_floor
+
 
 @register
 class StableSgd(Finetune):

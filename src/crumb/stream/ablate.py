@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from crumb.data.index import Dataset
 from crumb.errors import InputError, Terminated, setting
-from crumb.files import try_lock
 from crumb.memory.exemplars import Exemplars
 from crumb.methods.crumb import Crumb, CrumbConfig
 from crumb.nets.config import NetworkConfig
@@ -23,8 +20,8 @@ from crumb.stream.results import CONFIG, PRETRAINED_RUN, BusyError, OtherSetting
 from crumb.stream.run import broken_in, lay_out_runs, new_learner, open_dataset
 from crumb.stream.study import Arrangement, PretrainingBusyError, Study
 
-_WAIT, _WAIT_FOR_TABLES = 2.0, 0.1
-"""Seconds until a pretraining, or the tables, that another call is at are looked at again."""
+_WAIT = 2.0
+"""Seconds until a pretraining that another call is at is looked at again."""
 _BUSY, _CANNOT, _NOT_SHOWN = (
     "is being run by another call",
     "cannot be run",
@@ -108,21 +105,6 @@ class Outcome:
         except InputError as error:
             why = error.in_flags()
         self.notes[name] = f"{_NOT_SHOWN}: {why}"
-
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """While no other call writes tables into the folder."""
-        folder = self.study.folder
-        if not folder.is_dir():
-            yield
-            return
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            while not try_lock(descriptor):
-                time.sleep(_WAIT_FOR_TABLES)
-            yield
-        finally:
-            os.close(descriptor)
 
 
 def ablate(config: AblateConfig, network: NetworkConfig, method: CrumbConfig) -> Outcome:

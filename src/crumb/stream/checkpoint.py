@@ -84,7 +84,7 @@ class Checkpoints:
         images: Path | None = None,
     ) -> None:
         self._folder, self._run = folder, tasks.run
-        self._data = _data_digest(tasks)
+        self._data = data_digest(tasks)
         self._tasks, self._images = tasks.tasks, images
         self._seconds, self._batches = 60 * minutes, batches
         self._last, self._since = time.monotonic(), 0
@@ -315,8 +315,8 @@ def _seal(tensors: dict[str, Tensor], about: dict[str, Any]) -> str:
     ).hexdigest()
 
 
-def _data_digest(tasks: TaskList) -> str:
-    """Of every path and label, in order."""
+def data_digest(tasks: TaskList) -> str:
+    """SHA-256 of every class, path and label of a run, in order, in hexadecimal."""
     found = hashlib.sha256(repr(tasks.classes).encode())
     for frames in _all_frames(tasks):
         found.update("\n".join(frames.paths).encode())

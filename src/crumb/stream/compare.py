@@ -10,18 +10,18 @@ from typing import Any
 
 from crumb.data.index import Dataset
 from crumb.data.protocol import TaskList
-from crumb.errors import DivergedError, InputError, Terminated, setting
+from crumb.errors import InputError, Terminated, setting
 from crumb.methods.registry import find_method, methods
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import ProtocolConfig, StreamConfig, at_least, shared_settings
 from crumb.stream.features import FeatureStore
 from crumb.stream.progress import tell
 from crumb.stream.record import RunRecord
-from crumb.stream.results import BusyError, OtherSettingsError
+from crumb.stream.results import BusyError, OtherSettingsError, read_settings
 from crumb.stream.run import (
     Job,
     broken_in,
-    carry_out,
+    carry_out_all,
     lay_out_runs,
     new_learner,
     open_dataset,
@@ -141,7 +141,8 @@ class Matrix:
         tuned: settings by method, in the place of the defaults.
         folder: of the comparison.
         dataset: opened.
-        task_lists: of streams, and of upper bounds if there are any, by number of the run.
+        task_lists: of streams, and of upper bounds if there are any, by number of the run; laid out
+            when they are first needed.
         broken: what is wrong with images that are left out, if any are to be.
     """
 
@@ -150,7 +151,7 @@ class Matrix:
     tuned: Mapping[str, Mapping[str, Any]]
     folder: Path
     dataset: Dataset
-    task_lists: Mapping[bool, Mapping[int, TaskList]]
+    task_lists: dict[bool, Mapping[int, TaskList]]
     broken: Mapping[str, str] | None
 
     def job(self, cell: Cell) -> Job:
@@ -160,9 +161,28 @@ class Matrix:
             InputError: the method can do nothing with the budget.
         """
         stream = replace(stream_config(self.config, cell, self.folder), resume=True)
-        method = method_config(cell, self.tuned)
-        tasks = self.task_lists[find_method(cell.method).offline]
+        method = method_config(cell, {cell.method: self.tuned_of(cell)})
+        offline = find_method(cell.method).offline
+        if offline not in self.task_lists:
+            self.task_lists[offline] = lay_out_runs(self.config, self.dataset, offline)
+        tasks = self.task_lists[offline]
         return stream_job(stream, self.network, method, self.dataset, tasks, self.broken)
+
+    def tuned_of(self, cell: Cell) -> Mapping[str, Any]:
+        """Settings of a cell in the place of the defaults.
+
+        A cell that is only in the folder has those that it was run with by another call.
+        """
+        if cell in self.config.cells:
+            return self.tuned.get(cell.method, {})
+        kind, settings = find_method(cell.method), read_settings(self.folder / cell.name)
+        usual = method_config(cell, {})
+        found = {name: settings.get(f"method.{name}") for name in ("lr", *kind.tuned)}
+        return {
+            name: value
+            for name, value in found.items()
+            if value is not None and value != getattr(usual, name)
+        }
 
     def records(self, cell: Cell) -> list[RunRecord]:
         """The finished runs of a cell among those that are asked for."""
@@ -172,7 +192,48 @@ class Matrix:
         return [record for record in finished if record.run in wanted]
 
 
-def compare(config: CompareConfig, network: NetworkConfig) -> Comparison:
+_BUSY, _CANNOT, _NOT_SHOWN = (
+    "is being run by another call",
+    "cannot be run",
+    "is not in the tables",
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A comparison of which a call has done what it could.
+
+    Attributes:
+        matrix: all that the cells have in common.
+        notes: as of :class:`Comparison`.
+    """
+
+    matrix: Matrix
+    notes: Mapping[Cell, str]
+
+    def look(self) -> Comparison:
+        """All finished runs that are in the folder now, those of other calls as well."""
+        matrix, notes = self.matrix, dict(self.notes)
+        asked, runs = matrix.config.cells, matrix.config.runs
+        records: dict[Cell, list[RunRecord]] = {}
+        tuned: dict[str, Mapping[str, Any]] = {**matrix.tuned}
+        for cell in (*asked, *_earlier(matrix.folder, asked)):
+            if notes.get(cell, "").startswith(_CANNOT):
+                continue
+            try:
+                records[cell] = matrix.records(cell)
+            except OtherSettingsError as error:
+                # It was begun by another call while this one ran.
+                notes[cell] = f"{_NOT_SHOWN}: it {error.parts[1]}"
+                continue
+            if cell not in asked and (values := matrix.tuned_of(cell)):
+                tuned[cell.method] = values
+            if notes.get(cell) == _BUSY and len(records[cell]) == runs:
+                del notes[cell]
+        return Comparison(records, notes, tuned)
+
+
+def compare(config: CompareConfig, network: NetworkConfig) -> Outcome:
     """Run what is not done yet, and go on with what was interrupted.
 
     Several calls may work on one folder at a time: each leaves a cell that another is at, and comes
@@ -197,14 +258,10 @@ def compare(config: CompareConfig, network: NetworkConfig) -> Comparison:
         busy = _run(matrix, waiting, stores, notes)
         # Where every one of them is another call's, waiting for it is of no use.
         if len(busy) == len(waiting):
-            notes |= dict.fromkeys(busy, "is being run by another call")
+            notes |= dict.fromkeys(busy, _BUSY)
             break
         waiting = busy
-    runnable = [c for c in (*config.cells, *earlier) if not notes.get(c, "").startswith(_CANNOT)]
-    return Comparison({cell: matrix.records(cell) for cell in runnable}, notes, matrix.tuned)
-
-
-_CANNOT = "cannot be run"
+    return Outcome(matrix, notes)
 
 
 def _matrix(config: CompareConfig, network: NetworkConfig) -> tuple[list[Cell], Matrix]:
@@ -216,7 +273,9 @@ def _matrix(config: CompareConfig, network: NetworkConfig) -> tuple[list[Cell], 
     folder = config.output or default_folder(config, network, dataset)
     earlier = _earlier(folder, config.cells)
     kinds = {find_method(cell.method).offline for cell in (*config.cells, *earlier)}
-    task_lists = {offline: lay_out_runs(config, dataset, offline) for offline in sorted(kinds)}
+    task_lists: dict[bool, Mapping[int, TaskList]] = {
+        offline: lay_out_runs(config, dataset, offline) for offline in sorted(kinds)
+    }
     broken = None
     if config.on_error == "skip":
         cell = Cell("finetune", None)
@@ -267,13 +326,13 @@ def _run(
     for number, cell in enumerate(cells):
         tell(f"{number + 1} of {len(cells)}: {cell.name}")
         try:
-            carry_out(matrix.job(cell), stores)
+            if diverged := carry_out_all(matrix.job(cell), stores):
+                said = [
+                    f"diverged in run {run}: {error.in_flags()}" for run, error in diverged.items()
+                ]
+                notes[cell] = "; ".join(said)
         except BusyError:
             busy.append(cell)
-        except DivergedError as error:
-            done = len(matrix.records(cell))
-            run = matrix.config.first_run + done
-            notes[cell] = f"diverged in run {run}: {error.in_flags()}"
         except (KeyboardInterrupt, Terminated) as signalled:
             # How to go on with the one cell is of no help: the same call goes on with all.
             signalled.args = ()

@@ -18,6 +18,8 @@ OnError = Literal["stop", "skip"]
 Protocol = Literal["iid", "class_iid", "instance", "class_instance"]
 Mode = Literal["paper", "strict"]
 
+USUAL_EPOCHS = 10
+"""Of the first task, where each frame may be shown more than once."""
 # What is above these is a slip: it would not fit into memory, or never end.
 MOST_RUNS, MOST_EPOCHS, MOST_IMAGES, MOST_WORKERS = 10_000, 1_000_000, 1 << 16, 1 << 12
 _MOST = (1 << 63) - 1
@@ -105,8 +107,8 @@ class TasksConfig:
     """Sizes of the tasks."""
     batch_size: int = 21
     """Images per batch."""
-    epochs_first_task: int = 10
-    """Readings of the first task."""
+    epochs_first_task: int | None = None
+    """Readings of the first task; 10 by default, and 1 in strict mode."""
     epochs: int = 1
     """Readings of every later task."""
     pretrained: Path | None = None
@@ -120,7 +122,8 @@ class TasksConfig:
 
     def __post_init__(self) -> None:
         at_least("batch_size", self.batch_size, 1, MOST_IMAGES)
-        at_least("epochs_first_task", self.epochs_first_task, 1, MOST_EPOCHS)
+        if self.epochs_first_task is not None:
+            at_least("epochs_first_task", self.epochs_first_task, 1, MOST_EPOCHS)
         at_least("epochs", self.epochs, 1, MOST_EPOCHS)
         self._check_mode()
         if self.pretrained is None and self.pretrained_parts != "both":
@@ -132,15 +135,17 @@ class TasksConfig:
     def _check_mode(self) -> None:
         if self.mode not in get_args(Mode):
             raise InputError(setting("mode", self.mode), "no such choice", "use paper or strict")
-        if self.mode == "paper":
-            return
-        for name in ("epochs_first_task", "epochs"):
+        for name in ("epochs_first_task", "epochs") if self.mode == "strict" else ():
             value = getattr(self, name)
-            if value not in (1, getattr(type(self), name)):
+            if value not in (1, None):
                 problem = f"contradicts {setting('mode', 'strict')}"
                 raise InputError(setting(name, value), problem, f"give {setting(name, 1)}")
-            # As it is written beside the results.
-            object.__setattr__(self, name, 1)
+
+    @property
+    def readings(self) -> tuple[int, int]:
+        """How often the first task is read, and every later one."""
+        usual = 1 if self.mode == "strict" else USUAL_EPOCHS
+        return self.epochs_first_task or usual, self.epochs
 
 
 @dataclass(frozen=True)
@@ -170,7 +175,7 @@ class ProtocolConfig(TasksConfig):
         if self.mode == "strict":
             problem = f"contradicts {setting('mode', 'strict')}, which reads each task once"
             raise InputError(setting("select_best_epoch"), problem, "leave one of them out")
-        if self.epochs_first_task == self.epochs == 1:
+        if self.readings == (1, 1):
             raise InputError(
                 setting("select_best_epoch"),
                 "has nothing to select from where every task is read once "

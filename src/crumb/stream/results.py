@@ -7,6 +7,7 @@ import csv
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from crumb.files import (
     write_json,
     write_toml,
 )
+from crumb.nets.config import NO_FILE
 from crumb.stream.metrics import mean_and_deviation
 from crumb.stream.record import (
     FIGURES,
@@ -55,8 +57,9 @@ _FREE = {
     "tensorboard",
     "save_tasks",
 }
-PRETRAINED_RUN = "pretrained_run"
-"""Names the digests of pretrained files, where each run has its own."""
+PRETRAINED_RUN, FILELISTS_RUN = "pretrained_run", "filelists_run"
+"""Name the digests of pretrained files, where each run has its own, and of the lists of a run."""
+_OF_A_RUN = tuple(f"files.{name}" for name in (PRETRAINED_RUN, FILELISTS_RUN))
 
 # Settings that older folders do not know, and what they did.
 _ADDED = {
@@ -117,6 +120,7 @@ class Results:
         self._written: list[Path] = []
         # Digests of what runs of earlier calls began with.
         self._earlier: dict[str, str] = {}
+        self._unknown_lists = False
         self._is_new = not (self._files[0].exists() or self.begun)
         if self._is_new:
             self._check_free()
@@ -125,6 +129,11 @@ class Results:
 
     def __enter__(self) -> None:
         self._claim()
+        if self._unknown_lists:
+            sys.stderr.write(
+                f"{self.folder}: an earlier Crumb kept no digest of --filelists: whether the lists "
+                "are still the same cannot be told; from now on it can\n"
+            )
         config, flat, skipped = self._files
         try:
             for part in ("", "runs", "all_epochs", self.checkpoints.name):
@@ -196,13 +205,16 @@ class Results:
         for name in sorted(old.keys() | new.keys(), key=lambda name: ("files." in name, name)):
             unknown = name.startswith("files.") and name not in old
             # Of runs that are not asked for now.
-            unknown |= name.startswith(f"files.{PRETRAINED_RUN}") and name not in new
-            # Of a file that was moved the contents are compared.
-            unknown |= name == "stream.pretrained" and None not in (old.get(name), new.get(name))
+            unknown |= name.startswith(_OF_A_RUN) and name not in new
+            unknown |= _is_moved(name, old, new)
             if old.get(name) == new.get(name) or unknown or not has_effect(name, command):
                 continue
             problem = f"was made with {name} = {old.get(name)}, not {new.get(name)}"
-            if name.startswith("files."):
+            if name.startswith(_OF_A_RUN[1]):
+                run = name.removeprefix(_OF_A_RUN[1])
+                lists = f"the lists of run {run} ({setting('filelists')})"
+                problem = f"was made with other contents of {lists}"
+            elif name.startswith("files."):
                 problem = f"was made with other contents of the file of the {name[6:]}"
             remedy = f"use the same settings or another {setting('output')}"
             raise OtherSettingsError(setting("resume", self.folder), problem, remedy)
@@ -210,8 +222,10 @@ class Results:
         self._earlier = {
             name: value
             for name, value in before.get("files", {}).items()
-            if name.startswith(PRETRAINED_RUN)
+            if f"files.{name}".startswith(_OF_A_RUN)
         }
+        listed = old.get("stream.filelists") is not None
+        self._unknown_lists = listed and not any(n.startswith(_OF_A_RUN[1]) for n in old)
 
     def _check_skipped(self, path: Path) -> None:
         if self.skipped is None or not path.exists():
@@ -296,6 +310,18 @@ class Results:
             write_csv(self.folder / "mem_stats.csv", rows, header=["", *statistics[0]])
         skipped = {} if self.skipped is None else {"skipped_images": len(self.skipped)}
         write_json(self.folder / "metrics.json", summarise(records) | skipped)
+
+
+def _is_moved(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether a setting names a file of which the contents are compared, not the place."""
+    values = old.get(name), new.get(name)
+    if None in values:
+        return False
+    if name == "network.weights":
+        # Without a digest of the earlier one, of a relative path perhaps, only the name is known.
+        return "files.weights" in old and not {*values} & {*NO_FILE}
+    listed = name == "stream.filelists" and any(one.startswith(_OF_A_RUN[1]) for one in old)
+    return listed or name == "stream.pretrained"
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

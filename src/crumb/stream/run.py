@@ -16,18 +16,19 @@ from crumb.data.index import Dataset, load_dataset
 from crumb.data.protocol import TaskList
 from crumb.data.resize import Resize
 from crumb.device import choose_device, cores, return_memory
-from crumb.errors import InputError, Terminated, setting
+from crumb.errors import DivergedError, InputError, Terminated, setting
+from crumb.memory.exemplars import END_OF_TASK, ON_ARRIVAL, with_policy
 from crumb.methods.base import Learner
 from crumb.methods.persistence import load_pretrained
 from crumb.methods.registry import find_method
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
 from crumb.stream import tensorboard
-from crumb.stream.checkpoint import Checkpoints
+from crumb.stream.checkpoint import Checkpoints, data_digest
 from crumb.stream.config import Mode, ProtocolConfig, StreamConfig
 from crumb.stream.features import FeatureStore, fingerprint
 from crumb.stream.loop import Plan, run_once
-from crumb.stream.results import PRETRAINED_RUN, Results
+from crumb.stream.results import FILELISTS_RUN, PRETRAINED_RUN, Results
 from crumb.stream.skipping import broken_images, leave_out
 from crumb.stream.store import Cache
 from crumb.stream.tasks import epochs_of, held_out, tasks_of
@@ -128,6 +129,7 @@ class Job:
         broken: what is wrong with each image that is to be left out, if that is known.
         task_model: name of the file of the learner after a task, with {} for the number of the run
             and for that of the task, counted from 1; None to keep none.
+        without: numbers of runs that are not done now.
     """
 
     command: str
@@ -141,6 +143,7 @@ class Job:
     more: Mapping[str, Any] | None = None
     broken: Mapping[str, str] | None = None
     task_model: str | None = None
+    without: frozenset[int] = frozenset()
 
     def models(self, run: int) -> list[Path]:
         """Files of the learner of a run: at its end, if it is kept."""
@@ -182,6 +185,22 @@ def carry_out(job: Job, stores: dict[str, FeatureStore]) -> Results:
         command = f"crumb {job.command} --resume {shlex.quote(str(job.folder))}"
         signalled.args = (f"go on with: {command}",) if begun else ()
         raise
+
+
+def carry_out_all(job: Job, stores: dict[str, FeatureStore]) -> dict[int, DivergedError]:
+    """The same, but a run that diverges does not keep the later ones from being done.
+
+    Returns:
+        why runs diverged, by number.
+    """
+    diverged: dict[int, DivergedError] = {}
+    while True:
+        try:
+            carry_out(replace(job, without=frozenset(diverged)), stores)
+            return diverged
+        except DivergedError as error:
+            # Without what it was raised in: the learner and its features.
+            diverged[error.run] = error.with_traceback(None)
 
 
 def prepare(job: Job) -> Prepared:
@@ -230,10 +249,11 @@ def _carry_out(job: Job, stores: dict[str, FeatureStore]) -> Results:
     if config.tensorboard:
         tensorboard.write_missing(finished, job.folder)
     kept = job.model or job.task_model
-    if not kept and done.issuperset(task_lists) and not results.begun_runs():
+    wanted = {run: tasks for run, tasks in task_lists.items() if run not in job.without}
+    if not kept and done.issuperset(wanted) and not results.begun_runs():
         return results
     with results:
-        for run, tasks in task_lists.items():
+        for run, tasks in wanted.items():
             minutes, batches = config.checkpoint_minutes, config.checkpoint_batches
             checkpoints = Checkpoints(results.checkpoints, tasks, minutes, batches, images)
             models, task_models = job.models(run), job.task_models(run)
@@ -243,19 +263,23 @@ def _carry_out(job: Job, stores: dict[str, FeatureStore]) -> Results:
             if run != config.first_run:
                 learner = new_learner(config, job.network, job.method, run, job.dataset.resize)
             # No name for the store: when the next front needs another, nothing holds this one.
-            record = run_once(
-                Plan(
-                    tasks,
-                    ready.epochs[run],
-                    ready.held_out[run],
-                    config.batch_size,
-                    learner,
-                    open_store(learner, config, job.dataset, task_lists.values(), stores),
-                    config,
-                    checkpoints,
-                    task_models,
-                )
+            plan = Plan(
+                tasks,
+                ready.epochs[run],
+                ready.held_out[run],
+                config.batch_size,
+                learner,
+                open_store(learner, config, job.dataset, task_lists.values(), stores),
+                config,
+                checkpoints,
+                task_models,
             )
+            try:
+                record = run_once(plan)
+            except DivergedError as error:
+                error.run = run
+                raise
+            del plan
             for model in models:
                 learner.save(model)
             results.add(record)
@@ -269,15 +293,21 @@ def settings_of(job: Job, learner: Learner) -> dict[str, Any]:
     """All that the results depend on; of files their digests, as their names say little."""
     sections = {"stream": job.config, "network": learner.network.config, "method": learner.config}
     files = {"index": job.dataset.digest}
-    given = {"weights": Path(job.network.weights)}
+    weights = job.network.weights_file
+    given = {} if weights is None else {"weights": weights}
     if (path := job.config.pretrained) is not None:
         each = {f"{PRETRAINED_RUN}{run}": of_run(path, run) for run in job.task_lists}
         given |= each if OF_RUN in str(path) else {"pretrained": path}
+    if job.config.filelists is not None:
+        files |= {f"{FILELISTS_RUN}{r}": data_digest(t) for r, t in job.task_lists.items()}
     for name, path in given.items():
         if path.is_file():
             with path.open("rb") as file:
                 files[name] = hashlib.file_digest(file, "sha256").hexdigest()
     parts = {name: asdict(part) for name, part in sections.items()}
+    parts["stream"]["epochs_first_task"] = job.config.readings[0]
+    # So that it means the same wherever the next call is made.
+    parts["network"]["weights"] = str(weights or job.network.weights)
     return {"command": job.command, **parts, **(job.more or {}), "files": files}
 
 
@@ -331,13 +361,15 @@ def of_run(path: Path, run: int) -> Path:
 
 
 def for_mode(mode: Mode, method: Any) -> Any:
-    """The settings of a method with which exemplars are stored when the mode lets them."""
-    if mode == "paper" or getattr(method, "write_policy", None) != "end-of-task":
-        return method
-    if type(method).__dataclass_fields__["write_policy"].default != "end-of-task":
+    """The settings of a method with which exemplars are stored when the mode lets them.
+
+    Raises:
+        InputError: they are to be stored at the end of a task, and the mode is strict.
+    """
+    if mode == "strict" and getattr(method, "write_policy", None) == END_OF_TASK:
         problem = f"contradicts {setting('mode', 'strict')}, which stores on arrival"
-        raise InputError(setting("write_policy", "end-of-task"), problem, "leave one of them out")
-    return replace(method, write_policy="on-arrival")
+        raise InputError(setting("write_policy", END_OF_TASK), problem, "leave one of them out")
+    return with_policy(method, END_OF_TASK if mode == "paper" else ON_ARRIVAL)
 
 
 def check_memory(learner: Learner, tasks: TaskList) -> None:

@@ -31,6 +31,7 @@ from crumb.stream.pretrain import PRETRAINED, pretrain_job
 from crumb.stream.progress import tell
 from crumb.stream.results import (
     CONFIG,
+    FILELISTS_RUN,
     PRETRAINED_RUN,
     BusyError,
     OtherSettingsError,
@@ -329,6 +330,10 @@ class Study:
             own.get(key) == whole.get(key)
             for key in own.keys() | whole.keys()
             if key not in free and not key.startswith("files.pretrained") and has_effect(key)
+            # Lists of runs that one of the two has not begun.
+            if not (
+                key.startswith(f"files.{FILELISTS_RUN}") and None in (own.get(key), whole.get(key))
+            )
         )
 
 

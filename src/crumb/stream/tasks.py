@@ -87,7 +87,8 @@ def relabelled(tasks: TaskList) -> TaskList:
 
 def epochs_of(config: ProtocolConfig, tasks: TaskList) -> list[int]:
     """How often each task is read."""
-    return [config.epochs_first_task, *[config.epochs] * (len(tasks.tasks) - 1)]
+    first, later = config.readings
+    return [first, *[later] * (len(tasks.tasks) - 1)]
 
 
 def held_out(config: ProtocolConfig, tasks: TaskList, epochs: Sequence[int]) -> list[np.ndarray]:

@@ -19,7 +19,7 @@ import tyro
 from crumb.data.index import Dataset
 from crumb.data.protocol import Frames, TaskList
 from crumb.errors import DivergedError, InputError, require, setting
-from crumb.methods.base import Learner, Ranges
+from crumb.methods.base import MOST_FLOAT, Learner, Ranges
 from crumb.methods.registry import find_method
 from crumb.nets.config import NetworkConfig
 from crumb.seeds import derive
@@ -237,9 +237,9 @@ def _about(search: Search) -> dict[str, Any]:
         **asdict(config.layout),
         "backbone": network.backbone,
         "cut": network.cut,
-        "weights": network.weights,
+        "weights": str(network.weights_file or network.weights),
         "trainable": network.trainable,
-        "pretrained": None if config.pretrained is None else str(config.pretrained),
+        "pretrained": None if config.pretrained is None else str(config.pretrained.absolute()),
         "tasks": config.tasks,
         "epochs": epochs_of(config.stream(), search.tasks),
         "batch_size": config.batch_size,
@@ -283,7 +283,8 @@ def _carry_out(search: Search, number: int, stores: dict[str, FeatureStore]) -> 
 
 def ranges_of(kind: type[Learner], method: Any) -> dict[str, tuple[float, float]]:
     """What is searched: the learning rate, and coefficients that the settings have a use for."""
-    ranges = {"lr": (method.lr / LR_FACTOR, method.lr * LR_FACTOR)}
+    least, most = method.lr / LR_FACTOR, method.lr * LR_FACTOR
+    ranges = {"lr": (max(least, method.least_lr), min(most, MOST_FLOAT))}
     for name, bounds in kind.tuned.items():
         # A coefficient of a part that is not there is refused.
         with contextlib.suppress(InputError):
@@ -312,7 +313,8 @@ def draw(ranges: Ranges, count: int, kind: type[Learner]) -> list[dict[str, floa
         for name, place in zip(names, row, strict=False):
             if name in ranges:
                 low, high = ranges[name]
-                values[name] = float(f"{low * (high / low) ** place:.3g}")
+                # Rounding must not lead out of the range.
+                values[name] = min(high, max(low, float(f"{low * (high / low) ** place:.3g}")))
         drawn.append(values)
     return drawn
 
