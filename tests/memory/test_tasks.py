@@ -105,7 +105,7 @@ def test_bytes_are_those_of_the_live_tensors():
     learn(exemplars, Frames(0, 40))
     assert exemplars.nbytes == 8 * 4
     # A label and two row numbers of four bytes each.
-    assert exemplars.bookkeeping_bytes == 8 * 12
+    assert exemplars.bookkeeping_bytes == 8 * 12 + 16
 
 
 def test_goes_on_after_a_restart():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,8 @@ from crumb.nets.config import Backbone, NetworkConfig, Preprocessing
 from crumb.nets.split import SplitNetwork
 
 SIZE = 8
+TERMS = 3 * 4 * 4 + 2 * 2 + 8
+"""Numbers added up for a logit, one way or another: a kernel, the places of a map, the features."""
 
 
 class TinyClassifier(nn.Module):
@@ -32,11 +35,19 @@ class TinyClassifier(nn.Module):
         return self.classifier(self.dropout(pooled))
 
 
-def tiny_network(dropout: float = 0.0) -> SplitNetwork:
+class NormInFront(TinyClassifier):
+    """The same with a batch norm before the cut as well."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__(dropout)
+        self.stem = nn.Sequential(OrderedDict(conv=self.stem, norm=nn.BatchNorm2d(8)))
+
+
+def tiny_network(dropout: float = 0.0, norm_in_front: bool = False) -> SplitNetwork:
     """The same weights at every call."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = TinyClassifier(dropout)
+        model = (NormInFront if norm_in_front else TinyClassifier)(dropout)
     preprocessing = Preprocessing(SIZE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     backbone = Backbone("tests", "tiny", "norm", preprocessing=preprocessing, block_length=4)
     return SplitNetwork(model, backbone, NetworkConfig("tiny", "norm", "random"))

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import gc
+import random
 import weakref
 from pathlib import Path
-from typing import get_type_hints
+from typing import cast, get_type_hints
 
+import numpy as np
 import pytest
 import torch
 from networks import Task, batch_of, images_of, tiny_network
 
 from crumb.data.batches import Batch
 from crumb.errors import InputError
-from crumb.memory.exemplars import choices_of
+from crumb.memory.exemplars import CAPACITIES, choices_of
 from crumb.methods import persistence
 from crumb.methods.base import Learner
 from crumb.methods.registry import find_method, methods
 
 MEMORY = 6
+NOT_MEMORY = {
+    "codebook.initialised": "one bit: whether the blocks that are counted hold anything yet",
+    "quantiser.ready": "one bit: whether the centroids that are counted hold anything yet",
+    "directions": "follow from the pretrained network, like its weights",
+}
+"""What a learner's file holds besides network, generators, momentum and what is claimed, and why
+that is not held against the past. Nothing that tells of a frame may be listed here."""
 DOCS = Path(__file__).parents[2] / "docs/methods.md"
 
 
@@ -37,18 +46,60 @@ def variants():
                 )
 
 
-@pytest.fixture(params=list(variants()))
-def make(request):
-    name, settings = request.param
+def maker(name, settings):
+    """A function that builds learners of this method with these settings and more."""
     kind = find_method(name)
 
-    def build(seed=0, dropout=0.3, device="cpu", **more) -> Learner:
+    def build(seed=0, dropout=0.3, device="cpu", network=None, **more) -> Learner:
         chosen = {**settings, **more}
         if "budget_bytes" in more:
-            chosen.pop("memory_size")
-        return kind(tiny_network(dropout), kind.Config(**chosen), seed, device)
+            chosen.pop("memory_size", None)
+        return kind(network or tiny_network(dropout), kind.Config(**chosen), seed, device)
 
     return build
+
+
+def variants_that(holds):
+    """Those of which something is true, by their method and settings."""
+    found = []
+    for one in variants():
+        name, settings = cast(tuple[str, dict], one.values[0])
+        if holds(find_method(name), settings):
+            found.append(one)
+    return found
+
+
+def keeps_exemplars(kind, settings):
+    return "memory_size" in settings
+
+
+def has_a_budget(kind, settings):
+    return kind.stores_exemplars() and settings.get("storage") not in ("merec", "none")
+
+
+@pytest.fixture(params=list(variants()))
+def make(request):
+    return maker(*request.param)
+
+
+@pytest.fixture(params=variants_that(keeps_exemplars))
+def make_with_exemplars(request):
+    return maker(*request.param)
+
+
+@pytest.fixture(params=variants_that(lambda *one: not keeps_exemplars(*one)))
+def make_without_exemplars(request):
+    return maker(*request.param)
+
+
+@pytest.fixture(params=variants_that(has_a_budget))
+def make_within_budget(request):
+    return maker(*request.param)
+
+
+@pytest.fixture(params=variants_that(lambda *one: not has_a_budget(*one)))
+def make_without_budget(request):
+    return maker(*request.param)
 
 
 @pytest.fixture(autouse=True)
@@ -96,47 +147,96 @@ def test_is_documented(make):
     assert f"| `{kind.name}` |" in DOCS.read_text()
 
 
-def test_memory_budget_is_kept_at_every_step(make):
+def kept_beyond_one_network(learner, network_names) -> int:
+    """Bytes of all that a learner's file holds besides one network, generators and momentum.
+
+    A replay memory is one tensor, as long as ``allocated`` says, and four bytes for each row of
+    it: the number of the row, in the list of its class or of those that are free. Its file holds
+    the rows in use and their labels.
+    """
+    total, state = 0, learner.state_dict()
+    for name, value in state.items():
+        stem, _, part = name.rpartition(".")
+        rows = state.get(f"{stem}.allocated")
+        if name.startswith(("generator.", "momentum.")) or name in {*network_names, *NOT_MEMORY}:
+            continue
+        if rows is None or part not in ("rows", "labels", "allocated"):
+            total += value.nbytes
+        elif part == "rows":
+            total += int(rows) * (value[0].nbytes if len(value) else 0) + 4 * int(rows)
+    return total
+
+
+def test_all_that_is_kept_is_claimed(make):
     learner = make()
+    network_names = {f"network.{name}" for name in learner.network.state_dict()}
     for _ in run(learner):
         held = learner.bytes_held()
-        assert held.replay >= 0
-        assert held.extra >= 0
-        storage = getattr(getattr(learner, "exemplars", None), "storage", None)
-        if storage is not None:
-            row = torch.empty(storage.row_shape, dtype=storage.dtype, device="meta").nbytes
-            assert held.replay <= MEMORY * row
-            assert held.replay == learner.exemplars.memory.rows.nbytes
+        assert held.replay + held.extra == kept_beyond_one_network(learner, network_names)
+        assert 0 <= held.reading <= held.extra
 
 
-def with_budget(make) -> tuple[Learner, int] | None:
-    """A learner with room in bytes for a few exemplars, and the bytes; None if it keeps none."""
-    learner = make()
-    if getattr(learner.config, "memory_size", None) is None:
-        return None
+def test_memory_size_is_kept_at_every_step_and_used(make_with_exemplars):
+    learner = make_with_exemplars()
     storage = learner.exemplars.storage
     row = torch.empty(storage.row_shape, dtype=storage.dtype, device="meta").nbytes
-    # Of the images of 192 bytes, or of what else is kept; and of what it is read with.
-    budget = storage.reader_bytes + (MEMORY + 3) * (max(row, 192) + 12) + 5
+    for _ in run(learner):
+        held = learner.bytes_held()
+        assert held.replay <= MEMORY * row
+        assert held.replay == learner.exemplars.memory.rows.nbytes
+    assert learner.bytes_held().replay == MEMORY * row
+    assert len(learner.exemplars.memory) >= MEMORY - 2
+
+
+def test_without_exemplars_there_are_none_in_whatever_it_keeps(make_without_exemplars):
+    """No more than the statistics of each class: nothing that grows with the frames shown."""
+    learner, other = make_without_exemplars(), make_without_exemplars()
+    finish(learner)
+    for _ in range(3):
+        finish(other)
+    held, again = learner.bytes_held(), other.bytes_held()
+    assert (held.replay, held.reading) == (again.replay, again.reading)
+
+
+def with_budget(make) -> tuple[Learner, int]:
+    """A learner with a budget in bytes that it has to keep to, and the bytes."""
+    learner = make()
+    if getattr(learner, "exemplars", None) is None:
+        # Half of what it holds where it may.
+        held = finish(learner).bytes_held()
+        budget = (held.replay + held.reading) // 2
+    else:
+        storage = learner.exemplars.storage
+        row = torch.empty(storage.row_shape, dtype=storage.dtype, device="meta").nbytes
+        # Of the images of 192 bytes, or of what else is kept; and of what it is read with.
+        budget = storage.reader_bytes + (MEMORY + 3) * (max(row, 192) + 12) + 5
     return make(budget_bytes=budget), budget
 
 
-def test_a_budget_in_bytes_is_kept_at_every_step_and_used(make):
-    if (found := with_budget(make)) is None:
-        return
-    learner, budget = found
+def test_a_budget_in_bytes_is_kept_at_every_step_and_used(make_within_budget):
+    learner, budget = with_budget(make_within_budget)
     for _ in run(learner):
         held = learner.bytes_held()
-        assert 0 <= held.reading <= held.extra
         assert held.replay + held.reading <= budget
     held = learner.bytes_held()
     assert held.replay + held.reading > budget / 3
 
 
-def test_a_budget_for_nothing_is_refused(make):
-    if with_budget(make) is not None:
-        with pytest.raises(InputError, match=r"budget_bytes=3: .*at least \d+"):
-            make(budget_bytes=3)
+def test_a_budget_for_nothing_is_refused(make_within_budget):
+    with pytest.raises(InputError, match=r"budget_bytes=3: .*at least \d+"):
+        make_within_budget(budget_bytes=3)
+
+
+def test_a_method_without_exemplars_takes_no_budget(make_without_budget):
+    """A budget that nothing keeps to would make it look as if it did."""
+    kind = type(make_without_budget())
+    for name in CAPACITIES:
+        if name in kind.Config.__dataclass_fields__:
+            with pytest.raises(InputError, match="no exemplars that a capacity could count"):
+                make_without_budget(**{name: 10_000})
+        else:
+            with pytest.raises(TypeError, match=name):
+                make_without_budget(**{name: 10_000})
 
 
 def test_holds_on_to_nothing_that_it_was_shown(make):
@@ -169,15 +269,23 @@ def test_same_seed_same_bytes(make):
 
 def test_another_seed_another_result(make):
     one, other = (finish(make(seed=seed)).state_dict() for seed in (3, 4))
-    assert any(not torch.equal(value, other[name]) for name, value in one.items())
+    # The state of a generator is its seed as well, whether anything is drawn from it or not.
+    results = {name: value for name, value in one.items() if not name.startswith("generator.")}
+    assert any(not torch.equal(value, other[name]) for name, value in results.items())
+
+
+def global_random_state():
+    return torch.get_rng_state().tolist(), random.getstate(), repr(np.random.get_state())  # noqa: NPY002
 
 
 def test_global_random_state_is_neither_used_nor_changed(make):
     torch.manual_seed(1)
-    before = torch.get_rng_state()
+    before = global_random_state()
     one = finish(make())
-    assert torch.equal(torch.get_rng_state(), before)
+    assert global_random_state() == before
     torch.manual_seed(2)
+    random.seed(2)
+    np.random.seed(2)  # noqa: NPY002
     assert_same(one, finish(make()))
 
 
@@ -253,6 +361,7 @@ def test_new_classes_at_any_time_beyond_the_room_of_the_head(make):
         pixels = images_of(label % 6, 2, label)
         index = torch.full((2,), label)
         losses = learner.learn(Batch(index, learner.network.features(pixels), pixels))
+        assert losses or not learner.trains
         assert all(value.isfinite() for value in losses.values())
     assert learner.classes == [f"thing {label}" for label in range(20)]
     assert learner.network.outputs >= 20
@@ -266,18 +375,35 @@ def test_batch_of_one_and_a_single_class(make):
     assert learner.predict(images_of(3, 2)) == ["only", "only"]
 
 
+def evaluate(learner):
+    """What a stream and a user ask for; the scores."""
+    learner.predict(images_of(0, 4))
+    features = batch_of(learner, 0, 1).features
+    with learner.evaluation():
+        scores, mem = learner.scores(features), learner.mem_scores(features)
+    assert scores.shape == (2, len(learner.classes))
+    assert mem is None or mem.shape == scores.shape
+    return scores
+
+
 def test_evaluation_changes_nothing(make):
     learner = finish(make())
     before = {name: value.clone() for name, value in learner.state_dict().items()}
-    learner.predict(images_of(0, 4))
-    with learner.evaluation():
-        features = batch_of(learner, 0, 1).features
-        assert learner.scores(features).shape == (2, 6)
-        mem = learner.mem_scores(features)
-        assert mem is None or mem.shape == (2, 6)
+    held, scores = learner.bytes_held(), evaluate(learner)
     after = learner.state_dict()
+    assert before.keys() == after.keys()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert learner.bytes_held() == held
     assert learner.network.tail.training
+    assert torch.equal(evaluate(learner), scores)
+
+
+def test_a_learner_that_is_tested_after_each_batch_learns_the_same(make):
+    """Nothing that a test leaves behind, saved or not, is learned from."""
+    learner = make()
+    for _ in run(learner):
+        evaluate(learner)
+    assert_same(learner, finish(make()))
 
 
 def test_learns_two_easy_classes(make):
@@ -291,11 +417,27 @@ def test_learns_two_easy_classes(make):
 
 
 def test_front_never_changes(make):
-    learner = make()
-    before = {name: value.clone() for name, value in learner.network.front.state_dict().items()}
-    finish(learner)
-    after = learner.network.front.state_dict()
+    """Nor its batch norm's running statistics, which steps in train mode would move."""
+    network = tiny_network(0.3, norm_in_front=True)
+    before = {name: value.clone() for name, value in network.front.state_dict().items()}
+    assert "stem.norm.running_mean" in before
+    after = finish(make(network=network)).network.front.state_dict()
+    assert before.keys() == after.keys()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_what_is_said_to_be_trained_is_what_changes(make):
+    """All that the method names as trained, in most of its elements, and no other weight."""
+    learner = make()
+    learner.start_head(6)
+    learner.begin_task([f"class {label}" for label in range(6)])
+    trained = {name for name, p in learner.parameters().items() if p.requires_grad}
+    before = {name: p.detach().clone() for name, p in learner.network.named_parameters()}
+    for seed in range(3):
+        learner.learn(batch_of(learner, *range(6), seed=seed))
+    assert bool(trained) == learner.trains
+    for name, p in learner.network.named_parameters():
+        assert torch.equal(p, before[name]) != (name in trained), name
 
 
 def test_a_task_is_read_again_only_where_the_method_says_so(make):
@@ -304,7 +446,7 @@ def test_a_task_is_read_again_only_where_the_method_says_so(make):
     task = Task([batch_of(learner, 0, 1)])
     learner.learn(task.batches[0])
     learner.end_task(task)
-    assert task.reads == 0 or learner.reads_twice
+    assert (task.reads > 0) == learner.reads_twice
     assert learner.needs_task_boundaries or not learner.reads_twice
 
 

@@ -42,8 +42,8 @@ class GaussianMemory:
 
     @property
     def bookkeeping_bytes(self) -> int:
-        """Bytes of the counts (8 per class)."""
-        return 8 * len(self._count)
+        """Bytes of the counts: label and frames, 16 for each class."""
+        return 16 * len(self._count)
 
     @property
     def reading_bytes(self) -> int:

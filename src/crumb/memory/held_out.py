@@ -40,8 +40,8 @@ class SplitExemplars(ChosenExemplars):
 
     @property
     def bookkeeping_bytes(self) -> int:
-        """Bytes of the row numbers, and of the counts of frames, eight for each class."""
-        return super().bookkeeping_bytes + 8 * len(self._seen)
+        """Bytes of the row numbers, and of the counts of frames, 16 for each class."""
+        return super().bookkeeping_bytes + 16 * len(self._seen)
 
     def shares(self, classes: int) -> tuple[int, int]:
         """Exemplars of each of so many classes: to train on, to validate on."""

@@ -107,8 +107,8 @@ class OnArrival:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the counts: eight, and one for having been the largest, for each class."""
-        return 9 * len(self._seen)
+        """Bytes of the counts: label, frames and whether it was the largest, 24 for each class."""
+        return 24 * len(self._seen)
 
     def _replace(self, row: Tensor, label: int) -> None:
         largest = largest_classes(self.memory)

@@ -62,14 +62,19 @@ class TaskExemplars:
 
     @property
     def bookkeeping_bytes(self) -> int:
-        """Bytes of the labels, and of the row numbers of exemplars and labels."""
-        rows = self.memory.bookkeeping_bytes + self._labels.bookkeeping_bytes
-        return rows + self._labels.nbytes
+        """Bytes of labels and row numbers, and of the counts of tasks and of frames offered."""
+        return self._numbers_bytes + 16
 
     @property
     def reading_bytes(self) -> int:
         """Bytes without which the exemplars could not be read."""
-        return self.bookkeeping_bytes + self.storage.reader_bytes
+        return self._numbers_bytes + self.storage.reader_bytes
+
+    @property
+    def _numbers_bytes(self) -> int:
+        """Of the labels, and of the row numbers of exemplars and labels."""
+        rows = self.memory.bookkeeping_bytes + self._labels.bookkeeping_bytes
+        return rows + self._labels.nbytes
 
     def of_task(self, task: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All exemplars of a task, ``size`` at a time.

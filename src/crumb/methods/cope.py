@@ -89,7 +89,7 @@ def pseudo_prototypical_loss(
     # No item attracts itself: in its place stands the prototype.
     itself = torch.eye(len(classes), dtype=torch.bool, device=classes.device)
     near = logsigmoid(torch.where(itself, by_prototype, by_attractor))
-    near = near.masked_fill(~same, -torch.inf).logsumexp(1) - same.sum(1).log()
+    near = near.masked_fill(~same, -torch.inf).logsumexp(1) - same.sum(1, dtype=near.dtype).log()
     far = torch.logaddexp(logsigmoid(-by_repellor), logsigmoid(-by_prototype)) - math.log(2)
     return -near.mean(), -far.masked_fill(same, 0).sum() / len(classes)
 

@@ -160,7 +160,8 @@ class Crumb(Learner):
             refuse_trainable_front(network)
         config = _resolved(config, network.backbone)
         super().__init__(network, config, seed, device)
-        self.needs_task_boundaries = self.reads_twice = config.write_policy == "end-of-task"
+        rereads = config.write_policy == "end-of-task" and config.storage != "none"
+        self.needs_task_boundaries = self.reads_twice = rereads
         self.needs_images = config.storage == "image"
         self.codebook = self._empty_codebook() if config.storage in WITH_CODEBOOK else None
         self._initialised = False

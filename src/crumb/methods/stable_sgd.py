@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from crumb.errors import InputError, require, setting
-from crumb.methods.base import MOST_FLOAT, Ranges, TrainingConfig
+from crumb.methods.base import MOST_FLOAT, BytesHeld, Ranges, TrainingConfig
 from crumb.methods.finetune import Finetune
 from crumb.methods.registry import register
 from crumb.nets.split import SplitNetwork
@@ -97,6 +97,10 @@ class StableSgd(Finetune):
         self._tasks = tasks
         rate = max(self.config.lr * self.config.gamma**tasks, self.config.lr_floor)
         self.optimizer.param_groups[0]["lr"] = rate
+
+    def bytes_held(self) -> BytesHeld:
+        """The number of tasks."""
+        return BytesHeld(0, 8)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Network, generators and momentum; the number of tasks, from which the rate follows."""
