@@ -6,13 +6,33 @@ SOURCES := src tests tools fuzz soak
 FUZZ_SECONDS ?= 600
 FUZZ_JOBS ?= 1
 
-.PHONY: demo test lint type format bench fuzz soak clean
+# What computes with floats. Other tests do the same on every processor.
+NUMERIC := $(addprefix tests/,analysis codebook memory methods nets stream versions)
+PROCESSORS := default avx2 onednn-avx2 threads ulps
+
+.PHONY: demo test test-processors $(PROCESSORS:%=test-%) lint type format bench fuzz soak clean
 
 demo: $(INSTALLED)
 	$(BIN)/crumb demo
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+# As on other processors, one after another: `make -k` goes on after a failure. `make test` covers
+# this one with one thread. The last rounds every sum differently (tests/rounding.py).
+test-processors: $(PROCESSORS:%=test-%)
+
+test-default test-avx2: test-%: $(INSTALLED)
+	ATEN_CPU_CAPABILITY=$* $(BIN)/python -m pytest
+
+test-onednn-avx2: $(INSTALLED)
+	ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest $(NUMERIC)
+
+test-threads: $(INSTALLED)
+	OMP_NUM_THREADS=4 $(BIN)/python -m pytest $(NUMERIC)
+
+test-ulps: $(INSTALLED)
+	CRUMB_TEST_ULPS=4 $(BIN)/python -m pytest $(NUMERIC)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check $(SOURCES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-# Before torch is imported: tests run side by side, one thread each.
+# Before torch is imported: tests run side by side, one thread each unless the caller says so.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import shutil
@@ -18,6 +18,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from tests.rounding import OtherProcessor, enter
 
 from crumb.cli.stream import settings
 from crumb.data.images import load_images
@@ -28,7 +29,7 @@ from crumb.stream.features import FeatureStore
 from crumb.stream.results import Results
 from crumb.stream.run import stream
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 # How fast an example is depends on what else the machine does.
 hypothesis.settings.register_profile("crumb", deadline=None)
 hypothesis.settings.load_profile("crumb")
@@ -46,6 +47,12 @@ FRAMES = (1, 6, 11)
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Flags of our own."""
     parser.addoption("--write-golden-table", action="store_true", help="see test_golden_table.py")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """On a processor that rounds differently, if CRUMB_TEST_ULPS says by how much."""
+    if ulps := int(os.environ.get("CRUMB_TEST_ULPS", "0")):
+        enter(OtherProcessor(ulps))
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,8 @@ def test_one_file_and_one_row_make_a_method_that_conforms(tmp_path: Path):
     code, row = block("py"), block("markdown")
     shutil.copytree(ROOT / "src/crumb", tmp_path / "src/crumb", ignore=lambda *_: ["sample"])
     shutil.copytree(ROOT / "tests/methods", tmp_path / "tests/methods")
-    shutil.copy(ROOT / "tests/conftest.py", tmp_path / "tests")
+    for name in ("conftest", "rounding"):
+        shutil.copy(ROOT / f"tests/{name}.py", tmp_path / "tests")
     (tmp_path / "src/crumb/methods/labels_trick.py").write_text(code)
     (tmp_path / "docs").mkdir()
     table = (ROOT / "docs/methods.md").read_text()

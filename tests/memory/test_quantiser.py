@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.rounding import assert_rounded, tolerance
 from torch import Tensor
 
 from crumb.data.batches import Batch
@@ -104,7 +105,9 @@ def test_no_centroid_is_nearer_but_for_rounding(codebooks, length, count, side, 
         )
         gaps = torch.cdist(vectors, quantiser.centroids[part].double()).square()
         excess = (vectors - found).square().sum(1) - gaps.min(1).values
-        assert excess.max() < 1e-6 * vectors.abs().max().clamp(min=10).square()
+        # Distances are compared by products with the centroids, which are about as large.
+        largest = max(vectors.abs().max().item(), quantiser.centroids.abs().max().item())
+        assert excess.max() <= 2 * tolerance(length + 2, 4 * length * largest**2)
 
 
 def test_large_common_values_cost_no_digits():
@@ -115,7 +118,7 @@ def test_large_common_values_cost_no_digits():
 
 def test_the_first_of_equals_is_taken():
     centroids = torch.tensor([[3.0], [1.0], [1.0], [2.0]])
-    assert nearest_centroids(torch.tensor([[1.0], [1.4]]), centroids).tolist() == [1, 1]
+    assert nearest_centroids(torch.tensor([[1.0], [1.25]]), centroids).tolist() == [1, 1]
 
 
 def test_bytes_are_those_of_the_centroids():
@@ -187,7 +190,8 @@ def test_kmeans_is_that_of_a_textbook():
     first = vectors[torch.randperm(400, generator=seeded(5))[:6]]
     expected = slow_kmeans(vectors.double().numpy(), first.numpy())
     found = kmeans(vectors, 6, seeded(5))
-    np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
+    # The same vectors in each cluster, each mean rounded once.
+    assert_rounded(found, expected, 1)
     assert error(vectors, found) < error(vectors, first)
 
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import batch_of, images_of, tiny_network
+from networks import TERMS, batch_of, images_of, tiny_network
+from tests.rounding import rounded
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -104,10 +105,12 @@ def test_loss_stays_finite_at_the_lowest_temperature():
     # The first two are where the other's prototype is. An item that is drawn by one of two has a
     # mean of one half.
     half = math.log(2)
-    assert parts[0].item() == pytest.approx((2000 + 2000 + half) / 3, rel=1e-6)
+    assert parts[0].item() == rounded((2000 + 2000 + half) / 3, terms=8)
     # The third repels the first, and its prototype does, from the same place: both are sure of it
     # by 1000 against the third prototype. In two pairs one of both is sure, in one it is even.
-    assert parts[1].item() == pytest.approx((1000 + 2 * half - math.log(0.75)) / 3, rel=1e-6)
+    assert parts[1].item() == rounded(
+        (1000 + 2 * half - math.log(0.75)) / 3, terms=8, magnitude=2000
+    )
     (gradient,) = torch.autograd.grad(parts[0] + parts[1], embedded)
     assert gradient.isfinite().all()
     assert gradient[0, 0] > 0
@@ -142,8 +145,8 @@ def test_step_and_prototypes_by_hand():
     }
     head = [p.detach().clone() for p in learner.network.head.parameters()]
     losses = learner.learn(batch)
-    assert losses["attraction"].item() == pytest.approx(parts[0].item(), rel=1e-4)
-    assert losses["repulsion"].item() == pytest.approx(parts[1].item(), rel=1e-4)
+    for name, part in zip(("attraction", "repulsion"), parts, strict=True):
+        assert losses[name].item() == rounded(part.item(), terms=TERMS, magnitude=1 / 0.1)
     for name, theta in learner.parameters().items():
         torch.testing.assert_close(theta.detach(), expected[name])
     assert learner.parameters().keys() == {"tail.norm.weight", "tail.norm.bias"}
@@ -253,7 +256,7 @@ def test_prototypes_are_extra_bytes():
         held, known = learner.bytes_held(), len(learner.prototypes.labels)
         assert held.replay + held.reading <= 4 * (192 + 4) + 1
         # Eight channels in float32 and a label; the policy's nine bytes for each class.
-        assert held.extra == held.reading + known * (4 * 8 + 8) + 9 * known
+        assert held.extra == held.reading + known * (4 * 8 + 8) + 24 * known
     assert len(learner.exemplars) == 4
     # Class-balanced: one of each.
     assert learner.exemplars.memory.counts == {0: 1, 1: 1, 2: 1, 3: 1}

@@ -10,7 +10,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import Task, batch_of, images_of, tiny_network
+from networks import TERMS, Task, batch_of, images_of, tiny_network
+from tests.rounding import assert_rounded
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -129,6 +130,10 @@ def weights(learner: Any) -> Tensor:
     return torch.cat([p.detach().reshape(-1) for p in learner.parameters().values()])
 
 
+def largest_weight(learner: Any) -> float:
+    return weights(learner).abs().max().item()
+
+
 def flat(learner: Gem, features: Tensor, labels: Tensor) -> Tensor:
     """An independent gradient."""
     loss = cross_entropy(learner.network(features)[:, : len(learner.classes)], labels)
@@ -157,7 +162,7 @@ def test_step_by_hand(storage: str, at_a_time: int, monkeypatch):
     expected = gradient + torch.from_numpy(v @ rows).float()
     learner.learn(batch)
     update = (before - weights(learner)) / 0.1
-    torch.testing.assert_close(update, expected, atol=1e-5, rtol=1e-3)
+    assert_rounded(update, expected, TERMS, magnitude=largest_weight(learner) / 0.1)
 
 
 def test_first_task_is_fine_tuning():
@@ -176,7 +181,8 @@ def test_no_conflict_is_fine_tuning():
     (old, labels), *_ = learner.exemplars.of_task(0, 12)
     gradient, before = flat(learner, old, labels), weights(learner)
     learner.learn(Batch(labels, old))
-    torch.testing.assert_close(before - weights(learner), 0.1 * gradient, atol=1e-6, rtol=1e-4)
+    moved = before - weights(learner)
+    assert_rounded(moved, 0.1 * gradient, TERMS, magnitude=largest_weight(learner))
 
 
 def test_memory_is_divided_over_tasks():

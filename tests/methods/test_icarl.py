@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from networks import Task, batch_of, images_of, in_second_task, learn_task, tiny_network
+from networks import TERMS, Task, batch_of, images_of, in_second_task, learn_task, tiny_network
+from tests.rounding import assert_rounded
 
 from crumb.errors import InputError
 from crumb.memory.herding import herd
@@ -88,7 +89,8 @@ def test_losses_and_targets_by_hand():
     # The gradient of both by the head's bias is the mean of p - target.
     moved = learner.network.head.bias[:4].detach() - weights["tail.classifier.bias"][:4]
     step = -0.001 * ((p - target).mean(0) + 1e-4 * weights["tail.classifier.bias"][:4].numpy())
-    np.testing.assert_allclose(moved.numpy(), step, atol=1e-7)
+    # A difference of weights below one.
+    assert_rounded(moved, step, 2, magnitude=1)
 
 
 def test_first_task_has_nothing_old():
@@ -158,7 +160,7 @@ def test_nearest_mean_by_hand():
     expected = [[-np.square(item - mean).sum() for mean in means] for item in items]
     with learner.evaluation():
         scores = learner.scores(features)
-    np.testing.assert_allclose(scores.numpy(), expected, atol=1e-5)
+    assert_rounded(scores, expected, TERMS, magnitude=4)
 
 
 def test_running_means_are_of_the_frames_seen_without_dropout():
@@ -167,13 +169,13 @@ def test_running_means_are_of_the_frames_seen_without_dropout():
     learner.learn(first)
     learner.learn(second)
     maps = torch.cat([first.features[:2], second.features])
-    np.testing.assert_allclose(learner._running[0], phi(learner, maps).mean(0), atol=1e-6)
+    assert_rounded(learner._running[0], phi(learner, maps).mean(0), TERMS)
     # When many were seen, a new one counts as one of the most recent.
     learner._frames[0] = RECENT
     before = learner._running[0].numpy().copy()
     learner.learn(second)
     expected = before + (phi(learner, second.features)[0] - before) / RECENT
-    np.testing.assert_allclose(learner._running[0], expected, atol=1e-6)
+    assert_rounded(learner._running[0], expected, TERMS)
     assert learner._frames[0] == RECENT
 
 
@@ -198,7 +200,7 @@ def test_means_follow_the_network():
         for n in range(4)
     ]
     expected = [[-np.square(x - m).sum() for m in means] for x in phi(learner, features)]
-    np.testing.assert_allclose(after.numpy(), expected, atol=1e-5)
+    assert_rounded(after, expected, TERMS, magnitude=4)
 
 
 def test_bytes_within_the_budget_and_all_else_counted():

@@ -10,7 +10,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import Task, batch_of, learn_task, tiny_network
+from networks import TERMS, Task, batch_of, learn_task, tiny_network
+from tests.rounding import rounded
 from torch.nn.functional import cross_entropy
 
 from crumb.errors import InputError
@@ -199,8 +200,8 @@ def test_a_step_is_on_the_batch_and_as_many_exemplars():
     each = cross_entropy(logits, torch.cat([batch.labels, labels]), reduction="none")
     gradients = torch.autograd.grad(each.mean(), [*learner.parameters().values()])
     losses = learner.learn(batch)
-    assert losses["direct"] == pytest.approx(each[:3].mean().item(), rel=1e-6)
-    assert losses["replay"] == pytest.approx(each[3:].mean().item(), rel=1e-6)
+    assert losses["direct"] == rounded(each[:3].mean().item(), terms=TERMS)
+    assert losses["replay"] == rounded(each[3:].mean().item(), terms=TERMS)
     for (name, after), gradient in zip(learner.parameters().items(), gradients, strict=True):
         torch.testing.assert_close(after, before[name] - 0.1 * gradient, msg=name)
 
@@ -276,7 +277,7 @@ def test_labels_are_mixed_as_maps_are(monkeypatch):
     logits = learner.network(mixed)[:, :2].log_softmax(1).detach()
     own, theirs = [0, 1, 1], [1, 1, 0]
     expected = [-0.75 * logits[n, own[n]] - 0.25 * logits[n, theirs[n]] for n in range(3)]
-    assert learner.learn(batch)["direct"] == pytest.approx(float(sum(expected)) / 3, rel=1e-6)
+    assert learner.learn(batch)["direct"] == rounded(float(sum(expected)) / 3, terms=TERMS)
 
 
 @pytest.mark.parametrize(("share", "least", "most"), [(0.0, 0, 0), (0.5, 25, 75), (1.0, 100, 100)])

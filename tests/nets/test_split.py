@@ -6,6 +6,7 @@ import pytest
 import torch
 import torchvision
 from split_networks import NETWORKS, Small, built, images, size_of, small, whole
+from tests.rounding import assert_rounded, sums_of
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -25,7 +26,7 @@ def test_front_then_tail_is_the_whole_network(name: str):
     with torch.no_grad():
         expected, found = model.eval()(pixels), network(network.features(images()))
     assert expected.std() > 0
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
+    assert_rounded(found, expected, *sums_of(model))
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,7 @@ def test_batch_norm_of_a_real_tail_stays_in_eval_mode():
 def test_logits_in_eval_mode_do_not_depend_on_the_rest_of_the_batch():
     network = small().train().eval()
     features = network.features(images(3, 16))
-    torch.testing.assert_close(network(features)[:1], network(features[:1]))
+    assert_rounded(network(features)[:1], network(features[:1]), *sums_of(network.tail))
 
 
 def test_features_carry_no_gradient():
@@ -238,5 +239,5 @@ def test_penultimate_is_what_the_head_weighs(name):
         assert entered.shape == (3, 512)
         assert logits.min() >= 0 > linear.min()
         return
-    torch.testing.assert_close(network.head(entered), logits)
-    torch.testing.assert_close(linear, logits)
+    assert_rounded(network.head(entered), logits, *sums_of(network.head))
+    assert_rounded(linear, logits, *sums_of(network.head))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.rounding import assert_rounded, sums_of
 
 from crumb.data.images import load_images
 from crumb.errors import InputError
@@ -123,7 +124,8 @@ def test_many_images_stay_in_their_places(network, dataset):
     order = torch.randperm(120, generator=torch.Generator().manual_seed(0)).tolist()
     chosen = [paths[place] for place in order]
     expected = network.features(load_images(dataset.images, chosen, 160))
-    torch.testing.assert_close(store.get(chosen), expected, rtol=1e-5, atol=1e-6)
+    # All in one batch, the others a few at a time: that does not round alike.
+    assert_rounded(store.get(chosen), expected, *sums_of(network.front))
 
 
 def test_covers_what_it_was_opened_for(network, dataset, paths):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.rounding import assert_rounded, sums_of
 from tests.versions.make import CLASSES, SETTINGS, picture, record, scores, tasks
 
 import crumb
@@ -39,7 +40,9 @@ def expected_scores(folder: Path) -> torch.Tensor:
 def test_learner(folder: Path):
     learner = crumb.load(folder / "learner.safetensors")
     assert learner.classes == [*CLASSES]
-    torch.testing.assert_close(torch.tensor(scores(learner)), expected_scores(folder))
+    # Written down on another machine.
+    found = torch.tensor(scores(learner))
+    assert_rounded(found, expected_scores(folder), *sums_of(learner.network.tail))
     assert learner.bytes_held().replay > 0
     # It goes on learning, replays what it holds, and can be written again.
     assert learner.observe(picture(2), "cup").keys() >= {"codebook"}
@@ -56,7 +59,9 @@ def test_checkpoint(folder: Path, tmp_path: Path):
     assert state.record == record()
     place = (state.task, state.epoch, state.batch, state.best_accuracy, state.best_epoch)
     assert place == (1, 0, 1, 50.0, 1)
-    torch.testing.assert_close(torch.tensor(scores(learner)), expected_scores(folder))
+    # Written down on another machine.
+    found = torch.tensor(scores(learner))
+    assert_rounded(found, expected_scores(folder), *sums_of(learner.network.tail))
 
 
 def test_results(folder: Path):
