@@ -76,7 +76,7 @@ def test_full_disk_leaves_the_old_file_and_nothing_else(
     monkeypatch.setattr(os, "fsync", disk_full)
     with pytest.raises(InputError) as caught:
         write_json(path, {"new": 2})
-    one_line(caught.value, path, "No space left", "--output")
+    one_line(caught.value, path, "No space left", "another output")
     assert names(tmp_path) == (["a.json"] if exists else [])
     if exists:
         assert read_json(path, "") == {"old": 1}
@@ -111,7 +111,7 @@ def test_folder_that_cannot_be_made(below: str, tmp_path: Path):
     (tmp_path / "file").write_text("kept")
     with pytest.raises(InputError) as caught:
         write_json(tmp_path / below, {})
-    one_line(caught.value, tmp_path / below, "cannot be written", "--output")
+    one_line(caught.value, tmp_path / below, "cannot be written", "another output")
     assert (tmp_path / "file").read_text() == "kept"
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from crumb.errors import InputError
 
 if TYPE_CHECKING:
-    from crumb.data.video import frames_at_one_per_second as frames
+    from crumb.data.video import frames
     from crumb.methods.base import Learner
     from crumb.methods.persistence import load
     from crumb.methods.registry import create
@@ -25,7 +25,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Learner": ("crumb.methods.base", "Learner"),
     "create": ("crumb.methods.registry", "create"),
-    "frames": ("crumb.data.video", "frames_at_one_per_second"),
+    "frames": ("crumb.data.video", "frames"),
     "load": ("crumb.methods.persistence", "load"),
 }
 

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from threading import Barrier
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from crumb.errors import InputError, setting
+from crumb.kinds import given
+
+if TYPE_CHECKING:
+    import torch
 
 Precision = Literal["full", "tf32", "bf16"]
 
 
-def choose_device(name: str, precision: Precision = "full", deterministic: bool = True) -> str:
+def choose_device(
+    device: str | torch.device, precision: Precision = "full", deterministic: bool = True
+) -> str:
     """Resolve ``auto``, check that a device exists, set how it computes.
 
     Args:
-        name: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda or cuda:N.
         precision: tf32 lets a GPU round the factors of products to 10 bits; the others do not.
         deterministic: a GPU uses only operations whose result is always the same (it warns of an
             operation that has no such form), so that the same seed gives the same bytes.
@@ -28,11 +36,14 @@ def choose_device(name: str, precision: Precision = "full", deterministic: bool 
     """
     import torch
 
+    if isinstance(device, torch.device):
+        device = "cpu" if device.type == "cpu" else str(device)
+    name: str = given("device", device, str)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, number = name.partition(":")
     known = kind == "cpu" and not number
-    if kind == "cuda" and torch.cuda.is_available() and (not number or number.isdecimal()):
+    if kind == "cuda" and torch.cuda.is_available() and re.fullmatch("[0-9]{0,3}", number):
         known = int(number or 0) < torch.cuda.device_count()
     if not known:
         raise InputError(setting("device", name), "is not on this machine", "give cpu or auto")
@@ -49,6 +60,28 @@ def choose_device(name: str, precision: Precision = "full", deterministic: bool 
     elif precision == "tf32":
         raise InputError(setting("precision", "tf32"), "is of NVIDIA GPUs", "give full or bf16")
     return name
+
+
+@contextmanager
+def usual_torch() -> Iterator[None]:
+    """Torch as it is when a process starts: gradients, float32, the CPU by default, no autocast.
+
+    What a program has set for itself must change neither what is learned nor its bytes.
+    """
+    import torch
+
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if (usual := torch.get_default_dtype()) != torch.float32:
+            stack.callback(torch.set_default_dtype, usual)
+            torch.set_default_dtype(torch.float32)
+        yield
 
 
 def cores() -> int:

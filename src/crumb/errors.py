@@ -11,7 +11,7 @@ from pathlib import PurePath
 _ALONE = object()
 # A setting inside a message: as Python writes it, then as the command line does.
 _MARKED = re.compile("\x02(.*?)\x03(.*?)\x04", re.DOTALL)
-_NO_MARKS = dict.fromkeys((2, 3, 4))
+_NO_MARKS: dict[int, None] = dict.fromkeys((2, 3, 4))
 
 
 class InputError(Exception):
@@ -91,8 +91,12 @@ def setting(name: str, value: object = _ALONE) -> str:
     else:
         several = isinstance(value, (tuple, list))
         words = f"{flag} {_text(value, _joined if several else str)}"
-    shown = str(value) if isinstance(value, PurePath) else value
-    return f"\x02{name}={_text(shown, _BRIEF.repr)}\x03{words}\x04"
+    return f"\x02{name}={shown(value)}\x03{words}\x04"
+
+
+def shown(value: object) -> str:
+    """A value as Python writes it, cut where it is long; a path as a string."""
+    return _text(str(value) if isinstance(value, PurePath) else value, _BRIEF.repr)
 
 
 def _text(value: object, write: Callable[[object], str]) -> str:

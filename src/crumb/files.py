@@ -62,6 +62,8 @@ def write_bytes(path: Path, content: bytes, remedy: str = WRITE_REMEDY, sync: bo
         Path(temporary).replace(path)
     except OSError as error:
         raise InputError(path, f"cannot be written ({error.strerror})", remedy) from error
+    except ValueError as error:
+        raise InputError(ascii(str(path)), "cannot be the name of a file", remedy) from error
     finally:
         # After the rename nothing has this name; after an error or an interrupt, half a file.
         if temporary is not None:
@@ -186,7 +188,10 @@ def file_size(path: Path) -> int:
     Raises:
         OSError: there is no such file, or it is of another kind; ``strerror`` says which.
     """
-    status = path.stat()
+    try:
+        status = path.stat()
+    except ValueError as error:
+        raise OSError(errno.EINVAL, "no file can have this name") from error
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
         raise OSError(errno.EINVAL, f"it is {kind}, not a file")

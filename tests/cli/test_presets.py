@@ -327,7 +327,7 @@ def test_a_method_flag_wins_over_the_method_of_the_preset(own):
         ("[method]\nlr = [1]", "method.lr", "give a number"),
         ("[stream]\nresume = 1", "stream.resume", "give true or false"),
         ("[stream]\noutput = 1", "stream.output", "give a text in quotes"),
-        ("[stream]\nclasses = [1]", "stream.classes", "give a text in quotes"),
+        ("[stream]\nclasses = [1]", "stream.classes", "give a list, each a text in quotes"),
         ('[stream]\nclasses = "cup"', "stream.classes", "give a list"),
         ('[stream]\nprotocol = "random"', "stream.protocol", "'class_instance'"),
         ('[method]\nstorage = "disk"', "method.storage", "'raw_feature'"),

@@ -15,7 +15,8 @@ from networks import Task, batch_of, images_of, tiny_network
 
 from crumb.data.batches import Batch
 from crumb.errors import InputError
-from crumb.memory.exemplars import CAPACITIES, choices_of
+from crumb.kinds import choices_of
+from crumb.memory.exemplars import CAPACITIES
 from crumb.methods import persistence
 from crumb.methods.base import Learner
 from crumb.methods.registry import find_method, methods
@@ -466,12 +467,12 @@ def test_the_end_of_a_task_trains_only_where_the_method_says_so(make):
 
 
 def observing(make):
-    """A learner that users may call observe of; None if it needs task boundaries."""
+    """A learner that users may call observe of; None if it cannot learn so."""
     learner = make()
-    if not learner.needs_task_boundaries:
+    if not learner.needs_task_boundaries and not learner.offline:
         return learner
-    chosen = not type(learner).needs_task_boundaries and not learner.offline
-    with pytest.raises(InputError, match="on-arrival" if chosen else "tasks begin and end"):
+    line = "tasks begin and end" if type(learner).needs_task_boundaries else "on-arrival"
+    with pytest.raises(InputError, match="everything so far" if learner.offline else line):
         learner.observe(images_of(0, 1), "a")
     assert learner.classes == []
     return None

@@ -222,7 +222,7 @@ def test_no_room_for_every_class():
     learner = learner_of(memory_size=1)
     with pytest.raises(InputError, match="memory_size=1") as error:
         learner.check_room(2)
-    assert "write-policy" not in str(error.value)
+    assert "write_policy" not in str(error.value)
     with pytest.raises(InputError, match="memory_size=1"):
         learn_task(learner, 0, 1)
 

@@ -88,7 +88,7 @@ def test_cut_inside_a_skip_connection_is_refused(cut: str):
 
 def test_resnet_cut_inside_a_block_is_refused():
     model = torchvision.models.get_model("resnet18", weights=None)
-    with pytest.raises(InputError, match=r"layer4\.1\.conv2: 2 tensors cross"):
+    with pytest.raises(InputError, match=r"layer4\.1\.conv2': 2 tensors cross"):
         split(model, "layer4.1.conv2")
 
 

@@ -198,7 +198,7 @@ def test_pretrained_without_the_internet(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(InputError) as caught:
         load_weights(small(0), "torchvision", "resnet18", "pretrained")
     message = str(caught.value)
-    assert message.startswith("--weights pretrained (resnet18): cannot be downloaded")
+    assert message.startswith("weights='pretrained' (resnet18): cannot be downloaded")
     assert "random" in message
     assert "\n" not in message
 

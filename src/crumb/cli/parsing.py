@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, make_dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import tyro
 
 from crumb.errors import InputError
 from crumb.files import read_toml
+from crumb.kinds import as_kind, described
 
 T = TypeVar("T")
 
@@ -28,6 +28,14 @@ PRESET_HELP = (
 )
 _SEE = "see crumb presets list"
 _OF_CLASSES = ("--classes", "--pretrain-classes")
+_QUOTED = "a text in quotes"
+_TOML = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: _QUOTED,
+    Path: _QUOTED,
+}
 _PRESETS = Path(str(files("crumb") / "presets"))
 
 
@@ -230,26 +238,7 @@ def override(default: Any, values: Any, where: str) -> Any:
 
 def _convert(value: object, hint: Any, where: str) -> Any:
     """A value of a TOML file as the type that a field is annotated with."""
-    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    for kind in kinds:
-        if type(value) is kind or (get_origin(kind) is Literal and value in get_args(kind)):
-            return value
-        # Larger ones are no float.
-        if kind is float and type(value) is int and abs(value) < 1 << 1023:
-            return float(value)
-        if kind is Path and isinstance(value, str) and "\0" not in value:
-            return Path(value)
-        if get_origin(kind) is tuple and isinstance(value, list):
-            return tuple(_convert(item, get_args(kind)[0], where) for item in value)
-    wanted = " or ".join(_describe(kind) for kind in kinds if kind is not NoneType)
-    raise InputError(where, f"is {value!r}", f"give {wanted}")
-
-
-def _describe(kind: Any) -> str:
-    """What TOML value a type takes."""
-    if get_origin(kind) is Literal:
-        return " or ".join(map(repr, get_args(kind)))
-    if get_origin(kind) is tuple:
-        return f"a list, each {_describe(get_args(kind)[0])}"
-    words = {int: "a whole number", float: "a number", bool: "true or false"}
-    return words.get(kind, "a text in quotes")
+    try:
+        return as_kind(value, hint)
+    except TypeError as error:
+        raise InputError(where, f"is {value!r}", f"give {described(hint, _TOML)}") from error

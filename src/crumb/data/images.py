@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import io
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -226,6 +226,10 @@ def as_images(inputs: Any, size: int, resize: Resize = "squash") -> Tensor:
         InputError: another type, shape or range, or no image at all.
     """
     several = isinstance(inputs, Iterable)
+    if isinstance(inputs, (Set, Mapping)):
+        raise InputError("images", f"a {type(inputs).__name__}", "give a list, which has an order")
+    if isinstance(inputs, Tensor):
+        _refuse_no_values(inputs)
     if isinstance(inputs, (np.ndarray, Tensor)):
         several = inputs.ndim > 3
     images: Any = inputs if several else [inputs]
@@ -236,14 +240,21 @@ def as_images(inputs: Any, size: int, resize: Resize = "squash") -> Tensor:
 
 
 def _as_image(image: Any, size: int, resize: Resize) -> Tensor:
-    shape = image.size if isinstance(image, Image.Image) else getattr(image, "shape", ())
-    if 0 in shape:
-        raise InputError("images", f"an image of shape {tuple(shape)}", "give at least one pixel")
     if isinstance(image, Image.Image):
-        return pil_to_tensor(image, size, resize=resize)
+        _refuse_no_pixels(image.size)
+        try:
+            return pil_to_tensor(image, size, resize=resize)
+        except InputError:
+            raise
+        # Pillow reads a file when its pixels are asked for, and then fails in many ways.
+        except Exception as error:
+            problem = f"an image that cannot be read ({error})"
+            raise InputError("images", problem, "repair it, or leave it out") from error
     if isinstance(image, Tensor):
+        _refuse_no_values(image)
         if image.ndim != 3 or image.shape[0] != 3:
             raise InputError("images", f"a tensor of shape {tuple(image.shape)}", "give [3, H, W]")
+        _refuse_no_pixels(image.shape)
         array = _bytes_of(image.detach().cpu()).permute(1, 2, 0).numpy()
     elif isinstance(image, np.ndarray):
         array = image
@@ -253,6 +264,7 @@ def _as_image(image: Any, size: int, resize: Resize) -> Tensor:
                 f"an array of shape {array.shape} and type {array.dtype}",
                 "give uint8 [H, W, 3]",
             )
+        _refuse_no_pixels(image.shape)
     else:
         raise InputError(
             "images", f"a {type(image).__name__}", "give Pillow images, numpy arrays or tensors"
@@ -260,9 +272,24 @@ def _as_image(image: Any, size: int, resize: Resize) -> Tensor:
     return pil_to_tensor(Image.fromarray(np.ascontiguousarray(array)), size, resize=resize)
 
 
+def _refuse_no_pixels(shape: Sequence[int]) -> None:
+    if 0 in shape:
+        raise InputError("images", f"an image of shape {tuple(shape)}", "give at least one pixel")
+
+
+def _refuse_no_values(image: Tensor) -> None:
+    """Refuse a tensor that cannot be read element by element."""
+    if image.layout != torch.strided or image.is_meta or image.is_nested or image.is_quantized:
+        problem = "a tensor that is sparse, nested, quantised or without values"
+        raise InputError("images", problem, "give a plain one")
+
+
 def _bytes_of(image: Tensor) -> Tensor:
     if image.dtype == torch.uint8:
         return image
+    if image.is_floating_point() and image.dtype.itemsize < 4:
+        # Not every operation below knows each of the short ones.
+        image = image.float()
     if not image.is_floating_point():
         raise InputError(
             "images", f"a tensor of type {image.dtype}", "give uint8 or float in [0, 1]"

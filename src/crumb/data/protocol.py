@@ -33,6 +33,7 @@ import pandas as pd
 
 from crumb.data.index import COLUMNS, Dataset
 from crumb.errors import InputError, require, setting
+from crumb.kinds import check_kinds
 
 PROTOCOLS = ("iid", "class_iid", "instance", "class_instance")
 
@@ -96,6 +97,7 @@ class TaskLayout:
     clips_per_task: int | None = None
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         for name in ("classes_per_task", "images_per_task", "clips_per_task"):
             value = getattr(self, name)
             if value is not None:

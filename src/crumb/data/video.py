@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from crumb.data.clock import Clock, FrameClock
 from crumb.data.resize import Resize, to_square
 from crumb.errors import InputError
 from crumb.files import file_size
+from crumb.kinds import given, whole_number
 
 _REMEDY = "fetch the clip again, or take it out of the tree"
 _MOST_PIXELS = 2**26
@@ -79,6 +81,18 @@ def frames_at_one_per_second(
     path = Path(path)
     with _opened(path) as container:
         yield from _sample(path, container, size, resize)
+
+
+def frames(path: Path | str, size: int = 224, resize: Resize = "crop") -> Iterator[Image.Image]:
+    """The frames of :func:`frames_at_one_per_second`, of which the first is decoded at once.
+
+    Raises:
+        InputError: at the call: no frame can be decoded, or an argument is of another type or out
+            of range; at a later frame: the clip is damaged there.
+    """
+    path, size = given("path", path, Path), whole_number("size", size, 1, 8192)
+    rest = frames_at_one_per_second(path, size, given("resize", resize, Resize))
+    return itertools.chain([next(rest)], rest)
 
 
 @dataclass(frozen=True)

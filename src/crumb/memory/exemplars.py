@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from crumb.data.batches import Batch, Batches
 from crumb.errors import InputError, require, setting
+from crumb.kinds import check_kinds
 from crumb.memory.policies import EndOfTask, OnArrival, Reservoir, check_share
 from crumb.memory.replay import ReplayMemory, capacity_in_bytes
 from crumb.memory.storage import Storage
@@ -26,14 +27,6 @@ PAPER_MEMORY_BYTES = 15 * 3 * 224 * 224
 
 CAPACITIES = ("memory_size", "memory_bytes", "budget_bytes")
 """Settings that say how much is kept; at most one of them is given."""
-
-
-def choices_of(kind: Any) -> tuple[str, ...]:
-    """What a setting of this type can be: the choices of a Literal, perhaps beside None."""
-    for part in (kind, *get_args(kind)):
-        if get_origin(part) is Literal:
-            return get_args(part)
-    return ()
 
 
 @dataclass(frozen=True)
@@ -55,13 +48,7 @@ class CapacityConfig:
     what the loss depends on), a Gaussian, nothing."""
 
     def __post_init__(self) -> None:
-        for name, kind in get_type_hints(type(self)).items():
-            value, choices = getattr(self, name), choices_of(kind)
-            # None is no choice, but says that it is left open.
-            left_open = value is None and get_origin(kind) is not Literal
-            if choices and value not in choices and not left_open:
-                remedy = f"use {', '.join(choices)}"
-                raise InputError(setting(name, value), "no such choice", remedy)
+        check_kinds(self)
         given = [name for name in CAPACITIES if getattr(self, name) is not None]
         if given and self.storage in ("merec", "none"):
             names = [setting(name) for name in CAPACITIES]

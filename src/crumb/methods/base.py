@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from crumb.data.batches import Batch, Batches
-from crumb.data.images import as_images
 from crumb.errors import InputError, require, setting
+from crumb.kinds import check_kinds
 from crumb.memory.exemplars import END_OF_TASK, with_policy
 from crumb.methods.optimisation import momentum_state, replace_parameters, restore_momentum
 from crumb.nets.split import SplitNetwork
@@ -43,6 +43,7 @@ class TrainingConfig:
     """Gradient elements are clipped to [-CLIP, CLIP]."""
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         most = f"at most {MOST_FLOAT:g}"
         require("lr", self.lr, 0 < self.lr <= MOST_FLOAT, f"above 0 and {most}")
         require("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)")
@@ -89,6 +90,7 @@ class Learner(ABC):
     Attributes:
         classes: names in the order in which they were met; a label is an index into it.
         steps: gradient steps so far; a learner that is loaded counts from 0.
+        checks_losses: whether a loss that is no longer finite is refused; costs a wait for a GPU.
     """
 
     name: ClassVar[str]
@@ -132,7 +134,7 @@ class Learner(ABC):
         self.device = torch.device(device)
         self.classes: list[str] = []
         self.steps = 0
-        self._checks_losses = False
+        self.checks_losses = False
         self.generators = {
             name: generator(seed, name) for name in ("head", "codebook", "replay", "memory")
         }
@@ -275,9 +277,9 @@ class Learner(ABC):
         """The gradients of this loss and no other.
 
         Raises:
-            InputError: it is not finite, where that is looked at (in :meth:`observe`).
+            InputError: it is not finite, with :attr:`checks_losses` (as in :meth:`observe`).
         """
-        if self._checks_losses and not loss.isfinite():
+        if self.checks_losses and not loss.isfinite():
             raise InputError("the loss", "is no longer finite", "load the last save, lower the lr")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -291,55 +293,28 @@ class Learner(ABC):
 
     # What users call.
 
-    def observe(
-        self, images: Any, labels: str | Sequence[str], batch_size: int = 21
-    ) -> dict[str, float]:
+    def observe(self, images: Any, labels: Any, batch_size: int = 21) -> dict[str, float]:
         """Learn from labelled images, each seen once; class names may be new at any time.
+
+        What the program has set for torch (no gradients, another default dtype or device) changes
+        nothing.
 
         Args:
             images: Pillow images, uint8 arrays [H, W, 3] or tensors [3, H, W], one or several.
-            labels: a class name for each image, or one for all of them.
+            labels: a class name for each image (list, tuple, array), or one for all of them.
             batch_size: images learned from in one step.
 
         Returns:
             the losses of the last step, by name.
 
         Raises:
-            InputError: unusable images, another number of labels than images, a learner that
-                needs task boundaries, or a loss that is no longer finite (which is
-                noticed before it is learned from).
+            InputError: unusable images, another number of labels than images, an impossible
+                batch size, a learner that needs task boundaries or trains on everything so far, or
+                a loss that is no longer finite (which is noticed before it is learned from).
         """
-        if self.needs_task_boundaries:
-            raise self._unable_to_observe()
-        preprocessing = self.network.preprocessing
-        pixels = as_images(images, preprocessing.size, preprocessing.resize)
-        names = _names([labels] * len(pixels) if isinstance(labels, str) else labels)
-        if len(names) != len(pixels):
-            raise InputError(
-                "labels", f"{len(names)} for {len(pixels)} images", "give one for each"
-            )
-        self._checks_losses = True
-        losses: dict[str, Tensor] = {}
-        for start in range(0, len(pixels), batch_size):
-            part = names[start : start + batch_size]
-            self.meet(part)
-            index = torch.tensor([self.classes.index(name) for name in part])
-            shown = pixels[start : start + batch_size].to(self.device)
-            losses = self.learn(Batch(index, self.network.features(shown), shown))
-        return {name: value.item() for name, value in losses.items()}
+        from crumb.methods.calls import observe
 
-    def _unable_to_observe(self) -> InputError:
-        if not type(self).needs_task_boundaries and not self.offline:
-            return InputError(
-                "write_policy end-of-task",
-                "stores nothing in observe",
-                'create or load the learner with write_policy="on-arrival"',
-            )
-        return InputError(
-            f"method {self.name}",
-            "must be told when tasks begin and end, and observe is not",
-            "call begin_task, learn and end_task, or crumb stream",
-        )
+        return observe(self, images, labels, batch_size)
 
     def predict(self, images: Any, batch_size: int = 128) -> list[str]:
         """The most likely class of each image.
@@ -349,24 +324,21 @@ class Learner(ABC):
             batch_size: images scored at a time; changes no result.
 
         Raises:
-            InputError: unusable images, or no class has been met yet.
+            InputError: unusable images, an impossible batch size, or no class has been met yet.
         """
-        if not self.classes:
-            raise InputError("predict", "no class has been observed yet", "call observe first")
-        preprocessing = self.network.preprocessing
-        pixels = as_images(images, preprocessing.size, preprocessing.resize)
-        best: list[int] = []
-        with self.evaluation():
-            for part in pixels.split(batch_size):
-                scores = self.scores(self.network.features(part.to(self.device)))
-                best.extend(scores.argmax(1).tolist())
-        return [self.classes[label] for label in best]
+        from crumb.methods.calls import predict
+
+        return predict(self, images, batch_size)
 
     def save(self, path: str | Path) -> None:
-        """Write everything to one file, from which ``crumb.load`` goes on learning to the bit."""
+        """Write everything to one file, from which ``crumb.load`` goes on learning to the bit.
+
+        Raises:
+            InputError: the file cannot be written, or ``path`` is none.
+        """
         from crumb.methods.persistence import save
 
-        save(self, Path(path))
+        save(self, path)
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:
@@ -413,10 +385,3 @@ def refuse_trainable_front(network: SplitNetwork) -> None:
 def under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The entries whose names begin with ``prefix``, without it."""
     return {name[len(prefix) :]: v for name, v in state.items() if name.startswith(prefix)}
-
-
-def _names(labels: Any) -> list[str]:
-    names = list(labels) if isinstance(labels, Iterable) else [labels]
-    if unusable := [name for name in names if not isinstance(name, str) or not name]:
-        raise InputError("labels", f"{unusable[0]!r} is no class name", "give non-empty strings")
-    return names

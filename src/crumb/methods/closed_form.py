@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from crumb.data.batches import Batch
 from crumb.errors import InputError, require, setting
+from crumb.kinds import check_kinds
 from crumb.memory.moments import ClassMoments
 from crumb.methods.base import BytesHeld, Learner, under
 from crumb.nets.split import SplitNetwork
@@ -33,9 +34,7 @@ class ClosedFormConfig:
     """With BUDGET-BYTES, leave room for this many classes from the start."""
 
     def __post_init__(self) -> None:
-        if self.transform not in ("sqrt", "none"):
-            given = setting("transform", self.transform)
-            raise InputError(given, "no such choice", "use sqrt or none")
+        check_kinds(self)
         for name in ("dimensions", "budget_bytes", "classes_expected"):
             if (value := getattr(self, name)) is not None:
                 require(name, value, 1 <= value < 1 << 31, "from 1 to 2^31 - 1")

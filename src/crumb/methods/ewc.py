@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -41,10 +41,6 @@ class EWCConfig(PenaltyConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, choices in (("form", get_args(Form)), ("fisher", get_args(Fisher))):
-            if (value := getattr(self, name)) not in choices:
-                remedy = f"use {', '.join(choices)}"
-                raise InputError(setting(name, value), "no such choice", remedy)
         require("gamma", self.gamma, 0 <= self.gamma <= 1, "in [0, 1]")
         if self.form == "per-task" and self.gamma != 1:
             problem = f"is of no use with {setting('form', 'per-task')}"

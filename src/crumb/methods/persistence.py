@@ -7,12 +7,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from crumb.data.resize import RESIZES, Resize
-from crumb.device import choose_device
+from crumb.device import choose_device, usual_torch
 from crumb.errors import InputError, setting
 from crumb.files import read_tensors, write_tensors
+from crumb.kinds import given
 from crumb.methods.base import Learner, under
 from crumb.methods.registry import find_method
 from crumb.nets.backbones import build_network
@@ -31,12 +33,14 @@ _ABOUT = {
 _REMEDY = "give a file written by learner.save or crumb pretrain of this version"
 
 
-def save(learner: Learner, path: Path) -> None:
-    """Write a learner whole or not at all.
+@usual_torch()
+def save(learner: Learner, path: str | Path) -> None:
+    """Write a learner whole or not at all; the folder is made.
 
     Raises:
         InputError: the file cannot be written.
     """
+    file: Path = given("path", path, Path)
     about = {
         "method": learner.name,
         "config": asdict(learner.config),
@@ -48,31 +52,42 @@ def save(learner: Learner, path: Path) -> None:
     }
     described = {"version": VERSION, **about}
     # One key, because several are written in an order that changes from file to file.
-    write_tensors(path, learner.state_dict(), {_KEY: json.dumps(described)})
+    write_tensors(file, learner.state_dict(), {_KEY: json.dumps(described)})
 
 
-def load(path: str | Path, device: str = "cpu", write_policy: str | None = None) -> Learner:
+@usual_torch()
+def load(
+    path: str | Path, device: str | torch.device = "auto", write_policy: str | None = None
+) -> Learner:
     """A learner that goes on where the saved one stopped, to the bit on the same device.
 
     Args:
         path: of a file written by ``save``.
-        device: where to compute: auto, cpu, cuda or cuda:N.
+        device: where to compute: auto (a GPU where there is one), cpu, cuda or cuda:N.
         write_policy: replaces the one that the learner was saved with.
 
     Raises:
-        InputError: missing, damaged, foreign, or of another format version; no such device.
+        InputError: missing, damaged, foreign, or of another format version; no such device; a
+            policy that the method does not have.
     """
-    device = choose_device(device)
-    tensors, about = _read(Path(path))
-    if write_policy is not None:
-        about["config"]["write_policy"] = write_policy
+    where = choose_device(device)
+    file: Path = given("path", path, Path)
+    tensors, about = _read(file)
     try:
         method = find_method(about["method"])
+        config = method.Config(**about["config"])
         # The file holds every weight, so none is fetched.
         source = NetworkConfig(**{**about["network"], "weights": "random"})
         network = build_network(source, about["seed"])
         network.preprocessing = replace(network.preprocessing, resize=_resize(about))
-        learner = method(network, method.Config(**about["config"]), about["seed"], device)
+    except InputError as error:
+        subject, problem, _ = error.parts
+        raise InputError(file, f"cannot be loaded ({subject} {problem})", _REMEDY) from error
+    except DAMAGE as error:
+        raise InputError(file, f"is damaged ({error})", _REMEDY) from error
+    config = _policy_replaced(method, config, write_policy)
+    try:
+        learner = method(network, config, about["seed"], where)
         # A wrong number could ask for more memory than there is.
         if len(tensors[f"network.tail.{network.head_name}.weight"]) != about["outputs"]:
             raise ValueError("its head has another number of outputs")
@@ -80,7 +95,7 @@ def load(path: str | Path, device: str = "cpu", write_policy: str | None = None)
         learner.classes = list(about["classes"])
         learner.load_state_dict(tensors)
     except DAMAGE as error:
-        raise InputError(path, f"is damaged ({error})", _REMEDY) from error
+        raise InputError(file, f"is damaged ({error})", _REMEDY) from error
     network.config = NetworkConfig(**about["network"])
     return learner
 
@@ -91,6 +106,15 @@ def _resize(about: dict[str, Any]) -> Resize:
     if resize not in RESIZES:
         raise ValueError(f"images cannot be made square by {str(resize)[:20]!r}")
     return resize
+
+
+def _policy_replaced(method: type[Learner], config: Any, policy: str | None) -> Any:
+    if policy is None:
+        return config
+    if "write_policy" not in method.Config.__dataclass_fields__:
+        problem = f"is no setting of {method.name}"
+        raise InputError(setting("write_policy", policy), problem, "leave it out")
+    return replace(config, write_policy=policy)
 
 
 PretrainedParts = Literal["both", "weights", "blocks"]

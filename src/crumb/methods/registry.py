@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
 import crumb.methods
-from crumb.device import choose_device
-from crumb.errors import InputError, require, setting
+from crumb.device import choose_device, usual_torch
+from crumb.errors import InputError, setting
+from crumb.kinds import whole_number
 from crumb.memory.exemplars import ON_ARRIVAL
 from crumb.methods.base import Learner
 from crumb.nets.backbones import build_network
@@ -41,21 +45,22 @@ def find_method(name: str) -> type[Learner]:
     Raises:
         InputError: no such method.
     """
-    if name not in methods():
+    if not isinstance(name, str) or name not in methods():
         raise InputError(
             setting("method", name), "no such method", f"choose one of {', '.join(methods())}"
         )
     return methods()[name]
 
 
+@usual_torch()
 def create(
     method: str = "crumb",
     *,
     backbone: str = "efficientnet_lite0",
     cut: str | None = None,
-    weights: str = "pretrained",
+    weights: str | Path = "pretrained",
     seed: int = 0,
-    device: str = "cpu",
+    device: str | torch.device = "auto",
     **settings: Any,
 ) -> Learner:
     """A learner ready to observe a stream.
@@ -70,7 +75,7 @@ def create(
         cut: dotted name of the first layer of the tail.
         weights: ``pretrained``, ``random`` or a path.
         seed: of every random number.
-        device: where to compute: auto, cpu, cuda or cuda:N.
+        device: where to compute: auto (a GPU where there is one), cpu, cuda or cuda:N.
         settings: fields of the method's ``Config``.
 
     Raises:
@@ -80,16 +85,13 @@ def create(
     fields = chosen.Config.__dataclass_fields__
     if unknown := [name for name in settings if name not in fields]:
         raise InputError(
-            unknown[0], f"is no setting of {method}", f"choose from {', '.join(fields)}"
+            setting(unknown[0]), f"is no setting of {method}", f"choose from {', '.join(fields)}"
         )
     if chosen.leaves_policy_open():
         settings.setdefault("write_policy", ON_ARRIVAL)
-    device = choose_device(device)
-    require("seed", seed, 0 <= seed < 1 << 63, "from 0 to 2^63 - 1")
-    try:
-        config = chosen.Config(**settings)
-    except TypeError as error:
-        problem = f"have a value of the wrong type ({error})"
-        raise InputError(f"the settings of {method}", problem, "give numbers as numbers") from error
-    network = build_network(NetworkConfig(backbone, cut, weights), seed)
-    return chosen(network, config, seed, device)
+    where = choose_device(device)
+    seed = whole_number("seed", seed, 0, (1 << 63) - 1)
+    config = chosen.Config(**settings)
+    source = str(weights) if isinstance(weights, Path) else weights
+    network = build_network(NetworkConfig(backbone, cut, source), seed)
+    return chosen(network, config, seed, where)

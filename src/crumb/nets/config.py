@@ -11,6 +11,7 @@ from torch import Tensor
 
 from crumb.data.resize import Resize
 from crumb.errors import InputError, setting
+from crumb.kinds import check_kinds
 
 PREPROCESSING = 1
 """Number of the way from pixels to the input of a front, and from there to features; to be raised
@@ -86,10 +87,7 @@ class NetworkConfig:
     computed once and replayed features would be pixels."""
 
     def __post_init__(self) -> None:
-        if self.trainable not in ("tail", "all"):
-            raise InputError(
-                setting("trainable", self.trainable), "no such choice", "use tail or all"
-            )
+        check_kinds(self)
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise InputError(
                 setting("dropout", self.dropout), "is no probability", "give 0 <= P < 1"

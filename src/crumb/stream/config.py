@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from crumb.data.protocol import TaskLayout
 from crumb.device import Precision
 from crumb.errors import InputError, require, setting
+from crumb.kinds import check_kinds
 from crumb.methods.persistence import PretrainedParts
 from crumb.stream.store import CacheKind
 
@@ -50,6 +51,7 @@ class MachineConfig:
     """Folder of the features on disk; `features` in the data set's folder by default."""
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         if self.workers is not None:
             at_least("workers", self.workers, 1, MOST_WORKERS)
         at_least("feature_cache_bytes", self.feature_cache_bytes, 0)
@@ -71,6 +73,7 @@ class EvaluationConfig:
     """Share of each task's training images held out for that."""
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         for k in self.top_k:
             at_least("top_k", k, 1)
         if 1 not in self.top_k or len(set(self.top_k)) != len(self.top_k):
@@ -121,6 +124,7 @@ class TasksConfig:
     machine: MachineConfig = field(default_factory=MachineConfig)
 
     def __post_init__(self) -> None:
+        check_kinds(self, tyro.MISSING)
         at_least("batch_size", self.batch_size, 1, MOST_IMAGES)
         if self.epochs_first_task is not None:
             at_least("epochs_first_task", self.epochs_first_task, 1, MOST_EPOCHS)
@@ -133,8 +137,6 @@ class TasksConfig:
             )
 
     def _check_mode(self) -> None:
-        if self.mode not in get_args(Mode):
-            raise InputError(setting("mode", self.mode), "no such choice", "use paper or strict")
         for name in ("epochs_first_task", "epochs") if self.mode == "strict" else ():
             value = getattr(self, name)
             if value not in (1, None):
@@ -167,9 +169,9 @@ class ProtocolConfig(TasksConfig):
     """Write each finished run for TensorBoard as well, into `tensorboard` in its results folder."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_runs("first_run", self.first_run, self.runs)
         check_intervals(self.checkpoint_minutes, self.checkpoint_batches)
-        super().__post_init__()
         if not self.evaluation.select_best_epoch:
             return
         if self.mode == "strict":

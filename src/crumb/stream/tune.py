@@ -82,11 +82,11 @@ class TuneConfig(TasksConfig):
     """Folder of what is found; outputs/<data set>/tuned_<backbone>/<method> by default."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("trials", self.trials, 1, MOST_RUNS)
         at_least("tasks", self.tasks, 2, MOST_RUNS)
         share = self.validation_share
         require("validation_share", share, 0 < share < 1, "above 0 and below 1")
-        super().__post_init__()
 
     def stream(self, folder: Path | None = None) -> StreamConfig:
         """The stream of one trial, with results in a folder."""

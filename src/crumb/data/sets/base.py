@@ -21,6 +21,7 @@ from crumb.data.resize import Resize
 from crumb.data.system_folders import is_system_folder
 from crumb.errors import InputError, setting
 from crumb.files import read_json
+from crumb.kinds import check_kinds
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class Source(ABC):
     """Folder that the index and dataset.json are written to; NAME-data by default."""
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         self.keep_apart(self.root)
 
     def keep_apart(self, raw: Path) -> None:

@@ -102,7 +102,7 @@ class IcubWorld(Source):
         super().__post_init__()
         for name in ("day", "step", "instances"):
             value = getattr(self, name)
-            require(f"--{name}", value, 1 <= value <= _LARGEST, f"from 1 to {_LARGEST}")
+            require(name, value, 1 <= value <= _LARGEST, f"from 1 to {_LARGEST}")
 
     def sample(self) -> Sample:
         """Find the clips, and take the frames of each in the order of their names.
