@@ -26,9 +26,9 @@ from crumb.stream.rows import MemoryRows, Rows, row_bytes
 
 _Item = TypeVar("_Item", int, str)
 CacheKind = Literal["auto", "memory", "disk", "off"]
-# Images that a worker takes at a time: on a CPU so few stay in its cache; a GPU wants many. Four are
-# the fastest, or within 1 % of it, with every instruction set that was measured; one costs up to 28 %
-# more, sixteen up to 48 % (benchmarks/README.md).
+# Images that a worker takes at a time: on a CPU so few stay in its cache; a GPU wants many. Four
+# are the fastest, or within 1 % of it, with every instruction set that was measured; one costs up
+# to 28 % more, sixteen up to 48 % (benchmarks/README.md).
 _CPU_IMAGES, _GPU_IMAGES = 4, 64
 
 
