@@ -35,9 +35,8 @@ def commands(page):
 
 
 @pytest.fixture
-def workplace(tmp_path, monkeypatch):
-    """A folder with clips, and a small network in the place of the large ones."""
-    monkeypatch.chdir(tmp_path)
+def sample_clips(tmp_path):
+    """A folder with clips, by class and as in Toybox."""
     for name in CLASSES:
         folder = f"{name}_01_pivothead"
         shutil.copytree(ROOT / "src/crumb/sample/clips" / folder, tmp_path / "my-clips" / folder)
@@ -47,6 +46,13 @@ def workplace(tmp_path, monkeypatch):
             clip = tmp_path / "my-clips" / folder / f"{Path(folder).name}_{session}.mp4"
             shutil.copy(clip, own / f"clip {number}.mp4")
     (tmp_path / "my-videos/lamp/notes.txt").touch()
+    return tmp_path
+
+
+@pytest.fixture
+def workplace(sample_clips, monkeypatch):
+    """The same, and a small network in the place of the large ones."""
+    monkeypatch.chdir(sample_clips)
     small = Backbone(
         "timm", "mobilenetv3_small_050", "blocks.5", preprocessing=Preprocessing(64), block_length=8
     )
@@ -54,7 +60,7 @@ def workplace(tmp_path, monkeypatch):
         monkeypatch.setitem(backbones.BACKBONES, name, small)
     monkeypatch.setattr(backbones, "load_weights", lambda *weights: None)
     torch.set_num_threads(1)
-    return tmp_path
+    return sample_clips
 
 
 def run(line, capsys):
@@ -87,6 +93,18 @@ def test_what_the_guide_shows_is_what_is_printed(workplace, capsys):
 def test_python_examples_run(page, workplace):
     for body in blocks(page, "python"):
         exec(compile(body, page.name, "exec"), {})
+
+
+def test_the_first_example_of_the_readme_recognises_what_it_was_not_shown(
+    sample_clips, monkeypatch, capsys
+):
+    """As it is printed, with the network that it names."""
+    monkeypatch.chdir(sample_clips)
+    exec(compile(blocks(ROOT / "README.md", "python")[0], "README.md", "exec"), {})
+    both, third, best = capsys.readouterr().out.splitlines()
+    assert both == "['lamp', 'car']"
+    assert third == "person"
+    assert best.startswith("[[('person', 0.")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.name}")

@@ -71,6 +71,28 @@ def write_bytes(path: Path, content: bytes, remedy: str = WRITE_REMEDY, sync: bo
                 Path(temporary).unlink()
 
 
+def check_new_file(path: Path, name: str) -> None:
+    """See that a file can be written, before the work whose result it will hold.
+
+    Args:
+        path: of the file; it may exist, and so may its folder.
+        name: of what is to be changed, for the message.
+
+    Raises:
+        InputError: it is a folder, or nothing can be written there.
+    """
+    if path.is_dir():
+        raise InputError(path, "is a folder", f"give {name} the name of a file")
+    parent = next(one for one in path.absolute().parents if one.exists())
+    try:
+        handle, temporary = tempfile.mkstemp(_PART, f".{path.name[:100]}.", parent)
+        os.close(handle)
+        Path(temporary).unlink()
+    except OSError as error:
+        problem = f"cannot be written ({error.strerror})"
+        raise InputError(path, problem, f"choose another {name}") from error
+
+
 def remove_parts(folder: Path) -> None:
     """Remove what a writer that was killed has left in a folder that no one else writes."""
     for path in folder.glob(f".*.????????{_PART}"):

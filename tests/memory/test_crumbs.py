@@ -66,7 +66,7 @@ def test_a_new_spread_codes_what_is_held_anew():
     given = vectors(16)
     made.offer(given, torch.zeros(16, dtype=torch.int64), torch.tensor([0]))
     first, before = made.vectors()[0], made.codes.clone()
-    made.refer(torch.full((8,), 0.1), torch.full((8,), 1.2))
+    made.refer(torch.full((8,), 0.1), torch.full((8,), 1.1))
     assert torch.equal(made.codes, before)
     made.refer(torch.full((8,), 1.0), torch.full((8,), 2.0))
     assert not torch.equal(made.codes, before)

@@ -44,7 +44,7 @@ def test_slda_solves_what_the_paper_says(monkeypatch):
 
     The mean variance is 5/4, so that the metric is ((13/8, 0), (0, 7/8)).
     """
-    learner = make(dimensions=2, shrinkage=0.5)
+    learner = make(dimensions=2, shrinkage=0.5, prior_frames=0)
     table = torch.tensor([[2, 0], [-2, 0], [0, 1], [0, -1], [6, 2], [2, 2], [4, 3], [4, 1], [1, 1]])
     vectors_of(learner, monkeypatch, table.float())
     learner.meet(["a", "b"])
@@ -53,6 +53,22 @@ def test_slda_solves_what_the_paper_says(monkeypatch):
     scores = learner.scores(numbered([0], 8).features)
     expected = [-0.5 * (8 / 13 + 8 / 7), -0.5 * (9 * 8 / 13 + 8 / 7)]
     assert scores[0].tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_few_frames_are_compared_almost_by_plain_distance(monkeypatch):
+    """Eight frames beside a prior of eight: half of the covariance is its mean variance."""
+    shrunk, other = (
+        make(dimensions=2, shrinkage=0.5, prior_frames=0),
+        make(dimensions=2, shrinkage=1e-9, prior_frames=8),
+    )
+    table = torch.tensor([[2, 0], [-2, 0], [0, 1], [0, -1], [6, 2], [2, 2], [4, 3], [4, 1], [1, 1]])
+    scores = []
+    for learner in (shrunk, other):
+        vectors_of(learner, monkeypatch, table.float())
+        learner.meet(["a", "b"])
+        learner.learn(numbered([0, 0, 0, 0, 1, 1, 1, 1]))
+        scores.append(learner.scores(numbered([0], 8).features))
+    torch.testing.assert_close(*scores, rtol=1e-5, atol=0)
 
 
 def test_ncm_measures_plain_distances(monkeypatch):

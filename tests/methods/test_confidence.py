@@ -40,3 +40,12 @@ def test_limits_are_those_of_the_distribution():
 def test_one_frame_of_a_class_gives_a_limit():
     limits = distance_limits(torch.tensor([4.0]), torch.tensor([0]), 1, mean=4.0, share=0.5)
     assert 0 < limits[0] < 10
+
+
+def test_a_learner_that_was_right_a_few_times_is_not_sure_of_everything():
+    scores = torch.tensor([[0.0, -9.0], [-7.0, 0.0], [0.0, -8.0]])
+    labels = torch.tensor([0, 1, 0])
+    assert fit_temperature(scores, labels) < 0.1
+    temperature = fit_temperature(scores, labels, doubt=0.2)
+    # One in ten frames goes wrong, as a fifth of them are spread over both classes.
+    assert (scores / temperature).softmax(1).max(1).values.mean() == pytest.approx(0.9, abs=0.01)

@@ -18,6 +18,11 @@ from crumb.cli.failures import explain, take_debug
 from crumb.errors import InputError, Terminated
 
 COMMANDS = {
+    "learn": "learn a folder of clips, write a model",
+    "teach": "teach a model one thing more, or take that back",
+    "predict": "ask a model what a clip, an image or a camera shows",
+    "forget": "take a class out of a model",
+    "info": "say what a model knows, and what it takes",
     "demo": "index the sample clips, compare three methods, draw what happened",
     "index": "make a data set of a folder of videos",
     "data": "list the data sets there are, check one, look at it",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,6 +29,9 @@ def run(words: Sequence[str]) -> None:
         count = len(results.skipped)
         print(f"broken images left out: {count}, listed in {results.folder / 'skipped.csv'}")
     print(f"results: {results.folder}")
+    if models := sorted(results.folder.glob("learner_run*[0-9].safetensors")):
+        print(f"model: {models[-1]}")
+        print(f"next: crumb predict {shlex.quote(str(models[-1]))} CLIP")
 
 
 def settings(words: Sequence[str]) -> tuple[StreamConfig, NetworkConfig, Any]:
@@ -47,7 +51,7 @@ def settings(words: Sequence[str]) -> tuple[StreamConfig, NetworkConfig, Any]:
         doc,
         words,
         preset,
-        stream=StreamConfig(dataset=tyro.MISSING),
+        stream=StreamConfig(dataset=tyro.MISSING, save_model=True),
         network=NetworkConfig(),
         method=kind.Config(),
     )

@@ -14,7 +14,7 @@ SLICE = 4
 """Numbers that one memory block stands for."""
 BLOCKS = 256
 """So that an index takes one byte."""
-_STALE = 1.5
+_STALE = 1.15
 """Factor by which the spread may change before all vectors are coded anew."""
 
 

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -18,6 +17,7 @@ from crumb.errors import InputError, require, setting
 from crumb.kinds import check_kinds
 from crumb.memory.exemplars import END_OF_TASK, with_policy
 from crumb.methods.optimisation import momentum_state, replace_parameters, restore_momentum
+from crumb.methods.teachable import Teachable
 from crumb.nets.split import SplitNetwork
 from crumb.seeds import generator
 
@@ -74,7 +74,7 @@ class BytesHeld:
     reading: int = 0
 
 
-class Learner(ABC):
+class Learner(Teachable, ABC):
     """A network that learns classes from a stream.
 
     Users call :meth:`observe`, :meth:`predict` and :meth:`save`. The stream loop calls
@@ -106,6 +106,8 @@ class Learner(ABC):
     trains: ClassVar[bool] = True
     """Changes weights by gradient descent, with the settings of :class:`TrainingConfig`. A method
     that does not may return no loss."""
+    usual_temperature: ClassVar[float] = 1.0
+    """What scores are divided by where they become probabilities, before it is measured."""
     optimizer: torch.optim.SGD
     """Of the weights; only where :attr:`trains`."""
     offline: ClassVar[bool] = False
@@ -135,6 +137,7 @@ class Learner(ABC):
         self.classes: list[str] = []
         self.steps = 0
         self.checks_losses = False
+        self.temperature = self.usual_temperature
         self.generators = {
             name: generator(seed, name) for name in ("head", "codebook", "replay", "memory")
         }
@@ -291,54 +294,16 @@ class Learner(ABC):
         self.optimizer.step()
         self.steps += 1
 
-    # What users call.
+    def frames_seen(self) -> int | None:
+        """Frames learned from, for methods that count them."""
+        return None
 
-    def observe(self, images: Any, labels: Any, batch_size: int = 21) -> dict[str, float]:
-        """Learn from labelled images, each seen once; class names may be new at any time.
+    def distance_limits(self, share: float) -> Tensor | None:
+        """Squared distances that all but ``share`` of a class's own frames keep, [classes].
 
-        What the program has set for torch (no gradients, another default dtype or device) changes
-        nothing.
-
-        Args:
-            images: Pillow images, uint8 arrays [H, W, 3] or tensors [3, H, W], one or several.
-            labels: a class name for each image (list, tuple, array), or one for all of them.
-            batch_size: images learned from in one step.
-
-        Returns:
-            the losses of the last step, by name.
-
-        Raises:
-            InputError: unusable images, another number of labels than images, an impossible
-                batch size, a learner that needs task boundaries or trains on everything so far, or
-                a loss that is no longer finite (which is noticed before it is learned from).
+        None for methods that measure none.
         """
-        from crumb.methods.calls import observe
-
-        return observe(self, images, labels, batch_size)
-
-    def predict(self, images: Any, batch_size: int = 128) -> list[str]:
-        """The most likely class of each image.
-
-        Args:
-            images: as for :meth:`observe`.
-            batch_size: images scored at a time; changes no result.
-
-        Raises:
-            InputError: unusable images, an impossible batch size, or no class has been met yet.
-        """
-        from crumb.methods.calls import predict
-
-        return predict(self, images, batch_size)
-
-    def save(self, path: str | Path) -> None:
-        """Write everything to one file, from which ``crumb.load`` goes on learning to the bit.
-
-        Raises:
-            InputError: the file cannot be written, or ``path`` is none.
-        """
-        from crumb.methods.persistence import save
-
-        save(self, path)
+        return None
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:

@@ -5,26 +5,44 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from crumb.data.batches import Batch
 from crumb.data.images import as_images
+from crumb.data.shown import are_paths, check_file, is_path, pixels_of_file
 from crumb.device import usual_torch
 from crumb.errors import InputError, setting, shown
 from crumb.kinds import whole_number
+from crumb.methods.answers import answers, best, limits_of, probabilities, verdict
 from crumb.methods.base import Learner
+from crumb.methods.confidence import fit_temperature
 
 
 @usual_torch()
-def observe(learner: Learner, images: Any, labels: Any, batch_size: int) -> dict[str, float]:
-    """See :meth:`Learner.observe`."""
+def observe(learner: Learner, what: Any, labels: Any, batch_size: int) -> dict[str, float]:
+    """See :meth:`Teachable.observe`."""
     if learner.needs_task_boundaries or learner.offline:
         raise _unable_to_observe(learner)
     size = whole_number("batch_size", batch_size, 1)
-    preprocessing = learner.network.preprocessing
-    pixels = as_images(images, preprocessing.size, preprocessing.resize)
-    names = _names(labels, len(pixels))
+    shape = learner.network.preprocessing.size, learner.network.preprocessing.resize
+    if not (is_path(what) or are_paths(what)):
+        pixels = as_images(what, *shape)
+        return _learn(learner, pixels, _names(labels, len(pixels)), size)
+    paths = [what] if is_path(what) else list(what)
+    names = _names(labels, len(paths), "paths")
+    # What is missing is found before anything is learned.
+    for path in paths:
+        check_file(path)
+    losses: dict[str, float] = {}
+    for path, name in zip(paths, names, strict=True):
+        pixels = pixels_of_file(path, *shape)
+        losses = _learn(learner, pixels, [name] * len(pixels), size)
+    return losses
+
+
+def _learn(learner: Learner, pixels: Tensor, names: list[str], size: int) -> dict[str, float]:
     learner.checks_losses = True
     losses: dict[str, Tensor] = {}
     for start in range(0, len(pixels), size):
@@ -58,23 +76,50 @@ def _unable_to_observe(learner: Learner) -> InputError:
 
 
 @usual_torch()
-def predict(learner: Learner, images: Any, batch_size: int) -> list[str]:
-    """See :meth:`Learner.predict`."""
-    if not learner.classes:
-        raise InputError("predict", "no class has been observed yet", "call observe first")
+def predict(learner: Learner, what: Any, batch_size: int, unknown_share: float | None) -> Any:
+    """See :meth:`Teachable.predict`."""
     size = whole_number("batch_size", batch_size, 1)
-    preprocessing = learner.network.preprocessing
-    pixels = as_images(images, preprocessing.size, preprocessing.resize)
-    best: list[int] = []
-    with learner.evaluation():
-        for part in pixels.split(size):
-            scores = learner.scores(learner.network.features(part.to(learner.device)))
-            best.extend(scores.argmax(1).tolist())
-    return [learner.classes[label] for label in best]
+    limits = limits_of(learner, unknown_share)
+    found = [verdict(learner, scores, limits).name for scores in answers(learner, what, size)]
+    return found[0] if is_path(what) else found
 
 
-def _names(labels: Any, count: int) -> list[str]:
-    """A class name for each of so many images."""
+@usual_torch()
+def predict_proba(learner: Learner, what: Any, batch_size: int) -> np.ndarray:
+    """See :meth:`Teachable.predict_proba`."""
+    size = whole_number("batch_size", batch_size, 1)
+    scores = torch.stack(list(answers(learner, what, size)))
+    return probabilities(learner, scores).numpy()
+
+
+@usual_torch()
+def top(learner: Learner, what: Any, k: int, batch_size: int) -> list[list[tuple[str, float]]]:
+    """See :meth:`Teachable.top`."""
+    size, count = whole_number("batch_size", batch_size, 1), whole_number("k", k, 1)
+    return [best(learner, scores, count) for scores in answers(learner, what, size)]
+
+
+@usual_torch()
+def calibrate(learner: Learner, what: Any, labels: Any, batch_size: int) -> float:
+    """See :meth:`Teachable.calibrate`."""
+    size = whole_number("batch_size", batch_size, 1)
+    scores = torch.stack(list(answers(learner, what, size)))
+    names = _names(labels, len(scores), "images or clips")
+    truth = torch.tensor([learner.label_of(name) for name in names])
+    if not scores.gather(1, truth[:, None]).isfinite().all():
+        raise InputError("labels", "name a class without frames", "observe it first")
+    learner.temperature = fit_temperature(scores, truth, 1 / (len(scores) + 2))
+    return learner.temperature
+
+
+def meet(learner: Learner, classes: Any) -> None:
+    """Give labels to classes before any frame of them is seen."""
+    names = [classes] if isinstance(classes, str) else list(classes)
+    learner.meet(_names(names, len(names)))
+
+
+def _names(labels: Any, count: int, what: str = "images") -> list[str]:
+    """A class name for each of so many things."""
     if hasattr(labels, "tolist"):
         labels = labels.tolist()
     if isinstance(labels, (Set, Mapping)):
@@ -86,5 +131,5 @@ def _names(labels: Any, count: int) -> list[str]:
         problem = f"{shown(unusable[0])} is no class name"
         raise InputError("labels", problem, "give non-empty strings")
     if len(names) != count:
-        raise InputError("labels", f"{len(names)} for {count} images", "give one for each")
+        raise InputError("labels", f"{len(names)} for {count} {what}", "give one for each")
     return [str(name) for name in names]

@@ -162,11 +162,47 @@ class ClosedForm(Learner):
             low, high = (middle, high) if fits else (low, middle - 1)
         return low
 
+    # Changing classes.
+
+    def forget(self, name: str) -> None:
+        """Take a class out; what frames of a class have in common stays known.
+
+        Raises:
+            InputError: there is no such class.
+        """
+        label = self.label_of(name)
+        self._remove(label)
+        del self.classes[label]
+        self._changed()
+
+    def merge(self, name: str, other: str) -> None:
+        """Take two classes for one from now on, as if all frames had been of the first.
+
+        Raises:
+            InputError: there is no such class, or they are the same.
+        """
+        label, gone = self.label_of(name), self.label_of(other)
+        if label == gone:
+            raise InputError("merge", f"{name!r} is one class", "name two")
+        self._join(label, gone)
+        del self.classes[gone]
+        self._changed()
+
+    def _remove(self, label: int) -> None:
+        self.moments.forget(label)
+
+    def _join(self, label: int, other: int) -> None:
+        self.moments.merge(label, other)
+
     # The rest of the contract.
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Nothing is trained."""
         return {}
+
+    def frames_seen(self) -> int:
+        """Frames of all classes that are known."""
+        return int(self.moments.counts.sum())
 
     def bytes_held(self) -> BytesHeld:
         """No exemplars; the statistics."""

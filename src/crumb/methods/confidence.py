@@ -12,7 +12,7 @@ _COLDEST, _HOTTEST, _STEPS = 0.05, 200.0, 60
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
-def fit_temperature(scores: Tensor, labels: Tensor) -> float:
+def fit_temperature(scores: Tensor, labels: Tensor, doubt: float = 0.0) -> float:
     """The temperature T with which softmax(scores / T) explains labels best.
 
     Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017, section 4.
@@ -21,14 +21,17 @@ def fit_temperature(scores: Tensor, labels: Tensor) -> float:
     Args:
         scores: float [n, classes]; minus infinity for a class that cannot be.
         labels: int64 [n], each of a class with finite scores.
+        doubt: share of frames that might have gone wrong although none did; without it a learner
+            that was right about a few frames would be sure of everything.
 
     Returns:
         from 0.05 to 200; golden-section search in log T, in which the likelihood has one peak.
     """
     scores, labels = scores.double(), labels.to(scores.device)
+    scores = scores[:, scores.isfinite().all(0)] if doubt else scores
 
     def cost(log: float) -> float:
-        return float(cross_entropy(scores / math.exp(log), labels))
+        return float(cross_entropy(scores / math.exp(log), labels, label_smoothing=doubt))
 
     low, high = math.log(_COLDEST), math.log(_HOTTEST)
     for _ in range(_STEPS):

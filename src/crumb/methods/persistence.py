@@ -48,6 +48,7 @@ def save(learner: Learner, path: str | Path) -> None:
         "resize": learner.network.preprocessing.resize,
         "seed": learner.seed,
         "classes": learner.classes,
+        "temperature": learner.temperature,
         "outputs": learner.network.outputs,
     }
     described = {"version": VERSION, **about}
@@ -93,11 +94,20 @@ def load(
             raise ValueError("its head has another number of outputs")
         learner.start_head(about["outputs"])
         learner.classes = list(about["classes"])
+        learner.temperature = _temperature(about, learner)
         learner.load_state_dict(tensors)
     except DAMAGE as error:
         raise InputError(file, f"is damaged ({error})", _REMEDY) from error
     network.config = NetworkConfig(**about["network"])
     return learner
+
+
+def _temperature(about: dict[str, Any], learner: Learner) -> float:
+    # Older versions had none.
+    temperature = float(about.get("temperature", learner.temperature))
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"its temperature is {temperature}")
+    return temperature
 
 
 def _resize(about: dict[str, Any]) -> Resize:

@@ -21,6 +21,10 @@ from crumb.nets.config import NetworkConfig
 
 T = TypeVar("T", bound=Learner)
 
+DEFAULT_METHOD = "slda"
+"""The most accurate one that a small device has room for."""
+DEFAULT_SETTINGS: dict[str, Any] = {"budget_bytes": 64_000}
+
 _METHODS: dict[str, type[Learner]] = {}
 
 
@@ -54,7 +58,7 @@ def find_method(name: str) -> type[Learner]:
 
 @usual_torch()
 def create(
-    method: str = "crumb",
+    method: str | None = None,
     *,
     backbone: str = "efficientnet_lite0",
     cut: str | None = None,
@@ -70,7 +74,7 @@ def create(
     unless another is asked for.
 
     Args:
-        method: by name.
+        method: by name; by default ``slda`` with ``budget_bytes=64_000``.
         backbone: registered, or any torchvision or timm name together with ``cut``.
         cut: dotted name of the first layer of the tail.
         weights: ``pretrained``, ``random`` or a path.
@@ -81,6 +85,9 @@ def create(
     Raises:
         InputError: a name or setting that does not exist or cannot be.
     """
+    if method is None:
+        method = DEFAULT_METHOD
+        settings = {**DEFAULT_SETTINGS, **settings}
     chosen = find_method(method)
     fields = chosen.Config.__dataclass_fields__
     if unknown := [name for name in settings if name not in fields]:

@@ -30,8 +30,11 @@ class SldaConfig(ClosedFormConfig):
 
     transform: Literal["sqrt", "none"] = "sqrt"
     """Describe the square roots of the features (with their signs), or the features themselves."""
-    shrinkage: float = 0.1
+    shrinkage: float = 0.05
     """Share of the covariance that is replaced by its mean variance in every direction."""
+    prior_frames: int = 200
+    """Weight, in frames, of that mean variance besides: few frames tell little of how a class
+    varies, so the first clips are compared almost by plain distance."""
     crumbs: int = 16
     """Coded frames kept of each class, on which the learner tests itself. With BUDGET-BYTES, as
     many as an eighth of it holds."""
@@ -40,6 +43,8 @@ class SldaConfig(ClosedFormConfig):
         super().__post_init__()
         require("crumbs", self.crumbs, 0 <= self.crumbs <= 1000, "from 0 to 1000")
         require("shrinkage", self.shrinkage, 0 < self.shrinkage <= 1, "above 0 and at most 1")
+        prior = self.prior_frames
+        require("prior_frames", prior, 0 <= prior < 1 << 31, "from 0 to 2^31 - 1")
 
 
 @register
@@ -49,9 +54,9 @@ class StreamingLda(ClosedForm):
     Differs from the paper: means and covariance are those of all frames at once, in any order (see
     :class:`ClassMoments`); they are kept in two bytes a number and, within a budget, in the
     leading directions of the network's own classifier; the covariance is shrunk towards its mean
-    variance rather than towards 1; square roots are taken of the features, which suits what
-    follows a rectifier. The linear classifier is solved for when it is asked for, not frame by
-    frame.
+    variance rather than towards 1, and more so while frames are few; square roots are taken of the
+    features, which suits what follows a rectifier. The linear classifier is solved for when it is
+    asked for, not frame by frame.
     """
 
     name = "slda"
@@ -60,6 +65,9 @@ class StreamingLda(ClosedForm):
     keeps = "class means, one covariance"
     Config = SldaConfig
     covariance = True
+    usual_temperature = 8.0
+    """Frames of a clip and dimensions of a vector are not independent, as the model would have
+    them: at 1 it is far too sure (docs/methods.md)."""
     tuned: ClassVar[Ranges] = {"shrinkage": (0.001, 1.0)}
 
     def __init__(
@@ -100,9 +108,15 @@ class StreamingLda(ClosedForm):
         nearness = nearness - white.square().sum(1, keepdim=True) / 2
         return nearness.masked_fill(self.moments.counts == 0, -torch.inf)
 
+    def _shrinkage(self) -> float:
+        """Share of the covariance that is replaced, after so many frames."""
+        least, prior = self.config.shrinkage, self.config.prior_frames
+        frames = int(self.moments.pooled[0])
+        return least + (1 - least) * prior / max(prior + frames, 1)
+
     def _solve(self) -> tuple[Tensor, Tensor]:
         """What makes the shrunk covariance the identity, [d, d], and the means in that metric."""
-        covariance, share = self.moments.covariance_matrix(), self.config.shrinkage
+        covariance, share = self.moments.covariance_matrix(), self._shrinkage()
         # Of one frame, or many equal ones, nothing but rounding errors would tell the directions.
         least = (_LEAST_SPREAD * self.moments.scale) ** 2
         variance = covariance.diagonal().mean().clamp(min=least)
@@ -168,6 +182,17 @@ class StreamingLda(ClosedForm):
             return most
         one, none = (ClassCrumbs.bytes_for(classes, size, each) for each in (1, 0))
         return min(most, (budget - self.bytes_for(classes, size)) // (one - none))
+
+    def _remove(self, label: int) -> None:
+        super()._remove(label)
+        if self.crumbs is not None:
+            self.crumbs.forget(label)
+
+    def _join(self, label: int, other: int) -> None:
+        if self.crumbs is not None:
+            frames = int(self.moments.counts[label]), int(self.moments.counts[other])
+            self.crumbs.merge(label, other, frames)
+        super()._join(label, other)
 
     # The rest of the contract.
 

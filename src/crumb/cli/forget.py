@@ -1,0 +1,38 @@
+"""``crumb forget``: take a class out of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from crumb.cli.parsing import parse
+from crumb.cli.teach import tell_changes
+from crumb.methods.persistence import load
+from crumb.teaching.files import replace_model
+from crumb.teaching.lesson import changes, self_test
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forget:
+    """Take a class out of a model; the others stay as they are."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """File of a model."""
+    label: Annotated[str, tyro.conf.Positional]
+    """Name of the class."""
+
+
+def run(words: Sequence[str]) -> None:
+    """Forget, and print what the model knew before and after."""
+    command = parse(Forget, words, "crumb forget")
+    learner = load(command.model)
+    before = self_test(learner)
+    learner.forget(command.label)
+    replace_model(learner, command.model)
+    left = ", ".join(learner.classes) or "none"
+    print(f"forgot {command.label}; classes left: {left}")
+    tell_changes(changes(before, learner))

@@ -1,0 +1,67 @@
+"""``crumb info``: what a model knows, and what it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from crumb.cli.parsing import parse
+from crumb.cli.tables import align
+from crumb.methods.base import Learner
+from crumb.methods.closed_form import ClosedForm
+from crumb.methods.persistence import load
+from crumb.teaching.files import former
+from crumb.teaching.lesson import self_test
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """Say what a model knows, and what it takes."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """File of a model."""
+
+
+def run(words: Sequence[str]) -> None:
+    """Print method, network, bytes and classes."""
+    command = parse(Info, words, "crumb info")
+    learner = load(command.model, "cpu")
+    for name, value in _facts(learner, command.model):
+        print(f"{name + ':':12} {value}")
+    print()
+    print(_classes(learner))
+    if former(command.model).exists():
+        print("\nThe last lesson can be taken back: crumb teach MODEL --undo")
+
+
+def _facts(learner: Learner, model: Path) -> list[tuple[str, str]]:
+    held, shape = learner.bytes_held(), learner.network.feature_shape
+    preprocessing = learner.network.preprocessing
+    facts = [
+        ("method", f"{learner.name} ({learner.summary}; {learner.paper})"),
+        ("network", f"{learner.network.config.backbone}, cut at {learner.network.backbone.cut}"),
+        ("input", f"{preprocessing.size} x {preprocessing.size} pixels ({preprocessing.resize})"),
+        ("features", " x ".join(map(str, shape))),
+        ("memory", f"{held.replay + held.extra:,} bytes beside the network"),
+        ("file", f"{model.stat().st_size:,} bytes"),
+        ("temperature", f"{learner.temperature:.2f}"),
+    ]
+    if isinstance(learner, ClosedForm):
+        facts.insert(5, ("dimensions", str(learner.dimensions)))
+    return facts
+
+
+def _classes(learner: Learner) -> str:
+    tested = self_test(learner)
+    rows = [["class", "frames", "crumbs recognised, %"]]
+    for label, name in enumerate(learner.classes):
+        frames = (
+            f"{int(learner.moments.counts[label]):,}" if isinstance(learner, ClosedForm) else "-"
+        )
+        share = tested[name]
+        rows.append([name, frames, "-" if share is None else f"{share:.0f}"])
+    return align(rows)

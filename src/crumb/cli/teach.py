@@ -1,0 +1,80 @@
+"""``crumb teach``: show a model one thing more."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from crumb.cli.parsing import parse
+from crumb.cli.tables import align
+from crumb.errors import InputError, setting
+from crumb.methods.persistence import load
+from crumb.teaching.asking import files_below
+from crumb.teaching.files import replace_model, undo
+from crumb.teaching.lesson import Change, changes, refuse_boundaries, self_test, show
+from crumb.teaching.material import Clip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teach:
+    """Teach a model a class, new or known, from one clip or more, each frame once."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """File of a model, written by crumb learn, crumb stream or learner.save."""
+    label: Annotated[str, tyro.conf.Positional] = ""
+    """Name of the class."""
+    clips: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Clips, images, or folders of them."""
+    undo: bool = False
+    """Take the last lesson back; no class and no clips are named then."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda or cuda:N."""
+
+
+def run(words: Sequence[str]) -> None:
+    """Learn, and print what the model knew before and after."""
+    command = parse(Teach, words, "crumb teach")
+    if command.undo:
+        if command.label or command.clips:
+            raise InputError(setting("undo", True), "takes no class and no clips", "leave them out")
+        undo(command.model)
+        print(f"{command.model} is as it was before the last lesson")
+        return
+    if not command.label or not command.clips:
+        usage = "crumb teach MODEL LABEL CLIP..."
+        raise InputError("crumb teach", "names no class or no clip", f"call {usage}")
+    learner = load(command.model, command.device)
+    refuse_boundaries(learner, command.model)
+    new = command.label not in learner.classes
+    before = self_test(learner)
+    frames = 0
+    for path in files_below(command.clips):
+        pixels = Clip(command.label, (path,)).pixels(learner.network.preprocessing)
+        show(learner, pixels, command.label)
+        frames += len(pixels)
+    replace_model(learner, command.model)
+    kind = "a new class" if new else "known before"
+    print(f"taught {command.label} ({kind}) from {frames:,} frames")
+    tell_changes(changes(before, learner))
+    model = shlex.quote(str(command.model))
+    print(f"\nnext: crumb predict {model} CLIP, or crumb teach {model} --undo")
+
+
+def tell_changes(found: Sequence[Change]) -> None:
+    """Print what a lesson did to each class, and name those that lost by it."""
+    tested = [one for one in found if one.before is not None and one.after is not None]
+    if not tested:
+        if found:
+            print("The model keeps no crumbs to test itself on; models of slda do.")
+        return
+    rows = [["class", "before, %", "after, %"]]
+    rows += [[one.name, f"{one.before:.0f}", f"{one.after:.0f}"] for one in tested]
+    print(f"\nThe model's own crumbs of what it knew, recognised:\n{align(rows)}")
+    for one in tested:
+        if one.worth_naming:
+            print(f"{one.name} lost {one.before - one.after:.0f} percentage points")  # pyright: ignore[reportOptionalOperand]

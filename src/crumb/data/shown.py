@@ -1,0 +1,69 @@
+"""What a learner is shown: the pixels of clips and image files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crumb.data.images import load_image, pil_to_tensor
+from crumb.data.resize import Resize
+from crumb.data.sets.folder_layout import IMAGES, medium
+from crumb.data.video import frames_at_one_per_second
+from crumb.errors import InputError
+
+AnyPath = str | os.PathLike[str]
+
+
+def is_path(what: Any) -> TypeGuard[AnyPath]:
+    """Whether this names a file."""
+    return isinstance(what, (str, os.PathLike))
+
+
+def are_paths(what: Any) -> TypeGuard[Sequence[AnyPath]]:
+    """Whether this is a list, tuple or array of names of files."""
+    if isinstance(what, np.ndarray):
+        return what.ndim == 1 and what.size > 0 and all(map(is_path, what.tolist()))
+    return isinstance(what, (list, tuple)) and len(what) > 0 and all(map(is_path, what))
+
+
+def check_file(path: AnyPath) -> None:
+    """See that a path names a video or an image, without reading it.
+
+    Raises:
+        InputError: missing, a folder, or neither by its name.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(path, "is a folder", "name the clips in it")
+    if not path.exists():
+        raise InputError(path, "no such file", "check the path")
+    if not medium(path.name):
+        raise InputError(path, "is neither a video nor an image by its name", "rename it")
+
+
+def pixels_of_file(path: AnyPath, size: int, resize: Resize) -> Tensor:
+    """The frames of a clip, one for each second, or one image.
+
+    Args:
+        path: of a video or an image, told by its ending.
+        size: side of the result.
+        resize: what becomes of the aspect ratio.
+
+    Returns:
+        uint8 [frames, 3, size, size].
+
+    Raises:
+        InputError: missing, neither a video nor an image, broken, or without frames.
+    """
+    check_file(path)
+    path = Path(path)
+    if medium(path.name) == IMAGES:
+        return load_image(path, size, resize)[None]
+    frames = frames_at_one_per_second(path, size, resize)
+    return torch.stack([pil_to_tensor(frame, size) for frame in frames])

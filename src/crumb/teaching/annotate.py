@@ -1,0 +1,71 @@
+"""A clip with the answers of a learner drawn into it."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.error
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from crumb.data.images import pil_to_tensor
+from crumb.data.video import frames_at_one_per_second
+from crumb.errors import InputError
+from crumb.files import write_bytes
+from crumb.methods.answers import Verdict, scores_of
+from crumb.methods.base import Learner
+from crumb.teaching.asking import answer_rows
+
+SIDE = 480
+"""Pixels of the picture that is written."""
+_REMEDY = "choose another file or free space"
+
+
+def annotate(clip: Path, output: Path, learner: Learner, limits: Tensor | None) -> None:
+    """Write one frame a second of a clip, with what the learner takes it for, as H.264 in MP4.
+
+    Args:
+        clip: to be looked at.
+        output: the file, written whole or not at all.
+        learner: that is asked.
+        limits: as in :func:`crumb.teaching.asking.verdict`.
+
+    Raises:
+        InputError: the clip cannot be read, or the file cannot be written.
+    """
+    import tempfile
+
+    preprocessing = learner.network.preprocessing
+    with tempfile.TemporaryDirectory() as folder:
+        part = Path(folder) / "annotated.mp4"
+        try:
+            with av.open(str(part), "w") as container:
+                stream = container.add_stream("libx264", rate=Fraction(1))
+                stream.width = stream.height = SIDE
+                stream.pix_fmt = "yuv420p"
+                large = frames_at_one_per_second(clip, SIDE, preprocessing.resize)
+                # What the learner is shown is resized once, as when it learned.
+                small = frames_at_one_per_second(clip, preprocessing.size, preprocessing.resize)
+                for frame, shown in zip(large, small, strict=True):
+                    scores = scores_of(learner, pil_to_tensor(shown, preprocessing.size)[None])
+                    picture = draw(frame, answer_rows(learner, scores, limits, True)[0])
+                    container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+                container.mux(stream.encode())
+        except av.error.FFmpegError as error:
+            reason = error.strerror or str(error)
+            raise InputError(output, f"cannot be encoded ({reason})", _REMEDY) from error
+        write_bytes(output, part.read_bytes(), _REMEDY)
+
+
+def draw(frame: Image.Image, verdict: Verdict) -> Image.Image:
+    """A frame with a line of text below it, on a dark bar."""
+    picture = frame.copy()
+    pen = ImageDraw.Draw(picture, "RGBA")
+    font = ImageFont.load_default(max(12, picture.height // 20))
+    text = f"{verdict.name}  {100 * verdict.probability:.0f} %"
+    top = picture.height - 2 * picture.height // 15
+    pen.rectangle((0, top, picture.width, picture.height), fill=(0, 0, 0, 170))
+    pen.text((picture.width // 40, top + picture.height // 40), text, "white", font)
+    return picture

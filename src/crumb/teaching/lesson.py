@@ -1,0 +1,194 @@
+"""Learning a folder, and one thing more: what was learned, and what it did to the rest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from crumb.data.batches import Batch
+from crumb.errors import InputError
+from crumb.methods.answers import scores_of
+from crumb.methods.base import Learner
+from crumb.methods.confidence import fit_temperature
+from crumb.methods.slda import StreamingLda
+from crumb.teaching.material import Clip, in_turn
+
+BATCH = 32
+LOSS_WORTH_NAMING = 2.0
+"""Percentage points that a class may lose to a lesson without being named."""
+
+
+@dataclass
+class ClassReport:
+    """What was learned of a class.
+
+    Attributes:
+        clips: that were shown, or images.
+        frames: in them.
+        asked: held-back frames.
+        right: how many of them were recognised.
+        whole_clips: whether whole clips were held back, and not the end of the only one.
+        confused: classes that frames were taken for, and how often.
+    """
+
+    clips: int = 0
+    frames: int = 0
+    asked: int = 0
+    right: int = 0
+    whole_clips: bool = False
+    confused: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Percent of the held-back frames; None where nothing was held back."""
+        return 100 * self.right / self.asked if self.asked else None
+
+
+def show(learner: Learner, pixels: Tensor, class_name: str) -> None:
+    """Learn frames of one class, uint8 [n, 3, S, S], each once.
+
+    Raises:
+        InputError: the method needs task boundaries, or the loss is no longer finite.
+    """
+    learner.checks_losses = True
+    learner.meet([class_name])
+    label = learner.classes.index(class_name)
+    for part in pixels.split(BATCH):
+        shown = part.to(learner.device)
+        labels = torch.full((len(part),), label)
+        learner.learn(Batch(labels, learner.network.features(shown), shown))
+
+
+def learn_clips(
+    learner: Learner, clips: Sequence[Clip], progress: Callable[[], object] = lambda: None
+) -> dict[str, ClassReport]:
+    """Learn every clip, class by class, and say how well it went on what was held back.
+
+    What is held back is asked about before it is learned as well.
+
+    Args:
+        learner: fresh, or one that knows other classes.
+        clips: with what is held back of each.
+        progress: called after each reading of a clip. Clips of which something is held back are
+            read three times, so that no more than one is in memory.
+
+    Raises:
+        InputError: a clip cannot be read, or see :func:`show`.
+    """
+    preprocessing = learner.network.preprocessing
+    reports: dict[str, ClassReport] = {}
+    waiting = _Waiting(learner)
+    for clip in in_turn(clips):
+        first, back = clip.parts(preprocessing)
+        report = reports.setdefault(clip.class_name, ClassReport())
+        report.clips += 1
+        report.frames += len(first) + len(back)
+        waiting.add(clip.class_name, first)
+        progress()
+    waiting.finish()
+    held = [clip for clip in in_turn(clips) if clip.share]
+    scores, labels = [], []
+    for clip in held:
+        _, back = clip.parts(preprocessing)
+        if len(back):
+            found = scores_of(learner, back)
+            _note(reports[clip.class_name], clip, learner.classes, found.argmax(1).tolist())
+            if clip.share == 1:
+                scores.append(found)
+                labels += [learner.classes.index(clip.class_name)] * len(back)
+        progress()
+    if scores:
+        # The end of a clip that was learned from tells nothing of how sure to be of another one.
+        doubt = 1 / (len(scores) + 2)
+        learner.temperature = fit_temperature(torch.cat(scores), torch.tensor(labels), doubt)
+    for clip in held:
+        waiting.add(clip.class_name, clip.parts(preprocessing)[1])
+        progress()
+    waiting.finish()
+    return reports
+
+
+class _Waiting:
+    """Frames of one class that wait until they fill a batch: photographs come one by one."""
+
+    def __init__(self, learner: Learner) -> None:
+        self._learner = learner
+        self._name = ""
+        self._frames: list[Tensor] = []
+
+    def add(self, class_name: str, pixels: Tensor) -> None:
+        if class_name != self._name:
+            self.finish()
+            self._name = class_name
+        if len(pixels):
+            self._frames.append(pixels)
+        if sum(map(len, self._frames)) >= BATCH:
+            self.finish()
+
+    def finish(self) -> None:
+        if self._frames:
+            show(self._learner, torch.cat(self._frames), self._name)
+        self._frames = []
+
+
+def _note(report: ClassReport, clip: Clip, classes: Sequence[str], answers: list[int]) -> None:
+    report.asked += len(answers)
+    report.whole_clips = clip.share == 1
+    for answer in answers:
+        if classes[answer] == clip.class_name:
+            report.right += 1
+        else:
+            report.confused[classes[answer]] += 1
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a lesson did to a class that was known before it.
+
+    Attributes:
+        name: of the class.
+        before: percent of its crumbs that were recognised; None where there are none.
+        after: the same after the lesson.
+    """
+
+    name: str
+    before: float | None
+    after: float | None
+
+    @property
+    def worth_naming(self) -> bool:
+        """Whether the class lost more than two percentage points."""
+        if self.before is None or self.after is None:
+            return False
+        return self.before - self.after > LOSS_WORTH_NAMING
+
+
+def self_test(learner: Learner) -> dict[str, float | None]:
+    """Percent of its crumbs that a learner recognises, by class; None where it keeps none."""
+    if not isinstance(learner, StreamingLda):
+        return dict.fromkeys(learner.classes)
+    return dict(zip(learner.classes, learner.self_test(), strict=True))
+
+
+def changes(before: dict[str, float | None], learner: Learner) -> list[Change]:
+    """What has become of each class that was known before and still is."""
+    after = self_test(learner)
+    return [Change(name, value, after[name]) for name, value in before.items() if name in after]
+
+
+def refuse_boundaries(learner: Learner, source: object) -> None:
+    """Refuse a learner that cannot be shown one thing more.
+
+    Raises:
+        InputError: naming ``source``: its method must be told when tasks begin and end.
+    """
+    if learner.needs_task_boundaries or learner.offline:
+        raise InputError(
+            source,
+            f"is of method {learner.name}, which must be told when tasks begin and end",
+            "use a model of slda, ncm, er or crumb",
+        )

@@ -1,0 +1,98 @@
+"""Clips and images of each class, and which of their frames are held back."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from crumb.data.sets.folder import Survey
+from crumb.data.sets.folder_layout import IMAGES
+from crumb.data.shown import pixels_of_file
+from crumb.nets.config import Preprocessing
+
+SHARE = 0.25
+"""Part of a class that is held back."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip of one class, or the images of a session.
+
+    Attributes:
+        class_name: of the class.
+        files: one video, or images in order.
+        share: part of its frames that is held back, from the end: all, none, or the last quarter
+            of the only clip of a class.
+    """
+
+    class_name: str
+    files: tuple[Path, ...]
+    share: float = 0.0
+
+    def pixels(self, preprocessing: Preprocessing) -> Tensor:
+        """Every frame, uint8 [frames, 3, size, size].
+
+        Raises:
+            InputError: a file is missing, broken, or without frames.
+        """
+        size, resize = preprocessing.size, preprocessing.resize
+        return torch.cat([pixels_of_file(path, size, resize) for path in self.files])
+
+    def parts(self, preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
+        """The frames to learn from first, and those held back."""
+        pixels = self.pixels(preprocessing)
+        back = round(self.share * len(pixels))
+        if 0 < self.share < 1:
+            # Of two frames one, so that there is something to learn and something to ask.
+            back = min(max(back, 1), len(pixels) - 1)
+        return pixels[: len(pixels) - back], pixels[len(pixels) - back :]
+
+
+def clips_of(survey: Survey) -> list[Clip]:
+    """The clips that a folder holds, none of them held back; photographs without sessions one each.
+
+    Args:
+        survey: of the folder.
+    """
+    clips = []
+    for clip in survey.clips:
+        files = tuple(survey.root / path for path in clip.files)
+        alone = survey.kind == IMAGES and not clip.session
+        parts = [(path,) for path in files] if alone else [files]
+        clips += [Clip(clip.class_name, part) for part in parts]
+    return clips
+
+
+def hold_back(clips: Sequence[Clip]) -> list[Clip]:
+    """The same clips, with what is held back of each.
+
+    Of a class with several clips a quarter of them, spread evenly and at least one; of one with a
+    single clip the last quarter of its frames.
+    """
+    of_class: defaultdict[str, list[int]] = defaultdict(list)
+    for place, clip in enumerate(clips):
+        of_class[clip.class_name].append(place)
+    shares = [0.0] * len(clips)
+    for places in of_class.values():
+        if len(places) == 1:
+            shares[places[0]] = SHARE
+            continue
+        back = max(1, round(SHARE * len(places)))
+        for number in range(back):
+            # In the middle of each of so many equal parts.
+            shares[places[(2 * number + 1) * len(places) // (2 * back)]] = 1.0
+    return [
+        Clip(clip.class_name, clip.files, share) for clip, share in zip(clips, shares, strict=True)
+    ]
+
+
+def in_turn(clips: Sequence[Clip]) -> Iterator[Clip]:
+    """The clips, class by class, as someone would show one thing after the other."""
+    names = dict.fromkeys(clip.class_name for clip in clips)
+    for name in names:
+        yield from (clip for clip in clips if clip.class_name == name)

@@ -1,0 +1,138 @@
+"""Files, probabilities, and the names of scikit-learn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from networks import images_of, tiny_network
+from PIL import Image
+
+from crumb.errors import InputError
+from crumb.methods.registry import find_method
+
+
+def make(name="slda", **settings) -> Any:
+    kind = find_method(name)
+    return kind(tiny_network(), kind.Config(**settings))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Three files of each of two classes."""
+    found = {}
+    for label, name in enumerate(("red", "blue")):
+        found[name] = [tmp_path / f"{name}{number}.png" for number in range(3)]
+        for path, pixels in zip(found[name], images_of(label, 3, 40), strict=True):
+            Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(path)
+    return found
+
+
+def taught(name="slda", **settings):
+    learner = make(name, **settings)
+    for seed in range(4):
+        learner.observe(torch.cat([images_of(0, 3, seed), images_of(1, 3, seed)]), [*"rrrbbb"])
+    learner.rename("r", "red")
+    learner.rename("b", "blue")
+    return learner
+
+
+@pytest.mark.parametrize("method", ["slda", "ncm", "finetune"])
+def test_files_are_learned_as_the_images_in_them(photos, method):
+    by_path, by_image = make(method), make(method)
+    by_path.observe([str(path) for path in photos["red"]], "red", batch_size=1)
+    by_path.observe(photos["blue"][0], "blue", batch_size=1)
+    for path in photos["red"]:
+        by_image.observe(Image.open(path), "red")
+    by_image.observe(Image.open(photos["blue"][0]), "blue")
+    one, other = by_path.state_dict(), by_image.state_dict()
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_one_path_gives_one_name_and_several_give_a_list(photos):
+    learner = taught()
+    assert learner.predict(photos["red"][0]) == "red"
+    assert learner.predict(str(photos["blue"][2])) == "blue"
+    assert learner.predict([*photos["red"], *photos["blue"]]) == ["red"] * 3 + ["blue"] * 3
+    assert learner.predict(np.array([str(photos["red"][0])])) == ["red"]
+
+
+def test_a_missing_file_is_found_before_anything_is_learned(photos, tmp_path):
+    learner = make()
+    with pytest.raises(InputError, match=r"gone\.png: no such file"):
+        learner.observe([photos["red"][0], tmp_path / "gone.png"], "red")
+    assert learner.classes == []
+    with pytest.raises(InputError, match="is a folder; name the clips in it"):
+        learner.observe(tmp_path, "red")
+    with pytest.raises(InputError, match="labels: 2 for 3 paths"):
+        learner.observe(photos["red"], ["red", "red"])
+
+
+def test_probabilities_are_those_of_the_scores(photos):
+    learner = taught()
+    learner.temperature = 3.0
+    pixels = images_of(0, 2, 900)
+    with learner.evaluation():
+        scores = learner.scores(learner.network.features(pixels))
+    chances = learner.predict_proba(pixels)
+    assert chances.shape == (2, 2)
+    assert chances.dtype == np.float64
+    np.testing.assert_allclose(chances, (scores.double() / 3).softmax(1).numpy(), rtol=1e-6)
+    assert list(learner.classes_) == ["red", "blue"]
+    (best, second), _ = learner.top(pixels, k=2)
+    assert best[0] == "red"
+    assert best[1] == pytest.approx(chances[0, 0])
+    assert best[1] + second[1] == pytest.approx(1)
+    assert learner.predict_proba(photos["red"][0]).shape == (1, 2)
+    assert [len(row) for row in learner.top(pixels, k=9)] == [2, 2]
+
+
+def test_unknown_is_said_only_when_it_is_asked_for():
+    learner = taught(crumbs=50)
+    strange = images_of(2, 5, 0)
+    assert set(learner.predict(strange)) <= {"red", "blue"}
+    assert learner.predict(strange, unknown_share=0.01) == ["unknown"] * 5
+    for share in (0, 1, 2.0, "x"):
+        with pytest.raises(InputError, match="unknown_share"):
+            learner.predict(strange, unknown_share=share)
+    with pytest.raises(InputError, match="needs method='slda', this is ncm"):
+        taught("ncm").predict(strange, unknown_share=0.01)
+
+
+def test_calibration_makes_a_learner_that_errs_less_sure():
+    learner, other = taught(), taught()
+    shown = torch.cat([images_of(0, 10, 900), images_of(1, 10, 900)])
+    names = ["red"] * 10 + ["blue"] * 10
+    sure = learner.calibrate(shown, names)
+    assert learner.temperature == sure
+    swapped = names[:7] + ["blue"] * 3 + names[10:17] + ["red"] * 3
+    assert other.calibrate(shown, swapped) > 2 * sure
+    with pytest.raises(InputError, match="is no class of this learner"):
+        learner.calibrate(shown, "green")
+
+
+def test_partial_fit_and_the_order_of_columns():
+    learner = make().partial_fit(images_of(1, 3), ["blue"] * 3, classes=["red", "blue"])
+    assert list(learner.classes_) == ["red", "blue"]
+    learner.partial_fit(images_of(0, 3), "red")
+    assert learner.predict(images_of(0, 1, 900)) == ["red"]
+
+
+def test_repr_says_what_it_is():
+    learner = taught(budget_bytes=2000)
+    held = learner.bytes_held()
+    total = held.replay + held.extra
+    assert repr(learner) == f"<crumb slda: 2 classes, 24 frames, {total:,} bytes beside tiny>"
+    assert repr(make("finetune")) == "<crumb finetune: 0 classes, 0 bytes beside tiny>"
+
+
+def test_a_saved_learner_keeps_its_temperature(tmp_path, monkeypatch):
+    from crumb.methods import persistence
+
+    monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network())
+    learner = taught()
+    learner.temperature = 2.5
+    learner.save(tmp_path / "m.crumb")
+    assert persistence.load(tmp_path / "m.crumb").temperature == 2.5

@@ -1,0 +1,43 @@
+"""A whole experiment from Python."""
+
+from __future__ import annotations
+
+import pytest
+
+import crumb
+from crumb.errors import InputError
+
+
+def test_one_call_is_a_whole_experiment(dataset, weights, tmp_path):
+    settings = {"backbone": "test_efficientnet", "cut": "blocks.4", "weights": str(weights)}
+    out = tmp_path / "out"
+    results = crumb.stream(dataset.folder, "ncm", runs=2, output=out, **settings)
+    accuracies = [
+        record.scores[-1][-1].accuracy[1, "all", "direct"] for record in results.finished()
+    ]
+    assert len(accuracies) == 2
+    assert all(25 < accuracy <= 100 for accuracy in accuracies)
+    again = crumb.stream(dataset.folder, "ncm", runs=2, output=out, **settings)
+    assert again.finished() == results.finished()
+
+
+def test_what_is_no_setting_is_refused(dataset):
+    with pytest.raises(InputError, match="learning_rate: is no setting of a stream; choose from"):
+        crumb.stream(dataset.folder, "er", learning_rate=0.1)
+    with pytest.raises(InputError, match="lr: is no setting of a stream"):
+        crumb.stream(dataset.folder, "slda", lr=0.1)
+
+
+def test_the_package_lists_what_users_need():
+    assert dir(crumb) == [
+        "InputError",
+        "Learner",
+        "__version__",
+        "create",
+        "frames",
+        "load",
+        "stream",
+    ]
+    for name in crumb.__all__:
+        assert callable(getattr(crumb, name))
+        assert name in str(crumb.__doc__) or name in ("InputError", "Learner")
