@@ -190,7 +190,9 @@ def test_limits_hold_for_frames_that_were_learned_and_not_for_other_things():
     share = (-2 * nearness.max(1).values > limits[nearest]).float().mean()
     assert 0.02 < share < 0.2
     assert (-2 * strange.max(1).values > limits[strange.argmax(1)]).all()
-    assert make(crumbs=0).distance_limits(0.1).tolist() == []
+    unknown = make(crumbs=0)
+    assert isinstance(unknown, StreamingLda)
+    assert unknown.distance_limits(0.1).tolist() == []
 
 
 def test_one_frame_of_each_class_is_enough():

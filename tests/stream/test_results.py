@@ -34,7 +34,12 @@ def record(run: int, first: float = 80.0) -> RunRecord:
         [score(50, [first - 40, 60])],
     ]
     statistics = [{"run": run, "task": 0, "epoch": 0, "codebook_mean": 0.25}]
-    work = {"gradient_steps": 12, "tail_maps": 200, "images_read_again": 10, "distinct_images": 40}
+    work: dict[str, Any] = {
+        "gradient_steps": 12,
+        "tail_maps": 200,
+        "images_read_again": 10,
+        "distinct_images": 40,
+    }
     measured = (300, 40, 2.0, 90, 1000)
     return RunRecord(run, ["cup", "ball"], scores, [1, 0], statistics, *measured, **work)
 

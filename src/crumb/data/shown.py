@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -25,11 +24,15 @@ def is_path(what: Any) -> TypeGuard[AnyPath]:
     return isinstance(what, (str, os.PathLike))
 
 
-def are_paths(what: Any) -> TypeGuard[Sequence[AnyPath]]:
-    """Whether this is a list, tuple or array of names of files."""
-    if isinstance(what, np.ndarray):
-        return what.ndim == 1 and what.size > 0 and all(map(is_path, what.tolist()))
-    return isinstance(what, (list, tuple)) and len(what) > 0 and all(map(is_path, what))
+def paths_in(what: Any) -> list[Path] | None:
+    """The paths, where this is one or a list, tuple or array of them; None for anything else."""
+    if is_path(what):
+        return [Path(what)]
+    if isinstance(what, np.ndarray) and what.ndim == 1:
+        what = what.tolist()
+    if isinstance(what, (list, tuple)) and what and all(map(is_path, what)):
+        return [Path(path) for path in what]
+    return None
 
 
 def check_file(path: AnyPath) -> None:

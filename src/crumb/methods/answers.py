@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from crumb.data.images import as_images
-from crumb.data.shown import are_paths, is_path, pixels_of_file
+from crumb.data.shown import paths_in, pixels_of_file
 from crumb.errors import InputError, require, setting
 
 if TYPE_CHECKING:
@@ -105,8 +105,8 @@ def answers(learner: Learner, what: Any, batch_size: int) -> Iterator[Tensor]:
         raise InputError("predict", "no class has been observed yet", "call observe first")
     preprocessing = learner.network.preprocessing
     size, resize = preprocessing.size, preprocessing.resize
-    if is_path(what) or are_paths(what):
-        for path in [what] if is_path(what) else what:
+    if (paths := paths_in(what)) is not None:
+        for path in paths:
             pixels = pixels_of_file(path, size, resize)
             yield together(scores_of(learner, pixels, batch_size))
         return

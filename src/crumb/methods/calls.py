@@ -11,7 +11,7 @@ from torch import Tensor
 
 from crumb.data.batches import Batch
 from crumb.data.images import as_images
-from crumb.data.shown import are_paths, check_file, is_path, pixels_of_file
+from crumb.data.shown import check_file, is_path, paths_in, pixels_of_file
 from crumb.device import usual_torch
 from crumb.errors import InputError, setting, shown
 from crumb.kinds import whole_number
@@ -27,10 +27,10 @@ def observe(learner: Learner, what: Any, labels: Any, batch_size: int) -> dict[s
         raise _unable_to_observe(learner)
     size = whole_number("batch_size", batch_size, 1)
     shape = learner.network.preprocessing.size, learner.network.preprocessing.resize
-    if not (is_path(what) or are_paths(what)):
+    paths = paths_in(what)
+    if paths is None:
         pixels = as_images(what, *shape)
         return _learn(learner, pixels, _names(labels, len(pixels)), size)
-    paths = [what] if is_path(what) else list(what)
     names = _names(labels, len(paths), "paths")
     # What is missing is found before anything is learned.
     for path in paths:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class Teachable:
         temperature: what scores are divided by where they become probabilities.
     """
 
-    name: Any
+    name: ClassVar[str]
     classes: list[str]
     temperature: float
 
