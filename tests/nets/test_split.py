@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from crumb.errors import InputError
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
-from crumb.nets.split import split
+from crumb.nets.graph import split
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -107,7 +107,7 @@ def test_layer_that_is_never_called_is_refused():
 
 
 def test_cut_after_the_last_map_is_refused():
-    with pytest.raises(InputError, match=r"cut='fc': .*shape \(1, 8\).*convolutional part"):
+    with pytest.raises(InputError, match=r"cut='fc': .*shape \(2, 8\).*convolutional part"):
         small("fc")
 
 

@@ -28,7 +28,8 @@ def small(seed: int, classes: int = 4) -> nn.Sequential:
         norm = nn.BatchNorm2d(6)
         assert norm.running_mean is not None
         norm.running_mean.uniform_()
-        return nn.Sequential(nn.Conv2d(3, 6, 3), norm, nn.Flatten(), nn.Linear(6, classes))
+        flat = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        return nn.Sequential(nn.Conv2d(3, 6, 3), norm, flat, nn.Linear(6, classes))
 
 
 def save_nested(state: dict[str, Tensor], path: Path) -> None:

@@ -12,7 +12,8 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from crumb.errors import InputError, setting
-from crumb.nets.split import SplitNetwork, leave_unchanged, subgraph
+from crumb.nets.graph import leave_unchanged, subgraph
+from crumb.nets.split import SplitNetwork
 
 AGGREGATIONS = "aggregations"
 """Under which name the tail holds them."""

@@ -110,7 +110,8 @@ def build_network(config: NetworkConfig, seed: int = 0) -> SplitNetwork:
             raise InputError(setting("cut", config.cut), problem, "leave one of them out")
         cut = None
     model = _create(backbone, seed)
-    load_weights(model, backbone.library, backbone.model, config.weights)
+    size = backbone.preprocessing.size
+    load_weights(model, backbone.library, backbone.model, config.weights, size)
     network = SplitNetwork(model, backbone, replace(config, cut=cut))
     network.eval()
     return network

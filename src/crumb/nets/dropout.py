@@ -27,6 +27,11 @@ class SeededDropout(nn.Module):
         self.rescale = rescale
         self.generator: torch.Generator | None = None
 
+    @property
+    def p(self) -> float:
+        """The probability by the name that torch has for it: attention asks its dropout for it."""
+        return self.probability
+
     def forward(self, values: Tensor) -> Tensor:
         """Zero each value with the given probability, rescale the rest; identity in eval."""
         if not self.training or self.probability == 0:
@@ -80,6 +85,11 @@ def replace_dropout(tail: nn.Module, probability: float | None) -> None:
                 setattr(parent, name, SeededDropout(child.p, whole=True))
             elif isinstance(child, DropPath):
                 setattr(parent, name, SeededDropout(child.drop_prob, True, child.scale_by_keep))
+    for module in tail.modules():
+        masks = [m for m in module.children() if isinstance(m, SeededDropout) and not m.whole]
+        # One fused operation would draw its masks from the global generator.
+        if getattr(module, "fused_attn", False) and any(mask.probability for mask in masks):
+            module.fused_attn = False
     if probability and not found:
         raise InputError(
             setting("dropout", probability),

@@ -2,21 +2,30 @@
 
 CRUMB (Talbot et al. 2025, section III-A) stores feature maps from the middle of a network, so the
 network is needed as two functions: ``front`` up to the cut, ``tail`` from the cut to the logits.
-The cut is found on the network's own call graph, so no model needs code of its own here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor, fx, nn
-from torch.fx.proxy import TraceError
+from torch import Tensor, nn
 
 from crumb.errors import InputError, setting
 from crumb.nets.config import Backbone, NetworkConfig
 from crumb.nets.dropout import SeededDropout, replace_dropout
+from crumb.nets.graph import begin_with, cross_channels_first, split
+from crumb.nets.probe import CHANNELS_LAST, channel_axis, find_head, run
+
+Head = nn.Linear | nn.Conv2d
+
+
+class _Reached(Exception):
+    """Carries a value out of the tail as soon as it is known, so that nothing else is computed."""
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.value = value
 
 
 class SplitNetwork(nn.Module):
@@ -27,7 +36,10 @@ class SplitNetwork(nn.Module):
     statistics that follow them make stored exemplars drift (the original lets them drift).
 
     Weights and features are in channels-last memory, which is faster and in which the slices of
-    the codebook lie side by side.
+    the codebook lie side by side. Features are [B, C, H, W] outside, also of networks that compute
+    [B, H, W, C]: these get their own layout back at the start of the tail.
+
+    The network is run on an empty image when it is built, to learn its layout and its head.
 
     Args:
         model: the whole classifier.
@@ -41,8 +53,10 @@ class SplitNetwork(nn.Module):
         maps: how many feature maps have gone through the tail, whatever its weights.
 
     Raises:
-        InputError: no such layer, more than one tensor crosses the cut, or a dropout probability
-            for a tail without dropout.
+        InputError: no such layer; more than one tensor crosses the cut, or one that is no map;
+            the logits do not come from one layer alone; front and tail share weights; training
+            draws random numbers that we cannot seed; or a dropout probability for a tail without
+            dropout.
     """
 
     def __init__(self, model: nn.Module, backbone: Backbone, config: NetworkConfig) -> None:
@@ -51,28 +65,70 @@ class SplitNetwork(nn.Module):
         self.config = config
         self.preprocessing = backbone.preprocessing
         self.front, self.tail = split(model.eval(), backbone.cut, config.trainable == "all")
+        if set(self.front.parameters()) & set(self.tail.parameters()):
+            problem = "has weights in common before and after it, so they cannot be frozen"
+            raise InputError(setting("cut", backbone.cut), problem, "choose another layer")
         self.front.requires_grad_(False)
-        self.head_name, _ = find_head(self.tail)
         replace_dropout(self.tail, config.dropout)
         self.bf16 = False
         self.maps = 0
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.feature_shape = self._measure_feature_shape(backbone.cut)
+        self.feature_shape = self._settle_layout(getattr(model, "output_fmt", None))
+        self._settle_head()
 
-    def _measure_feature_shape(self, cut: str) -> tuple[int, int, int]:
-        size = self.preprocessing.size
-        with torch.no_grad():
-            shape = tuple(self.front(torch.zeros(1, 3, size, size)).shape)
-        if len(shape) != 4:
-            raise InputError(
-                setting("cut", cut),
-                f"what crosses it has shape {shape}, not (batch, channels, height, width)",
-                "choose a layer in the convolutional part of the network",
-            )
+    def _settle_layout(self, stated: object) -> tuple[int, int, int]:
+        """Let maps cross the cut as [B, C, H, W], whatever layout the network computes them in."""
+        size, subject = self.preprocessing.size, setting("cut", self.backbone.cut)
+        pixels = torch.zeros(2, 3, size, size, dtype=torch.uint8)
+        maps = run(self.front, self.preprocessing(pixels), subject)
+        inside = "choose a layer in the convolutional part of the network"
+        if not isinstance(maps, Tensor):
+            problem = f"what crosses it is no tensor but a {type(maps).__name__}"
+            raise InputError(subject, problem, inside)
+        shape = tuple(maps.shape)
+        if len(shape) == 3:
+            problem = f"tokens, {shape[1]} x {shape[2]}, cross it, and Crumb needs maps of places"
+            raise InputError(subject, problem, inside)
+        if len(shape) != 4 or shape[0] != len(pixels):
+            problem = f"what crosses it has shape {shape}, not (batch, channels, height, width)"
+            raise InputError(subject, problem, inside)
+        if channel_axis(self.front, shape, size, subject, stated) == CHANNELS_LAST:
+            cross_channels_first(self.front, self.tail)
+            return (shape[3], shape[1], shape[2])
         return (shape[1], shape[2], shape[3])
 
+    def _settle_head(self) -> None:
+        """Find the head; see that the logits come from it alone and that features stay as given."""
+        subject = setting("backbone", self.config.backbone)
+        maps = torch.zeros(2, *self.feature_shape).contiguous(memory_format=torch.channels_last)
+        version, drawn = maps._version, torch.get_rng_state()
+        self.use_generator(torch.Generator())
+        self.head_name, trained = find_head(self.train().tail, maps, subject)
+        if not torch.equal(drawn, torch.get_rng_state()):
+            torch.set_rng_state(drawn)
+            problem = "draws random numbers in training that the seed of a run does not decide"
+            raise InputError(
+                subject, problem, f"choose another network, or a later {setting('cut')}"
+            )
+        # With another number of classes in that layer alone, the logits must have that number.
+        head, classes = self.eval().head, 3
+        if head.weight.shape[0] == classes:
+            classes += 1
+        self.new_head(classes, torch.Generator())
+        try:
+            tested = run(self.tail, maps, subject)
+        except InputError:
+            tested = None
+        self._put_head(head)
+        if _shape(trained) != (2, self.outputs) or _shape(tested) != (2, classes):
+            problem = f"its logits do not come from its last layer, {self.head_name}, alone"
+            raise InputError(subject, problem, "choose a network with one classifier layer")
+        if maps._version != version:
+            begin_with(self.tail, "clone")
+        self.use_generator(None)
+
     @property
-    def head(self) -> nn.Linear | nn.Conv2d:
+    def head(self) -> Head:
         """The last layer, whose outputs are the classes."""
         module = self.tail.get_submodule(self.head_name)
         assert isinstance(module, (nn.Linear, nn.Conv2d))
@@ -82,6 +138,11 @@ class SplitNetwork(nn.Module):
     def outputs(self) -> int:
         """Number of classes that the head has room for."""
         return self.head.weight.shape[0]
+
+    @property
+    def penultimate_size(self) -> int:
+        """How many values enter the head for each image: D of :meth:`penultimate`."""
+        return self.head.weight.shape[1]
 
     def new_head(self, outputs: int, generator: torch.Generator, keep: int = 0) -> None:
         """Replace the head by a fresh one with the default initialisation of its layer type.
@@ -100,8 +161,11 @@ class SplitNetwork(nn.Module):
             with torch.no_grad():
                 head.weight[:keep] = old.weight[:keep]
                 head.bias[:keep] = old.bias[:keep]
+        self._put_head(head)
+
+    def _put_head(self, layer: nn.Module) -> None:
         parent, _, name = self.head_name.rpartition(".")
-        setattr(self.tail.get_submodule(parent), name, head.train(self.training))
+        setattr(self.tail.get_submodule(parent), name, layer.train(self.training))
 
     @property
     def drops(self) -> bool:
@@ -111,12 +175,10 @@ class SplitNetwork(nn.Module):
 
     def drop_before_head(self, probability: float) -> None:
         """Put a dropout before the last layer, in the tail of a network that has none."""
-        parent, _, name = self.head_name.rpartition(".")
-        layers = nn.Sequential(SeededDropout(probability), self.head)
-        setattr(self.tail.get_submodule(parent), name, layers.train(self.training))
+        self._put_head(nn.Sequential(SeededDropout(probability), self.head))
         self.head_name += ".1"
 
-    def use_generator(self, generator: torch.Generator) -> None:
+    def use_generator(self, generator: torch.Generator | None) -> None:
         """Draw all dropout masks of the tail from ``generator`` (on the device of the tail)."""
         for module in self.tail.modules():
             if isinstance(module, SeededDropout):
@@ -138,35 +200,44 @@ class SplitNetwork(nn.Module):
                 logits where a layer follows that is not linear: SqueezeNet's are never negative.
         """
         if linear:
-            return self._at_head(features)[1]
+            return self._at_head(features, entering=False)
         self.maps += len(features)
         with self._precision():
             return self.tail(features).float()
 
     def penultimate(self, features: Tensor) -> Tensor:
-        """What enters the head, averaged over places: float32 [B, C, H, W] to float32 [B, D]."""
-        return self._at_head(features)[0]
+        """What enters the head, averaged over places: float32 [B, C, H, W] to float32 [B, D].
 
-    def _at_head(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """What enters and what leaves the head, averaged over places."""
+        The head and what follows it are not computed. D is ``penultimate_size``.
+        """
+        return self._at_head(features, entering=True)
+
+    def _at_head(self, features: Tensor, entering: bool) -> Tensor:
+        """What enters or leaves the head, averaged over places."""
         self.maps += len(features)
-        passed: list[Tensor] = []
+        head = self.head
 
-        def note(head: nn.Module, entered: tuple[Tensor, ...], left: Tensor) -> None:
-            # At once: a layer that follows may change what left the head in place.
-            for values in (entered[0], left):
-                pooled = values.mean((2, 3)) if isinstance(head, nn.Conv2d) else values.clone()
-                passed.append(pooled.float())
+        def entered(_: nn.Module, values: tuple[Tensor, ...]) -> None:
+            raise _Reached(_averaged(head, values[0]))
 
-        hook = self.head.register_forward_hook(note)
+        def left(_: nn.Module, __: tuple[Tensor, ...], values: Tensor) -> None:
+            raise _Reached(_averaged(head, values))
+
+        # The head may lie in a module that cannot be entered by a call: only a hook gets there.
+        hook = (
+            head.register_forward_pre_hook(entered)
+            if entering
+            else head.register_forward_hook(left)
+        )
         try:
             with self._precision():
                 # As it was before it was compiled: compiled code does not call the hook.
                 self.tail.forward(features)
+        except _Reached as reached:
+            return reached.value.float()
         finally:
             hook.remove()
-        entered, left = passed
-        return entered, left
+        raise AssertionError("the head was not computed")
 
     def _precision(self) -> AbstractContextManager[object]:
         kind = next(self.tail.parameters()).device.type
@@ -199,145 +270,30 @@ class SplitNetwork(nn.Module):
         super().train(mode)
         self.front.eval()
         for module in self.tail.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            # Any norm that would follow the batches, whatever its class.
+            if hasattr(module, "running_var"):
                 module.eval()
         return self
 
 
-class _CutTracer(fx.Tracer):
-    """Looks only into the modules that contain the cut, so nearly any forward can be traced."""
-
-    def __init__(self, cut: str) -> None:
-        super().__init__()
-        self._cut = cut
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return not self._cut.startswith(module_qualified_name + ".")
+def _shape(value: object) -> tuple[int, ...] | None:
+    return tuple(value.shape) if isinstance(value, Tensor) else None
 
 
-def split(
-    model: nn.Module, cut: str, at_input: bool = False
-) -> tuple[fx.GraphModule, fx.GraphModule]:
-    """Cut ``model`` before the layer ``cut``.
-
-    Args:
-        model: the whole classifier.
-        cut: dotted name of a layer.
-        at_input: cut before the first layer instead, so that the front computes nothing.
-
-    Returns:
-        front and tail; their state keeps the model's names. Together they compute the model.
-
-    Raises:
-        InputError: no such layer, it is not called, or more than one tensor crosses the cut.
-    """
-    flag = setting("cut", cut)
-    layers = [name for name, _ in model.named_modules() if name]
-    if cut not in layers:
-        raise InputError(flag, "no such layer", f"choose one of {', '.join(_near(cut, layers))}")
-    try:
-        graph = _CutTracer(cut).trace(model)
-    except (TraceError, TypeError, RuntimeError, AttributeError, KeyError) as error:
-        raise InputError(
-            flag, f"the network cannot be traced there ({error})", "choose an outer layer"
-        ) from error
-    nodes = list(graph.nodes)
-    start = next((i for i, node in enumerate(nodes) if node.target == cut), None)
-    if start is None:
-        raise InputError(flag, "the network never calls it on its own", "choose its parent layer")
-    before = {node for node in nodes[:start] if node.op != "get_attr"}
-    crossing = {
-        value for node in nodes[start:] for value in node.all_input_nodes if value in before
-    }
-    if len(crossing) != 1:
-        raise InputError(
-            flag,
-            f"{len(crossing)} tensors cross the cut (a skip connection)",
-            "choose the start of a whole stage",
-        )
-    feature = nodes[0] if at_input else next(iter(crossing))
-    # The features belong to the caller: an in-place layer would change them under its hands.
-    leave_unchanged(feature, model)
-    front = subgraph(model, end=feature, start=None, name="Front")
-    return front, subgraph(model, end=nodes[-1], start=feature, name="Tail")
-
-
-def leave_unchanged(value: fx.Node, model: nn.Module) -> None:
-    """Let no layer of ``model`` that takes this value of its graph change it in place."""
-    for node in value.users:
-        layer = model.get_submodule(str(node.target)) if node.op == "call_module" else None
-        if layer is not None and "inplace" in vars(layer):
-            vars(layer)["inplace"] = False
-
-
-def _near(cut: str, layers: Sequence[str]) -> list[str]:
-    """Layers beside the one asked for: as deep as its longest prefix that exists, plus one."""
-    prefix = cut
-    while prefix and prefix not in layers:
-        prefix = prefix.rpartition(".")[0]
-    depth = prefix.count(".") + 1 if prefix else 0
-    near = [
-        name
-        for name in layers
-        if name.count(".") == depth and name.startswith(prefix + "." if prefix else "")
-    ]
-    return near[:20] or [prefix]
-
-
-def subgraph(model: nn.Module, end: fx.Node, start: fx.Node | None, name: str) -> fx.GraphModule:
-    """What computes ``end`` from ``start`` (None: from the network's own input).
-
-    Its layers are those of ``model``, not copies.
-    """
-    graph, copies = fx.Graph(), {}
-    if start is not None:
-        copies[start] = graph.placeholder("features")
-
-    def copy(node: fx.Node) -> fx.Node:
-        if node not in copies:
-            for value in node.all_input_nodes:
-                copy(value)
-            copies[node] = graph.node_copy(node, copies.__getitem__)
-        return copies[node]
-
-    if end.op == "output":
-        copy(end)
-    else:
-        graph.output(copy(end))
-    return fx.GraphModule(model, graph, name)
-
-
-def find_head(tail: fx.GraphModule) -> tuple[str, nn.Linear | nn.Conv2d]:
-    """The last linear or convolutional layer of the tail, by name.
-
-    Raises:
-        InputError: the tail has none, so it cannot be given classes.
-    """
-    for node in reversed(list(tail.graph.nodes)):
-        if node.op != "call_module":
-            continue
-        called = tail.get_submodule(str(node.target))
-        layers = [
-            (f"{node.target}.{name}" if name else str(node.target), module)
-            for name, module in called.named_modules()
-            if isinstance(module, (nn.Linear, nn.Conv2d))
-        ]
-        if layers:
-            return layers[-1]
-    raise InputError(
-        setting("backbone"),
-        "the tail has no classifier layer",
-        f"choose an earlier {setting('cut')}",
-    )
+def _averaged(head: Head, values: Tensor) -> Tensor:
+    """Over the places of a map or of tokens, [B, D]; what has no places stays as it is."""
+    if isinstance(head, nn.Conv2d):
+        return values.mean((2, 3))
+    return values if values.ndim == 2 else values.flatten(1, -2).mean(1)
 
 
 def _fresh_head(
-    template: nn.Linear | nn.Conv2d,
+    template: Head,
     outputs: int,
     kernel: int,
     generator: torch.Generator,
-) -> nn.Linear | nn.Conv2d:
-    head: nn.Linear | nn.Conv2d
+) -> Head:
+    head: Head
     # The constructors draw from the global generator; on the meta device they draw nothing.
     with torch.device("meta"):
         if isinstance(template, nn.Linear):

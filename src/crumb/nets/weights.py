@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from crumb.errors import InputError, setting
 from crumb.files import file_size, read_tensors
+from crumb.nets.probe import find_head
 
 DAMAGE = (
     ArithmeticError,
@@ -33,7 +34,7 @@ DAMAGE = (
 _REMEDY = "give the path of a .safetensors or .pth state of this network, or 'random'"
 
 
-def load_weights(model: nn.Module, library: str, name: str, weights: str) -> None:
+def load_weights(model: nn.Module, library: str, name: str, weights: str, size: int = 224) -> None:
     """Load ``weights`` into ``model``, in place.
 
     The classifier may be missing or of another shape (it is replaced anyway); everything else
@@ -44,6 +45,7 @@ def load_weights(model: nn.Module, library: str, name: str, weights: str) -> Non
         library: ``torchvision`` or ``timm``.
         name: the network's name there.
         weights: ``pretrained``, ``random`` or a path.
+        size: side of its images in pixels.
 
     Raises:
         InputError: the file is missing, broken, of another network or a pickle with code in it;
@@ -58,7 +60,7 @@ def load_weights(model: nn.Module, library: str, name: str, weights: str) -> Non
         state = _torchvision_state(name) if library == "torchvision" else _timm_state(name)
     else:
         state = read_state(Path(weights))
-    _load_by_name(model, state, weights)
+    _load_by_name(model, state, weights, size)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -90,11 +92,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return value
 
 
-def _load_by_name(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
+def _load_by_name(model: nn.Module, state: dict[str, Tensor], source: str, size: int) -> None:
     # Weights from before 2018 lack these counters, which the fixed statistics do not need.
     own = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
     wrong = [name for name in own if name not in state or not _fits(state[name], own[name])]
-    head = _classifier_names(model)
+    head = _classifier_names(model, size) if wrong else set()
     if unusable := [name for name in wrong if name not in head]:
         raise InputError(
             source,
@@ -113,11 +115,13 @@ def _fits(given: Tensor, own: Tensor) -> bool:
     return given.shape == own.shape and given.is_floating_point() == own.is_floating_point()
 
 
-def _classifier_names(model: nn.Module) -> set[str]:
-    layers = [
-        name for name, module in model.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))
-    ]
-    return {f"{layers[-1]}.weight", f"{layers[-1]}.bias"}
+def _classifier_names(model: nn.Module, size: int) -> set[str]:
+    try:
+        head, _ = find_head(model.eval(), torch.zeros(1, 3, size, size), "--weights")
+    # Then no tensor may be missing.
+    except InputError:
+        return set()
+    return {f"{head}.weight", f"{head}.bias"}
 
 
 def _torchvision_state(name: str) -> dict[str, Tensor]:

@@ -1,0 +1,136 @@
+"""Cutting the call graph of a network in two.
+
+The cut is found on the network's own call graph, so no model needs code of its own here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import fx, nn
+
+from crumb.errors import InputError, setting
+
+
+class _CutTracer(fx.Tracer):
+    """Looks only into the modules that contain the cut, so nearly any forward can be traced."""
+
+    def __init__(self, cut: str) -> None:
+        super().__init__()
+        self._cut = cut
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return not self._cut.startswith(module_qualified_name + ".")
+
+
+def split(
+    model: nn.Module, cut: str, at_input: bool = False
+) -> tuple[fx.GraphModule, fx.GraphModule]:
+    """Cut ``model`` before the layer ``cut``.
+
+    Args:
+        model: the whole classifier.
+        cut: dotted name of a layer.
+        at_input: cut before the first layer instead, so that the front computes nothing.
+
+    Returns:
+        front and tail; their state keeps the model's names. Together they compute the model.
+
+    Raises:
+        InputError: no such layer, it is not called, or more than one tensor crosses the cut.
+    """
+    subject = setting("cut", cut)
+    layers = [name for name, _ in model.named_modules() if name]
+    if cut not in layers:
+        raise InputError(subject, "no such layer", f"choose one of {', '.join(_near(cut, layers))}")
+    try:
+        graph = _CutTracer(cut).trace(model)
+    # What is raised depends on whose code it is.
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        problem = f"the network cannot be traced there ({reason})"
+        raise InputError(subject, problem, "choose an outer layer") from error
+    nodes = list(graph.nodes)
+    start = next((i for i, node in enumerate(nodes) if node.target == cut), None)
+    if start is None:
+        raise InputError(
+            subject, "the network never calls it on its own", "choose its parent layer"
+        )
+    before = {node for node in nodes[:start] if node.op != "get_attr"}
+    crossing = {
+        value for node in nodes[start:] for value in node.all_input_nodes if value in before
+    }
+    if len(crossing) != 1:
+        raise InputError(
+            subject,
+            f"{len(crossing)} tensors cross the cut (a skip connection)",
+            "choose the start of a whole stage",
+        )
+    feature = nodes[0] if at_input else next(iter(crossing))
+    # The features belong to the caller: an in-place layer would change them under its hands.
+    leave_unchanged(feature, model)
+    front = subgraph(model, end=feature, start=None, name="Front")
+    return front, subgraph(model, end=nodes[-1], start=feature, name="Tail")
+
+
+def leave_unchanged(value: fx.Node, model: nn.Module) -> None:
+    """Let no layer of ``model`` that takes this value of its graph change it in place."""
+    for node in value.users:
+        layer = model.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if layer is not None and "inplace" in vars(layer):
+            vars(layer)["inplace"] = False
+
+
+def _near(cut: str, layers: Sequence[str]) -> list[str]:
+    """Layers beside the one asked for: as deep as its longest prefix that exists, plus one."""
+    prefix = cut
+    while prefix and prefix not in layers:
+        prefix = prefix.rpartition(".")[0]
+    depth = prefix.count(".") + 1 if prefix else 0
+    near = [
+        name
+        for name in layers
+        if name.count(".") == depth and name.startswith(prefix + "." if prefix else "")
+    ]
+    return near[:20] or [prefix]
+
+
+def subgraph(model: nn.Module, end: fx.Node, start: fx.Node | None, name: str) -> fx.GraphModule:
+    """What computes ``end`` from ``start`` (None: from the network's own input).
+
+    Its layers are those of ``model``, not copies.
+    """
+    graph, copies = fx.Graph(), {}
+    if start is not None:
+        copies[start] = graph.placeholder("features")
+
+    def copy(node: fx.Node) -> fx.Node:
+        if node not in copies:
+            for value in node.all_input_nodes:
+                copy(value)
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+        return copies[node]
+
+    if end.op == "output":
+        copy(end)
+    else:
+        graph.output(copy(end))
+    return fx.GraphModule(model, graph, name)
+
+
+def cross_channels_first(front: fx.GraphModule, tail: fx.GraphModule) -> None:
+    """Let [B, C, H, W] cross in the place of [B, H, W, C]; inside, each side keeps its layout."""
+    output = front.graph.output_node()
+    with front.graph.inserting_before(output):
+        output.args = (front.graph.call_method("permute", (output.args[0], 0, 3, 1, 2)),)
+    front.recompile()
+    begin_with(tail, "permute", 0, 2, 3, 1)
+
+
+def begin_with(tail: fx.GraphModule, method: str, *arguments: int) -> None:
+    """Let a tail take ``features.method(*arguments)`` for its features."""
+    features = next(iter(tail.graph.nodes))
+    with tail.graph.inserting_after(features):
+        node = tail.graph.call_method(method, (features, *arguments))
+    features.replace_all_uses_with(node, delete_user_cb=lambda user: user is not node)
+    tail.recompile()
