@@ -28,7 +28,7 @@ def test_cut(refused: Refused, stream: list, cut: str):
 def test_cut_inside_a_residual_block(refused: Refused, dataset: Dataset, output: Path):
     words = ["--backbone", "test_resnet", "--weights", "random", "--cut", "layer2.0.conv2"]
     line = refused("stream", dataset.folder, *words, "--output", output, names="--cut layer2.0")
-    assert "tensors cross the cut" in line
+    assert "values cross the cut" in line
 
 
 def test_no_cut(refused: Refused, dataset: Dataset, output: Path):

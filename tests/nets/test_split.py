@@ -82,13 +82,13 @@ def test_squeezenet_ends_in_a_rectified_convolution():
 
 @pytest.mark.parametrize("cut", ["block.second", "depth"])
 def test_cut_inside_a_skip_connection_is_refused(cut: str):
-    with pytest.raises(InputError, match=f"cut='{cut}': 2 tensors cross .*whole stage"):
+    with pytest.raises(InputError, match=f"cut='{cut}': 2 values cross .*whole stage"):
         split(Small(), cut)
 
 
 def test_resnet_cut_inside_a_block_is_refused():
     model = torchvision.models.get_model("resnet18", weights=None)
-    with pytest.raises(InputError, match=r"layer4\.1\.conv2': 2 tensors cross"):
+    with pytest.raises(InputError, match=r"layer4\.1\.conv2': 2 values cross"):
         split(model, "layer4.1.conv2")
 
 

@@ -5,11 +5,13 @@ The cut is found on the network's own call graph, so no model needs code of its 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 
 from torch import fx, nn
 
 from crumb.errors import InputError, setting
+from crumb.nets.probe import first_line
 
 
 class _CutTracer(fx.Tracer):
@@ -37,18 +39,17 @@ def split(
         front and tail; their state keeps the model's names. Together they compute the model.
 
     Raises:
-        InputError: no such layer, it is not called, or more than one tensor crosses the cut.
+        InputError: no such layer, it is not called, or more than one value crosses the cut.
     """
     subject = setting("cut", cut)
     layers = [name for name, _ in model.named_modules() if name]
     if cut not in layers:
         raise InputError(subject, "no such layer", f"choose one of {', '.join(_near(cut, layers))}")
     try:
-        graph = _CutTracer(cut).trace(model)
+        graph = _CutTracer(cut).trace(model, _usual_arguments(model))
     # What is raised depends on whose code it is.
     except Exception as error:
-        reason = str(error).partition("\n")[0]
-        problem = f"the network cannot be traced there ({reason})"
+        problem = f"the network cannot be traced there ({first_line(error)})"
         raise InputError(subject, problem, "choose an outer layer") from error
     nodes = list(graph.nodes)
     start = next((i for i, node in enumerate(nodes) if node.target == cut), None)
@@ -63,7 +64,7 @@ def split(
     if len(crossing) != 1:
         raise InputError(
             subject,
-            f"{len(crossing)} tensors cross the cut (a skip connection)",
+            f"{len(crossing)} values cross the cut (as in a skip connection)",
             "choose the start of a whole stage",
         )
     feature = nodes[0] if at_input else next(iter(crossing))
@@ -71,6 +72,12 @@ def split(
     leave_unchanged(feature, model)
     front = subgraph(model, end=feature, start=None, name="Front")
     return front, subgraph(model, end=nodes[-1], start=feature, name="Tail")
+
+
+def _usual_arguments(model: nn.Module) -> dict[str, object]:
+    """Of its forward, but for the images: a mask that is traced would not be None any more."""
+    parameters = list(inspect.signature(model.forward).parameters.values())[1:]
+    return {one.name: one.default for one in parameters if one.default is not one.empty}
 
 
 def leave_unchanged(value: fx.Node, model: nn.Module) -> None:

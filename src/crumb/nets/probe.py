@@ -31,10 +31,16 @@ def run(module: nn.Module, values: Tensor, subject: str) -> object:
             return module.forward(values)
     # What is raised depends on whose code it is.
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = first_line(error)
         shape = " x ".join(map(str, values.shape[1:]))
         problem = f"cannot be run on {shape} values ({reason})"
         raise InputError(subject, problem, "choose another cut or network") from error
+
+
+def first_line(error: Exception) -> str:
+    """What foreign code says of its failure, without details: its kind and its first sentence."""
+    said = str(error).strip().partition("\n")[0].partition(". ")[0]
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def channel_axis(

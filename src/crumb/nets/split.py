@@ -16,6 +16,7 @@ from crumb.nets.config import Backbone, NetworkConfig
 from crumb.nets.dropout import SeededDropout, replace_dropout
 from crumb.nets.graph import begin_with, cross_channels_first, split
 from crumb.nets.probe import CHANNELS_LAST, channel_axis, find_head, run
+from crumb.nets.strided import replace_strided
 
 Head = nn.Linear | nn.Conv2d
 
@@ -70,9 +71,10 @@ class SplitNetwork(nn.Module):
             raise InputError(setting("cut", backbone.cut), problem, "choose another layer")
         self.front.requires_grad_(False)
         replace_dropout(self.tail, config.dropout)
+        replace_strided(self.tail)
         self.bf16 = False
         self.maps = 0
-        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self._apply(_channels_last)
         self.feature_shape = self._settle_layout(getattr(model, "output_fmt", None))
         self._settle_head()
 
@@ -274,6 +276,11 @@ class SplitNetwork(nn.Module):
             if hasattr(module, "running_var"):
                 module.eval()
         return self
+
+
+def _channels_last(values: Tensor) -> Tensor:
+    # Module.to would refuse networks that have weights with five axes.
+    return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
 
 
 def _shape(value: object) -> tuple[int, ...] | None:

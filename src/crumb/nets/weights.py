@@ -117,7 +117,7 @@ def _fits(given: Tensor, own: Tensor) -> bool:
 
 def _classifier_names(model: nn.Module, size: int) -> set[str]:
     try:
-        head, _ = find_head(model.eval(), torch.zeros(1, 3, size, size), "--weights")
+        head, _ = find_head(model.eval(), torch.zeros(1, 3, size, size), setting("weights"))
     # Then no tensor may be missing.
     except InputError:
         return set()
