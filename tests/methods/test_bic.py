@@ -307,7 +307,7 @@ def test_a_task_of_old_classes_alone_is_learned():
     # Of two old classes one is shown: it counts as new.
     learner.begin_task(["a", "b"])
     learner.learn(batch_of(learner, 1, seed=41))
-    assert learner._shown == {1}
+    assert learner.previous.shown == {1}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tests.rounding import assert_rounded
 from crumb.errors import InputError
 from crumb.memory.herding import herd
 from crumb.methods import persistence
-from crumb.methods.icarl import RECENT, Icarl
+from crumb.methods.icarl import RECENT, Icarl, sigmoid_targets
 from crumb.methods.rehearsal import RehearsalConfig
 
 
@@ -104,7 +104,7 @@ def test_a_class_that_comes_back_is_learned_by_its_labels():
     learner = second_task()
     features, labels = torch.rand(2, 8, 2, 2), torch.tensor([0, 2])
     learner.learn(batch_of(learner, 1, 2))
-    targets, old = learner._targets(features, labels)
+    targets, old = sigmoid_targets(learner.previous, features, labels, 4)
     assert old.tolist() == [True, False, False, False]
     assert targets[:, 1:].tolist() == [[0, 0, 0], [0, 1, 0]]
     assert torch.equal(targets[:, 0], learner.previous.logits(features).sigmoid()[:, 0])

@@ -50,7 +50,7 @@ def test_distillation_by_hand():
 
 
 def by_hand(new, old, labels, temperature):
-    """Cross entropy and the tempered divergence in numpy, image by image."""
+    """Cross entropy over the new outputs and the tempered divergence, image by image."""
 
     def softmax(values):
         powers = np.exp(values - values.max())
@@ -60,7 +60,8 @@ def by_hand(new, old, labels, temperature):
     for logits, before, label in zip(new, old, labels, strict=True):
         p = softmax(before / temperature)
         q = softmax(logits[:count] / temperature)
-        pairs.append((-np.log(softmax(logits)[label]), (p * np.log(p / q)).sum()))
+        new_outputs = softmax(logits[count:])
+        pairs.append((-np.log(new_outputs[label - count]), (p * np.log(p / q)).sum()))
     entropy, divergence = np.mean(pairs, axis=0)
     return entropy, temperature**2 * divergence
 
@@ -76,7 +77,8 @@ def test_losses_and_the_step_by_hand():
     entropy, divergence = by_hand(
         logits.detach().double().numpy(), old.double().numpy(), batch.labels.tolist(), 1.5
     )
-    loss = cross_entropy(logits, batch.labels) + 3 * distillation(logits[:, :2], old, 1.5)
+    loss = cross_entropy(logits[:, 2:], batch.labels - 2)
+    loss = loss + 3 * distillation(logits[:, :2], old, 1.5)
     gradients = torch.autograd.grad(loss, list(learner.parameters().values()))
     before = {name: p.detach().clone() for name, p in learner.parameters().items()}
     losses = learner.learn(batch)
@@ -88,10 +90,40 @@ def test_losses_and_the_step_by_hand():
         torch.testing.assert_close(learner.parameters()[name].detach(), expected)
 
 
+def test_new_images_say_nothing_of_classes_that_the_task_does_not_show():
+    """Equation 1 is over the new task's outputs: no step of it moves those of the old ones."""
+    learner = second_task(learner_of(distillation=0.0, weight_decay=0.0, momentum=0.0, lr=0.1))
+    head = learner.network.head
+    assert head.bias is not None
+    before = head.weight.detach().clone(), head.bias.detach().clone()
+    learner.learn(batch_of(learner, 2, 3, 2, seed=20))
+    for old, new in zip(before, (head.weight.detach(), head.bias.detach()), strict=True):
+        assert torch.equal(old[:2], new[:2])
+        assert not torch.equal(old[2:4], new[2:4])
+
+
+def test_a_class_that_comes_back_is_learned_from_its_labels_again():
+    learner = second_task(learner_of(momentum=0.0))
+    learner.learn(batch_of(learner, 1, 2, seed=20))
+    # From now on, in batches that do not show it as well.
+    batch = batch_of(learner, 2, 3, seed=30)
+    logits = learner.network(batch.features)[:, [1, 2, 3]]
+    expected = cross_entropy(logits, batch.labels - 1).item()
+    assert learner.learn(batch)["classification"].item() == pytest.approx(expected, rel=1e-5)
+    # The next task begins without it.
+    learner.end_task([])
+    learner.begin_task(["e", "f"])
+    batch = batch_of(learner, 4, 5, seed=40)
+    logits = learner.network(batch.features)[:, [4, 5]]
+    expected = cross_entropy(logits, batch.labels - 4).item()
+    assert learner.learn(batch)["classification"].item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_no_distillation_in_the_first_task():
     learner = learner_of()
     assert learner.learn(batch_of(learner, 0, 1)).keys() == {"classification"}
-    assert learner.bytes_held().extra == 0
+    # Two labels that the task has shown, eight bytes each.
+    assert learner.bytes_held().extra == 16
 
 
 def test_the_copy_stays_while_the_network_moves_and_the_head_grows():
@@ -119,8 +151,8 @@ def test_the_copy_is_the_network_of_the_end_of_the_last_task():
 
 def test_bytes_are_those_of_the_copy():
     learner = second_task(learner_of())
-    # Batch norm 8 + 8, of the head two rows of 8 and two biases, float32.
-    assert learner.bytes_held().extra == 4 * (16 + 2 * 8 + 2)
+    # Batch norm 8 + 8, of the head two rows of 8 and two biases, float32; two labels shown.
+    assert learner.bytes_held().extra == 4 * (16 + 2 * 8 + 2) + 16
     assert learner.bytes_held().replay == 0
 
 

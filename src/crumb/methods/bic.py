@@ -104,7 +104,6 @@ class Bic(Rehearsal[SplitExemplars]):
         # Of the present task: frames of the first reading and of later ones, and those held out.
         self._frames = self._again = 0
         self._held_out: set[int] = set()
-        self._shown: set[int] = set()
 
     # Stage 1.
 
@@ -114,12 +113,11 @@ class Bic(Rehearsal[SplitExemplars]):
         self.exemplars.thin(len(self.classes))
         self._frames = self._again = 0
         self._held_out.clear()
-        self._shown.clear()
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
         """One step of lambda L_d + (1 - lambda) L_c, on what is not held out."""
         old = self._new_from = self.previous.classes
-        self._shown.update(batch.labels.tolist())
+        self.previous.show(batch.labels)
         mine = ~self._hold_out(batch)
         kept = batch.features[mine.to(batch.features.device)]
         stored, generator = self.exemplars.training, self.generators["replay"]
@@ -130,7 +128,7 @@ class Bic(Rehearsal[SplitExemplars]):
         losses = {"classification": cross_entropy(logits, labels)}
         loss = losses["classification"]
         if old:
-            unseen = sum(label not in self._shown for label in range(old))
+            unseen = int(self.previous.old(len(self.classes)).sum())
             share, temperature = unseen / len(self.classes), self.config.temperature
             divergence = distillation(logits[:, :old], self._targets(features), temperature)
             losses["distillation"] = divergence / temperature**2
@@ -195,8 +193,7 @@ class Bic(Rehearsal[SplitExemplars]):
     def bytes_held(self) -> BytesHeld:
         """Exemplars; row numbers, counts, the copy with its correction, and what is held out."""
         held = super().bytes_held()
-        numbers = len(self._held_out) + len(self._shown)
-        numbers += len(self._numbers()) + len(self._previous_correction)
+        numbers = len(self._held_out) + len(self._numbers()) + len(self._previous_correction)
         return replace(held, extra=held.extra + self.previous.nbytes + 8 * numbers)
 
     def _numbers(self) -> list[int]:
@@ -209,7 +206,6 @@ class Bic(Rehearsal[SplitExemplars]):
         state["correction"] = torch.tensor(self._previous_correction, dtype=torch.float64)
         state["numbers"] = torch.tensor(self._numbers())
         state["held_out"] = torch.tensor(sorted(self._held_out), dtype=torch.int64)
-        state["shown"] = torch.tensor(sorted(self._shown), dtype=torch.int64)
         return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -221,7 +217,6 @@ class Bic(Rehearsal[SplitExemplars]):
         numbers = state["numbers"].tolist()
         self._previous_from, self._new_from, self._frames, self._again = numbers
         self._held_out = set(state["held_out"].tolist())
-        self._shown = set(state["shown"].tolist())
 
 
 def corrected(logits: Tensor, first: int, alpha: float, beta: float) -> Tensor:

@@ -29,6 +29,41 @@ RECENT = 256
 _AT_ONCE = 64
 
 
+def sigmoid_targets(
+    previous: PreviousNetwork, features: Tensor, labels: Tensor, classes: int
+) -> tuple[Tensor, Tensor]:
+    """What each output is to be: the previous network's sigmoids, or the labels.
+
+    Args:
+        previous: whose outputs are kept for the classes that are old.
+        features: float [B, C, H, W].
+        labels: int64 [B], on the features' device.
+        classes: met so far.
+
+    Returns:
+        targets, float [B, classes]: sigmoids for old classes, one-hot labels for the others; and
+        which classes are old, bool [classes].
+    """
+    targets, known = one_hot(labels, classes).float(), previous.classes
+    old = previous.old(classes).to(features.device)
+    if known:
+        before = previous.logits(features, linear=True).sigmoid()
+        targets[:, :known] = torch.where(old[:known], before, targets[:, :known])
+    return targets, old
+
+
+def sigmoid_losses(logits: Tensor, targets: Tensor, old: Tensor) -> dict[str, Tensor]:
+    """Binary cross entropies, the mean over images, summed over new classes and over old ones.
+
+    Args:
+        logits: float [B, classes].
+        targets: float [B, classes], in [0, 1].
+        old: bool [classes].
+    """
+    entropies = binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(0)
+    return {"classification": entropies[~old].sum(), "distillation": entropies[old].sum()}
+
+
 @register
 class Icarl(Rehearsal[ChosenExemplars]):
     """Learns outputs as independent sigmoids, predicts by the nearest mean of exemplars.
@@ -71,7 +106,6 @@ class Icarl(Rehearsal[ChosenExemplars]):
         memory = self.generators["memory"]
         self.exemplars = ChosenExemplars(self.config, self.storage(), memory, self.device)
         self.previous = PreviousNetwork(self.network)
-        self._shown: set[int] = set()
         self._running: dict[int, Tensor] = {}
         self._frames: dict[int, int] = {}
         self._means: Tensor | None = None
@@ -80,12 +114,10 @@ class Icarl(Rehearsal[ChosenExemplars]):
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
         """One step on new images and exemplars (algorithm 3), then the running means."""
-        self._shown.update(batch.labels.tolist())
+        self.previous.show(batch.labels)
         features, labels = self._joined(batch)
-        targets, old = self._targets(features, labels)
-        logits = self.active(self.network(features, linear=True))
-        entropies = binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(0)
-        losses = {"classification": entropies[~old].sum(), "distillation": entropies[old].sum()}
+        targets, old = sigmoid_targets(self.previous, features, labels, len(self.classes))
+        losses = sigmoid_losses(self.active(self.network(features, linear=True)), targets, old)
         self.step(losses["classification"] + losses["distillation"])
         self._follow(batch)
         return {name: loss.detach() for name, loss in losses.items()}
@@ -95,20 +127,6 @@ class Icarl(Rehearsal[ChosenExemplars]):
         stored = list(self.exemplars.memory.counts)
         generator = self.generators["replay"]
         return joined(batch.features, batch.labels, self.exemplars, stored, generator)
-
-    def _targets(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each image and class, [B, classes], and which classes are old, bool [classes].
-
-        The previous network's sigmoids for the old classes, one-hot labels for the new ones.
-        """
-        classes, known = len(self.classes), self.previous.classes
-        old = torch.tensor([label < known and label not in self._shown for label in range(classes)])
-        old = old.to(features.device)
-        targets = one_hot(labels, classes).float()
-        if known:
-            before = self.previous.logits(features, linear=True).sigmoid()
-            targets[:, :known] = torch.where(old[:known], before, targets[:, :known])
-        return targets, old
 
     # Prediction.
 
@@ -180,7 +198,6 @@ class Icarl(Rehearsal[ChosenExemplars]):
         for label in memory.counts:
             self._running.pop(label, None)
             self._frames.pop(label, None)
-        self._shown.clear()
         self.previous.remember(len(self.classes))
 
     def _choose(self, batches: Batches, share: int) -> dict[int, list[int]]:
@@ -213,7 +230,6 @@ class Icarl(Rehearsal[ChosenExemplars]):
         state |= {f"running.{label}": mean for label, mean in self._running.items()}
         frames = [[label, count] for label, count in sorted(self._frames.items())]
         state["frames"] = torch.tensor(frames, dtype=torch.int64).view(-1, 2)
-        state["shown"] = torch.tensor(sorted(self._shown), dtype=torch.int64)
         return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -223,4 +239,3 @@ class Icarl(Rehearsal[ChosenExemplars]):
         means = under(state, "running.").items()
         self._running = {int(label): mean.to(self.device) for label, mean in means}
         self._frames = dict(state["frames"].tolist())
-        self._shown = set(state["shown"].tolist())

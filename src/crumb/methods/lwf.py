@@ -8,15 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
-from crumb.data.batches import Batch, Batches
+from crumb.data.batches import Batch
 from crumb.errors import require
-from crumb.methods.base import MOST_FLOAT, BytesHeld, Learner, Ranges, TrainingConfig, under
-from crumb.methods.previous import PreviousNetwork
+from crumb.methods.base import MOST_FLOAT, Ranges, TrainingConfig
+from crumb.methods.previous import Distiller
 from crumb.methods.registry import register
-from crumb.nets.split import SplitNetwork
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,23 @@ def require_temperature(temperature: float) -> None:
 
 
 @register
-class Lwf(Learner):
+class Lwf(Distiller):
     """Keeps, on new images, the answers that the network of the last task gives about old classes.
 
     The loss is the paper's sum of two, L_new (equation 1) and lambda_o * L_old (equations 2 and 3),
-    in a single head: the new images' cross entropy is over all classes met so far, and L_old
-    compares the softmaxes, at a temperature of 2, over the classes of the tasks before. L_old is
-    written as a Kullback-Leibler divergence, which differs from the paper's cross entropy by a
-    constant, and carries the square of the temperature, with which its gradients keep their size
-    whatever the temperature (Hinton et al. 2015); the paper has no such factor. The paper's phase
-    that trains the new outputs alone is left out: in a stream each image is met once.
+    in a single head. L_new is the cross entropy of the softmax over the outputs of the present task
+    alone: those of classes that the network of the last task does not know, and of known ones that
+    the task shows again. Over all outputs it would push those of absent classes down, image by
+    image, and no distillation could hold them. L_old compares the softmaxes, at a temperature of 2,
+    over the classes of the tasks before. It is written as a Kullback-Leibler divergence, which
+    differs from the paper's cross entropy by a constant, and carries the square of the temperature,
+    with which its gradients keep their size whatever the temperature (Hinton et al. 2015); the
+    paper has no such factor. The paper's phase that trains the new outputs alone is left out: in a
+    stream each image is met once. The paper is told the task of a test image; here all classes met
+    so far compete, as for every method.
 
-    The published program has another loss, the binary cross entropy of each output, with the old
-    network's sigmoids as targets; it is not this paper's. Gradients are clipped as for all methods.
+    The program behind the published comparison has another loss, that of ``lwf_mc``. Gradients are
+    clipped as for all methods.
     """
 
     name = "lwf"
@@ -63,19 +67,14 @@ class Lwf(Learner):
     keeps = "a copy of the tail"
     Config = LwfConfig
     tuned: ClassVar[Ranges] = {"distillation": (0.1, 10.0)}
-    needs_task_boundaries = True
-
-    def __init__(
-        self, network: SplitNetwork, config: LwfConfig, seed: int = 0, device: str = "cpu"
-    ) -> None:
-        super().__init__(network, config, seed, device)
-        self.previous = PreviousNetwork(self.network)
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
         """One step of L_new + distillation * L_old; no L_old in the first task."""
+        self.previous.show(batch.labels)
         logits = self.active(self.network(batch.features))
+        absent = self.previous.old(len(self.classes)).to(logits.device)
         labels = batch.labels.to(logits.device, non_blocking=True)
-        losses = {"classification": cross_entropy(logits, labels)}
+        losses = {"classification": cross_entropy(logits.masked_fill(absent, -torch.inf), labels)}
         loss = losses["classification"]
         if old := self.previous.classes:
             targets = self.previous.logits(batch.features)
@@ -83,24 +82,6 @@ class Lwf(Learner):
             loss = loss + self.config.distillation * losses["distillation"]
         self.step(loss)
         return {name: loss.detach() for name, loss in losses.items()}
-
-    def end_task(self, batches: Batches) -> None:
-        """Copy the network; the task is not read again."""
-        self.previous.remember(len(self.classes))
-
-    def bytes_held(self) -> BytesHeld:
-        """The copy of the network."""
-        return BytesHeld(0, self.previous.nbytes)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Network, generators and momentum; the copy."""
-        copied = {f"previous.{name}": v for name, v in self.previous.state_dict().items()}
-        return super().state_dict() | copied
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict` of a learner with the same settings and classes."""
-        super().load_state_dict(state)
-        self.previous.load_state_dict(under(state, "previous."))
 
 
 def distillation(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
