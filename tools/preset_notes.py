@@ -49,8 +49,9 @@ METHOD_NOTES = {
     "best epoch on TEST images, augments images (AutoAugment, CutMix), and reads the memory of the "
     "first task as often as that task; here maps are mixed, and memory_only_epochs hold for all. "
     "The capacity counts images.",
-    "aanets": "The original casts normalised images to bytes, which destroys them. The capacity "
-    "counts images.",
+    "aanets": "The original casts normalised images to bytes, which destroys them. Its learning "
+    "rate falls to a tenth after half and after three quarters of a task's epochs; here it is "
+    "constant. The capacity counts images.",
     "remind": "The first task is learned with base_lr and the like, in the original by the whole "
     "network, here by the tail; then codes are streamed one image at a time. The original keeps "
     "all codes of the first task whatever the capacity says, and goes back to the best epoch on "

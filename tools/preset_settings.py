@@ -77,8 +77,6 @@ EXTRA = {
     "fusion_lr": "fusion_lr",
     "icarl_beta": "distillation",
     "icarl_T": "temperature",
-    "lr_milestones": "lr_milestones",
-    "lr_factor": "lr_factor",
     "gamma": "gamma",
     "lr_floor": "lr_floor",
     "rehearsal_samples_per_update": "rehearsal_samples_per_update",
@@ -284,8 +282,6 @@ def _other(row: Row, base: Row | None) -> dict[str, Any]:
 
 
 def _setting(fact: str, text: str) -> Any:
-    if fact == "lr_milestones":
-        return [number(part) for part in text.split("+")]
     return text == "1" if fact == "random_resized_crops" else number(text)
 
 

@@ -190,7 +190,7 @@ RIVALS_NUMBERS = {
     "cifar100/stable_sgd": (64, 25, 0.15, {"momentum": 0.8, "gamma": 0.99, "lr_floor": 0.00005}),
     "core50/gss": (10, 10, 0.001, {"momentum": 0, "n_iter": 10, "memory_size": 1000}),
     "ilab2mlight/bic": (128, 15, 0.0001, {"temperature": 5, "bias_lr": 0.001}),
-    "core50/aanets": (100, 30, 0.1, {"fusion_lr": 1e-8, "lr_milestones": [0.5, 0.75]}),
+    "core50/aanets": (100, 30, 0.1, {"fusion_lr": 1e-8, "distillation": 0.25}),
     "core50/rainbow": (64, 15, 0.004, {"memory_size": 400, "memory_only_epochs": 5}),
     "imagenet/cope": (10, 10, 0.001, {"prototype_momentum": 0.99, "storage": "none"}),
     "imagenet/remind": (128, 100, 0.001, {"base_lr": 0.0005, "memory_size": 278_246}),

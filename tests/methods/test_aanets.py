@@ -275,13 +275,18 @@ def test_first_task_has_one_branch_and_the_stable_one_stays():
     assert not torch.equal(learner.network.tail.one.weight, first)
 
 
-def test_settings_of_a_schedule_change_nothing():
-    plain, noted = (
-        second_task(**settings)
-        for settings in ({}, {"lr_milestones": (0.5, 0.75), "lr_factor": 0.1})
-    )
-    state = noted.state_dict()
-    assert all(torch.equal(value, state[name]) for name, value in plain.state_dict().items())
+@pytest.mark.parametrize(("rate", "moves"), [(0.0, False), (1e-8, False), (1e-7, True)])
+def test_no_step_on_alphas_that_cannot_move(rate: float, moves: bool):
+    """At 0.5 float32 has steps of 3e-8 downwards: 1e-8, the authors' rate, is none."""
+    learner = second_task(fusion_lr=rate)
+    passes = []
+    forward = learner.network.forward
+    learner.network.forward = lambda *values: (passes.append(1), forward(*values))[1]
+    losses = learner.learn(batch_of(learner, 2, 3))
+    assert losses.keys() == {"classification", "distillation"} | ({"fusion"} if moves else set())
+    # The present network and the previous one; and the set that is weighed on.
+    assert len(passes) == (3 if moves else 2)
+    assert AanetsConfig().fusion_lr == 1e-8
 
 
 # What is kept.
@@ -290,7 +295,7 @@ def test_settings_of_a_schedule_change_nothing():
 @pytest.mark.parametrize("storage", ["image", "raw_feature"])
 def test_goes_on_to_the_bit_from_the_middle_of_a_task(storage, tmp_path, monkeypatch):
     monkeypatch.setattr(persistence, "build_network", lambda config, seed: two_levels(0.5))
-    learner = second_task(dropout=0.5, storage=storage, fusion_lr=0.1, lr_milestones=(0.5,))
+    learner = second_task(dropout=0.5, storage=storage, fusion_lr=0.1)
     learner.learn(batch_of(learner, 1, 2))
     learner.save(tmp_path / "saved")
     loaded: Any = persistence.load(tmp_path / "saved")
@@ -333,8 +338,6 @@ def test_dropout_of_a_stable_branch_draws_from_the_same_generator():
         ({"temperature": 0.0}, "temperature"),
         ({"distillation": -1.0}, "distillation"),
         ({"fusion_lr": float("nan")}, "fusion_lr"),
-        ({"lr_factor": 0.0}, "lr_factor"),
-        ({"lr_milestones": (0.5, 1.5)}, r"lr_milestones=\(0.5, 1.5\)"),
         ({"storage": "feature"}, "storage='feature'"),
     ],
 )

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from crumb.data.batches import Batch
 from crumb.errors import InputError
-from crumb.methods.agem import Agem, AgemConfig, project
+from crumb.methods.agem import Agem, AgemConfig, AgemR, AgemRConfig, project
 from crumb.methods.finetune import Finetune
 from crumb.methods.optimisation import flat_gradient, set_flat_gradient
 from crumb.methods.registry import create
@@ -24,9 +24,10 @@ PLAIN = {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}
 VECTORS = st.lists(st.integers(-999, 999).map(lambda n: n / 64), min_size=3, max_size=3)
 
 
-def learner_of(**settings: Any) -> Agem:
-    chosen: dict[str, Any] = {"memory_size": 8, "write_policy": "on-arrival", **PLAIN, **settings}
-    learner = Agem(tiny_network(), AgemConfig(**chosen))
+def learner_of(**settings: Any) -> AgemR:
+    """The step is the same for both; a reservoir can be filled by hand."""
+    chosen: dict[str, Any] = {"memory_size": 8, **PLAIN, **settings}
+    learner = AgemR(tiny_network(), AgemRConfig(**chosen))
     learner.start_head(4)
     learner.begin_task(["a", "b", "c", "d"])
     return learner
@@ -131,9 +132,8 @@ def test_step_without_conflict_is_that_of_fine_tuning():
     assert torch.equal(weights(learner), weights(plain))
 
 
-def test_memory_is_written_at_the_end_of_a_task_where_asked_for():
-    config = AgemConfig(memory_size=8, write_policy="end-of-task")
-    learner = Agem(tiny_network(), config)
+def test_memory_is_written_at_the_end_of_a_task():
+    learner = Agem(tiny_network(), AgemConfig(memory_size=8))
     assert learner.needs_task_boundaries
     learner.begin_task(["a", "b"])
     batch = batch_of(learner, 0, 1, 0, 1)
@@ -157,7 +157,46 @@ def test_impossible_settings(settings: dict[str, Any], named: str):
         AgemConfig(**settings)
 
 
-def test_created_for_single_pass():
-    learner: Any = create("agem", weights="random", backbone="squeezenet1_0")
-    assert learner.config.write_policy == "on-arrival"
+def references(learner: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Labels of all reference batches from now on."""
+    labels: list[int] = []
+    sample = learner.exemplars.sample
+
+    def noted(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        drawn = sample(count, generator)
+        labels.extend(drawn[1].tolist())
+        return drawn
+
+    monkeypatch.setattr(learner.exemplars, "sample", noted)
+    return labels
+
+
+def test_no_reference_is_of_the_present_task(monkeypatch: pytest.MonkeyPatch):
+    """Not even in its second epoch; A-GEM-R has no other rule but that."""
+    past: dict[str, set[int]] = {}
+    for kind in (Agem, AgemR):
+        learner = kind(tiny_network(), kind.Config(memory_size=8))
+        labels = references(learner, monkeypatch)
+        for task in ((0, 1), (2, 3)):
+            learner.begin_task([f"class {label}" for label in task])
+            labels.clear()
+            read = [batch_of(learner, *task, *task, seed=seed) for seed in range(4)]
+            for epoch in range(2):
+                for batch in read:
+                    learner.learn(Batch(batch.labels, batch.features, batch.images, epoch == 0))
+            if learner.needs_task_boundaries:
+                learner.end_task(Task(read))
+        past[kind.name] = {*labels}
+    assert past == {"agem": {0, 1}, "agem_r": {0, 1, 2, 3}}
+
+
+def test_only_the_reservoir_observes_a_single_pass():
+    kinds: dict[str, Any] = {"weights": "random", "backbone": "squeezenet1_0"}
+    learner: Any = create("agem_r", **kinds)
+    assert learner.config.write_policy == "reservoir"
     assert not learner.needs_task_boundaries
+    learner = create("agem", **kinds)
+    assert learner.config.write_policy == "end-of-task"
+    assert learner.needs_task_boundaries
+    assert not Agem.strict()
+    assert AgemR.strict()

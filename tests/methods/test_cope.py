@@ -319,3 +319,10 @@ def test_a_cut_before_the_head_leaves_nothing_to_train(monkeypatch):
 def test_impossible_settings(settings: dict[str, Any], named: str):
     with pytest.raises(InputError, match=named):
         CopeConfig(**settings)
+
+
+def test_defaults_are_the_authors():
+    """Their script for CIFAR-10: plain SGD; the rest as in the paper."""
+    config = CopeConfig()
+    assert (config.lr, config.momentum, config.weight_decay) == (0.005, 0.0, 0.0)
+    assert (config.temperature, config.prototype_momentum, config.n_iter) == (0.1, 0.99, 1)

@@ -28,9 +28,10 @@ def learner_of(seed: int = 0, **settings: Any) -> ExperienceReplay:
 
 
 @pytest.mark.parametrize("storage", ["image", "raw_feature"])
-@pytest.mark.parametrize("stored", [2, 6])
-def test_joint_step_by_hand(storage: str, stored: int):
-    learner = learner_of(storage=storage, lr=0.1, momentum=0.0, weight_decay=0.0)
+@pytest.mark.parametrize(("stored", "weight"), [(2, 1.0), (6, 1.0), (6, 5.0), (6, 0.0)])
+def test_joint_step_by_hand(storage: str, stored: int, weight: float):
+    plain = {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}
+    learner = learner_of(storage=storage, replay_coefficient=weight, **plain)
     learner.exemplars.arrived(batch_of(learner, *[0, 1] * (stored // 2), seed=40))
     batch = batch_of(learner, 2, 3, 2, 3)
     # The exemplars that will be drawn: as many as the batch has images.
@@ -43,7 +44,7 @@ def test_joint_step_by_hand(storage: str, stored: int):
     current = learner.parameters()
     direct = cross_entropy(learner.network(batch.features)[:, :4], batch.labels)
     replay = cross_entropy(learner.network(old)[:, :4], old_labels)
-    gradients = torch.autograd.grad((direct + replay) / 2, list(current.values()))
+    gradients = torch.autograd.grad((direct + weight * replay) / 2, list(current.values()))
     expected = {
         name: theta.detach() - 0.1 * gradient
         for (name, theta), gradient in zip(current.items(), gradients, strict=True)

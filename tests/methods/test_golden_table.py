@@ -102,8 +102,6 @@ QUICK: dict[str, dict[str, Any]] = {
 }
 # Where the defaults are for larger networks and longer streams.
 SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
-    # Images of the present task in the memory agree with its gradient: they would let it forget.
-    ("agem", "returning classes"): {"write_policy": "end-of-task"},
     ("ewc", "returning classes"): {"regularisation": 1000.0},
     ("l2", "returning classes"): {"regularisation": 0.1},
     # With more of it the second look is not learned; the same holds for those below.

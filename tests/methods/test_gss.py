@@ -24,7 +24,7 @@ BYTES = 3 * 8 * 8
 
 def learner_of(dropout: float = 0.0, seed: int = 0, **settings: Any) -> Gss:
     if "budget_bytes" not in settings:
-        settings = {"memory_size": 8} | settings
+        settings = {"memory_size": 8, "n_iter": 1} | settings
     learner = Gss(tiny_network(dropout), GssConfig(**settings), seed)
     learner.start_head(4)
     learner.begin_task(["a", "b", "c", "d"])
@@ -314,3 +314,10 @@ def test_budget_in_bytes_bounds_exemplars_and_row_numbers_and_scores_are_extra()
 def test_impossible_settings(settings: dict[str, Any], named: str):
     with pytest.raises(InputError, match=named):
         GssConfig(**settings)
+
+
+def test_defaults_are_the_authors():
+    """Their program and its script for CIFAR-10: plain SGD, ten steps on each batch."""
+    config = GssConfig()
+    assert (config.lr, config.momentum, config.weight_decay) == (0.01, 0.0, 0.0)
+    assert (config.n_iter, config.memory_strength) == (10, 10)

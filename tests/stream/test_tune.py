@@ -306,7 +306,7 @@ def test_methods_that_store_images_or_read_all(
     planned: Planned, stores: dict[str, FeatureStore], method: str
 ):
     trials = list(tune(planned(method, "--trials", "2"), stores))
-    assert [list(trial.values) for trial in trials] == [["lr"], ["lr"]]
+    assert [list(trial.values) for trial in trials] == 2 * [["lr", *find_method(method).tuned]]
     assert all(0 <= (trial.accuracy or -1) <= 100 for trial in trials)
 
 

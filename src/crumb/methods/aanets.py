@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from crumb.data.batches import Batch, Batches
-from crumb.errors import InputError, require, setting
+from crumb.errors import require
 from crumb.memory.replay import take
 from crumb.methods.base import MOST_FLOAT, BytesHeld, Ranges
 from crumb.methods.icarl import Icarl
 from crumb.methods.lwf import distillation, require_temperature
 from crumb.methods.registry import register
 from crumb.methods.rehearsal import RehearsalConfig
-from crumb.nets.aggregation import AGGREGATIONS, Aggregation, aggregate, levels
+from crumb.nets.aggregation import AGGREGATIONS, ALPHA, Aggregation, aggregate, levels
 from crumb.nets.split import SplitNetwork
 
 
@@ -34,12 +34,8 @@ class AanetsConfig(RehearsalConfig):
     temperature: float = 2.0
     """Both outputs are divided by it before the softmax of the distillation."""
     fusion_lr: float = 1e-8
-    """Learning rate of the weights (alpha) of the branches."""
-    lr_milestones: tuple[float, ...] = ()
-    """Shares of a task's epochs after which the original program lowers the learning rate. Noted
-    beside results, and without effect: a stream does not say how long a task will be."""
-    lr_factor: float = 1.0
-    """By how much it lowers it each time; without effect as well."""
+    """Learning rate of the weights (alpha) of the branches; with one below 1.5e-8 they stay as they
+    are, and their step is left out."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,12 +44,6 @@ class AanetsConfig(RehearsalConfig):
         require("distillation", weight, 0 <= weight <= MOST_FLOAT, most)
         require_temperature(self.temperature)
         require("fusion_lr", rate, 0 <= rate <= MOST_FLOAT, most)
-        require("lr_factor", self.lr_factor, 0 < self.lr_factor <= 1, "above 0 and at most 1")
-        # Files hold a list.
-        object.__setattr__(self, "lr_milestones", tuple(self.lr_milestones))
-        if not all(0 < share < 1 for share in self.lr_milestones):
-            given = setting("lr_milestones", self.lr_milestones)
-            raise InputError(given, "are no shares", "give each in (0, 1)")
 
 
 @register
@@ -73,8 +63,10 @@ class Aanets(Icarl):
     The paper takes the second step on exemplars of the old classes and as many images of the new
     ones, over and over, and alternates by epochs; here the set is as large as the batch, each class
     that has exemplars or is in the batch equally likely, a new one's images out of the batch. The
-    learning rate of the alphas is the authors', under which they hardly move. Theirs of the rest
-    falls at half and three quarters of the epochs; here it is constant.
+    learning rate of the alphas is the authors', 1e-8: at 0.5 float32 has steps of 3e-8 and more, so
+    that a gradient of 1 moves no alpha. Where that is so the second step, which costs as much as
+    the first, is left out. Theirs of the rest falls at half and three quarters of the epochs; here
+    it is constant, as a stream does not say how long a task will be.
 
     Exemplars, phi and the prediction by the nearest mean are those of iCaRL; phi is of the network
     with both branches. Distillation is the softmax's, of the classes of the tasks before, as in the
@@ -96,6 +88,8 @@ class Aanets(Icarl):
     ) -> None:
         super().__init__(network, config, seed, device)
         self.aggregations: list[Aggregation] = []
+        begun = torch.tensor(ALPHA)
+        self._alphas_move = bool(begun - config.fusion_lr != begun)
         # What would fail after the first task fails now.
         levels(self.network)
 
@@ -112,7 +106,7 @@ class Aanets(Icarl):
             losses["distillation"] = distillation(logits[:, :old], targets, self.config.temperature)
             loss = loss + self.config.distillation * losses["distillation"]
         self.step(loss)
-        if self.aggregations:
+        if self.aggregations and self._alphas_move:
             losses["fusion"] = self._weigh_branches(*self._balanced(batch))
         self._follow(batch)
         return {name: loss.detach() for name, loss in losses.items()}

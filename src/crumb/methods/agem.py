@@ -1,4 +1,4 @@
-"""A-GEM: averaged gradient episodic memory.
+"""A-GEM and A-GEM-R: averaged gradient episodic memory.
 
 Chaudhry, Ranzato, Rohrbach, Elhoseiny, "Efficient Lifelong Learning with A-GEM", ICLR 2019,
 arXiv 1812.00420.
@@ -7,6 +7,7 @@ arXiv 1812.00420.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,8 +20,8 @@ from crumb.methods.rehearsal import PolicyRehearsal, PolicyRehearsalConfig
 
 
 @dataclass(frozen=True)
-class AgemConfig(PolicyRehearsalConfig):
-    """Settings of A-GEM."""
+class ReferenceConfig(PolicyRehearsalConfig):
+    """What A-GEM and A-GEM-R have in common."""
 
     reference_size: int | None = None
     """Exemplars in the reference batch; as many as the batch has images by default."""
@@ -30,6 +31,23 @@ class AgemConfig(PolicyRehearsalConfig):
         if self.reference_size is not None:
             holds = 1 <= self.reference_size < 1 << 31
             require("reference_size", self.reference_size, holds, "from 1 to 2^31 - 1")
+
+
+@dataclass(frozen=True)
+class AgemConfig(ReferenceConfig):
+    """Settings of A-GEM."""
+
+    write_policy: Literal["end-of-task"] = "end-of-task"
+    """Equal shares by a second reading of each task, so that no exemplar is of the present one;
+    `agem_r` stores on arrival."""
+
+
+@dataclass(frozen=True)
+class AgemRConfig(ReferenceConfig):
+    """Settings of A-GEM-R."""
+
+    write_policy: Literal["reservoir", "on-arrival"] = "reservoir"
+    """A plain reservoir over all frames, or a class-balanced one (on-arrival)."""
 
 
 def project(gradient: Tensor, reference: Tensor) -> Tensor:
@@ -52,11 +70,14 @@ def project(gradient: Tensor, reference: Tensor) -> Tensor:
 class Agem(PolicyRehearsal):
     """Each step goes along the gradient of the new batch, less what conflicts with the past.
 
-    The past is the gradient of one batch drawn from the memory anew at each step. The original
-    program goes through the whole memory at every step and sums over batches of three images: a
-    different and far slower method. Its images are 64 x 64; ours are the backbone's. The paper
-    hands the network the task of each image; here all classes met so far compete, as for every
-    method. Gradients are clipped as for every method, after the projection.
+    The past is the gradient of one batch drawn from the memory anew at each step. The memory holds
+    past tasks alone, as in the paper: images of the present one would agree with its gradient and
+    let it forget. So it is written when a task is over; for a single pass there is ``agem_r``. The
+    paper hands the network the task of each image; here all classes met so far compete, as for
+    every method. Gradients are clipped as for every method, after the projection.
+
+    The original program goes through the whole memory at every step and sums over batches of three
+    images: a different and far slower method. Its images are 64 x 64; ours are the backbone's.
     """
 
     name = "agem"
@@ -64,6 +85,8 @@ class Agem(PolicyRehearsal):
     paper = "Chaudhry et al., ICLR 2019"
     keeps = "images or feature maps"
     Config = AgemConfig
+    needs_task_boundaries = True
+    reads_twice = True
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
         """One step along the projected gradient; then the memory's."""
@@ -82,3 +105,21 @@ class Agem(PolicyRehearsal):
         self.descend()
         self.exemplars.arrived(batch)
         return {name: loss.detach() for name, loss in losses.items()}
+
+
+@register
+class AgemR(Agem):
+    """A-GEM whose memory is a reservoir of all frames so far, those of the present task included.
+
+    It needs no task boundaries and shows each frame once. What it gives up for that is the point of
+    A-GEM: the more of the memory is of the present task, the less the reference gradient conflicts
+    with its steps. The variant and its name are Buzzega et al.'s ("Dark Experience for General
+    Continual Learning", NeurIPS 2020).
+    """
+
+    name = "agem_r"
+    summary = "A-GEM with a reservoir, for a single pass"
+    paper = "Buzzega et al., NeurIPS 2020"
+    Config = AgemRConfig
+    needs_task_boundaries = False
+    reads_twice = False

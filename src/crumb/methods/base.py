@@ -160,8 +160,7 @@ class Learner(Teachable, ABC):
     @classmethod
     def strict(cls) -> bool:
         """Whether it can learn with each frame shown once, storing exemplars on arrival."""
-        chosen = "write_policy" in cls.Config.__dataclass_fields__
-        return chosen or not (cls.reads_twice or cls.offline)
+        return not (cls.reads_twice or cls.offline)
 
     @classmethod
     def boundaries(cls) -> str:

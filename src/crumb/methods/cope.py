@@ -25,8 +25,14 @@ from crumb.nets.split import SplitNetwork
 
 @dataclass(frozen=True)
 class CopeConfig(PolicyRehearsalConfig):
-    """Settings of CoPE."""
+    """Settings of CoPE; the defaults are those of the authors' script for CIFAR-10."""
 
+    lr: float = 0.005
+    """Learning rate of SGD, constant."""
+    momentum: float = 0.0
+    """Momentum of SGD."""
+    weight_decay: float = 0.0
+    """Weight decay of SGD, added after the clipping."""
     storage: Literal["image", "raw_feature", "none"] = "image"  # pyright: ignore[reportIncompatibleVariableOverride]
     """What is kept of an exemplar: pixels (uint8), the feature map (float32), or no exemplars at
     all, so that prototypes alone tell of the past."""

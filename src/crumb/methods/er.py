@@ -7,11 +7,15 @@ Continual Learning", 2019, arXiv 1902.10486, algorithm 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from crumb.data.batches import Batch
+from crumb.errors import require
+from crumb.methods.base import MOST_FLOAT, Ranges
 from crumb.methods.registry import register
 from crumb.methods.rehearsal import PolicyRehearsal, PolicyRehearsalConfig
 
@@ -20,10 +24,21 @@ from crumb.methods.rehearsal import PolicyRehearsal, PolicyRehearsalConfig
 class ErConfig(PolicyRehearsalConfig):
     """Settings of experience replay."""
 
+    replay_coefficient: float = 1.0
+    """Weight of an exemplar's loss; that of a new image is 1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        weight, most = self.replay_coefficient, f"at least 0 and at most {MOST_FLOAT:g}"
+        require("replay_coefficient", weight, 0 <= weight <= MOST_FLOAT, most)
+
 
 @register
 class ExperienceReplay(PolicyRehearsal):
     """Each step is on the new batch and as many exemplars, jointly.
+
+    The loss is the mean over both of weight * cross entropy, the weight of an exemplar being
+    ``replay_coefficient`` (1 in the paper) and that of a new image 1.
 
     The memory may be smaller than a batch: its exemplars are then taken several times, so that old
     and new weigh the same at every step (the paper draws from a memory that is larger). The paper
@@ -41,14 +56,16 @@ class ExperienceReplay(PolicyRehearsal):
     paper = "Chaudhry et al., 2019"
     keeps = "images or feature maps"
     Config = ErConfig
+    tuned: ClassVar[Ranges] = {"replay_coefficient": (0.1, 10.0)}
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
-        """One step of mean cross entropy over new images and exemplars; then the memory's."""
+        """One step of weighed cross entropy over new images and exemplars; then the memory's."""
         new = len(batch)
         features, labels = self.exemplars.beside(batch, self.generators["replay"])
         logits = self.active(self.network(features))
         each = cross_entropy(logits, labels.to(logits.device), reduction="none")
-        self.step(each.mean())
+        weighed = torch.cat([each[:new], self.config.replay_coefficient * each[new:]])
+        self.step(weighed.mean())
         self.exemplars.arrived(batch)
         losses = {"direct": each[:new].mean().detach()}
         if len(each) > new:

@@ -33,12 +33,18 @@ LEAST = 1e-6
 
 @dataclass(frozen=True)
 class GssConfig(RehearsalConfig):
-    """Settings of GSS-Greedy."""
+    """Settings of GSS-Greedy; the defaults are those of the authors' script for CIFAR-10."""
 
+    lr: float = 0.01
+    """Learning rate of SGD, constant."""
+    momentum: float = 0.0
+    """Momentum of SGD."""
+    weight_decay: float = 0.0
+    """Weight decay of SGD, added after the clipping."""
     gradients: Literal["tail", "head"] = "tail"
     """Compare the gradients of all that is trained (the paper), or of the last layer only, which
     is much faster: two passes for a whole batch instead of one pass for each image."""
-    n_iter: int = 1
+    n_iter: int = 10
     """Steps on each batch."""
     n_constraints: int | None = None
     """Exemplars replayed in each step; as many as the batch has images by default."""

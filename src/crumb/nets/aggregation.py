@@ -17,6 +17,8 @@ from crumb.nets.split import SplitNetwork
 
 AGGREGATIONS = "aggregations"
 """Under which name the tail holds them."""
+ALPHA = 0.5
+"""What the weight of a plastic branch is at first."""
 
 
 class FilterScale(nn.Module):
@@ -54,7 +56,7 @@ class Aggregation(nn.Module):
                 scale = FilterScale(len(module.weight)).to(module.weight.device)
                 parametrize.register_parametrization(module, "weight", scale)
         some = next(level.parameters())
-        self.alpha = nn.Parameter(some.new_full((1,), 0.5), requires_grad=False)
+        self.alpha = nn.Parameter(some.new_full((1,), ALPHA), requires_grad=False)
 
     def forward(self, entered: Tensor, plastic: Tensor) -> Tensor:
         """What leaves the level, from what entered it and what its plastic branch made of it."""

@@ -337,14 +337,14 @@ def new_learner(
     built.preprocessing = replace(built.preprocessing, resize=resize)
     built.bf16 = machine.precision == "bf16"
     kind = find_method(config.method)
-    learner = kind(built, for_mode(config.mode, method), seed, device)
-    if config.mode == "strict" and (learner.reads_twice or kind.offline):
+    if config.mode == "strict" and not kind.strict():
         problem = f"is not for {kind.name}, which reads frames more than once"
         raise InputError(
             setting("mode", "strict"),
             problem,
             f"see crumb methods, or use {setting('mode', 'paper')}",
         )
+    learner = kind(built, for_mode(config.mode, method), seed, device)
     if config.evaluation.select_best_epoch and not kind.goes_back:
         problem = f"is not for {kind.name}, which keeps more of an epoch than its weights"
         raise InputError(setting("select_best_epoch"), problem, "leave it out")
