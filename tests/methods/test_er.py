@@ -30,7 +30,7 @@ def learner_of(seed: int = 0, **settings: Any) -> ExperienceReplay:
 @pytest.mark.parametrize("storage", ["image", "raw_feature"])
 @pytest.mark.parametrize(("stored", "weight"), [(2, 1.0), (6, 1.0), (6, 5.0), (6, 0.0)])
 def test_joint_step_by_hand(storage: str, stored: int, weight: float):
-    plain = {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}
+    plain: dict[str, Any] = {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}
     learner = learner_of(storage=storage, replay_coefficient=weight, **plain)
     learner.exemplars.arrived(batch_of(learner, *[0, 1] * (stored // 2), seed=40))
     batch = batch_of(learner, 2, 3, 2, 3)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from networks import images_of, tiny_network
+from networks import Task, images_of, tiny_network
 from tests.rounding import rounded
 from torch.nn.functional import cross_entropy
 
@@ -111,7 +111,7 @@ def test_a_class_that_comes_back_is_learned_from_its_labels_again():
     expected = cross_entropy(logits, batch.labels - 1).item()
     assert learner.learn(batch)["classification"].item() == pytest.approx(expected, rel=1e-5)
     # The next task begins without it.
-    learner.end_task([])
+    learner.end_task(Task([batch]))
     learner.begin_task(["e", "f"])
     batch = batch_of(learner, 4, 5, seed=40)
     logits = learner.network(batch.features)[:, [4, 5]]

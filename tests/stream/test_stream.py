@@ -68,6 +68,7 @@ def accuracies(results: Results) -> list[object]:
 @pytest.mark.parametrize("method", ["crumb", "finetune", "offline"])
 def test_results_folder(streamed: Streamed, method: str, protocol: str):
     words = ["--method", method, "--protocol", protocol, "--runs", "2", "--epochs-first-task", "3"]
+    words += ["--joint-epochs", "1"] if method == "offline" else []
     results = streamed(*words, "--epochs", "2")
     names = {"hyperparams.csv", "config.toml", "metrics.json"} | {
         name

@@ -31,8 +31,8 @@ METHODS = {"finetune": (2, 1), "crumb": (2, 1), "offline": (2, 1)}
 class Demo:
     """Learn eight classes from 240 short clips, two classes at a time, by three methods.
 
-    finetune keeps nothing, crumb keeps 200 exemplars of 588 bytes, offline keeps everything.
-    What an earlier call finished in the same folder is not done again.
+    finetune keeps nothing, crumb keeps 200 exemplars of 588 bytes, offline (joint training) keeps
+    everything. What an earlier call finished in the same folder is not done again.
     """
 
     output: Annotated[Path, tyro.conf.Positional] = Path("crumb-demo")
@@ -67,8 +67,8 @@ def run(words: Sequence[str]) -> None:
             output=command.output / "results" / name,
             resume=True,
         )
-        settings = {"memory_size": command.memory_size} if name == "crumb" else {}
-        method = find_method(name).Config(**settings)
+        own = {"crumb": {"memory_size": command.memory_size}, "offline": {"joint_epochs": 1}}
+        method = find_method(name).Config(**own.get(name, {}))
         try:
             records[name] = stream(config, NetworkConfig(), method, stores).finished()
         except InputError as error:

@@ -122,6 +122,8 @@ class Learner(Teachable, ABC):
     stream is over. Asks for :attr:`needs_task_boundaries`."""
     learns_at_task_end: bool = False
     """Trains in :meth:`end_task`; asks for :attr:`tested_after_task_end`."""
+    least_epochs: int = 1
+    """Readings of each task, where a stream would read it less often."""
     goes_back: ClassVar[bool] = True
     """Can go back to the best epoch: what a task adds to it are its parameters and nothing else."""
     needs_images: bool = False
@@ -199,6 +201,10 @@ class Learner(Teachable, ABC):
 
     def end_task(self, batches: Batches) -> None:
         """The task is over; ``batches`` reads it once more, if :attr:`reads_twice`."""
+
+    def converged(self) -> bool:
+        """Whether the task need not be read again; asked after each reading."""
+        return False
 
     def statistics(self, batch: Batch) -> dict[str, float] | None:
         """Figures of the codebook on this batch, for learners that have one."""

@@ -177,20 +177,29 @@ def _run_task(plan: Plan, state: State, groups: list[list[int]], progress: tqdm)
             learner.begin_task(plan.tasks.classes[: sum(len(group) for group in groups)])
         record.scores.append([])
         state.best_accuracy, state.best_epoch, state.best = -1.0, plan.epochs[task] - 1, {}
-    while state.epoch < plan.epochs[task]:
+    while not _is_read(plan, state):
         # Pixels are for storage: on arrival, or in the second reading of the task.
         first = state.epoch == 0
         pixels = learner.needs_images and not learner.reads_twice and first
         reading = Reading(frames, plan.store, plan.batch_size, pixels, first, state.batch)
         learn_epoch(plan, reading, state, progress)
-        if learner.tested_after_task_end and state.epoch + 1 == plan.epochs[task]:
+        over = state.epoch + 1 == plan.epochs[task] or learner.converged()
+        if over and learner.tested_after_task_end:
             break
+        if over and not state.best:
+            state.best_epoch = state.epoch
         _test(plan, state, groups, progress)
         state.epoch, state.batch = state.epoch + 1, 0
     with not_now():
         _finish_task(plan, state, frames, groups, progress)
         if plan.task_models:
             learner.save(plan.task_models[task])
+
+
+def _is_read(plan: Plan, state: State) -> bool:
+    """Whether the task has been read as often as it will be."""
+    begun = state.epoch == 0 or state.batch > 0
+    return state.epoch == plan.epochs[state.task] or (not begun and plan.learner.converged())
 
 
 def _test(
@@ -233,12 +242,12 @@ def _finish_task(
     A learner that is tested after the second reading starts it from that epoch, and what is
     reported is that test.
     """
-    learner, record, last = plan.learner, state.record, plan.epochs[state.task] - 1
+    learner, record = plan.learner, state.record
     if learner.tested_after_task_end:
         _select(plan, state, groups)
     if state.best:
         _restore(learner, state.best)
-    record.reported.append(last if learner.tested_after_task_end else state.best_epoch)
+    record.reported.append(state.epoch if learner.tested_after_task_end else state.best_epoch)
     more = state.task < len(plan.tasks.tasks) - 1
     if learner.needs_task_boundaries and (more or learner.tested_after_task_end):
         images = learner.needs_images

@@ -222,7 +222,8 @@ def prepare(job: Job) -> Prepared:
         if broken is None:
             broken = broken_in(job.dataset, config, task_lists.values(), learner)
         task_lists = {run: leave_out(tasks, broken) for run, tasks in task_lists.items()}
-    epochs = {run: epochs_of(config, tasks) for run, tasks in task_lists.items()}
+    least = learner.least_epochs
+    epochs = {run: epochs_of(config, tasks, least) for run, tasks in task_lists.items()}
     held = {run: held_out(config, tasks, epochs[run]) for run, tasks in task_lists.items()}
     for tasks in task_lists.values():
         check_memory(learner, tasks)

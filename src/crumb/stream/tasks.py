@@ -85,10 +85,10 @@ def relabelled(tasks: TaskList) -> TaskList:
     )
 
 
-def epochs_of(config: ProtocolConfig, tasks: TaskList) -> list[int]:
-    """How often each task is read."""
+def epochs_of(config: ProtocolConfig, tasks: TaskList, least: int = 1) -> list[int]:
+    """How often each task is read, by a learner that asks for so many readings at least."""
     first, later = config.readings
-    return [first, *[later] * (len(tasks.tasks) - 1)]
+    return [max(least, count) for count in (first, *[later] * (len(tasks.tasks) - 1))]
 
 
 def held_out(config: ProtocolConfig, tasks: TaskList, epochs: Sequence[int]) -> list[np.ndarray]:

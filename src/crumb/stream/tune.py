@@ -241,7 +241,9 @@ def _about(search: Search) -> dict[str, Any]:
         "trainable": network.trainable,
         "pretrained": None if config.pretrained is None else str(config.pretrained.absolute()),
         "tasks": config.tasks,
-        "epochs": epochs_of(config.stream(), search.tasks),
+        "epochs": epochs_of(
+            config.stream(), search.tasks, getattr(search.method, "joint_epochs", 1)
+        ),
         "batch_size": config.batch_size,
         "validation_share": config.validation_share,
         "trials": config.trials,
