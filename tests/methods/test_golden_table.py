@@ -115,8 +115,8 @@ SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
 }
 # Where a method is seen to help, if not with returning classes. CRUMB replays the classes that a
 # batch does not show, and there each batch shows all. iCaRL, AANets and LwF-MC take a class that
-# returns for a new one: they learn it from its labels, and choose its exemplars anew, so that of its
-# first look there are few.
+# returns for a new one: they learn it from its labels and choose its exemplars anew, so that of
+# its first look there are few.
 HELPS_WITH = dict.fromkeys(("aanets", "crumb", "icarl", "lwf_mc"), "new classes")
 # A memory that holds images of the present task as well hardly ever conflicts with it.
 NO_HELP = ("finetune", "agem_r")

@@ -215,11 +215,8 @@ class Icarl(Rehearsal[ChosenExemplars]):
     # The rest of the contract.
 
     def bytes_held(self) -> BytesHeld:
-        """Exemplars; and their row numbers, the copy of the network, the running means and
-        what the task has shown.
-        """
-        running = sum(mean.nbytes for mean in self._running.values())
-        running += 16 * len(self._frames) + 8 * len(self._shown)
+        """Exemplars; and their row numbers, the copy of the network and the running means."""
+        running = sum(mean.nbytes for mean in self._running.values()) + 16 * len(self._frames)
         held = super().bytes_held()
         return replace(held, extra=held.extra + self.previous.nbytes + running)
 
