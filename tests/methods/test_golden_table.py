@@ -104,6 +104,9 @@ QUICK: dict[str, dict[str, Any]] = {
 SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("ewc", "returning classes"): {"regularisation": 1000.0},
     ("l2", "returning classes"): {"regularisation": 0.1},
+    # Two readings of a task at the common rate are too few to learn it as well.
+    ("lwf", "new classes"): {"lr": 0.2},
+    ("lwf_mc", "new classes"): {"lr": 0.5},
     # With more of it the second look is not learned; the same holds for those below.
     ("lwf", "returning classes"): {"distillation": 0.5},
     ("mas", "new classes"): {"regularisation": 0.1},
