@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import fields
 from functools import cache
 from numbers import Integral, Real
-from os import PathLike
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -115,8 +115,10 @@ def as_kind(value: Any, kind: Any) -> Any:
             with suppress(OverflowError):
                 return float(value)
     elif kind is Path:
-        if isinstance(value, (str, PathLike)) and "\0" not in str(value):
-            return Path(value)
+        # Some texts can be the name of no file on any system.
+        with suppress(ValueError):
+            if b"\0" not in os.fsencode(value):
+                return Path(value)
     elif kind is str:
         if isinstance(value, str):
             return str(value)
