@@ -103,7 +103,7 @@ def learner(tiny: None) -> Any:
 )
 def test_odd_arguments_of_create(tiny: None, name: str):
     for value in ODD.values():
-        works_or_is_refused(crumb.create, **{name: value})
+        works_or_is_refused(crumb.create, **{"method": "crumb", name: value})
 
 
 @odd
@@ -114,22 +114,54 @@ def test_odd_networks(name: str, value: object, monkeypatch: pytest.MonkeyPatch)
     works_or_is_refused(crumb.create, device="cpu", **given)
 
 
+def calls(learner: Any, value: Any) -> Iterator[tuple[Any, ...]]:
+    """Every call of users, with an odd value in the place of each of its arguments."""
+    pixels = images_of(0, 2)
+    yield learner.observe, value, "a"
+    yield learner.observe, pixels, value
+    yield learner.observe, pixels, ["a", value]
+    yield learner.observe, pixels, "a", value
+    yield learner.partial_fit, value, "a"
+    yield learner.partial_fit, pixels, value
+    yield learner.partial_fit, pixels, "a", value
+    yield learner.partial_fit, pixels, "a", [value]
+    for call in (learner.predict, learner.predict_proba, learner.top):
+        yield call, value
+        yield call, [value]
+    yield learner.predict, pixels, value
+    yield learner.predict, pixels, 1, value
+    yield learner.predict_proba, pixels, value
+    yield learner.top, pixels, value
+    yield learner.top, pixels, 1, value
+    yield learner.calibrate, value, "a"
+    yield learner.calibrate, pixels, value
+    yield learner.calibrate, pixels, ["a", value]
+    yield learner.calibrate, pixels, "a", value
+    yield learner.forget, value
+    yield learner.merge, value, "a"
+    yield learner.merge, "a", value
+    yield learner.rename, value, "z"
+    yield learner.rename, "b", value
+
+
 @odd
-@pytest.mark.parametrize("call", ["observe", "predict"])
-def test_odd_images_and_sizes(learner: Any, call: str, value: object):
-    labels = ["a"] if call == "observe" else []
-    works_or_is_refused(getattr(learner, call), value, *labels)
-    works_or_is_refused(getattr(learner, call), images_of(0, 1), *labels, batch_size=value)
+@pytest.mark.parametrize("method", ["crumb", "slda", "finetune"])
+def test_odd_calls(tiny: None, method: str, value: object):
+    learner = crumb.create(method, device="cpu")
+    learner.observe(torch.cat([images_of(0, 3), images_of(1, 3)]), ["a"] * 3 + ["b"] * 3)
+    for call, *arguments in calls(learner, value):
+        works_or_is_refused(call, *arguments)
     # It is as good as before.
     learner.observe(images_of(0, 1), "a")
     assert learner.predict(images_of(0, 1))[0] in learner.classes
+    assert all(type(name) is str for name in learner.classes)
+    assert repr(learner).startswith("<crumb")
 
 
 @odd
-def test_odd_labels(learner: Any, value: object):
-    works_or_is_refused(learner.observe, images_of(0, 2), value)
-    works_or_is_refused(learner.observe, images_of(0, 2), ["a", value])
-    assert all(type(name) is str for name in learner.classes)
+def test_odd_arguments_of_stream(value: object, tmp_path: Path):
+    for name in ("dataset", "output", "method", "runs", "backbone", "shrinkage"):
+        works_or_is_refused(crumb.stream, **{"dataset": tmp_path, name: value})
 
 
 @odd
@@ -184,7 +216,7 @@ def test_odd_configurations(config: Any):
 )
 def test_create_says_it_in_the_words_of_python(tiny: None, settings: dict[str, Any], line: str):
     with pytest.raises(InputError, match=f"^{line}"):
-        crumb.create(**settings)
+        crumb.create(**{"method": "crumb", **settings})
 
 
 @pytest.mark.parametrize("size", [0, -1])
@@ -332,7 +364,6 @@ def test_one_label_for_all_may_be_of_numpy(tiny: None, label: Any, tmp_path: Pat
         (torch.zeros(3, 0, 4), "images: an image of shape"),
         (np.zeros((0, 4, 3), np.uint8), "images: an image of shape"),
         (Image.new("F", (4, 4)), "images: has pixels that are floating-point"),
-        ("cup.png", "images: a str"),
         ({"a": 1}, "images: a dict; give a list"),
         (SimpleNamespace(shape=3), "images: a SimpleNamespace"),
     ],
@@ -422,4 +453,4 @@ def test_learners_that_cannot_be_saved(learner: Any, tmp_path: Path):
 
 def test_the_initialisers_are_named(tiny: None):
     with pytest.raises(InputError, match=f"^initialiser='nope': .*{next(iter(INITIALISERS))}"):
-        crumb.create(initialiser="nope")
+        crumb.create("crumb", initialiser="nope")

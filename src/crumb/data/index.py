@@ -262,8 +262,12 @@ def load_dataset(folder: Path) -> Dataset:
         InputError: ``folder`` is none or holds no data set, dataset.json is of another format or
             version or lacks an entry, or the index is missing, broken or has unnamed class ids.
     """
-    if not folder.is_dir():
-        raise InputError(folder, "is not a folder", "give the folder that `crumb index` wrote")
+    remedy = "give the folder that `crumb index` wrote"
+    try:
+        if not folder.is_dir():
+            raise InputError(folder, "is not a folder", remedy)
+    except OSError as error:
+        raise InputError(folder, f"cannot be read ({error.strerror})", remedy) from error
     path = folder / RECORD
     record = read_json(path, "make the data set with `crumb index`")
     if record.get("format") != _FORMAT:

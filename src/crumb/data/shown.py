@@ -42,9 +42,13 @@ def check_file(path: AnyPath) -> None:
         InputError: missing, a folder, or neither by its name.
     """
     path = Path(path)
-    if path.is_dir():
+    try:
+        folder, there = path.is_dir(), path.exists()
+    except OSError as error:
+        raise InputError(path, f"cannot be read ({error.strerror})", "check the path") from error
+    if folder:
         raise InputError(path, "is a folder", "name the clips in it")
-    if not path.exists():
+    if not there:
         raise InputError(path, "no such file", "check the path")
     if not medium(path.name):
         raise InputError(path, "is neither a video nor an image by its name", "rename it")

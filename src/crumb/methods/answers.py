@@ -12,6 +12,7 @@ from torch import Tensor
 from crumb.data.images import as_images
 from crumb.data.shown import paths_in, pixels_of_file
 from crumb.errors import InputError, require, setting
+from crumb.kinds import given
 
 if TYPE_CHECKING:
     from crumb.methods.base import Learner
@@ -87,11 +88,11 @@ def limits_of(learner: Learner, unknown_share: float | None) -> Tensor | None:
     """
     if unknown_share is None:
         return None
-    holds = isinstance(unknown_share, (int, float)) and 0 < unknown_share < 1
-    require("unknown_share", unknown_share, holds, "between 0 and 1")
-    if (found := learner.distance_limits(unknown_share)) is None:
+    share: float = given("unknown_share", unknown_share, float)
+    require("unknown_share", share, 0 < share < 1, "between 0 and 1")
+    if (found := learner.distance_limits(share)) is None:
         problem = f"needs {setting('method', 'slda')}, this is {learner.name}"
-        raise InputError(setting("unknown_share", unknown_share), problem, "leave it out")
+        raise InputError(setting("unknown_share", share), problem, "leave it out")
     return found
 
 

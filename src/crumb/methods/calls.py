@@ -114,22 +114,31 @@ def calibrate(learner: Learner, what: Any, labels: Any, batch_size: int) -> floa
 
 def meet(learner: Learner, classes: Any) -> None:
     """Give labels to classes before any frame of them is seen."""
-    names = [classes] if isinstance(classes, str) else list(classes)
-    learner.meet(_names(names, len(names)))
+    classes = _plain(classes)
+    learner.meet(_listed([classes] if isinstance(classes, str) else classes))
 
 
 def _names(labels: Any, count: int, what: str = "images") -> list[str]:
     """A class name for each of so many things."""
-    if hasattr(labels, "tolist"):
-        labels = labels.tolist()
+    labels = _plain(labels)
+    names = _listed([labels] * count if isinstance(labels, str) else labels)
+    if len(names) != count:
+        raise InputError("labels", f"{len(names)} for {count} {what}", "give one for each")
+    return names
+
+
+def _plain(labels: Any) -> Any:
+    """Arrays, tensors and columns of tables as lists of what Python has."""
+    known = hasattr(labels, "tolist") and not isinstance(labels, type)
+    return labels.tolist() if known else labels
+
+
+def _listed(labels: Any) -> list[str]:
+    """Class names as a list."""
     if isinstance(labels, (Set, Mapping)):
         raise InputError("labels", f"a {type(labels).__name__}", "give a list, which has an order")
-    if isinstance(labels, str):
-        labels = [labels] * count
     names = list(labels) if isinstance(labels, Iterable) else [labels]
     if unusable := [name for name in names if not isinstance(name, str) or not name]:
         problem = f"{shown(unusable[0])} is no class name"
         raise InputError("labels", problem, "give non-empty strings")
-    if len(names) != count:
-        raise InputError("labels", f"{len(names)} for {count} {what}", "give one for each")
     return [str(name) for name in names]

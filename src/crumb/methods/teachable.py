@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 
-from crumb.errors import InputError, setting
+from crumb.errors import InputError, setting, shown
 
 if TYPE_CHECKING:
     from crumb.methods.base import Learner
@@ -149,11 +149,11 @@ class Teachable:
         """
         label = self.label_of(name)
         if not isinstance(new, str) or not new:
-            raise InputError("rename", f"{new!r} is no class name", "give a non-empty string")
+            raise InputError("rename", f"{shown(new)} is no class name", "give a non-empty string")
         if new in self.classes and new != name:
             problem = f"there is a class {new!r} already"
             raise InputError("rename", problem, "merge the two, or choose another name")
-        self.classes[label] = new
+        self.classes[label] = str(new)
 
     def label_of(self, name: str) -> int:
         """The label of a class.
@@ -161,9 +161,9 @@ class Teachable:
         Raises:
             InputError: there is no such class.
         """
-        if name not in self.classes:
+        if not isinstance(name, str) or name not in self.classes:
             known = ", ".join(self.classes) or "none"
-            raise InputError(f"{name}", "is no class of this learner", f"choose one of {known}")
+            raise InputError(shown(name), "is no class of this learner", f"choose one of {known}")
         return self.classes.index(name)
 
     def save(self, path: str | Path) -> None:

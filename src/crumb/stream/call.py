@@ -6,7 +6,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from crumb.device import usual_torch
 from crumb.errors import InputError, setting
+from crumb.kinds import given
 from crumb.methods.registry import find_method
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import StreamConfig
@@ -14,6 +16,7 @@ from crumb.stream.results import Results
 from crumb.stream.run import stream as stream_with
 
 
+@usual_torch()
 def stream(
     dataset: str | Path, method: str = "slda", *, output: str | Path | None = None, **settings: Any
 ) -> Results:
@@ -43,9 +46,13 @@ def stream(
             known = ", ".join(sorted(set.union(*names)))
             raise InputError(setting(name), "is no setting of a stream", f"choose from {known}")
         part[name] = value
-    folder = None if output is None else Path(output)
+    folder: Path | None = given("output", output, Path | None)
     begun = folder is not None and Results.begun_in(folder)
     config = StreamConfig(
-        dataset=Path(dataset), method=method, output=folder, resume=begun, **parts[0]
+        dataset=given("dataset", dataset, Path),
+        method=method,
+        output=folder,
+        resume=begun,
+        **parts[0],
     )
     return stream_with(config, NetworkConfig(**parts[1]), kind.Config(**parts[2]))

@@ -256,7 +256,11 @@ class Results:
     @staticmethod
     def begun_in(folder: Path) -> bool:
         """The same of any folder."""
-        return any([*folder.glob("runs/run*.json"), *folder.glob("checkpoints/run*")])
+        try:
+            return any([*folder.glob("runs/run*.json"), *folder.glob("checkpoints/run*")])
+        except OSError:
+            # What is wrong with it is told when it is written.
+            return False
 
     def begun_runs(self) -> bool:
         """Whether there are checkpoints of runs."""
