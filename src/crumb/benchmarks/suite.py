@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from crumb.benchmarks import assignment, avalanche, memory, step
+from crumb.benchmarks import assignment, avalanche, lesson, memory, step
 from crumb.benchmarks.report import Comparison
 from crumb.benchmarks.runs import WholeRuns, measure_checkpoint, measure_experiment, measure_store
 from crumb.benchmarks.workplace import Setting, workplace
 
-Row = Literal["step", "assignment", "store", "experiment", "checkpoint", "memory", "avalanche"]
+Row = Literal[
+    "step", "assignment", "store", "experiment", "checkpoint", "memory", "slda", "avalanche"
+]
 ROWS: tuple[Row, ...] = get_args(Row)
 
 
@@ -29,6 +31,7 @@ def measure(rows: Sequence[Row], setting: Setting) -> list[Comparison]:
             "experiment": lambda: measure_experiment(runs),
             "checkpoint": lambda: measure_checkpoint(runs),
             "memory": lambda: memory.measure(place),
+            "slda": lambda: lesson.measure(place),
             "avalanche": lambda: avalanche.measure(place),
         }
         return [comparison for row in dict.fromkeys(rows) for comparison in measures[row]()]

@@ -1,0 +1,100 @@
+"""Row ``slda``: what a lesson and the first answer after it cost beyond the front.
+
+The learner has the default method and budget. Its front is the part of the network before the cut,
+which every method runs on every frame; ``observe`` adds the rest of the network but for the head,
+and the statistics. The first prediction after a lesson solves for the classifier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from crumb.benchmarks.report import Comparison, Figure
+from crumb.benchmarks.timing import interleaved, seconds, timed
+from crumb.benchmarks.workplace import BATCH_SIZE, Workplace
+from crumb.methods.registry import DEFAULT_SETTINGS
+from crumb.methods.slda import SldaConfig, StreamingLda
+from crumb.nets.backbones import build_network
+
+FRAMES = 100
+"""Of a lesson."""
+BEYOND_FRONT = 0.020
+"""Seconds that the first prediction after a lesson may take beyond the front."""
+_CLASSES = 10
+_LESSON = 1.15
+
+
+def measure(place: Workplace) -> list[Comparison]:
+    """A lesson, and the first prediction after one, each against the front alone."""
+    learner = taught(place)
+    return [_observing(learner, place), _predicting(learner, place)]
+
+
+def taught(place: Workplace) -> StreamingLda:
+    """A learner that was shown a few frames of each class; what they show changes no time."""
+    setting = place.setting
+    config = SldaConfig(**DEFAULT_SETTINGS, classes_expected=_CLASSES)
+    learner = StreamingLda(build_network(setting.network), config, device=setting.device)
+    names = [f"class {number}" for number in range(_CLASSES)]
+    learner.observe(frames(learner, 2 * _CLASSES), 2 * names)
+    return learner
+
+
+def frames(learner: StreamingLda, count: int) -> Tensor:
+    """Random pixels in the size of the network's input, uint8 [count, 3, S, S]."""
+    side = learner.network.preprocessing.size
+    generator = torch.Generator().manual_seed(0)
+    shape = (count, 3, side, side)
+    return torch.randint(256, shape, generator=generator, dtype=torch.uint8)
+
+
+def front(learner: StreamingLda, pixels: Tensor) -> Callable[[], None]:
+    """The front alone, as many frames at a time as ``observe`` takes."""
+
+    def run() -> None:
+        for part in pixels.split(BATCH_SIZE):
+            learner.network.features(part.to(learner.device))
+
+    return run
+
+
+def _observing(learner: StreamingLda, place: Workplace) -> Comparison:
+    lesson, device = frames(learner, FRAMES), place.setting.device
+    calls: dict[str, Callable[[], object]] = {
+        "observe": lambda: learner.observe(lesson, learner.classes[0], BATCH_SIZE),
+        "front": front(learner, lesson),
+    }
+    taken = interleaved(timed(calls, device), place.setting.repeats, "slda, observe")
+    return Comparison(
+        "slda",
+        f"observe {FRAMES} frames, over the front",
+        [Figure(name, taken[name]) for name in calls],
+        at_most=_LESSON,
+        details={"budget_bytes": learner.config.budget_bytes, "dimensions": learner.dimensions},
+    )
+
+
+def _predicting(learner: StreamingLda, place: Workplace) -> Comparison:
+    one, device = frames(learner, 1), place.setting.device
+
+    def first_prediction() -> float:
+        learner.observe(one, learner.classes[0])
+        return seconds(lambda: learner.predict(one), device)
+
+    turns = {
+        "first prediction": first_prediction,
+        **timed({"front": front(learner, one)}, device),
+    }
+    taken = interleaved(turns, place.setting.repeats, "slda, predict")
+    beyond = 1000 * (taken["first prediction"] - taken["front"])
+    return Comparison(
+        "slda",
+        "first prediction after a lesson, over the front",
+        [Figure(name, taken[name]) for name in turns],
+        details={"milliseconds_beyond_the_front": beyond, "dimensions": learner.dimensions},
+        note=f"the first prediction takes {beyond:.1f} ms beyond the front (wanted: less than "
+        f"{1000 * BEYOND_FRONT:.0f})",
+    )
