@@ -1,0 +1,349 @@
+"""What crumb.create takes for each method. Written by tools/make_settings.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, TypedDict
+
+import torch
+
+
+class CommonSettings(TypedDict, total=False):
+    """For every method."""
+
+    backbone: str
+    cut: str | None
+    weights: str | Path
+    seed: int
+    device: str | torch.device
+
+
+class AanetsSettings(CommonSettings, total=False):
+    """Of aanets."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    memory_size: int | None
+    memory_bytes: int | None
+    budget_bytes: int | None
+    storage: Literal["image", "raw_feature"]
+    exemplar_side: int | None
+    distillation: float
+    temperature: float
+    fusion_lr: float
+
+
+class AgemSettings(CommonSettings, total=False):
+    """Of agem."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    memory_size: int | None
+    memory_bytes: int | None
+    budget_bytes: int | None
+    storage: Literal["image", "raw_feature"]
+    write_policy: Literal["end-of-task"]
+    exemplar_side: int | None
+    reference_size: int | None
+
+
+class AgemRSettings(CommonSettings, total=False):
+    """Of agem_r."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    memory_size: int | None
+    memory_bytes: int | None
+    budget_bytes: int | None
+    storage: Literal["image", "raw_feature"]
+    write_policy: Literal["reservoir", "on-arrival"]
+    exemplar_side: int | None
+    reference_size: int | None
+
+
+class BicSettings(CommonSettings, total=False):
+    """Of bic."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    memory_size: int | None
+    memory_bytes: int | None
+    budget_bytes: int | None
+    storage: Literal["image", "raw_feature"]
+    exemplar_side: int | None
+    temperature: float
+    bias_lr: float
+    bias_steps: int
+
+
+class CopeSettings(CommonSettings, total=False):
+    """Of cope."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    memory_size: int | None
+    memory_bytes: int | None
+    budget_bytes: int | None
+    storage: Literal["image", "raw_feature", "none"]
+    write_policy: Literal["end-of-task", "on-arrival", "reservoir"]
+    exemplar_side: int | None
+    prototype_momentum: float
+    temperature: float
+    n_iter: int
+
+
+class CrumbSettings(CommonSettings, total=False):
+    """Of crumb."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    memory_size: int | None
+    memory_bytes: int | None
+    budget_bytes: int | None
+    storage: Literal["feature", "image", "raw_feature", "enhanced_feature", "merec", "none"]
+    write_policy: Literal["end-of-task", "on-arrival"] | None
+    blocks: int
+    block_length: int | None
+    initialiser: str | None
+    frozen_blocks: bool
+    replay_coefficient: float
+    replay_times: int
+    codebook_loss: float
+    direct_loss: float
+
+
+class ErSettings(CommonSettings, total=False):
+    """Of er."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    memory_size: int | None
+    memory_bytes: int | None
+    budget_bytes: int | None
+    storage: Literal["image", "raw_feature"]
+    write_policy: Literal["end-of-task", "on-arrival", "reservoir"]
+    exemplar_side: int | None
+    replay_coefficient: float
+
+
+class EwcSettings(CommonSettings, total=False):
+    """Of ewc."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    regularisation: float
+    form: Literal["per-task", "online"]
+    gamma: float
+    fisher: Literal["sampled", "empirical"]
+    fisher_samples: int | None
+
+
+class FinetuneSettings(CommonSettings, total=False):
+    """Of finetune."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+
+
+class GemSettings(CommonSettings, total=False):
+    """Of gem."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    memory_size: int | None
+    memory_bytes: int | None
+    budget_bytes: int | None
+    storage: Literal["image", "raw_feature"]
+    exemplar_side: int | None
+    write_policy: Literal["end-of-task", "on-arrival"] | None
+    margin: float
+
+
+class GssSettings(CommonSettings, total=False):
+    """Of gss."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    memory_size: int | None
+    memory_bytes: int | None
+    budget_bytes: int | None
+    storage: Literal["image", "raw_feature"]
+    exemplar_side: int | None
+    gradients: Literal["tail", "head"]
+    n_iter: int
+    n_constraints: int | None
+    memory_strength: int
+    n_memories: int | None
+
+
+class IcarlSettings(CommonSettings, total=False):
+    """Of icarl."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    memory_size: int | None
+    memory_bytes: int | None
+    budget_bytes: int | None
+    storage: Literal["image", "raw_feature"]
+    exemplar_side: int | None
+
+
+class L2Settings(CommonSettings, total=False):
+    """Of l2."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    regularisation: float
+
+
+class LwfSettings(CommonSettings, total=False):
+    """Of lwf."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    distillation: float
+    temperature: float
+
+
+class LwfMcSettings(CommonSettings, total=False):
+    """Of lwf_mc."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+
+
+class MasSettings(CommonSettings, total=False):
+    """Of mas."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    regularisation: float
+
+
+class NcmSettings(CommonSettings, total=False):
+    """Of ncm."""
+
+    transform: Literal["sqrt", "none"]
+    dimensions: int | None
+    budget_bytes: int | None
+    classes_expected: int
+
+
+class OfflineSettings(CommonSettings, total=False):
+    """Of offline."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    joint_epochs: int
+    convergence: float | None
+
+
+class RainbowSettings(CommonSettings, total=False):
+    """Of rainbow."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    memory_size: int | None
+    memory_bytes: int | None
+    budget_bytes: int | None
+    storage: Literal["image", "raw_feature"]
+    exemplar_side: int | None
+    memory_only_epochs: int
+    schedule: Literal["constant", "cos"]
+    views: int
+    perturb: Literal["feature", "image"]
+    cutmix_probability: float
+
+
+class RemindSettings(CommonSettings, total=False):
+    """Of remind."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    memory_size: int | None
+    memory_bytes: int | None
+    budget_bytes: int | None
+    storage: Literal["feature"]
+    base_lr: float | None
+    base_weight_decay: float
+    base_batch_size: int | None
+    images_per_step: int
+    rehearsal_samples_per_update: int
+    mixup_alpha: float
+    random_resized_crops: bool
+    pq_codebooks: int | None
+    pq_centroids: int | None
+    pq_centroids_source: Literal["fitted", "crumb"]
+
+
+class SiSettings(CommonSettings, total=False):
+    """Of si."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    regularisation: float
+    damping: float
+
+
+class SldaSettings(CommonSettings, total=False):
+    """Of slda."""
+
+    transform: Literal["sqrt", "none"]
+    dimensions: int | None
+    budget_bytes: int | None
+    classes_expected: int
+    shrinkage: float
+    prior_frames: int
+    crumbs: int
+
+
+class StableSgdSettings(CommonSettings, total=False):
+    """Of stable_sgd."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    gamma: float
+    lr_floor: float
+    head_dropout: float
