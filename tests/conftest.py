@@ -24,6 +24,7 @@ from crumb.cli.stream import settings
 from crumb.data.images import load_images
 from crumb.data.index import Dataset, write_dataset
 from crumb.data.sets.toybox import index_toybox
+from crumb.methods.registry import find_method
 from crumb.nets.config import Preprocessing
 from crumb.stream.features import FeatureStore
 from crumb.stream.results import Results
@@ -138,7 +139,12 @@ def streamed(
         count += 1
         output = [] if "--resume" in more else ["--output", str(tmp_path / f"results{count}")]
         first = [] if epochs is None else ["--epochs-first-task", str(epochs)]
-        parts = settings([*words, *first, *output, *more])
+        method = more[more.index("--method") + 1] if "--method" in more else "crumb"
+        usual = words
+        if not find_method(method).trains:
+            at = words.index("--lr")
+            usual = [*words[:at], *words[at + 2 :]]
+        parts = settings([*usual, *first, *output, *more])
         return stream(*parts, stores if own_stores is None else own_stores)
 
     return run

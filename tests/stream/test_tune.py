@@ -26,8 +26,11 @@ from crumb.methods.base import Ranges
 from crumb.methods.crumb import Crumb, CrumbConfig
 from crumb.methods.ewc import EWC
 from crumb.methods.finetune import Finetune
+from crumb.methods.ncm import NearestClassMean
 from crumb.methods.registry import find_method
+from crumb.methods.slda import SldaConfig, StreamingLda
 from crumb.methods.stable_sgd import StableSgd, StableSgdConfig
+from crumb.nets.config import NetworkConfig
 from crumb.stream.features import FeatureStore
 from crumb.stream.metrics import mean_and_deviation
 from crumb.stream.results import Results
@@ -209,6 +212,37 @@ def test_ranges():
     # There is no replay to be weighed.
     without = CrumbConfig(storage="none", replay_times=0)
     assert list(ranges_of(Crumb, without)) == ["lr"]
+
+
+def test_methods_that_train_nothing_have_no_rate_to_search(dataset: Dataset, tmp_path: Path):
+    """The coefficient of ``slda`` lies where the first coefficient of every method lies."""
+    ranges = ranges_of(StreamingLda, SldaConfig())
+    assert ranges == {"shrinkage": StreamingLda.tuned["shrinkage"]}
+    drawn, others = draw(ranges, 9, StreamingLda), draw({"regularisation": (0.001, 1.0)}, 9, EWC)
+    assert [v["shrinkage"] for v in drawn] == [v["regularisation"] for v in others]
+    wanted = config(dataset, method="ncm", output=tmp_path / "tuned")
+    with pytest.raises(InputError) as refused:
+        plan(wanted, NetworkConfig(), NearestClassMean.Config())
+    assert refused.value.parts == (
+        "crumb tune ncm",
+        "has neither a learning rate nor a coefficient to search",
+        "choose another method",
+    )
+    assert not (tmp_path / "tuned").exists()
+
+
+def test_streaming_lda_is_tuned(
+    dataset: Dataset, network_words: list[str], stores: dict[str, FeatureStore], tmp_path: Path
+):
+    flags = ["--dataset", str(dataset.folder), *network_words, "--batch-size", "12", *TASKS]
+    words = ["slda", *flags, "--trials", "2", "--output", str(tmp_path / "tuned")]
+    search = plan(*tune_command.settings(words))
+    first, second = tune(search, stores)
+    assert first.values == {"shrinkage": 0.05}
+    assert first.accuracy is not None
+    assert second.values != first.values
+    chosen = best([first, second])
+    assert read_tuned(search.folder, "slda").values == chosen.values
 
 
 def test_a_rate_that_other_settings_refuse(planned: Planned):

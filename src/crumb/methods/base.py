@@ -102,7 +102,8 @@ class Learner(Teachable, ABC):
     """What it holds between batches besides one copy of the network."""
     Config: ClassVar[type] = TrainingConfig
     tuned: ClassVar[Ranges] = {}
-    """The settings, at most two, that ``crumb tune`` searches besides ``lr``."""
+    """The settings, at most two, that ``crumb tune`` searches besides ``lr``, which it searches
+    where :attr:`trains`."""
     trains: ClassVar[bool] = True
     """Changes weights by gradient descent, with the settings of :class:`TrainingConfig`. A method
     that does not may return no loss."""
@@ -153,6 +154,11 @@ class Learner(Teachable, ABC):
                 momentum=config.momentum,
                 weight_decay=config.weight_decay,
             )
+
+    @classmethod
+    def searched(cls) -> tuple[str, ...]:
+        """Names of the settings that ``crumb tune`` searches."""
+        return ("lr", *cls.tuned) if cls.trains else (*cls.tuned,)
 
     @classmethod
     def stores_exemplars(cls) -> bool:

@@ -177,7 +177,7 @@ class Matrix:
             return self.tuned.get(cell.method, {})
         kind, settings = find_method(cell.method), read_settings(self.folder / cell.name)
         usual = method_config(cell, {})
-        found = {name: settings.get(f"method.{name}") for name in ("lr", *kind.tuned)}
+        found = {name: settings.get(f"method.{name}") for name in kind.searched()}
         return {
             name: value
             for name, value in found.items()

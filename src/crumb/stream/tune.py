@@ -153,6 +153,9 @@ def plan(config: TuneConfig, network: NetworkConfig, method: Any) -> Search:
     kind = find_method(config.method)
     dataset = open_dataset(config.dataset, config.classes)
     ranges = ranges_of(kind, method)
+    if not ranges:
+        problem = "has neither a learning rate nor a coefficient to search"
+        raise InputError(f"crumb tune {kind.name}", problem, "choose another method")
     drawn = draw(ranges, config.trials - 1, kind)
     settings = (method, *[replace(method, **values) for values in drawn])
     group = f"tuned_{network.backbone}"
@@ -284,9 +287,11 @@ def _carry_out(search: Search, number: int, stores: dict[str, FeatureStore]) -> 
 
 
 def ranges_of(kind: type[Learner], method: Any) -> dict[str, tuple[float, float]]:
-    """What is searched: the learning rate, and coefficients that the settings have a use for."""
-    least, most = method.lr / LR_FACTOR, method.lr * LR_FACTOR
-    ranges = {"lr": (max(least, method.least_lr), min(most, MOST_FLOAT))}
+    """What is searched: the learning rate, if there is one, and coefficients with an effect."""
+    ranges: dict[str, tuple[float, float]] = {}
+    if kind.trains:
+        least, most = method.lr / LR_FACTOR, method.lr * LR_FACTOR
+        ranges["lr"] = max(least, method.least_lr), min(most, MOST_FLOAT)
     for name, bounds in kind.tuned.items():
         # A coefficient of a part that is not there is refused.
         with contextlib.suppress(InputError):

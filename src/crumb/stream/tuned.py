@@ -150,7 +150,7 @@ def _checked(values: Mapping[str, Any], method: str, file: Path, remedy: str) ->
     kind = find_method(method)
     found = {}
     for name, value in values.items():
-        if name not in ("lr", *kind.tuned):
+        if name not in kind.searched():
             raise InputError(f"{file}, method", f"has an unknown key {name!r}", remedy)
         if type(value) not in (int, float):
             raise InputError(f"{file}, method.{name}", f"is {value!r}", "give a number")
@@ -158,7 +158,7 @@ def _checked(values: Mapping[str, Any], method: str, file: Path, remedy: str) ->
             found[name] = float(value)
         except OverflowError as error:
             raise InputError(f"{file}, method.{name}", "is too large", "give less") from error
-    if "lr" not in values:
+    if kind.trains and "lr" not in values:
         raise InputError(f"{file}, method", "has no lr", remedy)
     try:
         kind.Config(**found)
