@@ -51,7 +51,8 @@ def write_bytes(path: Path, content: bytes, remedy: str = WRITE_REMEDY, sync: bo
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(_PART, f".{path.name}.", path.parent)
+        prefix = f".{short_name(path.name)}."
+        handle, temporary = tempfile.mkstemp(_PART, prefix, path.parent)
         with os.fdopen(handle, "wb") as file:
             # mkstemp makes files private; results are meant to be shared like any other file.
             os.fchmod(file.fileno(), 0o666 & ~_UMASK)
@@ -85,12 +86,26 @@ def check_new_file(path: Path, name: str) -> None:
         raise InputError(path, "is a folder", f"give {name} the name of a file")
     parent = next(one for one in path.absolute().parents if one.exists())
     try:
-        handle, temporary = tempfile.mkstemp(_PART, f".{path.name[:100]}.", parent)
+        handle, temporary = tempfile.mkstemp(_PART, f".{short_name(path.name)}.", parent)
         os.close(handle)
         Path(temporary).unlink()
     except OSError as error:
         problem = f"cannot be written ({error.strerror})"
         raise InputError(path, problem, f"choose another {name}") from error
+
+
+def short_name(name: str, most: int = 230) -> str:
+    """A name to which a number and a suffix can be added: file systems take 255 bytes.
+
+    Args:
+        name: of a file or folder.
+        most: bytes of the result; of a longer name its beginning and a digest of all of it.
+    """
+    content = os.fsencode(name)
+    if len(content) <= most:
+        return name
+    mark = f"-{hashlib.sha256(content).hexdigest()[:16]}"
+    return content[: most - len(mark)].decode(errors="ignore") + mark
 
 
 def remove_parts(folder: Path) -> None:

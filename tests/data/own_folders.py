@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from hashlib import sha256
 from pathlib import Path
-
-ONE_PIXEL = b"P6 1 1 255\n\x00\x00\x00"
 
 
 def put(root: Path, *paths: str) -> Path:
-    """Files with one pixel; an index of images does not open them."""
+    """Files with one pixel, each of its own colour."""
     for path in paths:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(ONE_PIXEL)
+        colour = sha256(os.fsencode(path)).digest()[:3]
+        (root / path).write_bytes(b"P6 1 1 255\n" + colour)
     return root
 
 

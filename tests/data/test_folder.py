@@ -304,7 +304,7 @@ def test_the_same_video_on_both_sides_is_warned_of(root: Path, tmp_path: Path):
     assert before.survey.notes == ()
     shutil.copy(root / "cup/1.mp4", root / "cup/3.mp4")
     (note,) = replace(before).survey.notes
-    assert note.startswith("cup/1.mp4 is trained on and cup/3.mp4, the same video, tested on")
+    assert note.startswith("1 of the 2 videos that are tested on is also trained on (cup/1.mp4 and")
 
 
 def test_videos_become_frames(root: Path, tmp_path: Path, sides):

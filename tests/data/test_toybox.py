@@ -257,6 +257,22 @@ def test_processes_decode_the_same(pristine: Path, tmp_path: Path):
         assert (dataset.images / path).read_bytes() == (expected.images / path).read_bytes()
 
 
+@pytest.mark.parametrize("error", [PermissionError(13, "x"), OSError(30, "x"), ImportError("x")])
+def test_without_shared_memory_threads_decode_the_same(
+    pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+):
+    def refuse(*words: object, **flags: object) -> None:
+        raise error
+
+    # As where /dev/shm is read-only or missing.
+    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", refuse)
+    dataset = index_toybox(pristine / "tree", tmp_path / "set", workers=2)
+    expected = load_dataset(pristine / "set")
+    pd.testing.assert_frame_equal(dataset.index, expected.index)
+    for path in expected.index["im_path"]:
+        assert (dataset.images / path).read_bytes() == (expected.images / path).read_bytes()
+
+
 def test_the_class_table_of_the_tree_decides(indexed: Path):
     (indexed / "tree/toybox_classes.csv").write_bytes(
         b"\xef\xbb\xbfclass,index\r\nhot_dog,0\r\ncup,70\r\nmug,2\r\n"

@@ -9,6 +9,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Pillow's notes on EXIF tags and large images say nothing of the picture, which is read.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     _open_missing()
+    strict = _take_any_text()
     debug, words = take_debug(sys.argv[1:] if arguments is None else arguments)
     arrived: list[int] = []
     handlers = _handle_signals(arrived)
@@ -72,6 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141
     finally:
         signals.restore(handlers)
+        for stream, errors in strict:
+            stream.reconfigure(errors=errors)
 
 
 def _run(words: list[str], debug: bool, arrived: Sequence[int]) -> int:
@@ -140,6 +144,21 @@ def _open_missing() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+
+
+def _take_any_text() -> list[tuple[TextIOWrapper, str]]:
+    """From now on a character that a terminal or a pipe does not know is printed as its number.
+
+    Names of files and classes may hold any, and a terminal may know 128.
+
+    Returns:
+        the streams, and what they did with such characters until now.
+    """
+    streams = [s for s in (sys.stdout, sys.stderr) if isinstance(s, TextIOWrapper)]
+    before = [(stream, stream.errors or "strict") for stream in streams]
+    for stream in streams:
+        stream.reconfigure(errors="backslashreplace")
+    return before
 
 
 def _dispatch(words: list[str]) -> None:

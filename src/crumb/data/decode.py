@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import (
+    Executor,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    as_completed,
+)
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 from PIL import Image
@@ -19,7 +25,7 @@ from crumb import signals
 from crumb.data.resize import Resize
 from crumb.data.video import clip_length, frames_at_one_per_second
 from crumb.errors import InputError, setting
-from crumb.files import file_size, read_json, write_json
+from crumb.files import file_size, read_json, short_name, write_json
 
 _FORMAT, _VERSION = "crumb-frames", 1
 # Changes whenever a clip can give other frames than before: it is then decoded again.
@@ -36,7 +42,8 @@ class ClipFile:
     Attributes:
         key: Its name in the record: the path relative to the root of the tree.
         source: The video.
-        frames: Stem of its frames: frame n becomes the file ``<frames>_<n>.png``.
+        frames: Stem of its frames: frame n becomes the file ``<frames>_<n>.png``; a name that is
+            too long for this is shortened.
     """
 
     key: str
@@ -45,7 +52,7 @@ class ClipFile:
 
     def frame(self, number: int) -> Path:
         """File of frame ``number``, counted from 1."""
-        return self.frames.with_name(f"{self.frames.name}_{number}.png")
+        return self.frames.with_name(f"{short_name(self.frames.name)}_{number}.png")
 
 
 @dataclass(frozen=True)
@@ -121,9 +128,7 @@ def _decode_all(
         for clip in clips:
             yield clip, _decode(clip, resize)
         return
-    # Processes, as Pillow holds the interpreter while it compresses; spawned, as a fork of a
-    # process with threads can hang.
-    pool = ProcessPoolExecutor(min(workers, len(clips)), get_context("spawn"), signals.ignore)
+    pool = _pool(min(workers, len(clips)))
     try:
         tasks = {pool.submit(_decode, clip, resize): clip for clip in clips}
         for task in as_completed(tasks):
@@ -132,6 +137,19 @@ def _decode_all(
         raise InputError(setting("workers"), "one of them died", "give a smaller number") from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _pool(workers: int) -> Executor:
+    """Processes, as Pillow holds the interpreter while it compresses; or else threads.
+
+    Processes are spawned, as a fork of a process with threads can hang. They share semaphores,
+    which are files of /dev/shm: where nothing can be written there, as in some containers, threads
+    do the same in more time.
+    """
+    try:
+        return ProcessPoolExecutor(workers, get_context("spawn"), signals.ignore)
+    except (OSError, ImportError, NotImplementedError):
+        return ThreadPoolExecutor(workers)
 
 
 def _decode(clip: ClipFile, resize: Resize) -> Decoded:
@@ -154,7 +172,7 @@ def _save(image: Image.Image, path: Path) -> None:
     Unlike ``crumb.files`` it does not wait for the disk, which would take twice the time of
     decoding: a frame lost with the power is noticed by its missing end and decoded again.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{os.getpid()}.{get_ident()}")
     try:
         image.save(temporary, "PNG", compress_level=1)
         temporary.replace(path)

@@ -29,10 +29,10 @@ from crumb.data.sets.folder_split import (
     numbered,
 )
 from crumb.data.sets.folder_table import SUFFIXES, read_table
-from crumb.data.sets.folder_warnings import warnings
+from crumb.data.sets.folder_warnings import same_on_both_sides, warnings
 from crumb.data.video import clip_length
 from crumb.errors import InputError, require, setting
-from crumb.files import write_csv
+from crumb.files import short_name, write_csv
 
 SESSIONS = "sessions.csv"
 _SHARE = 0.25
@@ -118,7 +118,7 @@ class Folder(ClipSource):
     @property
     def folder(self) -> Path:
         """Where the data set is written to; by default named after the folder it is made of."""
-        return self.output or Path(f"{self.root.resolve().stem}-data")
+        return self.output or Path(f"{short_name(self.root.resolve().stem)}-data")
 
     @cached_property
     def survey(self) -> Survey:
@@ -147,9 +147,17 @@ class Folder(ClipSource):
         if kind == VIDEOS:
             _check_endings(found.root, clips)
         tested = held_out(clips, split, self.test_share)
-        notes = [*found.notes, *warnings(found.root, kind, clips, tested, split)]
-        # Any names do where only the number of images is asked for.
-        images = [("",) * sum(counts_of[file] for file in clip.files) for clip in clips]
+        # Of videos any names do, as only the number of images is asked for.
+        images = [
+            clip.files if kind == IMAGES else ("",) * sum(counts_of[file] for file in clip.files)
+            for clip in clips
+        ]
+        parts = self._parts(clips, images, tested, split)
+        notes = [
+            *found.notes,
+            *warnings(kind, clips, tested, split),
+            *same_on_both_sides(found.root, kind, parts, self.workers),
+        ]
         unused = {why: tuple(paths) for why, paths in found.unused.items()}
         return Survey(
             where=self.table or self.root,
@@ -158,7 +166,7 @@ class Folder(ClipSource):
             clips=tuple(clips),
             tested=tuple(tested),
             split=split,
-            sides=_sides(self._parts(clips, images, tested, split)),
+            sides=_sides(parts),
             unused=unused,
             notes=tuple(notes),
         )
