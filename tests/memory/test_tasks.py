@@ -10,7 +10,7 @@ from torch import Tensor
 
 from crumb.data.batches import Batch
 from crumb.errors import InputError
-from crumb.memory.exemplars import CapacityConfig
+from crumb.memory.capacity import CapacityConfig
 from crumb.memory.tasks import TaskExemplars
 
 
@@ -104,8 +104,8 @@ def test_bytes_are_those_of_the_live_tensors():
     exemplars = exemplars_of(8)
     learn(exemplars, Frames(0, 40))
     assert exemplars.nbytes == 8 * 4
-    # A label and two row numbers of four bytes each.
-    assert exemplars.bookkeeping_bytes == 8 * 12 + 16
+    # A label and a row number of four bytes each.
+    assert exemplars.bookkeeping_bytes == 8 * 8 + 16
 
 
 def test_goes_on_after_a_restart():

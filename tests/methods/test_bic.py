@@ -264,7 +264,7 @@ def test_goes_on_to_the_bit_from_the_middle_of_a_task(storage, tmp_path, monkeyp
 
 
 def test_bytes_within_the_budget_and_all_else_counted():
-    learner = learner_of(budget_bytes=5 * (192 + 4) + 10, exemplar_side=8)
+    learner = learner_of(budget_bytes=5 * (192 + 4) + 10, exemplar_side=8, jpeg_quality=0)
     for labels in [(0, 1, 0, 1), (2, 3, 3)]:
         learner.begin_task(["abcd"[n] for n in labels])
         learner.learn(batch_of(learner, *labels))

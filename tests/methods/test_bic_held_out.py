@@ -8,7 +8,7 @@ import torch
 from networks import tiny_network
 
 from crumb.data.batches import Batch
-from crumb.memory.exemplars import CapacityConfig
+from crumb.memory.capacity import CapacityConfig
 from crumb.memory.held_out import SplitExemplars, validating
 from crumb.memory.storage import RawFeatureStorage
 from crumb.nets.split import SplitNetwork

@@ -16,7 +16,7 @@ from networks import Task, batch_of, images_of, tiny_network
 from crumb.data.batches import Batch
 from crumb.errors import InputError
 from crumb.kinds import choices_of
-from crumb.memory.exemplars import CAPACITIES
+from crumb.memory.capacity import CAPACITIES
 from crumb.methods import persistence
 from crumb.methods.base import Learner
 from crumb.methods.registry import find_method, methods

@@ -80,7 +80,8 @@ def test_later_readings_store_nothing(policy: str):
 @pytest.mark.parametrize("policy", ["reservoir", "on-arrival"])
 def test_budget_in_bytes_is_kept_at_every_step(storage: str, policy: str):
     budget = 5 * ROW[storage] + 3
-    learner = learner_of(memory_bytes=budget, storage=storage, write_policy=policy)
+    pixels = {"jpeg_quality": 0} if storage == "image" else {}
+    learner = learner_of(memory_bytes=budget, storage=storage, write_policy=policy, **pixels)
     for seed in range(12):
         learner.learn(batch_of(learner, seed % 4, (seed + 1) % 4, seed=seed))
         held = learner.bytes_held()
@@ -112,8 +113,9 @@ def test_end_of_task_writes_equal_shares():
 
 def test_default_memory_has_the_room_of_15_images():
     learner = ExperienceReplay(tiny_network(), ErConfig())
-    assert learner.config.memory_bytes == 2_257_920
-    assert learner.exemplars.memory.capacity == 2_257_920 // ROW["image"]
+    assert learner.config.memory_bytes == learner.exemplars.memory.capacity == 2_257_920
+    pixels = ExperienceReplay(tiny_network(), ErConfig(jpeg_quality=0))
+    assert pixels.exemplars.memory.capacity == 2_257_920 // ROW["image"]
 
 
 def test_forgets_less_than_without_replay():
@@ -162,10 +164,11 @@ def test_impossible_settings(settings: dict[str, Any], named: str):
 
 def test_bytes_for_not_even_one_exemplar():
     with pytest.raises(InputError, match="memory_bytes=191: .*192 bytes"):
-        learner_of(memory_bytes=191)
+        learner_of(memory_bytes=191, jpeg_quality=0)
 
 
 def test_created_with_its_own_policy():
     learner: Any = create("er", weights="random", backbone="squeezenet1_0")
     assert learner.config.write_policy == "on-arrival"
-    assert learner.exemplars.memory.capacity == 15
+    assert learner.exemplars.memory.capacity == 15 * 3 * 224 * 224
+    assert (learner.config.jpeg_quality, learner.config.exemplar_side) == (75, 224)

@@ -204,7 +204,7 @@ def test_means_follow_the_network():
 
 
 def test_bytes_within_the_budget_and_all_else_counted():
-    learner = learner_of(memory_bytes=5 * 192 + 10, memory_size=None)
+    learner = learner_of(memory_bytes=5 * 192 + 10, memory_size=None, jpeg_quality=0)
     for labels in [(0, 1, 0, 1), (2, 3, 3)]:
         learner.begin_task(["abcd"[n] for n in labels])
         learner.learn(batch_of(learner, *labels))

@@ -112,7 +112,7 @@ def test_places_that_no_class_fills_go_to_candidates_at_random():
     levels = {0: torch.zeros(1), 1: torch.arange(20.0)}
     seen = set()
     for _ in range(20):
-        chosen = learner._choose(levels)
+        chosen = learner._choose(levels, {0: [1], 1: [1] * 20})
         assert chosen[0] == [0]
         assert chosen[1][:4] == [0, 5, 10, 15]
         assert len({*chosen[1]}) == 7
@@ -120,7 +120,7 @@ def test_places_that_no_class_fills_go_to_candidates_at_random():
     assert len(seen) > 10
     # Fewer candidates than places: all are kept.
     few = {label: torch.zeros(2) for label in (0, 1)}
-    assert learner._choose(few) == {0: [0, 1], 1: [0, 1]}
+    assert learner._choose(few, {0: [1, 1], 1: [1, 1]}) == {0: [0, 1], 1: [0, 1]}
 
 
 def test_a_class_without_new_frames_is_thinned_by_its_uncertainty(monkeypatch):
@@ -322,7 +322,7 @@ def test_goes_on_to_the_bit_from_the_middle_of_a_task(
 def test_bytes(budget):
     # An image of 4 x 4 takes 48 bytes, its row number 4.
     room: Any = {"budget_bytes": 6 * 52 + 20} if budget else {"memory_bytes": 6 * 48 + 20}
-    learner = learner_of(exemplar_side=4, **room)
+    learner = learner_of(exemplar_side=4, jpeg_quality=0, **room)
     for labels in [(0, 1, 0, 1), (2, 3, 3)]:
         learner.begin_task(["abcd"[n] for n in labels])
         learn_task(learner, *labels)

@@ -11,7 +11,7 @@ from crumb.benchmarks.report import Comparison, Figure
 from crumb.benchmarks.timing import interleaved, seconds
 from crumb.benchmarks.workplace import BATCH_SIZE, Workplace
 from crumb.data.batches import Batch
-from crumb.memory.exemplars import WritePolicy
+from crumb.memory.capacity import WritePolicy
 from crumb.methods.crumb import Crumb
 
 SIZES = (100, 1_000, 10_000, 100_000)

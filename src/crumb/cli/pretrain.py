@@ -13,7 +13,7 @@ from crumb.cli.parsing import PRESET_HELP, Preset, parse_parts
 from crumb.cli.resume import take_settings
 from crumb.cli.tables import summary_table
 from crumb.errors import InputError, setting
-from crumb.memory.exemplars import MemoryConfig
+from crumb.memory.capacity import MemoryConfig
 from crumb.methods.crumb import CrumbConfig
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import (

@@ -3,107 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from crumb.data.batches import Batch, Batches
-from crumb.errors import InputError, require, setting
-from crumb.kinds import check_kinds
+from crumb.memory.capacity import CapacityConfig, MemoryConfig
 from crumb.memory.policies import EndOfTask, OnArrival, Reservoir, check_share
-from crumb.memory.replay import ReplayMemory, capacity_in_bytes
 from crumb.memory.storage import Storage
-
-StorageKind = Literal["feature", "image", "raw_feature", "enhanced_feature", "merec", "none"]
-WritePolicy = Literal["end-of-task", "on-arrival", "reservoir"]
-END_OF_TASK, ON_ARRIVAL = "end-of-task", "on-arrival"
-"""Policies by which exemplars are stored by default, in paper and in strict mode."""
-PAPER_MEMORY_SIZE = 417
-"""Codes of 5,408 bytes in the room of 15 images (Talbot et al. 2025, section IV-C)."""
-PAPER_MEMORY_BYTES = 15 * 3 * 224 * 224
-"""Those 15 images, in uint8."""
-
-CAPACITIES = ("memory_size", "memory_bytes", "budget_bytes")
-"""Settings that say how much is kept; at most one of them is given."""
-
-
-@dataclass(frozen=True)
-class CapacityConfig:
-    """How much is kept of the past, and in which form.
-
-    A subclass that allows fewer forms says so in the type of its own ``storage``.
-    """
-
-    memory_size: int | None = None
-    """Capacity in exemplars over all classes (default 417, the paper's)."""
-    memory_bytes: int | None = None
-    """Capacity in bytes of exemplars, instead of MEMORY-SIZE."""
-    budget_bytes: int | None = None
-    """Capacity in bytes of exemplars and of all that is needed to read them (codebook, quantiser,
-    row numbers), instead of MEMORY-SIZE: the same for every method that is compared."""
-    storage: StorageKind = "feature"
-    """What is kept of an exemplar: block indices, pixels, the feature map (enhanced: weighed by
-    what the loss depends on), a Gaussian, nothing."""
-
-    def __post_init__(self) -> None:
-        check_kinds(self)
-        given = [name for name in CAPACITIES if getattr(self, name) is not None]
-        if given and self.storage in ("merec", "none"):
-            names = [setting(name) for name in CAPACITIES]
-            raise InputError(
-                setting("storage", self.storage),
-                "holds no exemplars that a capacity could count",
-                f"leave {', '.join(names[:-1])} and {names[-1]} out",
-            )
-        if len(given) > 1:
-            first, second, *_ = map(setting, given)
-            raise InputError(first, f"contradicts {second}", "give one of them")
-        for name in given:
-            value = getattr(self, name)
-            require(name, value, 1 <= value < 1 << 63, "from 1 to 2^63 - 1")
-
-    def capacity(self, storage: Storage, row_numbers: int = 1) -> int:
-        """Capacity in exemplars of a storage.
-
-        Args:
-            storage: of the exemplars.
-            row_numbers: of four bytes each, that are kept for an exemplar.
-
-        Raises:
-            InputError: the bytes hold not even one.
-        """
-        row = torch.empty(storage.row_shape, dtype=storage.dtype, device="meta").nbytes
-        if self.budget_bytes is not None:
-            each, shared = row + 4 * row_numbers, storage.reader_bytes
-            return capacity_in_bytes("budget_bytes", self.budget_bytes, each, shared)
-        if self.memory_bytes is not None:
-            return capacity_in_bytes("memory_bytes", self.memory_bytes, row)
-        return self.memory_size or PAPER_MEMORY_SIZE
-
-    def capacity_setting(self, capacity: int) -> str:
-        """What set a capacity, for messages."""
-        for name in CAPACITIES:
-            if (value := getattr(self, name)) is not None:
-                return setting(name, value)
-        return setting("memory_size", capacity)
-
-
-@dataclass(frozen=True)
-class MemoryConfig(CapacityConfig):
-    """How much is kept of the past, in which form, chosen how."""
-
-    write_policy: WritePolicy | None = None
-    """Second reading of each task (end-of-task; the paper), or a reservoir in a single pass:
-    class-balanced (on-arrival) or plain. By default the first, and on-arrival in strict mode."""
-
-
-def with_policy(config: Any, policy: str) -> Any:
-    """The settings of a method, with a ``write_policy`` where they leave it open."""
-    if getattr(config, "write_policy", policy) is None:
-        return replace(config, write_policy=policy)
-    return config
 
 
 class Held(Protocol):
@@ -117,6 +25,11 @@ class Held(Protocol):
     @property
     def bookkeeping_bytes(self) -> int:
         """Bytes of everything else the memory holds."""
+        ...
+
+    @property
+    def reader_bytes(self) -> int:
+        """Bytes that any number of exemplars is read with."""
         ...
 
     @property
@@ -169,10 +82,13 @@ class ChosenExemplars:
     Attributes:
         memory: the exemplars, by class.
         generator: as given.
+        number_beside: type code of a number that is kept beside each exemplar, if one is.
 
     Raises:
         InputError: a capacity in bytes that holds not even one exemplar.
     """
+
+    number_beside: ClassVar[str | None] = None
 
     def __init__(
         self,
@@ -182,9 +98,8 @@ class ChosenExemplars:
         device: torch.device | str,
     ) -> None:
         self.storage, self.generator = storage, generator
-        capacity = config.capacity(storage)
-        self._setting = config.capacity_setting(capacity)
-        self.memory = ReplayMemory(capacity, storage.row_shape, storage.dtype, device)
+        self.memory = config.memory(storage, device, beside=self.number_beside)
+        self._setting = config.capacity_setting(self.memory.capacity)
 
     def __len__(self) -> int:
         return len(self.memory)
@@ -200,9 +115,14 @@ class ChosenExemplars:
         return self.memory.bookkeeping_bytes
 
     @property
+    def reader_bytes(self) -> int:
+        """Bytes that any number of exemplars is read with."""
+        return self.storage.reader_bytes
+
+    @property
     def reading_bytes(self) -> int:
         """Bytes without which the exemplars could not be read."""
-        return self.memory.bookkeeping_bytes + self.storage.reader_bytes
+        return self.memory.bookkeeping_bytes + self.reader_bytes
 
     def count(self, label: int) -> int:
         """Exemplars of one class."""
@@ -269,7 +189,7 @@ class ChosenExemplars:
         Raises:
             InputError: naming the setting of the capacity.
         """
-        check_share(self.memory.capacity, classes, self._setting, "")
+        check_share(self.memory.most, classes, self._setting, "")
 
     def state_dict(self) -> dict[str, Tensor]:
         """The exemplars."""
@@ -325,7 +245,7 @@ class Exemplars(ChosenExemplars):
             InputError: naming the setting of the capacity.
         """
         if isinstance(self.policy, EndOfTask):
-            check_share(self.memory.capacity, classes, self._setting)
+            check_share(self.memory.most, classes, self._setting)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The exemplars and what the policy has counted."""

@@ -46,6 +46,11 @@ class GaussianMemory:
         return 16 * len(self._count)
 
     @property
+    def reader_bytes(self) -> int:
+        """Nothing that they share."""
+        return 0
+
+    @property
     def reading_bytes(self) -> int:
         """Bytes without which the Gaussians could not be told apart: the counts."""
         return self.bookkeeping_bytes

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from crumb.data.batches import Batch
+from crumb.memory.encoded import joined_rows
 from crumb.memory.exemplars import ChosenExemplars
 from crumb.memory.policies import below
 from crumb.memory.replay import take
@@ -21,7 +22,9 @@ class SplitExemplars(ChosenExemplars):
 
     Both parts of a class are a uniform sample of its frames (reservoirs within its share, thinned
     at random as classes come), and they have no frame in common. A share of one exemplar cannot be
-    split: it is to train on, and to validate on as well.
+    split: it is to train on, and to validate on as well. A share in bytes is of as many exemplars
+    as it holds at the mean length of the class's; where one that is stored does not fit into it,
+    random ones of those to train on go until it does.
 
     Attributes:
         memory: the exemplars; a class's own label lists those to train on,
@@ -43,23 +46,56 @@ class SplitExemplars(ChosenExemplars):
         """Bytes of the row numbers, and of the counts of frames, 16 for each class."""
         return super().bookkeeping_bytes + 16 * len(self._seen)
 
-    def shares(self, classes: int) -> tuple[int, int]:
-        """Exemplars of each of so many classes: to train on, to validate on."""
-        share = max(1, self.memory.capacity // classes)
+    def shares(self, classes: int, cost: float = 1) -> tuple[int, int]:
+        """Exemplars of each of so many classes: to train on, to validate on.
+
+        Args:
+            classes: that share the capacity.
+            cost: mean of what an exemplar takes of it.
+        """
+        share = max(1, int(self.memory.capacity / cost) // classes)
         held_out = max(1, share // HELD_OUT) if share > 1 else 0
         return share - held_out, held_out
+
+    def _costs(self, label: int) -> list[int]:
+        """Of the exemplars of a class: those to train on, then those to validate on."""
+        return self.memory.costs(label) + self.memory.costs(validating(label))
 
     def check_room(self, classes: int) -> None:
         """Any number of classes: those that come last have no exemplar."""
 
     def thin(self, classes: int) -> None:
         """Make room for so many classes, at the cost of those that are held."""
-        train, validate = self.shares(classes)
+        costs = {label: self._costs(label) for label in self.training}
         for key, count in self.memory.counts.items():
+            own = costs.get(max(key, validating(key)), [1])
+            train, validate = self.shares(classes, sum(own) / len(own))
             share = train if key >= 0 else validate
             if count > share:
                 kept = torch.randperm(count, generator=self.generator)[:share].sort().values
                 self.memory.keep(key, kept.tolist())
+        room = max(1, self.memory.capacity // classes)
+        for label in self.training:
+            self._cut(label, room - sum(self._costs(label)))
+
+    def _cut(self, label: int, room: int, offered: int = 0) -> bool:
+        """Drop exemplars to train on, at random, until nothing more is missing.
+
+        Args:
+            label: of the class.
+            room: what is left of its share, below 0 if something is missing.
+            offered: 1 for an exemplar that is not yet stored and may be the one to go.
+
+        Returns:
+            whether it was not.
+        """
+        while room < 0 and (count := self.memory.count(label)):
+            place = below(count + offered, self.generator)
+            if place == count:
+                return False
+            room += self.memory.costs(label)[place]
+            self.memory.drop(label, place)
+        return room >= 0
 
     def offer(self, batch: Batch, classes: int) -> Tensor:
         """Offer frames that are read for the first time.
@@ -72,28 +108,35 @@ class SplitExemplars(ChosenExemplars):
             bool [B]: which frames were taken to validate on, so are not to be trained on.
         """
         self.thin(classes)
-        shares, rows = self.shares(classes), self.storage.encode(batch)
+        rows = self.storage.encode(batch)
         taken = [
-            self._offer(row, label, *shares)
+            self._offer(row, label, classes)
             for row, label in zip(rows, batch.labels.tolist(), strict=True)
         ]
         return torch.tensor(taken, dtype=torch.bool)
 
-    def _offer(self, row: Tensor, label: int, train: int, validate: int) -> bool:
+    def _offer(self, row: Tensor, label: int, classes: int) -> bool:
         """Offer one frame; whether it is held out."""
-        self._seen[label] = self._seen.get(label, 0) + 1
-        for key, share in ((label, train), (validating(label), validate)):
-            if self.memory.count(key) < share:
-                # More classes than exemplars: those that come last have none.
-                if len(self.memory) < self.memory.capacity:
-                    self.memory.add(key, row[None])
-                    return key < 0
+        seen = self._seen[label] = self._seen.get(label, 0) + 1
+        costs, train = self._costs(label), self.memory.count(label)
+        own = self.memory.cost(row)
+        room = max(1, self.memory.capacity // classes) - sum(costs) - own
+        if seen == len(costs) + 1 and room >= 0:
+            # More classes than exemplars: those that come last have none.
+            if not self.memory.fits(row):
                 return False
-        place = below(self._seen[label], self.generator)
-        if place >= train + validate:
-            return False
-        key, place = (label, place) if place < train else (validating(label), place - train)
-        self.memory.overwrite(key, place, key, row)
+            shares = self.shares(classes, (sum(costs) + own) / seen)
+            full = train >= shares[0] and len(costs) - train < shares[1]
+            key = validating(label) if full else label
+        else:
+            place = below(seen, self.generator)
+            if place >= len(costs):
+                return False
+            key, position = (label, place) if place < train else (validating(label), place - train)
+            self.memory.drop(key, position)
+            if not self._cut(label, room + costs[place], offered=int(key >= 0)):
+                return False
+        self.memory.add(key, row[None])
         return key < 0
 
     def validation(self, size: int) -> list[tuple[Tensor, Tensor]]:
@@ -108,7 +151,7 @@ class SplitExemplars(ChosenExemplars):
             found.append((label, self.memory.class_rows(key if key in counts else label)))
         if not found:
             return []
-        rows = torch.cat([rows for _, rows in found])
+        rows = joined_rows([rows for _, rows in found])
         labels = torch.tensor([label for label, rows in found for _ in range(len(rows))])
         return [
             (self.storage.features(take(rows, places)), labels[places])

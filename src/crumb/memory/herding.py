@@ -6,23 +6,28 @@ CVPR 2017.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from crumb.data.batches import Batches
+from crumb.data.batches import Batch, Batches
+from crumb.memory.policies import check_share
 from crumb.memory.replay import ReplayMemory, take
 from crumb.memory.storage import Storage
 
 
-def herd(features: Tensor, count: int) -> list[int]:
+def herd(features: Tensor, room: int, costs: Sequence[int] | None = None) -> list[int]:
     """Choose exemplars one by one (algorithm 4), each once.
 
-    The k-th is the one with which the mean of the k chosen comes nearest to the mean of all. The
-    first so many of them are what a smaller count would have chosen.
+    The k-th is the one with which the mean of the k chosen comes nearest to the mean of all, out of
+    those for which there is room. Where all cost the same, the first so many of them are what less
+    room would have chosen.
 
     Args:
         features: of the candidates, float [n, C].
-        count: how many are wanted; all candidates where there are fewer.
+        room: what the chosen may cost together; all candidates are taken where they cost less.
+        costs: of each candidate; 1 by default, so that ``room`` is a count.
 
     Returns:
         positions of the chosen, in the order in which they were chosen; the earliest of equals.
@@ -31,15 +36,33 @@ def herd(features: Tensor, count: int) -> list[int]:
     mean = features.mean(0)
     squares = features.square().sum(1)
     missing = torch.zeros_like(mean)
+    own = torch.tensor(costs or [1] * len(features), device=features.device)
     chosen: list[int] = []
-    for _ in range(min(count, len(features))):
+    while (too_large := own > room).sum() < len(features):
+        squares[too_large] = torch.inf
         # What the next one would have to be for the mean of the chosen to be that of all.
         missing = missing + mean
         best = int((squares - 2 * (features @ missing)).argmin())
         chosen.append(best)
         missing = missing - features[best]
-        squares[best] = torch.inf
+        room -= int(own[best])
+        own[best] = torch.iinfo(own.dtype).max
     return chosen
+
+
+def note_costs(
+    costs: dict[int, list[int]], memory: ReplayMemory, storage: Storage, batch: Batch
+) -> None:
+    """Note what candidates take of the capacity: the exemplars held and, after them, the frames.
+
+    Args:
+        costs: by label, in the order of the candidates; a batch after the other is added.
+        memory: the exemplars held.
+        storage: what would be kept of a frame.
+        batch: of the task.
+    """
+    for row, label in zip(storage.encode(batch), batch.labels.tolist(), strict=True):
+        costs.setdefault(label, memory.costs(label)).append(memory.cost(row))
 
 
 def store(
@@ -53,7 +76,12 @@ def store(
         batches: the task, read until all that was chosen is found.
         chosen: by label, positions among the exemplars held and, after them, the class's frames
             of the task.
+
+    Raises:
+        InputError: for some class there was room for none.
     """
+    if not all(chosen.values()):
+        check_share(0, len(chosen), memory.given, "")
     position = {label: memory.count(label) for label in chosen}
     order = {label: [p for p in chosen[label] if p < position[label]] for label in chosen}
     for label, held in order.items():

@@ -6,16 +6,16 @@ import torch
 from torch import Tensor
 
 from crumb.errors import InputError, setting
-from crumb.memory.replay import ReplayMemory, take
+from crumb.memory.replay import ReplayMemory, fitting, take
 
 
 class EndOfTask:
     """Equal shares by a second reading of the task (Talbot et al. 2025, algorithm 1).
 
-    Every class that has been seen gets floor(capacity / classes) exemplars. Of each batch and
-    class, the items at positions 0, s, 2s, ... are taken, where s spreads the capacity over the
-    task; a class with more than its share is thinned at random. Reading stops as soon as every
-    class has its share, so the end of a task may never be looked at.
+    Every class that has been seen gets floor(capacity / classes) exemplars, or bytes of them. Of
+    each batch and class, the items at positions 0, s, 2s, ... are taken, where s spreads the
+    capacity over the task; a class with more than its share is thinned at random. Reading stops as
+    soon as every class has its share, so the end of a task may never be looked at.
 
     Args:
         memory: that is written.
@@ -25,7 +25,8 @@ class EndOfTask:
     def __init__(self, memory: ReplayMemory, generator: torch.Generator) -> None:
         self.memory = memory
         self._generator = generator
-        self._classes = self._share = self._skip = 0
+        self._classes = self._share = self._skip = self._frames = 0
+        self._full: set[int] = set()
 
     def begin(self, classes: int, batches: int, batch_size: int) -> None:
         """Start the second reading of a task.
@@ -38,10 +39,11 @@ class EndOfTask:
         Raises:
             InputError: fewer exemplars than classes.
         """
-        check_share(self.memory.capacity, classes)
+        check_share(self.memory.most, classes)
         self._classes = classes
         self._share = self.memory.capacity // classes
-        self._skip = max(1, (batches - 1) * batch_size // self.memory.capacity)
+        self._frames, self._skip = (batches - 1) * batch_size, 0
+        self._full.clear()
 
     def offer(self, rows: Tensor, labels: Tensor) -> bool:
         """Take what is needed from one batch.
@@ -52,23 +54,32 @@ class EndOfTask:
 
         Returns:
             whether every class has its share, so that reading can stop.
+
+        Raises:
+            InputError: the share of a class has no room for any of its images.
         """
-        full = True
+        if not self._skip:
+            cost = sum(map(self.memory.cost, rows)) / len(rows)
+            self._skip = max(1, int(self._frames * cost) // self.memory.capacity)
         for label in range(self._classes):
             offered = (labels == label).nonzero().flatten()[:: self._skip]
-            full &= self._take(label, take(rows, offered))
-        return full
+            self._take(label, take(rows, offered))
+        return len(self._full) == self._classes
 
-    def _take(self, label: int, offered: Tensor) -> bool:
+    def _take(self, label: int, offered: Tensor) -> None:
         held = self.memory.count(label)
-        total = held + len(offered)
-        if total < self._share:
+        costs = self.memory.costs(label) + [self.memory.cost(row) for row in offered]
+        if sum(costs) < self._share:
             self.memory.add(label, offered)
-            return False
-        kept = torch.randperm(total, generator=self._generator)[total - self._share :]
+            return
+        order = torch.randperm(len(costs), generator=self._generator).flip(0)
+        places = fitting([costs[place] for place in order.tolist()], self._share)
+        if not places:
+            check_share(0, self._classes, self.memory.given)
+        kept = order[places].flip(0)
         self.memory.keep(label, kept[kept < held].tolist())
         self.memory.add(label, take(offered, kept[kept >= held] - held))
-        return True
+        self._full.add(label)
 
 
 class OnArrival:
@@ -79,6 +90,11 @@ class OnArrival:
     largest replaces a random exemplar of the largest class, and a frame of one that has is
     treated by reservoir sampling within its class, so each class's set is a uniform sample of
     its frames once it has been the largest. Needs no task boundaries.
+
+    Where exemplars differ in length, one that is stored drives out as many as make room for it,
+    each a random one of the largest class; where it is of that class, it may be the one to go. A
+    class that has been the largest never grows again by the room that is left, because its frames
+    would not have equal chances then.
 
     Args:
         memory: that is written.
@@ -100,7 +116,7 @@ class OnArrival:
         """
         for row, label in zip(rows, labels.tolist(), strict=True):
             self._seen[label] = self._seen.get(label, 0) + 1
-            if len(self.memory) < self.memory.capacity:
+            if label not in self._largest and self.memory.fits(row):
                 self.memory.add(label, row[None])
             else:
                 self._replace(row, label)
@@ -111,15 +127,21 @@ class OnArrival:
         return 24 * len(self._seen)
 
     def _replace(self, row: Tensor, label: int) -> None:
-        largest = largest_classes(self.memory)
-        self._largest.update(largest)
-        if label not in self._largest:
+        if not self.memory.fits(row):
+            self._largest.update(largest_classes(self.memory))
+        if label in self._largest:
+            if self._below(self._seen[label]) >= self.memory.count(label):
+                return
+            self.memory.drop(label, self._below(self.memory.count(label)))
+        while not self.memory.fits(row):
+            largest = largest_classes(self.memory, label if label in self._largest else None)
+            self._largest.update(largest)
             victim = largest[self._below(len(largest))]
-        elif self._below(self._seen[label]) < self.memory.count(label):
-            victim = label
-        else:
-            return
-        self.memory.overwrite(victim, self._below(self.memory.count(victim)), label, row)
+            place = self._below(self.memory.count(victim) + (victim == label))
+            if place == self.memory.count(victim):
+                return
+            self.memory.drop(victim, place)
+        self.memory.add(label, row[None])
 
     def _below(self, limit: int) -> int:
         return below(limit, self._generator)
@@ -146,7 +168,9 @@ class Reservoir:
     """Plain reservoir over all frames of the stream, whatever their class.
 
     Vitter, "Random Sampling with a Reservoir", 1985, algorithm R: at any time each frame offered
-    so far is held with the same probability. Needs no task boundaries.
+    so far is held with the same probability. Needs no task boundaries. Where exemplars differ in
+    length and a replacement does not fit, random ones go until it does; from then on there are
+    fewer.
 
     Args:
         memory: that is written.
@@ -170,13 +194,22 @@ class Reservoir:
         """
         for row, label in zip(rows, labels.tolist(), strict=True):
             self._offered += 1
-            if len(self.memory) < self.memory.capacity:
-                self.memory.add(label, row[None])
-                continue
-            number = below(self._offered, self._generator)
-            if number < self.memory.capacity:
-                ((victim, position),) = self.memory.locate([number])
-                self.memory.overwrite(victim, position, label, row)
+            # With an exemplar less than there were frames, the next would be likelier to be held.
+            if self._offered > len(self.memory) + 1 or not self.memory.fits(row):
+                number = below(self._offered, self._generator)
+                if number >= len(self.memory) or not self._make_room(row, number):
+                    continue
+            self.memory.add(label, row[None])
+
+    def _make_room(self, row: Tensor, number: int) -> bool:
+        """Drop this exemplar, and more at random; whether the row was not one of them."""
+        self.memory.drop(*self.memory.locate([number])[0])
+        while not self.memory.fits(row):
+            number = below(len(self.memory) + 1, self._generator)
+            if number == len(self.memory):
+                return False
+            self.memory.drop(*self.memory.locate([number])[0])
+        return True
 
     def state_dict(self) -> dict[str, Tensor]:
         """Frames offered so far."""
@@ -190,9 +223,16 @@ class Reservoir:
         self._offered = int(state.get("offered", len(self.memory)))
 
 
-def largest_classes(memory: ReplayMemory) -> list[int]:
-    """The classes that have the most exemplars, by ascending label."""
+def largest_classes(memory: ReplayMemory, more: int | None = None) -> list[int]:
+    """The classes that have the most exemplars, by ascending label.
+
+    Args:
+        memory: not empty, unless ``more`` is given.
+        more: label of a class that has one exemplar more than those held.
+    """
     counts = memory.counts
+    if more is not None:
+        counts = dict(sorted({**counts, more: counts.get(more, 0) + 1}.items()))
     most = max(counts.values())
     return [label for label, count in counts.items() if count == most]
 

@@ -1,4 +1,4 @@
-"""Exemplars of past classes, a fixed number of them, in one tensor."""
+"""Exemplars of past classes, grouped by class, in one tensor."""
 
 from __future__ import annotations
 
@@ -17,15 +17,23 @@ class ReplayMemory:
     """At most ``capacity`` exemplars of equal size, grouped by class.
 
     The exemplars lie in one tensor that grows as they come and never beyond the capacity. Which
-    of its rows belong to which class is kept in one list per class, so no label is stored.
+    of its rows belong to which class is kept in one list per class, so no label is stored. A
+    number may be kept beside each exemplar.
+
+    What policies ask about room (:attr:`capacity`, :attr:`used`, :meth:`cost`, ...) is counted in
+    exemplars here, and in bytes where exemplars differ in length
+    (:class:`crumb.memory.encoded.EncodedMemory`).
 
     Args:
         capacity: most exemplars, over all classes.
         row_shape: of one exemplar.
         dtype: of one exemplar.
         device: where the exemplars are kept.
+        beside: type code (of :mod:`array`), i or f, of a number of four bytes that is kept beside
+            each exemplar, if one is.
 
     Attributes:
+        capacity: as given.
         rows: [allocated, *row_shape]; only the rows that a class lists hold an exemplar.
 
     Raises:
@@ -38,6 +46,7 @@ class ReplayMemory:
         row_shape: tuple[int, ...],
         dtype: torch.dtype,
         device: torch.device | str = "cpu",
+        beside: str | None = None,
     ) -> None:
         if capacity < 1:
             raise InputError(
@@ -49,6 +58,8 @@ class ReplayMemory:
         self.rows = torch.empty((0, *row_shape), dtype=dtype, device=device)
         self._slots: dict[int, array[int]] = {}
         self._free = _numbers()
+        self._kind = beside
+        self._beside: dict[int, array] = {}
 
     def __len__(self) -> int:
         return sum(len(slots) for slots in self._slots.values())
@@ -69,6 +80,11 @@ class ReplayMemory:
         return sum(len(n) * n.itemsize for n in (*self._slots.values(), self._free))
 
     @property
+    def beside_bytes(self) -> int:
+        """Bytes of the numbers beside exemplars."""
+        return sum(len(n) * n.itemsize for n in self._beside.values())
+
+    @property
     def counts(self) -> dict[int, int]:
         """Exemplars held of each class that has any, by ascending label."""
         return {label: len(self._slots[label]) for label in sorted(self._slots)}
@@ -77,34 +93,79 @@ class ReplayMemory:
         """Exemplars held of one class."""
         return len(self._slots.get(label, ()))
 
-    def add(self, label: int, rows: Tensor) -> None:
+    # Room.
+
+    @property
+    def given(self) -> str:
+        """The setting of the capacity, with its value, for messages."""
+        return setting("memory_size", self.capacity)
+
+    @property
+    def most(self) -> int:
+        """No more exemplars than this are ever held."""
+        return self.capacity
+
+    @property
+    def used(self) -> int:
+        """What all exemplars take of the capacity."""
+        return len(self)
+
+    def cost(self, row: Tensor) -> int:
+        """What an exemplar, [*row_shape], takes of the capacity."""
+        return 1
+
+    def costs(self, label: int) -> list[int]:
+        """What the exemplars of a class take, in the order in which they are listed."""
+        return [1] * self.count(label)
+
+    def fits(self, row: Tensor) -> bool:
+        """Whether there is room for one more exemplar, [*row_shape]."""
+        return self.used + self.cost(row) <= self.capacity
+
+    # Writing.
+
+    def add(self, label: int, rows: Tensor, beside: Sequence[float] = ()) -> None:
         """Append exemplars to a class; the caller has made room for them.
 
         Args:
             label: of the class.
             rows: [n, *row_shape].
+            beside: the number beside each, where such are kept.
         """
         if not len(rows):
             return
-        slots = self._take_slots(len(rows))
-        _indexable(self.rows)[slots] = _indexable(rows.to(self.rows.device, self.rows.dtype))
-        self._slots.setdefault(label, _numbers()).extend(slots)
+        self._slots.setdefault(label, _numbers()).extend(self._put(rows))
+        if self._kind is not None:
+            assert len(beside) == len(rows)
+            self._beside.setdefault(label, array(self._kind)).extend(beside)
 
     def keep(self, label: int, positions: Sequence[int]) -> None:
         """Drop all exemplars of a class but those at ``positions``, which take that order."""
         old = self._slots.pop(label, _numbers())
         kept = _numbers(old[position] for position in positions)
-        self._free.extend(sorted(set(old) - set(kept), reverse=True))
+        self._release(sorted(set(old) - set(kept), reverse=True))
+        if self._kind is not None:
+            beside = self._beside.pop(label, array(self._kind))
+            if kept:
+                self._beside[label] = array(self._kind, (beside[place] for place in positions))
         if kept:
             self._slots[label] = kept
 
-    def overwrite(self, label: int, position: int, new_label: int, row: Tensor) -> None:
-        """Put ``row`` of ``new_label`` in the place of one exemplar of ``label``."""
-        slot = self._slots[label].pop(position)
+    def drop(self, label: int, position: int) -> None:
+        """Drop one exemplar of a class."""
+        self._release([self._slots[label].pop(position)])
+        if self._kind is not None:
+            self._beside[label].pop(position)
         if not self._slots[label]:
             del self._slots[label]
-        self.rows[slot] = row.to(self.rows.device, self.rows.dtype)
-        self._slots.setdefault(new_label, _numbers()).append(slot)
+            self._beside.pop(label, None)
+
+    def overwrite(self, label: int, position: int, new_label: int, row: Tensor) -> None:
+        """Put ``row`` of ``new_label`` in the place of one exemplar of ``label``."""
+        self.drop(label, position)
+        self.add(new_label, row[None])
+
+    # Reading.
 
     def draw(self, labels: Sequence[int], generator: torch.Generator) -> Tensor:
         """One exemplar for each entry of ``labels``, uniformly and with replacement.
@@ -163,18 +224,35 @@ class ReplayMemory:
         """The exemplars of one class, in the order in which they are listed."""
         return self._at(self._slots.get(label, _numbers()))
 
+    def numbers_beside(self, label: int) -> Tensor:
+        """The numbers beside the exemplars of one class, in their order: int64 or float32 [n]."""
+        assert self._kind is not None
+        dtype = torch.float32 if self._kind == "f" else torch.int64
+        return torch.tensor(self._beside.get(label, ()), dtype=dtype)
+
+    # Saving.
+
     def state_dict(self) -> dict[str, Tensor]:
         """The exemplars, class by class, their labels, and the rows allocated.
 
         The capacity is configuration.
         """
+        return {"rows": self._at(self._listed()), "allocated": torch.tensor(len(self.rows))} | (
+            self._labels()
+        )
+
+    def _listed(self) -> list[int]:
+        return [slot for label in self.counts for slot in self._slots[label]]
+
+    def _labels(self) -> dict[str, Tensor]:
+        """Of the exemplars, class by class, and the numbers beside them."""
         labels = [label for label, count in self.counts.items() for _ in range(count)]
-        slots = [slot for label in self.counts for slot in self._slots[label]]
-        return {
-            "rows": self._at(slots),
-            "labels": torch.tensor(labels, dtype=torch.int64),
-            "allocated": torch.tensor(len(self.rows)),
-        }
+        state = {"labels": torch.tensor(labels, dtype=torch.int64)}
+        if self._kind is not None:
+            beside = [number for label in self.counts for number in self._beside[label]]
+            dtype = torch.float32 if self._kind == "f" else torch.int32
+            state["beside"] = torch.tensor(beside, dtype=dtype)
+        return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over the exemplars of :meth:`state_dict`.
@@ -191,11 +269,31 @@ class ReplayMemory:
                 "load it with the settings it was saved with",
             )
         self.rows = self.rows.new_empty((0, *self.rows.shape[1:]))
-        self._slots, self._free = {}, _numbers()
+        self._clear()
         if allocated := int(state.get("allocated", 0)):
             self._grow(allocated)
+        self._add_all(rows, state)
+
+    def _clear(self) -> None:
+        self._slots, self._free, self._beside = {}, _numbers(), {}
+
+    def _add_all(self, rows: Tensor, state: dict[str, Tensor]) -> None:
+        labels, beside = state["labels"], state.get("beside")
         for label in labels.unique().tolist():
-            self.add(label, take(rows, (labels == label).nonzero().flatten()))
+            places = (labels == label).nonzero().flatten()
+            self.add(label, take(rows, places), () if beside is None else beside[places].tolist())
+
+    # Where exemplars lie.
+
+    def _put(self, rows: Tensor) -> Sequence[int]:
+        """Write exemplars; the numbers of their rows."""
+        slots = self._take_slots(len(rows))
+        _indexable(self.rows)[slots] = _indexable(rows.to(self.rows.device, self.rows.dtype))
+        return slots
+
+    def _release(self, slots: Sequence[int]) -> None:
+        """These rows hold no exemplar any more."""
+        self._free.extend(slots)
 
     def _at(self, slots: Sequence[int]) -> Tensor:
         return take(self.rows, torch.tensor(slots, dtype=torch.int64))
@@ -259,3 +357,21 @@ def capacity_in_bytes(name: str, budget: int, each: int, shared: int = 0) -> int
             f"give at least {shared + each}",
         )
     return (budget - shared) // each
+
+
+def fitting(costs: Sequence[int], room: int) -> list[int]:
+    """Those that are taken if each is that comes when there is room left for it.
+
+    Args:
+        costs: of exemplars, in the order in which they come.
+        room: for all of them.
+
+    Returns:
+        their positions, ascending; the first ``room`` of them where each costs 1.
+    """
+    taken: list[int] = []
+    for position, cost in enumerate(costs):
+        if cost <= room:
+            taken.append(position)
+            room -= cost
+    return taken

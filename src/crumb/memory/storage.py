@@ -12,10 +12,11 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from crumb.codebook.codebook import Codebook
 from crumb.data.batches import Batch
+from crumb.memory.encoded import as_bytes
+from crumb.memory.images import ImageForm
 from crumb.nets.split import SplitNetwork
 
 REMEMBERED_BYTES = 256 << 20
@@ -25,8 +26,12 @@ REMEMBERED_BYTES = 256 << 20
 class Storage(Protocol):
     """One way to keep an exemplar."""
 
-    row_shape: tuple[int, ...]
     dtype: torch.dtype
+
+    @property
+    def row_shape(self) -> tuple[int, ...] | None:
+        """Of an exemplar; None where each has a length of its own."""
+        ...
 
     @property
     def reader_bytes(self) -> int:
@@ -65,7 +70,7 @@ class CodeStorage:
 
 
 class ImageStorage:
-    """uint8 pixels, 150,528 bytes at 224 x 224 (the original keeps float32, four times that).
+    """Images: JPEG (or pixels), smaller than they are shown.
 
     Replay sends them through the front again. It is frozen, so what it makes of an image is
     remembered for a while: that changes how long replay takes and nothing else, and is not memory
@@ -73,47 +78,55 @@ class ImageStorage:
 
     Args:
         network: whose front is used.
-        side: of the images kept, in pixels; they are scaled down to it, and up again for replay.
+        form: in which images are kept; by default pixels of all that the network is shown, 150,528
+            bytes at 224 x 224 (the original keeps float32, four times that).
     """
 
     dtype = torch.uint8
-    reader_bytes = 0
 
-    def __init__(self, network: SplitNetwork, side: int | None = None) -> None:
+    def __init__(self, network: SplitNetwork, form: ImageForm | None = None) -> None:
         self._network = network
-        self._size = network.preprocessing.size
-        side = self._size if side is None else side
-        self.row_shape = (3, side, side)
+        shown = network.preprocessing.size
+        self.form = ImageForm(shown, shown) if form is None else form
+        side = self.form.side
+        self.row_shape: tuple[int, ...] | None = None if self.form.quality else (3, side, side)
         self._features: OrderedDict[bytes, Tensor] = OrderedDict()
 
+    @property
+    def reader_bytes(self) -> int:
+        """Bytes of what all JPEG files have in common."""
+        return len(self.form.header)
+
     def encode(self, batch: Batch) -> Tensor:
-        """The pixels, scaled down."""
+        """The images, scaled down, as rows of :meth:`ImageForm.encode`."""
         assert batch.images is not None
-        return scaled(batch.images, self.row_shape[1])
+        return self.form.encode(batch.images)
+
+    def pixels(self, rows: Tensor) -> Tensor:
+        """The images as replay shows them, uint8 [n, 3, S, S] on the network's device."""
+        return self.form.decode(rows).to(self._device)
 
     def features(self, rows: Tensor) -> Tensor:
         """Through the frozen front again, each alone: in batches the last bits would differ."""
+        if not len(rows):
+            return torch.empty((0, *self._network.feature_shape), device=self._device)
         return torch.cat([self._features_of(row) for row in rows])
 
+    @property
+    def _device(self) -> torch.device:
+        return next(self._network.parameters()).device
+
     def _features_of(self, row: Tensor) -> Tensor:
-        key = blake2b(row.cpu().numpy().tobytes(), digest_size=16).digest()
+        key = blake2b(as_bytes(row.cpu()), digest_size=16).digest()
         found = self._features.pop(key, None)
         if found is None:
             # What is remembered in a test is trained on later.
             with torch.inference_mode(False):
-                found = self._network.features(scaled(row[None], self._size))
+                found = self._network.features(self.pixels(row[None]))
         self._features[key] = found
         if len(self._features) * found.nbytes > REMEMBERED_BYTES:
             self._features.popitem(last=False)
         return found
-
-
-def scaled(images: Tensor, side: int) -> Tensor:
-    """uint8 [B, 3, S, S] to uint8 [B, 3, side, side], bilinear, without aliasing."""
-    if images.shape[-1] == side:
-        return images
-    values = interpolate(images.float(), (side, side), mode="bilinear", antialias=True)
-    return values.round_().clamp_(0, 255).byte()
 
 
 class RawFeatureStorage:

@@ -9,17 +9,18 @@ from torch import Tensor
 
 from crumb.data.batches import Batch, Batches
 from crumb.errors import InputError
-from crumb.memory.exemplars import CapacityConfig
+from crumb.memory.capacity import CapacityConfig
 from crumb.memory.policies import below
-from crumb.memory.replay import ReplayMemory
+from crumb.memory.replay import fitting
 from crumb.memory.storage import Storage
 
 
 class TaskExemplars:
-    """A replay memory in which every finished task has an equal share.
+    """A replay memory in which every finished task has an equal share, in exemplars or in bytes.
 
     A task's exemplars are a uniform sample of its frames: a reservoir within its share, thinned
-    at random as tasks come.
+    at random as tasks come. Where a replacement does not fit into the share, random ones go until
+    it does.
 
     Args:
         config: capacity.
@@ -28,7 +29,7 @@ class TaskExemplars:
         device: where exemplars are kept.
 
     Attributes:
-        memory: the exemplars; what it calls classes are tasks here.
+        memory: the exemplars, each with its label beside it; what it calls classes are tasks here.
 
     Raises:
         InputError: a capacity in bytes that holds not even one exemplar.
@@ -43,11 +44,8 @@ class TaskExemplars:
     ) -> None:
         self.storage = storage
         self._generator = generator
-        capacity = config.capacity(storage, row_numbers=3)
-        self._setting = config.capacity_setting(capacity)
-        self.memory = ReplayMemory(capacity, storage.row_shape, storage.dtype, device)
-        # Changed step by step with the exemplars, so that both list them in the same order.
-        self._labels = ReplayMemory(capacity, (), torch.int32)
+        self.memory = config.memory(storage, device, numbers=2, beside="i")
+        self._setting = config.capacity_setting(self.memory.capacity)
         self._task = self._offered = 0
 
     @property
@@ -66,15 +64,19 @@ class TaskExemplars:
         return self._numbers_bytes + 16
 
     @property
+    def reader_bytes(self) -> int:
+        """Bytes that any number of exemplars is read with."""
+        return self.storage.reader_bytes
+
+    @property
     def reading_bytes(self) -> int:
         """Bytes without which the exemplars could not be read."""
-        return self._numbers_bytes + self.storage.reader_bytes
+        return self._numbers_bytes + self.reader_bytes
 
     @property
     def _numbers_bytes(self) -> int:
-        """Of the labels, and of the row numbers of exemplars and labels."""
-        rows = self.memory.bookkeeping_bytes + self._labels.bookkeeping_bytes
-        return rows + self._labels.nbytes
+        """Of the labels and the row numbers."""
+        return self.memory.bookkeeping_bytes + self.memory.beside_bytes
 
     def of_task(self, task: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All exemplars of a task, ``size`` at a time.
@@ -82,7 +84,7 @@ class TaskExemplars:
         Yields:
             feature maps, float [n, C, H, W], and labels, int64 [n], on the CPU.
         """
-        rows, labels = self.memory.class_rows(task), self._labels.class_rows(task).long()
+        rows, labels = self.memory.class_rows(task), self.memory.numbers_beside(task)
         for some, theirs in zip(rows.split(size), labels.split(size), strict=True):
             yield self.storage.features(some), theirs
 
@@ -95,9 +97,9 @@ class TaskExemplars:
         share = self._share(self._task + 1)
         if not self._offered:
             self._thin(share)
-        for row, label in zip(self.storage.encode(batch), batch.labels.int(), strict=True):
+        for row, label in zip(self.storage.encode(batch), batch.labels.tolist(), strict=True):
             self._offered += 1
-            self._offer(self._task, share, self._offered, row, label)
+            self._offer(share, row, label)
 
     def finish_task(self) -> None:
         """What was offered since the last call is of a past task now."""
@@ -106,9 +108,10 @@ class TaskExemplars:
 
     def _thin(self, share: int) -> None:
         for old, count in self.memory.counts.items():
-            kept = torch.randperm(count, generator=self._generator)[:share].tolist()
-            self.memory.keep(old, kept)
-            self._labels.keep(old, kept)
+            order = torch.randperm(count, generator=self._generator).tolist()
+            costs = self.memory.costs(old)
+            taken = fitting([costs[place] for place in order], share)
+            self.memory.keep(old, [order[place] for place in taken])
 
     def check_tasks(self, tasks: int) -> None:
         """Refuse a memory in which one of these tasks would get no exemplar.
@@ -119,22 +122,31 @@ class TaskExemplars:
         self._share(max(1, tasks))
 
     def _share(self, tasks: int) -> int:
-        capacity = self.memory.capacity
-        if capacity < tasks:
+        if self.memory.most < tasks:
             raise InputError(
                 self._setting,
                 f"leaves no exemplar for each of {tasks} tasks",
                 f"give room for at least {tasks}",
             )
-        return capacity // tasks
+        return self.memory.capacity // tasks
 
-    def _offer(self, task: int, share: int, offered: int, row: Tensor, label: Tensor) -> None:
-        if self.memory.count(task) < share:
-            self.memory.add(task, row[None])
-            self._labels.add(task, label[None])
-        elif (place := below(offered, self._generator)) < share:
-            self.memory.overwrite(task, place, task, row)
-            self._labels.overwrite(task, place, task, label)
+    def _offer(self, share: int, row: Tensor, label: int) -> None:
+        """Offer a frame of the present task, as :class:`crumb.memory.policies.Reservoir` does."""
+        task, memory = self._task, self.memory
+        room = share - sum(memory.costs(task)) - memory.cost(row)
+        if self._offered > memory.count(task) + 1 or room < 0:
+            place = below(self._offered, self._generator)
+            if place >= memory.count(task):
+                return
+            room += memory.costs(task)[place]
+            memory.drop(task, place)
+            while room < 0:
+                place = below(memory.count(task) + 1, self._generator)
+                if place == memory.count(task):
+                    return
+                room += memory.costs(task)[place]
+                memory.drop(task, place)
+        memory.add(task, row[None], [label])
 
     def reread(self, batches: Batches, classes: int) -> None:
         """Give a finished task its share, at the cost of those before; errors as :meth:`offer`."""
@@ -146,13 +158,10 @@ class TaskExemplars:
 
     def state_dict(self) -> dict[str, Tensor]:
         """The exemplars, their tasks and their labels."""
-        of_labels = {f"classes.{name}": v for name, v in self._labels.state_dict().items()}
         place = {"task": torch.tensor([self._task, self._offered])}
-        return self.memory.state_dict() | of_labels | place
+        return self.memory.state_dict() | place
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over :meth:`state_dict`; errors as :class:`ReplayMemory`."""
         self.memory.load_state_dict(state)
-        names = self._labels.state_dict()
-        self._labels.load_state_dict({name: state[f"classes.{name}"] for name in names})
         self._task, self._offered = state["task"].tolist()

@@ -42,7 +42,7 @@ def scores_of(learner: Learner, pixels: Tensor, batch_size: int = 32) -> Tensor:
     """Scores of frames, uint8 [n, 3, S, S], as float32 [n, classes] on the CPU."""
     with learner.evaluation():
         found = [
-            learner.scores(learner.network.features(part.to(learner.device))).float()
+            learner.scores(learner.features(part.to(learner.device))).float()
             for part in pixels.split(batch_size)
         ]
     return torch.cat(found).cpu()

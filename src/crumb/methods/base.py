@@ -15,7 +15,8 @@ from torch.nn.functional import cross_entropy
 from crumb.data.batches import Batch, Batches
 from crumb.errors import InputError, require, setting
 from crumb.kinds import check_kinds
-from crumb.memory.exemplars import END_OF_TASK, with_policy
+from crumb.memory.capacity import END_OF_TASK, with_policy
+from crumb.memory.images import ImageForm
 from crumb.methods.optimisation import momentum_state, replace_parameters, restore_momentum
 from crumb.methods.teachable import Teachable
 from crumb.nets.split import SplitNetwork
@@ -128,7 +129,9 @@ class Learner(Teachable, ABC):
     goes_back: ClassVar[bool] = True
     """Can go back to the best epoch: what a task adds to it are its parameters and nothing else."""
     needs_images: bool = False
-    """Stores pixels: batches of the reading in which it stores hold them."""
+    """Stores images: batches of the reading in which it stores hold them."""
+    form: ImageForm | None = None
+    """Every image, new or to be tested on, passes through it before the network sees it."""
 
     def __init__(
         self, network: SplitNetwork, config: Any, seed: int = 0, device: str = "cpu"
@@ -183,6 +186,10 @@ class Learner(Teachable, ABC):
         policy = cls.Config.__dataclass_fields__.get("write_policy")
         return policy is not None and policy.default is None
 
+    def put_through(self, form: ImageForm) -> None:
+        """Let every image pass through a form, if that changes it."""
+        self.form = None if form.lossless else form
+
     # What the stream loop calls.
 
     @abstractmethod
@@ -192,6 +199,10 @@ class Learner(Teachable, ABC):
         Returns:
             the losses by name, detached scalars on the device.
         """
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the front makes of images, uint8 [B, 3, S, S], as the learner is to see them."""
+        return self.network.features(images if self.form is None else self.form(images))
 
     def scores(self, features: Tensor) -> Tensor:
         """Logits of the classes met so far, [B, classes], from the features themselves."""

@@ -50,7 +50,7 @@ def _learn(learner: Learner, pixels: Tensor, names: list[str], size: int) -> dic
         learner.meet(part)
         index = torch.tensor([learner.classes.index(name) for name in part])
         batch = pixels[start : start + size].to(learner.device)
-        losses = learner.learn(Batch(index, learner.network.features(batch), batch))
+        losses = learner.learn(Batch(index, learner.features(batch), batch))
     return {name: value.item() for name, value in losses.items()}
 
 

@@ -16,7 +16,7 @@ from torch.nn.functional import logsigmoid, normalize
 
 from crumb.data.batches import Batch
 from crumb.errors import InputError, require, setting
-from crumb.memory.exemplars import WritePolicy
+from crumb.memory.capacity import WritePolicy
 from crumb.methods.base import BytesHeld, Ranges
 from crumb.methods.registry import register
 from crumb.methods.rehearsal import PolicyRehearsal, PolicyRehearsalConfig

@@ -17,14 +17,15 @@ from crumb.codebook.initialisers import check_initialiser, initial_blocks, publi
 from crumb.codebook.statistics import reconstruction_statistics
 from crumb.data.batches import Batch, Batches
 from crumb.errors import InputError, require, setting
-from crumb.memory.exemplars import (
+from crumb.memory.capacity import (
     CAPACITIES,
     END_OF_TASK,
+    IMAGE_SETTINGS,
     PAPER_MEMORY_SIZE,
-    Exemplars,
+    ImageConfig,
     MemoryConfig,
-    PastClasses,
 )
+from crumb.memory.exemplars import Exemplars, PastClasses
 from crumb.memory.gaussian import GaussianMemory
 from crumb.memory.storage import (
     CodeStorage,
@@ -43,7 +44,6 @@ from crumb.methods.base import (
     under,
 )
 from crumb.methods.registry import register
-from crumb.nets.config import Backbone
 from crumb.nets.split import SplitNetwork
 
 WITH_CODEBOOK = ("feature", "none")
@@ -51,7 +51,7 @@ WITH_CODEBOOK = ("feature", "none")
 
 
 @dataclass(frozen=True)
-class CrumbConfig(MemoryConfig, TrainingConfig):
+class CrumbConfig(MemoryConfig, ImageConfig, TrainingConfig):
     """Settings of CRUMB; the defaults are the paper's for video data sets."""
 
     blocks: int = 256
@@ -75,7 +75,7 @@ class CrumbConfig(MemoryConfig, TrainingConfig):
     single pass (on-arrival). By default the first, and the second in strict mode."""
 
     def __post_init__(self) -> None:
-        MemoryConfig.__post_init__(self)
+        ImageConfig.__post_init__(self)
         TrainingConfig.__post_init__(self)
         for name in ("blocks", "block_length"):
             if (value := getattr(self, name)) is not None:
@@ -131,6 +131,8 @@ def adapted(config: CrumbConfig, **changes: Any) -> CrumbConfig:
     _, unused = _unused(settings["storage"], settings["replay_times"])
     if settings["storage"] in ("merec", "none"):
         unused = {**unused, **dict.fromkeys(CAPACITIES, ())}
+    if settings["storage"] != "image":
+        unused = {**unused, **dict.fromkeys(IMAGE_SETTINGS, ())}
     for own in fields(config):
         if own.name in unused and settings[own.name] not in unused[own.name]:
             settings[own.name] = own.default
@@ -158,11 +160,13 @@ class Crumb(Learner):
     ) -> None:
         if config.storage in WITH_CODEBOOK:
             refuse_trainable_front(network)
-        config = _resolved(config, network.backbone)
+        config = _resolved(config, network)
         super().__init__(network, config, seed, device)
         rereads = config.write_policy == "end-of-task" and config.storage != "none"
         self.needs_task_boundaries = self.reads_twice = rereads
         self.needs_images = config.storage == "image"
+        if self.needs_images and config.new_as_stored:
+            self.put_through(config.form(network.preprocessing.size))
         self.codebook = self._empty_codebook() if config.storage in WITH_CODEBOOK else None
         self._initialised = False
         self.exemplars = self._empty_memory()
@@ -234,7 +238,8 @@ class Crumb(Learner):
         if self.codebook is not None:
             storage = CodeStorage(self.codebook)
         elif kind == "image":
-            storage = ImageStorage(self.network)
+            form = self.config.form(self.network.preprocessing.size)
+            storage = ImageStorage(self.network, form)
         elif kind == "enhanced_feature":
             storage = EnhancedFeatureStorage(self.network, self.loss)
         else:
@@ -300,10 +305,9 @@ class Crumb(Learner):
 
     def bytes_held(self) -> BytesHeld:
         """Exemplars; and the row numbers of exemplars and the codebook."""
-        extra = self.codebook.blocks.nbytes if self.codebook is not None else 0
         if self.exemplars is None:
-            return BytesHeld(0, extra)
-        extra += self.exemplars.bookkeeping_bytes
+            return BytesHeld(0, self.codebook.blocks.nbytes if self.codebook is not None else 0)
+        extra = self.exemplars.bookkeeping_bytes + self.exemplars.reader_bytes
         return BytesHeld(self.exemplars.nbytes, extra, self.exemplars.reading_bytes)
 
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -334,9 +338,12 @@ class Crumb(Learner):
             self.exemplars.load_state_dict(under(state, "memory."))
 
 
-def _resolved(config: CrumbConfig, backbone: Backbone) -> CrumbConfig:
+def _resolved(config: CrumbConfig, network: SplitNetwork) -> CrumbConfig:
     """The settings with what was left open filled in, as they are written beside results."""
     chosen: dict[str, Any] = {"write_policy": END_OF_TASK}
+    backbone = network.backbone
+    if config.storage == "image":
+        config = config.with_form(network.preprocessing.size)
     if config.storage in WITH_CODEBOOK:
         chosen |= {"block_length": backbone.block_length, "initialiser": backbone.initialiser}
     if config.budget_bytes == config.memory_bytes is None and config.storage not in (

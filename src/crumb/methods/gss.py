@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import torch
@@ -18,8 +17,6 @@ from torch.nn.functional import normalize, one_hot
 from crumb.data.batches import Batch
 from crumb.errors import require
 from crumb.memory.exemplars import ChosenExemplars
-from crumb.memory.replay import ReplayMemory
-from crumb.methods.base import under
 from crumb.methods.optimisation import flat_gradient
 from crumb.methods.registry import register
 from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
@@ -64,14 +61,11 @@ class GssConfig(RehearsalConfig):
 class ScoredExemplars(ChosenExemplars):
     """A replay memory whose exemplars have scores: the more they are like others, the higher."""
 
-    @cached_property
-    def _scores(self) -> ReplayMemory:
-        # Changed step by step with the exemplars, so that both list them in the same order.
-        return ReplayMemory(self.memory.capacity, (), torch.float32)
+    number_beside = "f"
 
     def scores_of(self, label: int) -> Tensor:
         """Of the exemplars of one class, in the order in which they are listed, float32 [n]."""
-        return self._scores.class_rows(label)
+        return self.memory.numbers_beside(label)
 
     def offer(self, row: Tensor, label: int, score: float) -> bool:
         """Store one frame, or leave it (algorithm 2).
@@ -84,44 +78,33 @@ class ScoredExemplars(ChosenExemplars):
         Returns:
             whether it was stored.
         """
-        own = torch.tensor(score)
-        if len(self.memory) < self.memory.capacity:
-            self.memory.add(label, row[None])
-            self._scores.add(label, own[None])
-            return True
-        if score < NEUTRAL and (victim := self._victim(score)) is not None:
-            self.memory.overwrite(*victim, label, row)
-            self._scores.overwrite(*victim, label, own)
-            return True
-        return False
+        if not self.memory.fits(row):
+            if score >= NEUTRAL or not self._give_way(score):
+                return False
+            # Where exemplars differ in length, the room of one may not be enough.
+            while not self.memory.fits(row):
+                self._give_way()
+        self.memory.add(label, row[None], [score])
+        return True
 
-    def _victim(self, score: float) -> tuple[int, int] | None:
-        """Label and position of the exemplar that gives way to a frame of this score, if any."""
+    def _give_way(self, score: float = 0) -> bool:
+        """Draw an exemplar, which is dropped if it gives way to a frame of this score."""
         scores = torch.cat([self.scores_of(label) for label in self.memory.counts])
         number = int(torch.multinomial(scores, 1, generator=self.generator))
         candidate = float(scores[number])
         chance = float(torch.rand((), generator=self.generator))
         if chance >= candidate / (candidate + score):
-            return None
-        return self.memory.locate([number])[0]
+            return False
+        self.memory.drop(*self.memory.locate([number])[0])
+        return True
 
     def check_room(self, classes: int) -> None:
         """Any number of classes: none has a share of its own."""
 
     @property
     def bookkeeping_bytes(self) -> int:
-        """Bytes of the scores, and of the row numbers of exemplars and scores."""
-        return super().bookkeeping_bytes + self._scores.nbytes + self._scores.bookkeeping_bytes
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The exemplars and their scores."""
-        scores = {f"scores.{name}": value for name, value in self._scores.state_dict().items()}
-        return super().state_dict() | scores
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict`; errors as :class:`ReplayMemory`."""
-        super().load_state_dict(state)
-        self._scores.load_state_dict(under(state, "scores."))
+        """Bytes of the row numbers and of the scores."""
+        return super().bookkeeping_bytes + self.memory.beside_bytes
 
 
 @register

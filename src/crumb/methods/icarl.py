@@ -16,8 +16,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, normalize, one
 
 from crumb.data.batches import Batch, Batches
 from crumb.memory.exemplars import ChosenExemplars
-from crumb.memory.herding import herd, store
-from crumb.memory.replay import take
+from crumb.memory.herding import herd, note_costs, store
+from crumb.memory.replay import fitting, take
 from crumb.methods.base import BytesHeld, under
 from crumb.methods.previous import PreviousNetwork
 from crumb.methods.registry import register
@@ -191,8 +191,8 @@ class Icarl(Rehearsal[ChosenExemplars]):
         self.check_room(len(self.classes))
         memory = self.exemplars.memory
         share = memory.capacity // len(self.classes)
-        for label, count in memory.counts.items():
-            memory.keep(label, range(min(share, count)))
+        for label in memory.counts:
+            memory.keep(label, fitting(memory.costs(label), share))
         with self.evaluation():
             store(memory, self.exemplars.storage, batches, self._choose(batches, share))
         for label in memory.counts:
@@ -203,14 +203,17 @@ class Icarl(Rehearsal[ChosenExemplars]):
     def _choose(self, batches: Batches, share: int) -> dict[int, list[int]]:
         """Positions among exemplars and frames, by label, as :func:`store` takes them."""
         found: dict[int, list[Tensor]] = {}
+        costs: dict[int, list[int]] = {}
         for batch in batches:
             phi = self._phi(batch.features)
+            note_costs(costs, self.exemplars.memory, self.exemplars.storage, batch)
             for label in batch.labels.unique().tolist():
                 if label not in found:
                     held = self.exemplars.count(label)
                     found[label] = [self._phi_of_exemplars(label)] if held else []
                 found[label].append(take(phi, (batch.labels == label).nonzero().flatten()))
-        return {label: herd(torch.cat(parts), share) for label, parts in found.items()}
+        each = found.items()
+        return {label: herd(torch.cat(parts), share, costs[label]) for label, parts in each}
 
     # The rest of the contract.
 

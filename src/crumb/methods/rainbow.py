@@ -18,8 +18,9 @@ from tqdm import tqdm
 from crumb.data.batches import Batch, Batches
 from crumb.errors import InputError, require, setting
 from crumb.memory.exemplars import ChosenExemplars
-from crumb.memory.herding import store
-from crumb.memory.storage import scaled
+from crumb.memory.herding import note_costs, store
+from crumb.memory.replay import fitting
+from crumb.memory.storage import ImageStorage
 from crumb.methods.perturbation import cutmix, random_crops
 from crumb.methods.registry import register
 from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
@@ -156,12 +157,12 @@ class Rainbow(Rehearsal[ChosenExemplars]):
         """Write the memory, then train on it alone.
 
         Raises:
-            InputError: fewer exemplars than classes.
+            InputError: fewer exemplars than classes, or no room for one of some class.
         """
         self.check_room(len(self.classes))
         with self.evaluation():
-            uncertainties = self._uncertainties(batches)
-        store(self.exemplars.memory, self.exemplars.storage, batches, self._choose(uncertainties))
+            chosen = self._choose(*self._uncertainties(batches))
+        store(self.exemplars.memory, self.exemplars.storage, batches, chosen)
         self._train_on_memory(batches.batch_size)
 
     def _train_on_memory(self, batch_size: int) -> None:
@@ -187,24 +188,39 @@ class Rainbow(Rehearsal[ChosenExemplars]):
 
     # The memory.
 
-    def _uncertainties(self, batches: Batches) -> dict[int, Tensor]:
-        """Of each class's exemplars and, after them, its frames of the task: float64 [n], CPU."""
+    def _uncertainties(self, batches: Batches) -> tuple[dict[int, Tensor], dict[int, list[int]]]:
+        """Of each class's exemplars and, after them, its frames of the task.
+
+        Returns:
+            by label, uncertainties, float64 [n] on the CPU, and what each takes of the capacity.
+        """
         found: dict[int, list[Tensor]] = {}
-        storage, pixels = self.exemplars.storage, self.config.perturb == "image"
-        for label in self.exemplars.memory.counts:
-            parts = self.exemplars.memory.class_rows(label).split(batches.batch_size)
-            found[label] = [
-                self._uncertainty(rows if pixels else storage.features(rows)) for rows in parts
-            ]
+        storage, memory = self.exemplars.storage, self.exemplars.memory
+        costs = {label: memory.costs(label) for label in memory.counts}
+        for label in memory.counts:
+            parts = memory.class_rows(label).split(batches.batch_size)
+            found[label] = [self._uncertainty(self._seen(rows)) for rows in parts]
         title = f"{self.name}, {self.config.views} views"
         for batch in tqdm(batches, title, unit="batch", leave=False, disable=None):
-            each = self._uncertainty(storage.encode(batch) if pixels else batch.features)
+            note_costs(costs, memory, storage, batch)
+            pixels = self.config.perturb == "image"
+            each = self._uncertainty(
+                self._seen(storage.encode(batch)) if pixels else batch.features
+            )
             for label in batch.labels.unique().tolist():
                 found.setdefault(label, []).append(each[batch.labels == label])
-        return {label: torch.cat(parts) for label, parts in sorted(found.items())}
+        return {label: torch.cat(parts) for label, parts in sorted(found.items())}, costs
+
+    def _seen(self, rows: Tensor) -> Tensor:
+        """What views are made of, out of rows of the storage: feature maps, or pixels."""
+        storage = self.exemplars.storage
+        if self.config.perturb == "feature":
+            return storage.features(rows)
+        assert isinstance(storage, ImageStorage)
+        return storage.pixels(rows)
 
     def _uncertainty(self, shown: Tensor) -> Tensor:
-        """Of feature maps, or of stored pixels, [n, ...]: float64 [n], on the CPU."""
+        """Of feature maps, or of pixels, [n, ...]: float64 [n], on the CPU."""
         votes = [self._vote(shown) for _ in range(self.config.views)]
         return uncertainty(torch.stack(votes)).cpu()
 
@@ -214,22 +230,29 @@ class Rainbow(Rehearsal[ChosenExemplars]):
         if self.config.perturb == "feature":
             view = random_crops(shown, LEAST_AREA, generator)
         else:
-            whole = scaled(shown, self.network.preprocessing.size).float()
-            view = self.network.features(random_crops(whole, LEAST_AREA, generator).round().byte())
+            crops = random_crops(shown.float(), LEAST_AREA, generator)
+            view = self.network.features(crops.round().byte())
         return self.active(self.network(view)).argmax(1)
 
-    def _choose(self, uncertainties: dict[int, Tensor]) -> dict[int, list[int]]:
+    def _choose(
+        self, uncertainties: dict[int, Tensor], costs: dict[int, list[int]]
+    ) -> dict[int, list[int]]:
         """Positions among the candidates of each class: its share, and what is left at random."""
-        capacity = self.exemplars.memory.capacity
+        capacity, chosen = self.exemplars.memory.capacity, {}
         share = capacity // len(self.classes)
-        chosen = {label: even_steps(each, share) for label, each in uncertainties.items()}
+        for label, each in uncertainties.items():
+            own = costs[label]
+            wanted = even_steps(each, share * len(own) // sum(own))
+            taken = fitting([own[place] for place in wanted], share)
+            chosen[label] = [wanted[place] for place in taken]
         others = [
             (label, position)
             for label, each in uncertainties.items()
             for position in sorted({*range(len(each))} - {*chosen[label]})
         ]
-        room = capacity - sum(map(len, chosen.values()))
+        room = capacity - sum(costs[label][n] for label, each in chosen.items() for n in each)
         order = torch.randperm(len(others), generator=self.generators["memory"])
-        for label, position in (others[n] for n in order[:room].tolist()):
-            chosen[label].append(position)
+        others = [others[n] for n in order.tolist()]
+        for n in fitting([costs[label][position] for label, position in others], room):
+            chosen[others[n][0]].append(others[n][1])
         return chosen

@@ -15,7 +15,7 @@ import crumb.methods.settings as known
 from crumb.device import choose_device, usual_torch
 from crumb.errors import InputError, setting
 from crumb.kinds import whole_number
-from crumb.memory.exemplars import ON_ARRIVAL
+from crumb.memory.capacity import ON_ARRIVAL
 from crumb.methods.base import Learner
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, Self, TypeVar
 
@@ -10,50 +9,32 @@ import torch
 from torch import Tensor
 
 from crumb.data.batches import Batches
-from crumb.errors import InputError, require, setting
-from crumb.memory.exemplars import (
+from crumb.memory.capacity import (
     CAPACITIES,
     PAPER_MEMORY_BYTES,
-    CapacityConfig,
-    ChosenExemplars,
-    Exemplars,
-    Held,
+    ImageConfig,
     MemoryConfig,
     WritePolicy,
 )
+from crumb.memory.exemplars import ChosenExemplars, Exemplars, Held
 from crumb.memory.storage import ImageStorage, RawFeatureStorage, Storage
 from crumb.methods.base import BytesHeld, Learner, TrainingConfig, under
 from crumb.nets.split import SplitNetwork
 
-WANTED_EXEMPLARS = 64
-"""Images are kept as large as lets this many fit into a budget, ..."""
-LEAST_SIDE = 32
-"""... but not smaller than this, in pixels."""
-# Bytes that are kept beside an image, at most.
-_ROW_NUMBERS = 12
-
 
 @dataclass(frozen=True)
-class RehearsalConfig(CapacityConfig, TrainingConfig):
+class RehearsalConfig(ImageConfig, TrainingConfig):
     """How much is kept of the past, as images or as feature maps."""
 
     memory_size: int | None = None
     """Capacity in exemplars over all classes (default: those in the room of the paper's 15
-    images, 2,257,920 bytes)."""
+    images as pixels, 2,257,920 bytes)."""
     storage: Literal["image", "raw_feature"] = "image"
-    """What is kept of an exemplar: pixels (uint8) or the feature map (float32)."""
-    exemplar_side: int | None = None
-    """Side in pixels of stored images, which replay scales up again; by default that of the
-    network's input, or with BUDGET-BYTES the largest with which 64 exemplars fit, at least 32."""
+    """What is kept of an exemplar: the image (JPEG) or the feature map (float32)."""
 
     def __post_init__(self) -> None:
-        CapacityConfig.__post_init__(self)
+        ImageConfig.__post_init__(self)
         TrainingConfig.__post_init__(self)
-        if (side := self.exemplar_side) is not None:
-            require("exemplar_side", side, 1 <= side < 1 << 14, "from 1 to 16383")
-            if self.storage != "image":
-                problem = f"is of no use with {setting('storage', self.storage)}"
-                raise InputError(setting("exemplar_side", side), problem, "leave one of them out")
 
     def resolved(self, network: SplitNetwork) -> Self:
         """With what was left open filled in, as it is written beside results.
@@ -61,19 +42,10 @@ class RehearsalConfig(CapacityConfig, TrainingConfig):
         Raises:
             InputError: stored images would be larger than those of the stream.
         """
-        config, shown = self, network.preprocessing.size
+        config = self
         if all(getattr(self, name) is None for name in CAPACITIES):
             config = replace(config, memory_bytes=PAPER_MEMORY_BYTES)
-        if self.storage != "image":
-            return config
-        side = self.exemplar_side
-        if side is not None and side > shown:
-            problem = f"is more than the {shown} pixels of the stream"
-            raise InputError(setting("exemplar_side", side), problem, f"give at most {shown}")
-        if side is None and self.budget_bytes is not None:
-            each = max(0, self.budget_bytes // WANTED_EXEMPLARS - _ROW_NUMBERS)
-            side = min(shown, max(LEAST_SIDE, math.isqrt(each // 3)))
-        return replace(config, exemplar_side=side or shown)
+        return config.with_form(network.preprocessing.size) if self.storage == "image" else config
 
 
 @dataclass(frozen=True)
@@ -102,11 +74,13 @@ class Rehearsal(Learner, Generic[M]):
     ) -> None:
         super().__init__(network, config.resolved(network), seed, device)
         self.needs_images = config.storage == "image"
+        if self.needs_images and self.config.new_as_stored:
+            self.put_through(self.config.form(network.preprocessing.size))
 
     def storage(self) -> Storage:
         """The form of the exemplars that the settings ask for."""
         if self.needs_images:
-            return ImageStorage(self.network, self.config.exemplar_side)
+            return ImageStorage(self.network, self.config.form(self.network.preprocessing.size))
         return RawFeatureStorage(self.network)
 
     def end_task(self, batches: Batches) -> None:
@@ -119,9 +93,10 @@ class Rehearsal(Learner, Generic[M]):
         self.exemplars.check_room(classes)
 
     def bytes_held(self) -> BytesHeld:
-        """Exemplars; and row numbers and counts."""
+        """Exemplars; and row numbers, counts, and what JPEG images have in common."""
         held = self.exemplars
-        return BytesHeld(held.nbytes, held.bookkeeping_bytes, held.reading_bytes)
+        extra = held.bookkeeping_bytes + held.reader_bytes
+        return BytesHeld(held.nbytes, extra, held.reading_bytes)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Network, generators and momentum; exemplars and the policy's counts."""

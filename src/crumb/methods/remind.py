@@ -17,7 +17,8 @@ from tqdm import tqdm
 from crumb.codebook.initialisers import initial_blocks, published_statistics
 from crumb.data.batches import Batch, Batches
 from crumb.errors import require
-from crumb.memory.exemplars import CAPACITIES, PAPER_MEMORY_SIZE, CapacityConfig, ChosenExemplars
+from crumb.memory.capacity import CAPACITIES, PAPER_MEMORY_SIZE, CapacityConfig
+from crumb.memory.exemplars import ChosenExemplars
 from crumb.memory.policies import OnArrival, below, largest_classes
 from crumb.memory.quantiser import (
     MOST_CENTROIDS,

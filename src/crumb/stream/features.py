@@ -13,6 +13,7 @@ from torch import Tensor
 from crumb.data.images import DECODING, load_images
 from crumb.data.resize import Resize
 from crumb.files import bytes_of
+from crumb.memory.images import ImageForm
 from crumb.nets.config import PREPROCESSING
 from crumb.nets.split import SplitNetwork
 from crumb.stream.store import Request, Store
@@ -63,6 +64,7 @@ class FeatureStore(Store):
         network: its front is used.
         images: root folder of the paths.
         workers: threads.
+        form: through which images pass first, if they do.
 
     Attributes:
         pixels: the images themselves, for learners that need them.
@@ -70,9 +72,11 @@ class FeatureStore(Store):
 
     what = "features"
 
-    def __init__(self, network: SplitNetwork, images: Path, workers: int) -> None:
+    def __init__(
+        self, network: SplitNetwork, images: Path, workers: int, form: ImageForm | None = None
+    ) -> None:
         channels, height, width = network.feature_shape
-        self._network = network
+        self._network, self._form = network, form
         device = next(network.parameters()).device
         # The order of channels-last memory, which is how maps are handed out.
         super().__init__(images, (height, width, channels), torch.float32, device, workers)
@@ -90,21 +94,23 @@ class FeatureStore(Store):
         """
         held = self.pixels.covers(paths)
         pixels = self.pixels.request(paths).rows() if held else self.pixels.compute(paths)
+        if self._form is not None:
+            pixels = self._form(pixels)
         filled = torch.cat([pixels, pixels[:1].expand(self.at_once - len(paths), -1, -1, -1)])
         maps = self._network.features(filled.to(self.device))[: len(paths)]
         return maps.permute(0, 2, 3, 1).cpu()
 
     def fingerprint(self) -> str:
         """Of the front, and of what decides how its sums are rounded."""
-        return fingerprint(self._network)
+        return fingerprint(self._network, self._form)
 
 
-def fingerprint(network: SplitNetwork) -> str:
+def fingerprint(network: SplitNetwork, form: ImageForm | None = None) -> str:
     """Changes whenever the front would compute other features: 16 hexadecimal digits.
 
-    It stands for the front, for how images are decoded and preprocessed (by number), for the
-    libraries that decode and compute, and for the kind of device, which decides how sums are
-    rounded.
+    It stands for the front, for the form through which images pass first, for how images are
+    decoded and preprocessed (by number), for the libraries that decode and compute, and for the
+    kind of device, which decides how sums are rounded.
     """
     device = next(network.parameters()).device
     if device.type == "cuda":
@@ -115,6 +121,7 @@ def fingerprint(network: SplitNetwork) -> str:
         rounding = [torch.backends.cpu.get_cpu_capability()]
     cut = "input" if network.config.trainable == "all" else network.config.cut
     source = [network.config.backbone, cut, network.preprocessing, network.bf16]
+    source += [] if form is None else [form]
     libraries = [_version("torch"), _version(network.backbone.library)]
     made = [_decoding(), PREPROCESSING, libraries]
     digest = hashlib.sha256(repr([source, made, rounding]).encode())

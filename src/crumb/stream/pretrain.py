@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from crumb.data.protocol import TaskLayout
-from crumb.memory.exemplars import CAPACITIES
+from crumb.memory.capacity import CAPACITIES
 from crumb.methods.crumb import CrumbConfig
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import StreamConfig

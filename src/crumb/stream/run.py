@@ -17,7 +17,7 @@ from crumb.data.protocol import TaskList
 from crumb.data.resize import Resize
 from crumb.device import choose_device, cores, return_memory
 from crumb.errors import DivergedError, InputError, Terminated, setting
-from crumb.memory.exemplars import END_OF_TASK, ON_ARRIVAL, with_policy
+from crumb.memory.capacity import END_OF_TASK, ON_ARRIVAL, with_policy
 from crumb.methods.base import Learner
 from crumb.methods.persistence import load_pretrained
 from crumb.methods.registry import find_method
@@ -401,12 +401,13 @@ def open_store(
     machine, network = config.machine, learner.network.config
     folder = machine.feature_cache_folder or dataset.folder / "features"
     cache = Cache(machine.feature_cache, machine.feature_cache_bytes, folder)
-    key = f"{dataset.images.resolve()} {learner.device} {fingerprint(learner.network)} {cache}"
+    computed = fingerprint(learner.network, learner.form)
+    key = f"{dataset.images.resolve()} {learner.device} {computed} {cache}"
     if key not in stores:
         # Another front has other features: the old ones only fill memory.
         stores.clear()
         workers = machine.workers or cores()
-        stores[key] = FeatureStore(learner.network, dataset.images, workers)
+        stores[key] = FeatureStore(learner.network, dataset.images, workers, learner.form)
     store = stores[key]
     # Before the first layer, features are pixels in four times the room.
     at_input = network.trainable == "all"

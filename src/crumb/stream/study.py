@@ -19,7 +19,9 @@ from crumb.data.protocol import TaskList
 from crumb.data.shards import member_size
 from crumb.errors import DivergedError, InputError, setting
 from crumb.files import read_toml, try_lock
-from crumb.memory.exemplars import CAPACITIES, Exemplars
+from crumb.memory.capacity import CAPACITIES
+from crumb.memory.encoded import EncodedMemory
+from crumb.memory.exemplars import Exemplars
 from crumb.methods.base import Learner
 from crumb.methods.crumb import Crumb, CrumbConfig
 from crumb.nets.config import NetworkConfig
@@ -347,6 +349,9 @@ def _in_exemplars(learner: Learner) -> CrumbConfig:
     """The settings of a method with its capacity in exemplars, however it was given."""
     assert isinstance(learner, Crumb)
     if not isinstance(learner.exemplars, Exemplars):
+        return learner.config
+    if isinstance(learner.exemplars.memory, EncodedMemory):
+        # How many exemplars its bytes hold shows only when they are there.
         return learner.config
     capacity = {**dict.fromkeys(CAPACITIES), "memory_size": learner.exemplars.memory.capacity}
     return replace(learner.config, **capacity)

@@ -60,7 +60,7 @@ def show(learner: Learner, pixels: Tensor, class_name: str) -> None:
     for part in pixels.split(BATCH):
         shown = part.to(learner.device)
         labels = torch.full((len(part),), label)
-        learner.learn(Batch(labels, learner.network.features(shown), shown))
+        learner.learn(Batch(labels, learner.features(shown), shown))
 
 
 def learn_clips(

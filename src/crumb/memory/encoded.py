@@ -1,0 +1,185 @@
+"""Exemplars that differ in length: images as an encoder makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
+
+from crumb.errors import InputError, setting
+from crumb.memory.replay import ReplayMemory
+
+LENGTH_BYTES = 4
+"""Of the number that says how long an exemplar is."""
+
+
+def as_rows(encoded: Sequence[bytes]) -> Tensor:
+    """Encoded images as rows of one tensor, filled up with zeros at their ends.
+
+    Args:
+        encoded: none of which ends with a zero.
+
+    Returns:
+        uint8 [n, longest] on the CPU.
+    """
+    parts = [torch.from_numpy(np.frombuffer(one, np.uint8).copy()) for one in encoded]
+    return (
+        pad_sequence(parts, batch_first=True) if parts else torch.empty((0, 0), dtype=torch.uint8)
+    )
+
+
+def joined_rows(parts: Sequence[Tensor]) -> Tensor:
+    """Rows of several tensors in one; those that differ in length are filled up with zeros."""
+    if len({part.shape[1:] for part in parts}) == 1:
+        return torch.cat([*parts])
+    longest = max(part.shape[1] for part in parts)
+    return torch.cat([pad(part, (0, longest - part.shape[1])) for part in parts])
+
+
+def as_bytes(row: Tensor) -> bytes:
+    """The encoded image that a row of :func:`as_rows` holds, without what fills it up."""
+    return row.numpy().tobytes().rstrip(b"\0")
+
+
+class EncodedMemory(ReplayMemory):
+    """A replay memory whose exemplars have the bytes that they need, counted one by one.
+
+    Rows are those of :func:`as_rows`; only their own bytes are held, on the CPU, where they are
+    decoded.
+
+    Args:
+        capacity: in bytes; or in exemplars, where ``overhead`` is None.
+        overhead: bytes that each exemplar costs besides its own.
+        least: bytes of the shortest exemplar that there can be.
+        given: the setting of the capacity, with its value, for messages.
+        beside: as in :class:`ReplayMemory`.
+
+    Raises:
+        InputError: a capacity that holds not even the shortest exemplar.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        overhead: int | None,
+        least: int,
+        given: str,
+        beside: str | None = None,
+    ) -> None:
+        super().__init__(capacity, (0,), torch.uint8, "cpu", beside)
+        self._overhead, self._least, self._given = overhead, least, given
+        self._data: dict[int, bytes] = {}
+        self._bytes = self._written = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the exemplars."""
+        return self._bytes
+
+    @property
+    def capacity_bytes(self) -> int:
+        """Bytes of as many exemplars as there may be; of the shortest, where they are counted."""
+        return self.capacity * (self._least if self._overhead is None else 1)
+
+    @property
+    def bookkeeping_bytes(self) -> int:
+        """Bytes of the row numbers and the lengths of the exemplars."""
+        return super().bookkeeping_bytes + LENGTH_BYTES * len(self._data)
+
+    # Room.
+
+    @property
+    def given(self) -> str:
+        """The setting of the capacity, with its value, for messages."""
+        return self._given
+
+    @property
+    def most(self) -> int:
+        """No more exemplars than this are ever held."""
+        return self.capacity // self._cost(self._least)
+
+    @property
+    def used(self) -> int:
+        """What all exemplars take of the capacity."""
+        return len(self) if self._overhead is None else self.nbytes + self._overhead * len(self)
+
+    def cost(self, row: Tensor) -> int:
+        """What an exemplar takes of the capacity.
+
+        Raises:
+            InputError: more than there is.
+        """
+        cost = self._cost(len(as_bytes(row)))
+        if cost > self.capacity:
+            problem = f"has no room for an image that takes {cost} bytes"
+            smaller = f"lower {setting('exemplar_side')} or {setting('jpeg_quality')}"
+            raise InputError(self._given, problem, f"give more, or {smaller}")
+        return cost
+
+    def costs(self, label: int) -> list[int]:
+        """What the exemplars of a class take, in the order in which they are listed."""
+        return [self._cost(len(self._data[slot])) for slot in self._slots.get(label, ())]
+
+    def _cost(self, size: int) -> int:
+        return 1 if self._overhead is None else size + self._overhead
+
+    # Where exemplars lie.
+
+    def _put(self, rows: Tensor) -> Sequence[int]:
+        encoded = [as_bytes(row) for row in rows.cpu()]
+        if self.used + sum(self._cost(len(one)) for one in encoded) > self.capacity:
+            raise AssertionError("a write policy asked for more exemplars than the capacity")
+        # A number is never used again, so that none is kept for a row that is not there.
+        slots = range(self._written, self._written + len(encoded))
+        self._written = slots.stop
+        self._data.update(zip(slots, encoded, strict=True))
+        self._bytes += sum(map(len, encoded))
+        return slots
+
+    def _release(self, slots: Sequence[int]) -> None:
+        for slot in slots:
+            self._bytes -= len(self._data.pop(slot))
+
+    def _at(self, slots: Sequence[int]) -> Tensor:
+        return as_rows([self._data[slot] for slot in slots])
+
+    # Saving.
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The exemplars one after the other, class by class, their lengths and their labels."""
+        encoded = [self._data[slot] for slot in self._listed()]
+        state = self._labels()
+        return {
+            **state,
+            "rows": torch.from_numpy(np.frombuffer(b"".join(encoded), np.uint8).copy()),
+            "lengths": torch.tensor([len(one) for one in encoded], dtype=torch.int32),
+            "labels": state["labels"].int(),
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over the exemplars of :meth:`state_dict`.
+
+        Raises:
+            InputError: they are of another form, or more than the capacity.
+        """
+        lengths = state["lengths"].tolist() if "lengths" in state else []
+        rows = state["rows"].cpu()
+        own = rows.ndim == 1 and rows.dtype == torch.uint8 and sum(lengths) == len(rows)
+        total = sum(map(self._cost, lengths))
+        if not own or len(lengths) != len(state["labels"]) or total > self.capacity:
+            raise InputError(
+                "the saved replay memory",
+                f"{len(lengths)} encoded images in {len(rows)} bytes do not fit",
+                "load it with the settings it was saved with",
+            )
+        self._clear()
+        self._data, self._bytes, self._written = {}, 0, 0
+        data = rows.numpy().tobytes()
+        ends = accumulate(lengths)
+        encoded = [data[end - size : end] for end, size in zip(ends, lengths, strict=True)]
+        self._add_all(as_rows(encoded), state)

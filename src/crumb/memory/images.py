@@ -1,0 +1,126 @@
+"""The form in which images are kept: how large, and how well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from crumb.memory.encoded import as_bytes, as_rows
+
+USUAL_QUALITY = 75
+"""Pillow's own: a photograph of 128 pixels a side takes about 1,700 bytes, one of 224 4,000."""
+WANTED = 128
+"""JPEG images are kept as large as lets about so many fit into a budget, ..."""
+LEAST_SIDE = 32
+"""... but not smaller than this, in pixels."""
+_STEP = 16
+_SCAN = b"\xff\xda"
+
+
+@dataclass(frozen=True)
+class ImageForm:
+    """Images are scaled down, encoded as JPEG, and scaled up again when they are shown.
+
+    JPEG files of the same side and quality begin with the same bytes (623 of them: tables and
+    sizes). These are kept once, so that an image costs only what is its own.
+
+    Attributes:
+        shown: side in pixels of images as the network is shown them.
+        side: of the images kept.
+        quality: of JPEG as Pillow counts it, from 1 to 95; 0 keeps pixels.
+    """
+
+    shown: int
+    side: int
+    quality: int = 0
+
+    @property
+    def lossless(self) -> bool:
+        """Whether images come back as they were."""
+        return self.quality == 0 and self.side == self.shown
+
+    @cached_property
+    def header(self) -> bytes:
+        """What all JPEG files of this form begin with; nothing for pixels."""
+        return self._blank[: _image_data(self._blank)] if self.quality else b""
+
+    @cached_property
+    def least_bytes(self) -> int:
+        """Bytes of an image of a single colour, than which none is shorter; or of the pixels."""
+        return len(self._blank) - len(self.header) if self.quality else 3 * self.side**2
+
+    @cached_property
+    def _blank(self) -> bytes:
+        # Of the grey that JPEG has nothing to say of.
+        return self._jpeg(np.full((self.side, self.side, 3), 128, np.uint8))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """What is kept of images.
+
+        Args:
+            images: uint8 [B, 3, S, S].
+
+        Returns:
+            pixels, uint8 [B, 3, side, side] on the same device; or JPEG files without their common
+            beginning, uint8 [B, longest] on the CPU (see :func:`crumb.memory.encoded.as_rows`).
+        """
+        small = scaled(images, self.side)
+        if not self.quality:
+            return small
+        pixels = small.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        return as_rows([self._jpeg(one)[len(self.header) :] for one in pixels])
+
+    def decode(self, rows: Tensor) -> Tensor:
+        """Images as they are shown, from rows of :meth:`encode`: uint8 [B, 3, shown, shown]."""
+        if self.quality:
+            files = [BytesIO(self.header + as_bytes(row)) for row in rows]
+            pixels = np.stack([np.array(Image.open(file)) for file in files])
+            rows = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        return scaled(rows, self.shown)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images as they would come back: uint8 [B, 3, S, S] to uint8 [B, 3, shown, shown]."""
+        return self.decode(self.encode(images)).to(images.device)
+
+    def _jpeg(self, pixels: np.ndarray) -> bytes:
+        """A whole file of uint8 [side, side, 3]."""
+        file = BytesIO()
+        # Tables of its own would save a little in each image and cost more in each.
+        Image.fromarray(pixels).save(file, "JPEG", quality=self.quality, optimize=False)
+        return file.getvalue()
+
+
+def _image_data(file: bytes) -> int:
+    """Where the scan's own header ends, with which what differs between images begins."""
+    start = file.rindex(_SCAN) + len(_SCAN)
+    return start + int.from_bytes(file[start : start + 2], "big")
+
+
+def usual_side(budget: int, shown: int) -> int:
+    """Side of the images that are kept in a budget, unless another one is asked for.
+
+    In steps of 16 pixels, the squares that JPEG is made of. At the usual quality a photograph of s
+    pixels a side takes about 1.2 s^1.5 bytes and eight beside them (means of 200 photographs of
+    objects, of 32 to 224 pixels).
+
+    Args:
+        budget: in bytes.
+        shown: side of what the network is shown, which is the most.
+    """
+    side = (max(0.0, budget / WANTED - 8) / 1.2) ** (2 / 3)
+    return min(shown, max(LEAST_SIDE, int(side) // _STEP * _STEP))
+
+
+def scaled(images: Tensor, side: int) -> Tensor:
+    """uint8 [B, 3, S, S] to uint8 [B, 3, side, side], bilinear, without aliasing."""
+    if images.shape[-1] == side:
+        return images
+    values = interpolate(images.float(), (side, side), mode="bilinear", antialias=True)
+    return values.round_().clamp_(0, 255).byte()
