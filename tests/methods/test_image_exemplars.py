@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ from networks import Task, batch_of, images_of, tiny_network
 
 from crumb.data.batches import Batch
 from crumb.errors import InputError
+from crumb.kinds import choices_of
 from crumb.memory.encoded import EncodedMemory
 from crumb.methods import persistence
 from crumb.methods.crumb import Crumb, CrumbConfig, adapted
@@ -26,8 +27,8 @@ def variants():
     """Each method that can store images, with each way to choose them."""
     for name, kind in methods().items():
         names = get_type_hints(kind.Config)
-        if "image" in get_args(names.get("storage")):
-            for policy in get_args(names.get("write_policy")) or (None,):
+        if "image" in choices_of(names.get("storage")):
+            for policy in choices_of(names.get("write_policy")) or (None,):
                 own = {} if policy is None else {"write_policy": policy}
                 yield pytest.param(name, own, id="-".join(filter(None, (name, policy))))
 
@@ -72,7 +73,7 @@ def check(learner: Any) -> None:
         assert maps.shape == (memory.count(label), *learner.network.feature_shape)
 
 
-@pytest.mark.parametrize(("name", "settings"), variants())
+@pytest.mark.parametrize(("name", "settings"), [*variants()])
 def test_real_bytes_are_within_the_budget_at_every_step(name: str, settings: dict[str, Any]):
     learner = learn(learner_of(name, **settings), range(3))
     assert learner.config.jpeg_quality == 75
@@ -82,7 +83,7 @@ def test_real_bytes_are_within_the_budget_at_every_step(name: str, settings: dic
     assert len(learner.exemplars.memory) >= 4
 
 
-@pytest.mark.parametrize(("name", "settings"), variants())
+@pytest.mark.parametrize(("name", "settings"), [*variants()])
 def test_saved_and_loaded_it_goes_on_to_the_bit(
     name: str, settings: dict[str, Any], tmp_path, monkeypatch
 ):
