@@ -183,7 +183,7 @@ def accuracy(kind: type[Learner], name: str, seed: int) -> dict[str, float]:
     if kind.stores_exemplars():
         settings["budget_bytes"] = 5000
     if getattr(kind.Config, "storage", None) == "image":
-        # JPEG would leave little of 8 x 8 pixels, and features here are those of images as they are.
+        # JPEG would leave little of 8 x 8 pixels; features here are those of images as they are.
         settings["jpeg_quality"] = 0
     learner = kind(tiny_network(), kind.Config(**settings), seed)
     tasks, tests = features_of(stream)
