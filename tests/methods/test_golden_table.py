@@ -120,7 +120,7 @@ SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
 # batch does not show, and there each batch shows all. iCaRL, AANets and LwF-MC take a class that
 # returns for a new one: they learn it from its labels and choose its exemplars anew, so that of
 # its first look there are few.
-HELPS_WITH = dict.fromkeys(("aanets", "crumb", "icarl", "lwf_mc"), "new classes")
+HELPS_WITH: dict[str, str] = dict.fromkeys(("aanets", "crumb", "icarl", "lwf_mc"), "new classes")
 # A memory that holds images of the present task as well hardly ever conflicts with it.
 NO_HELP = ("finetune", "agem_r")
 # What a method cannot learn, and why: the test fails if it learns it all the same.
