@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import signal
+import wave
 
 import av
 import pytest
@@ -223,6 +224,8 @@ def test_a_model_that_cannot_be_used_is_refused(refused, model, folder, tmp_path
     [
         (["teach", "MODEL", "x", "missing.mp4"], "missing.mp4"),
         (["teach", "MODEL", "x", "BROKEN"], "broken.mp4"),
+        (["teach", "MODEL", "x", "SOUND"], "sound.mp4"),
+        (["predict", "MODEL", "SOUND"], "sound.mp4"),
         (["teach", "MODEL", "x", "TEXT"], "neither a video nor an image"),
         (["teach", "MODEL", "x"], "no clip"),
         (["teach", "MODEL", "--undo"], "no lesson"),
@@ -244,6 +247,10 @@ def test_bad_input_ends_in_one_line(refused, model, tmp_path, words, names):
     places |= {"TEXT": tmp_path / "note.txt", "OUT": tmp_path / "out.mp4"}
     places["BROKEN"].write_bytes(b"no video at all")
     places["TEXT"].write_text("words")
+    places["SOUND"] = tmp_path / "sound.mp4"
+    with wave.open(str(places["SOUND"]), "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", ""))
+        sound.writeframes(bytes(16_000))
     places["EMPTY"].mkdir()
     refused(*[places.get(word, word) for word in words], names=names, at=tmp_path)
 
