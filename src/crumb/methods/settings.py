@@ -30,6 +30,8 @@ class AanetsSettings(CommonSettings, total=False):
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
     exemplar_side: int | None
+    jpeg_quality: int | None
+    new_as_stored: bool
     distillation: float
     temperature: float
     fusion_lr: float
@@ -48,6 +50,8 @@ class AgemSettings(CommonSettings, total=False):
     storage: Literal["image", "raw_feature"]
     write_policy: Literal["end-of-task"]
     exemplar_side: int | None
+    jpeg_quality: int | None
+    new_as_stored: bool
     reference_size: int | None
 
 
@@ -64,6 +68,8 @@ class AgemRSettings(CommonSettings, total=False):
     storage: Literal["image", "raw_feature"]
     write_policy: Literal["reservoir", "on-arrival"]
     exemplar_side: int | None
+    jpeg_quality: int | None
+    new_as_stored: bool
     reference_size: int | None
 
 
@@ -79,6 +85,8 @@ class BicSettings(CommonSettings, total=False):
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
     exemplar_side: int | None
+    jpeg_quality: int | None
+    new_as_stored: bool
     temperature: float
     bias_lr: float
     bias_steps: int
@@ -97,6 +105,8 @@ class CopeSettings(CommonSettings, total=False):
     storage: Literal["image", "raw_feature", "none"]
     write_policy: Literal["end-of-task", "on-arrival", "reservoir"]
     exemplar_side: int | None
+    jpeg_quality: int | None
+    new_as_stored: bool
     prototype_momentum: float
     temperature: float
     n_iter: int
@@ -113,6 +123,9 @@ class CrumbSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["feature", "image", "raw_feature", "enhanced_feature", "merec", "none"]
+    exemplar_side: int | None
+    jpeg_quality: int | None
+    new_as_stored: bool
     write_policy: Literal["end-of-task", "on-arrival"] | None
     blocks: int
     block_length: int | None
@@ -137,6 +150,8 @@ class ErSettings(CommonSettings, total=False):
     storage: Literal["image", "raw_feature"]
     write_policy: Literal["end-of-task", "on-arrival", "reservoir"]
     exemplar_side: int | None
+    jpeg_quality: int | None
+    new_as_stored: bool
     replay_coefficient: float
 
 
@@ -175,6 +190,8 @@ class GemSettings(CommonSettings, total=False):
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
     exemplar_side: int | None
+    jpeg_quality: int | None
+    new_as_stored: bool
     write_policy: Literal["end-of-task", "on-arrival"] | None
     margin: float
 
@@ -191,6 +208,8 @@ class GssSettings(CommonSettings, total=False):
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
     exemplar_side: int | None
+    jpeg_quality: int | None
+    new_as_stored: bool
     gradients: Literal["tail", "head"]
     n_iter: int
     n_constraints: int | None
@@ -210,6 +229,8 @@ class IcarlSettings(CommonSettings, total=False):
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
     exemplar_side: int | None
+    jpeg_quality: int | None
+    new_as_stored: bool
 
 
 class L2Settings(CommonSettings, total=False):
@@ -284,6 +305,8 @@ class RainbowSettings(CommonSettings, total=False):
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
     exemplar_side: int | None
+    jpeg_quality: int | None
+    new_as_stored: bool
     memory_only_epochs: int
     schedule: Literal["constant", "cos"]
     views: int
