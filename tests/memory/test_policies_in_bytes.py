@@ -17,6 +17,7 @@ from crumb.memory.held_out import SplitExemplars, validating
 from crumb.memory.herding import herd
 from crumb.memory.images import ImageForm
 from crumb.memory.policies import EndOfTask, OnArrival, Reservoir
+from crumb.memory.replay import ReplayMemory
 from crumb.memory.tasks import TaskExemplars
 
 RUNS, FRAMES = 400, 40
@@ -56,7 +57,7 @@ def memory_of(capacity: int = CAPACITY) -> EncodedMemory:
     return EncodedMemory(capacity, 8, 3, "a capacity")
 
 
-def held(memory: EncodedMemory, label: int) -> list[int]:
+def held(memory: ReplayMemory, label: int) -> list[int]:
     return [as_bytes(row)[0] for row in memory.class_rows(label)]
 
 
@@ -105,7 +106,7 @@ def end_of_task(seed: int) -> list[int]:
     return check(policy.memory, [0])
 
 
-def check(memory: EncodedMemory, labels: list[int]) -> list[int]:
+def check(memory: ReplayMemory, labels: list[int]) -> list[int]:
     """The frames held; none twice, and not more than the capacity."""
     found = [number for label in labels for number in held(memory, label)]
     assert len({*found}) == len(found)

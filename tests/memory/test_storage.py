@@ -55,6 +55,7 @@ def test_images_and_raw_features_come_back_as_they_were(
     size: int,
 ):
     way = storage(network)
+    assert way.row_shape is not None
     memory = ReplayMemory(2, way.row_shape, way.dtype)
     memory.add(1, way.encode(batch)[1:])
     assert memory.nbytes == 2 * size

@@ -121,7 +121,9 @@ def learn_tasks(learner: Gem, tasks: int, start: int = 0) -> None:
         batches = Task([batch_of(learner, *pair * 2, seed=50 * task + 5 * i) for i in range(3)])
         for batch in batches:
             learner.learn(batch)
-            row = learner.exemplars.memory.rows[:0].new_empty(learner.exemplars.storage.row_shape)
+            shape = learner.exemplars.storage.row_shape
+            assert shape is not None
+            row = learner.exemplars.memory.rows[:0].new_empty(shape)
             assert learner.bytes_held().replay <= 12 * row.nbytes
         learner.end_task(batches)
 

@@ -136,8 +136,8 @@ def test_pixels_are_the_default_of_a_capacity_in_exemplars():
 def test_crumb_keeps_images_as_large_as_lets_many_fit():
     learner = Crumb(tiny_network(), CrumbConfig(storage="image", memory_bytes=5000))
     assert learner.config.exemplar_side == 8
-    assert learner.exemplars is not None
-    assert learner.bytes_held().extra == len(learner.exemplars.storage.form.header)
+    exemplars: Any = learner.exemplars
+    assert learner.bytes_held().extra == len(exemplars.storage.form.header)
 
 
 @pytest.mark.parametrize("perturb", ["feature", "image"])

@@ -54,6 +54,8 @@ def test_a_network_that_begins_with_a_thin_convolution_is_trained_from_its_first
     network = SplitNetwork(model, backbone, NetworkConfig("small", None, "random", trainable="all"))
     for seed in range(3):
         network(network.features(images(4, 64, seed))).sum().backward()
-    gradient = network.tail.get_submodule("stem").weight.grad
+    stem = network.tail.get_submodule("stem")
+    assert isinstance(stem, nn.Conv2d)
+    gradient = stem.weight.grad
     assert gradient is not None
     assert gradient.isfinite().all()

@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crumb.analysis.lettering import as_written
 from crumb.errors import InputError
@@ -120,7 +120,7 @@ def _drawn(panel: Panel, kind: str, facecolor: str = "none") -> bytes:
 
     content = io.BytesIO()
     # Without a date, and with identifiers that the numbers alone decide.
-    rules = {"svg.hashsalt": panel.name, "svg.fonttype": "none"}
+    rules: dict[Any, Any] = {"svg.hashsalt": panel.name, "svg.fonttype": "none"}
     with as_written(panel.figure), rc_context(rules):
         # Laid out once: a second time moves things by a hair.
         panel.figure.draw_without_rendering()

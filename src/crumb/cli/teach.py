@@ -67,14 +67,18 @@ def run(words: Sequence[str]) -> None:
 
 def tell_changes(found: Sequence[Change]) -> None:
     """Print what a lesson did to each class, and name those that lost by it."""
-    tested = [one for one in found if one.before is not None and one.after is not None]
+    tested = [
+        (one, one.before, one.after)
+        for one in found
+        if one.before is not None and one.after is not None
+    ]
     if not tested:
         if found:
             print("The model keeps no crumbs to test itself on; models of slda do.")
         return
     rows = [["class", "before, %", "after, %"]]
-    rows += [[one.name, f"{one.before:.0f}", f"{one.after:.0f}"] for one in tested]
+    rows += [[one.name, f"{before:.0f}", f"{after:.0f}"] for one, before, after in tested]
     print(f"\nThe model's own crumbs of what it knew, recognised:\n{align(rows)}")
-    for one in tested:
+    for one, before, after in tested:
         if one.worth_naming:
-            print(f"{one.name} lost {one.before - one.after:.0f} percentage points")  # pyright: ignore[reportOptionalOperand]
+            print(f"{one.name} lost {before - after:.0f} percentage points")

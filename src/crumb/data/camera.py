@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import av
 import av.error
+from av.container import InputContainer
 from PIL import Image
 
 from crumb.errors import InputError
@@ -44,7 +45,7 @@ def frames_of_camera(name: str) -> Iterator[Image.Image]:
         raise InputError(name, problem, "connect it, or close what else uses it") from error
 
 
-def one_a_second(container: av.container.InputContainer) -> Iterator[Image.Image]:
+def one_a_second(container: InputContainer) -> Iterator[Image.Image]:
     """The first picture of each second of an open video source."""
     due: float | None = None
     for frame in container.decode(video=0):

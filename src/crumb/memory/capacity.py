@@ -87,9 +87,9 @@ class CapacityConfig:
         Raises:
             InputError: the bytes hold not even one exemplar.
         """
-        encoded = isinstance(storage, ImageStorage) and storage.form.quality > 0
-        if encoded:
-            row, numbers = storage.form.least_bytes, numbers + 1
+        form = storage.form if isinstance(storage, ImageStorage) and storage.form.quality else None
+        if form is not None:
+            row, numbers = form.least_bytes, numbers + 1
         else:
             assert storage.row_shape is not None
             row = torch.empty(storage.row_shape, dtype=storage.dtype, device="meta").nbytes
@@ -100,7 +100,8 @@ class CapacityConfig:
         elif self.memory_bytes is not None:
             each = 0
             capacity = capacity_in_bytes("memory_bytes", self.memory_bytes, row)
-        if not encoded:
+        if form is None:
+            assert storage.row_shape is not None
             return ReplayMemory(capacity, storage.row_shape, storage.dtype, device, beside)
         if each is not None:
             capacity = (self.budget_bytes or self.memory_bytes or 0) - shared

@@ -89,7 +89,7 @@ def replace_dropout(tail: nn.Module, probability: float | None) -> None:
         masks = [m for m in module.children() if isinstance(m, SeededDropout) and not m.whole]
         # One fused operation would draw its masks from the global generator.
         if getattr(module, "fused_attn", False) and any(mask.probability for mask in masks):
-            module.fused_attn = False
+            vars(module)["fused_attn"] = False
     if probability and not found:
         raise InputError(
             setting("dropout", probability),
