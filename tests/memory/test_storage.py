@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from tests.rounding import assert_rounded, sums_of
@@ -85,6 +85,9 @@ def gaussian(state: GaussianMemory) -> dict[int, tuple[int, np.ndarray, np.ndarr
 
 
 @given(batches())
+@example(
+    [(np.array([[[[0, 0, 0]], [[0, 0, 0]]], [[[0, 1e-22, 0]], [[0, 0, 0]]]], np.float32), [0, 0])]
+)
 def test_mean_and_variance_are_those_of_all_frames(stream: list[tuple[np.ndarray, list[int]]]):
     memory = GaussianMemory(SHAPE, "cpu")
     for features, labels in stream:
@@ -96,8 +99,9 @@ def test_mean_and_variance_are_those_of_all_frames(stream: list[tuple[np.ndarray
     for label, (count, mean, variance) in figures.items():
         mine = frames[labels == label]
         assert memory.count(label) == count == len(mine)
-        # Sums over the frames, in as many pieces as there are batches.
-        largest, layers = max(1e-30, float(np.abs(mine).max())), len(stream)
+        # Sums over the frames, in as many pieces as there are batches. Squares of less than 1e-15
+        # leave float32.
+        largest, layers = max(1e-15, float(np.abs(mine).max())), len(stream)
         assert_rounded(mean, mine.mean(0), len(mine), layers, largest)
         assert_rounded(variance, mine.var(0), len(mine), layers, 4 * largest**2)
     assert len(memory) == len(figures)
