@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 from crumb.cli.analyse import Analyse
 from crumb.cli.bench import Bench
 from crumb.cli.demo import Demo
+from crumb.cli.learn import Learn
+from crumb.cli.predict import Predict
 from crumb.cli.pretrain import PretrainConfig
 from crumb.cli.tasks import Tasks
 from crumb.data.sets.registry import sources
@@ -29,6 +31,8 @@ DEFINED_BY: dict[str, tuple[type, ...]] = {
     "ablate": (AblateConfig, NetworkConfig, CrumbConfig),
     "tune": (TuneConfig, NetworkConfig),
     "demo": (Demo,),
+    "learn": (Learn,),
+    "predict": (Predict,),
     "bench": (Bench,),
     "analyse": (Analyse,),
 }

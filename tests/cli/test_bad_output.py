@@ -112,7 +112,7 @@ def test_output_of_pretraining_with_results(refused: Refused, words: list[str], 
         (["--batch-size", "3"], "stream.batch_size"),
         (["--protocol", "iid"], "stream.protocol"),
         (["--classes", "car", "bed"], "stream.classes"),
-        (["--method", "offline"], "stream.method"),
+        (["--method", "offline"], "method.joint_epochs = None, not 5"),
         (["--no-mem-accuracy"], "stream.evaluation.mem_accuracy"),
     ],
 )

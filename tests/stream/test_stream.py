@@ -78,6 +78,7 @@ def test_results_folder(streamed: Streamed, method: str, protocol: str):
             f"class_accuracy_run{run}.csv",
             f"confusion_run{run}.csv",
             f"runs/run{run}.json",
+            f"learner_run{run}.safetensors",
             *[f"all_epochs/{test}_all_epochs_run{run}.csv" for test in TESTS],
         )
     }

@@ -429,10 +429,9 @@ def test_fewer_trials_than_are_there(planned: Planned, stores: dict[str, Feature
     few = planned("finetune", "--trials", "2")
     with pytest.raises(InputError) as refused:
         list(tune(few, stores))
-    assert refused.value.parts == (
-        "--trials 2",
-        f"is fewer than the 3 that are in {search.folder}",
-        "give at least 3, or another --output",
+    assert refused.value.in_flags() == (
+        f"--trials 2: is fewer than the 3 that are in {search.folder}; "
+        "give at least 3, or another --output"
     )
     assert {path: path.read_bytes() for path in files} == files
 
@@ -532,7 +531,7 @@ def test_files_that_are_not_understood(tmp_path: Path, change: tuple[str, str], 
     file.write_text(text.replace(*change))
     with pytest.raises(InputError, match="give") as refused:
         read_tuned(tmp_path, "ewc", "test", "paper")
-    assert problem in str(refused.value)
+    assert problem in refused.value.in_flags()
     assert str(file) in str(refused.value)
 
 

@@ -18,14 +18,12 @@ from crumb.data.images import pil_to_tensor
 from crumb.data.shown import pixels_of_file
 from crumb.errors import InputError, printable, require, setting
 from crumb.files import check_new_file
-from crumb.methods.answers import UNKNOWN, Verdict, limits_of, scores_of
+from crumb.methods.answers import Verdict, limits_of, scores_of
 from crumb.methods.base import Learner
 from crumb.methods.persistence import load
 from crumb.teaching.asking import answer_rows, files_below
 
 CAMERA = "camera:"
-FAR_SHARE = 0.01
-"""Share of a class's own frames that are farther than what is marked as far."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +38,8 @@ class Predict:
     """A line for every frame, one a second, instead of one for a clip."""
     unknown_share: float | None = None
     """Answer "unknown" to what is farther from its class than all but this share of the class's own
-    frames, e.g. 0.01. Without it such lines are marked as far."""
+    frames, e.g. 0.01. Only with several clips of each class: frames of one clip are so alike that
+    any other clip is far from them."""
     format: Literal["table", "csv", "jsonl"] = "table"
     """Columns for readers, comma-separated values, or a JSON object a line."""
     annotate: Path | None = None
@@ -61,17 +60,17 @@ def run(words: Sequence[str]) -> None:
     learner = load(command.model, command.device)
     if not learner.classes:
         raise InputError(command.model, "knows no class", "teach it one: crumb teach")
-    limits = _limits(learner, command)
+    limits = limits_of(learner, command.unknown_share)
     if command.annotate is not None:
         _annotate(command, learner, limits)
     watching = any(one.startswith(CAMERA) for one in command.what)
     writer = Writer(command.format, command.frames or watching)
-    for source, number, verdict, far in _answers(command, learner, limits):
-        writer.write(source, number, verdict, far)
+    for source, number, verdict in _answers(command, learner, limits):
+        writer.write(source, number, verdict)
 
 
-Answer = tuple[str, int, Verdict, bool]
-"""Where from, which frame (from 1; 0 for a whole clip), what it is, whether it is far."""
+Answer = tuple[str, int, Verdict]
+"""Where from, which frame (from 1; 0 for a whole clip), what it is."""
 
 
 def _answers(command: Predict, learner: Learner, limits: Tensor | None) -> Iterator[Answer]:
@@ -79,34 +78,20 @@ def _answers(command: Predict, learner: Learner, limits: Tensor | None) -> Itera
     if cameras and len(command.what) > 1:
         raise InputError(cameras[0], "goes alone", "name the camera or files, not both")
     if cameras:
-        yield from _watch(cameras[0], learner, command, limits)
+        yield from _watch(cameras[0], learner, limits)
         return
     preprocessing = learner.network.preprocessing
     for path in files_below([Path(one) for one in command.what]):
         pixels = pixels_of_file(path, preprocessing.size, preprocessing.resize)
         scores = scores_of(learner, pixels)
-        yield from _rows(str(path), learner, scores, limits, command, command.frames)
+        yield from _rows(str(path), learner, scores, limits, command.frames)
 
 
 def _rows(
-    source: str,
-    learner: Learner,
-    scores: Tensor,
-    limits: Tensor | None,
-    command: Predict,
-    each_frame: bool,
+    source: str, learner: Learner, scores: Tensor, limits: Tensor | None, each_frame: bool
 ) -> Iterator[Answer]:
-    strict = limits if command.unknown_share is not None else None
-    found = answer_rows(learner, scores, strict, each_frame)
-    marks = answer_rows(learner, scores, limits, each_frame)
-    for number, (verdict, mark) in enumerate(zip(found, marks, strict=True), 1):
-        yield source, number if each_frame else 0, verdict, mark.name == UNKNOWN
-
-
-def _limits(learner: Learner, command: Predict) -> Tensor | None:
-    """Those that are asked for, or those by which far things are marked."""
-    asked = limits_of(learner, command.unknown_share)
-    return learner.distance_limits(FAR_SHARE) if asked is None else asked
+    for number, verdict in enumerate(answer_rows(learner, scores, limits, each_frame), 1):
+        yield source, number if each_frame else 0, verdict
 
 
 class Writer:
@@ -114,13 +99,13 @@ class Writer:
 
     def __init__(self, form: str, frames: bool) -> None:
         self._form, self._frames = form, frames
-        self._names = ["source", "class", "probability", "runner-up", "its probability", "far"]
+        self._names = ["source", "class", "probability", "runner-up", "its probability"]
         if frames:
             self._names.insert(1, "second")
         if form == "csv":
             csv.writer(sys.stdout, lineterminator="\n").writerow(self._names)
 
-    def write(self, source: str, number: int, verdict: Verdict, far: bool) -> None:
+    def write(self, source: str, number: int, verdict: Verdict) -> None:
         """Print one answer; ``number`` counts frames, one a second, from 1."""
         values: list[object] = [
             printable(source),
@@ -128,7 +113,6 @@ class Writer:
             round(verdict.probability, 4),
             verdict.runner_up,
             round(verdict.runner_up_probability, 4),
-            far,
         ]
         if self._frames:
             values.insert(1, number - 1)
@@ -141,22 +125,19 @@ class Writer:
             where = printable(source) + (f", second {number - 1}" if self._frames else "")
             other = f", else {verdict.runner_up} {100 * verdict.runner_up_probability:.0f} %"
             line = f"{where}: {verdict.name} {100 * verdict.probability:.0f} %"
-            line += other if verdict.runner_up else ""
-            print(line + (" (far from all it has been shown)" if far else ""))
+            print(line + (other if verdict.runner_up else ""))
         sys.stdout.flush()
 
 
-def _watch(
-    camera: str, learner: Learner, command: Predict, limits: Tensor | None
-) -> Iterator[Answer]:
+def _watch(camera: str, learner: Learner, limits: Tensor | None) -> Iterator[Answer]:
     """A camera, one frame a second, until Ctrl-C."""
     from crumb.data.camera import frames_of_camera
 
     size, resize = learner.network.preprocessing.size, learner.network.preprocessing.resize
     for number, frame in enumerate(frames_of_camera(camera), 1):
         scores = scores_of(learner, pil_to_tensor(frame, size, resize=resize)[None])
-        for source, _, verdict, far in _rows(camera, learner, scores, limits, command, True):
-            yield source, number, verdict, far
+        for source, _, verdict in _rows(camera, learner, scores, limits, True):
+            yield source, number, verdict
 
 
 def _annotate(command: Predict, learner: Learner, limits: Tensor | None) -> None:
@@ -167,5 +148,4 @@ def _annotate(command: Predict, learner: Learner, limits: Tensor | None) -> None
         raise InputError(given, "draws into one clip", "name a single clip")
     assert command.annotate is not None
     check_new_file(command.annotate, setting("annotate"))
-    strict = limits if command.unknown_share is not None else None
-    annotate(Path(command.what[0]), command.annotate, learner, strict)
+    annotate(Path(command.what[0]), command.annotate, learner, limits)
