@@ -55,7 +55,7 @@ class Learn:
     """Where to compute: auto, cpu, cuda or cuda:N."""
 
     def __post_init__(self) -> None:
-        at_least("seed", self.seed, 0)
+        at_least("seed", self.seed, 0, (1 << 31) - 1)
 
     @property
     def model(self) -> Path:
