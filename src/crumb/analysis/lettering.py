@@ -168,7 +168,7 @@ def _tell(missing: set[str]) -> None:
 
 
 def _without_formulas(axis: Axis) -> None:
-    """Powers of ten of a logarithmic axis in raised digits in the place of a formula."""
+    """Powers of ten of a logarithmic axis in raised digits instead of a formula."""
     from matplotlib.ticker import LogFormatter
 
     for formatter, change in (

@@ -161,7 +161,7 @@ class ReplayMemory:
             self._beside.pop(label, None)
 
     def overwrite(self, label: int, position: int, new_label: int, row: Tensor) -> None:
-        """Put ``row`` of ``new_label`` in the place of one exemplar of ``label``."""
+        """Replace one exemplar of ``label`` by ``row`` of ``new_label``."""
         self.drop(label, position)
         self.add(new_label, row[None])
 
