@@ -185,7 +185,7 @@ class Cope(PolicyRehearsal):
             raise InputError(
                 setting("cut", network.backbone.cut), problem, "choose an earlier layer"
             )
-        width = network.head.weight.shape[1]
+        width = network.penultimate_size
         self.prototypes = Prototypes((), torch.zeros(0, width, device=self.device))
 
     # The update rule.

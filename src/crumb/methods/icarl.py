@@ -150,7 +150,7 @@ class Icarl(Rehearsal[ChosenExemplars]):
 
     def _class_means(self) -> Tensor:
         """Of exemplars, else of frames, scaled to length 1; [classes, D], NaN for neither."""
-        width = self.network.head.weight.shape[1]
+        width = self.network.penultimate_size
         means = torch.full((len(self.classes), width), torch.nan, device=self.device)
         for label, mean in self._running.items():
             means[label] = normalize(mean, dim=0)
