@@ -29,6 +29,7 @@ from crumb.data.sets.folder_table import read_table
 from crumb.data.shards import members, open_image
 from crumb.data.video import frames_at_one_per_second
 from crumb.errors import InputError
+from crumb.features.disk import DiskRows
 from crumb.files import read_json, read_tensors, read_text, read_toml
 from crumb.methods.crumb import Crumb
 from crumb.methods.finetune import Finetune
@@ -37,7 +38,6 @@ from crumb.nets.config import NetworkConfig
 from crumb.nets.weights import load_weights
 from crumb.stream.checkpoint import Checkpoints
 from crumb.stream.config import StreamConfig
-from crumb.stream.disk import DiskRows
 from crumb.stream.results import Results, summarise
 from fuzz import seeds
 

@@ -18,12 +18,12 @@ from tqdm import tqdm
 import crumb.stream.loop
 import crumb.stream.run
 from crumb.cli.main import main
+from crumb.features.store import Store
 from crumb.methods.base import Learner
 from crumb.methods.crumb import Crumb
 from crumb.methods.finetune import Finetune
 from crumb.stream.checkpoint import Checkpoints
 from crumb.stream.results import Results
-from crumb.stream.store import Store
 
 PHASES = (
     "starting",

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from crumb.data.batches import Batch
 from crumb.data.protocol import Frames, TaskList
+from crumb.features.features import FeatureStore
 from crumb.methods.crumb import Crumb, CrumbConfig
 from crumb.nets.config import Backbone, NetworkConfig, Preprocessing
 from crumb.nets.split import SplitNetwork
 from crumb.stream.checkpoint import Checkpoints
 from crumb.stream.config import StreamConfig
-from crumb.stream.features import FeatureStore
 from crumb.stream.loop import Plan, run_once
 
 BATCH_SIZE = 100

@@ -24,9 +24,9 @@ from crumb.cli.stream import settings
 from crumb.data.images import load_images
 from crumb.data.index import Dataset, write_dataset
 from crumb.data.sets.toybox import index_toybox
+from crumb.features.features import FeatureStore
 from crumb.methods.registry import find_method
 from crumb.nets.config import Preprocessing
-from crumb.stream.features import FeatureStore
 from crumb.stream.results import Results
 from crumb.stream.run import stream
 

@@ -15,7 +15,7 @@ from crumb.analysis.reconstruction import (
     relative_errors,
     stored_since,
 )
-from crumb.analysis.statistics import bootstrap_interval
+from crumb.reports.statistics import bootstrap_interval
 
 
 def maps(*values: float) -> torch.Tensor:

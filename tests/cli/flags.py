@@ -15,13 +15,13 @@ from crumb.cli.pretrain import PretrainConfig
 from crumb.cli.tasks import Tasks
 from crumb.data.sets.registry import sources
 from crumb.errors import flag_of
+from crumb.experiments.arms import AblateConfig
+from crumb.experiments.compare import CompareConfig
+from crumb.experiments.tune import TuneConfig
 from crumb.methods.crumb import CrumbConfig
 from crumb.methods.registry import methods
 from crumb.nets.config import NetworkConfig
-from crumb.stream.arms import AblateConfig
-from crumb.stream.compare import CompareConfig
 from crumb.stream.config import StreamConfig
-from crumb.stream.tune import TuneConfig
 
 DEFINED_BY: dict[str, tuple[type, ...]] = {
     "stream": (StreamConfig, NetworkConfig),

@@ -15,10 +15,11 @@ from crumb.cli import ablate as command
 from crumb.cli.main import main
 from crumb.data.index import Dataset
 from crumb.errors import DivergedError, InputError
+from crumb.experiments import ablate as module
+from crumb.experiments import study
 from crumb.files import read_tensors, read_toml, try_lock
-from crumb.stream import ablate as module
 from crumb.stream import run as streams
-from crumb.stream import study, tensorboard
+from crumb.stream import tensorboard
 from crumb.stream.pretrain import PRETRAINED
 from crumb.stream.results import Results
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from crumb.analysis.learners import SavedRun, codebook_of, saved_runs, stored_codes
-from crumb.analysis.panels import read_panels
 from crumb.cli.main import main
 from crumb.cli.stream import settings
 from crumb.errors import InputError
 from crumb.methods.persistence import load
+from crumb.reports.panels import read_panels
 from crumb.stream.run import stream
 
 OF_A_LEARNER = {

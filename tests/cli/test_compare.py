@@ -15,11 +15,11 @@ from crumb.cli import compare as command
 from crumb.cli.main import main
 from crumb.data.index import Dataset
 from crumb.errors import DivergedError
+from crumb.experiments import compare as matrix
+from crumb.experiments.tuned import read_tuned
 from crumb.files import read_toml, try_lock
-from crumb.stream import compare as matrix
 from crumb.stream import run as streams
 from crumb.stream.results import Results
-from crumb.stream.tuned import read_tuned
 
 
 @pytest.fixture

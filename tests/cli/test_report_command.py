@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from crumb.analysis.report import gather
-from crumb.analysis.report_command import command_of
-from crumb.analysis.report_frames import sample_frames
 from crumb.cli.main import main
 from crumb.cli.stream import settings
 from crumb.errors import InputError
 from crumb.files import read_toml
+from crumb.reports.report import gather
+from crumb.reports.report_command import command_of
+from crumb.reports.report_frames import sample_frames
 from crumb.stream.results import Results
 
 

@@ -22,8 +22,8 @@ from crumb.data.sets.base import index_source
 from crumb.data.sets.imagenet import ImageNet, ImageNet900
 from crumb.data.stats import departures
 from crumb.data.synsets import SYNSETS
-from crumb.stream.features import PixelStore
-from crumb.stream.store import Cache
+from crumb.features.features import PixelStore
+from crumb.features.store import Cache
 
 # Positions in the sorted synsets after the shuffle of runs 0, 1 and 2, the first ten.
 SHUFFLED = [

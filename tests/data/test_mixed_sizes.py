@@ -14,8 +14,8 @@ from PIL import Image
 
 from crumb.data import images as images_module
 from crumb.data.protocol import Frames
-from crumb.stream import features
-from crumb.stream.features import PixelStore
+from crumb.features import features
+from crumb.features.features import PixelStore
 from crumb.stream.feed import Reading
 
 

@@ -21,10 +21,10 @@ from PIL import Image
 
 from crumb.data import images
 from crumb.data.images import load_image
+from crumb.features import features
+from crumb.features.features import PixelStore
 from crumb.nets import config
 from crumb.nets.config import Preprocessing
-from crumb.stream import features
-from crumb.stream.features import PixelStore
 
 SIZE = 8
 NOISE = np.random.default_rng(7).integers(0, 256, (24, 16, 4), np.uint8)

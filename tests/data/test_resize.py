@@ -23,7 +23,7 @@ from crumb.data.sets.base import index_source
 from crumb.data.sets.folder import Folder
 from crumb.data.video import frames_at_one_per_second
 from crumb.errors import InputError
-from crumb.stream.features import PixelStore
+from crumb.features.features import PixelStore
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 

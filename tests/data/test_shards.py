@@ -18,8 +18,8 @@ from crumb.data import shards
 from crumb.data.images import check_image_file, load_image
 from crumb.data.shards import member_size, members, open_image
 from crumb.errors import InputError
-from crumb.stream.features import PixelStore
-from crumb.stream.store import Cache
+from crumb.features.features import PixelStore
+from crumb.features.store import Cache
 
 NAME = "n01440764/x.JPEG"
 

@@ -8,8 +8,8 @@ from typing import get_type_hints
 
 import pytest
 
+from crumb.experiments.tune import MOST_TUNED, draw, ranges_of
 from crumb.methods.registry import find_method, methods
-from crumb.stream.tune import MOST_TUNED, draw, ranges_of
 
 
 @pytest.mark.parametrize("name", methods())

@@ -128,8 +128,8 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 from crumb.cli.main import main
-from crumb.stream import disk
-from crumb.stream.features import FeatureStore
+from crumb.features import disk
+from crumb.features.features import FeatureStore
 
 disk._FILE_BYTES = 10 * 4 * 48 * 10 * 10
 compute = FeatureStore.compute

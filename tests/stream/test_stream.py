@@ -22,11 +22,11 @@ from crumb.data.filelists import write_task_list
 from crumb.data.index import Dataset, load_dataset
 from crumb.data.protocol import TaskLayout, lay_out
 from crumb.errors import InputError
+from crumb.features.features import FeatureStore
 from crumb.files import read_tensors
 from crumb.methods.crumb import Crumb
 from crumb.methods.finetune import Finetune
 from crumb.methods.registry import methods
-from crumb.stream.features import FeatureStore
 from crumb.stream.pretrain import PRETRAINED, pretrain
 from crumb.stream.results import Results
 from crumb.stream.run import new_learner

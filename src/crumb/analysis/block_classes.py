@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crumb.analysis.figures import COLOURS
-from crumb.analysis.over_runs import in_words, over_runs
-from crumb.analysis.panels import Panel, blank
 from crumb.analysis.usage import BlockCounts, shares
+from crumb.reports.figures import COLOURS
+from crumb.reports.over_runs import in_words, over_runs
+from crumb.reports.panels import Panel, blank
 
 _SHOWN = 24
 

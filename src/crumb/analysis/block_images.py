@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from crumb.analysis.figures import COLOURS
-from crumb.analysis.panels import Panel, blank
+from crumb.reports.figures import COLOURS
+from crumb.reports.panels import Panel, blank
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from crumb.codebook.codebook import Codebook
 from crumb.data.index import Dataset
 from crumb.data.protocol import Frames, TaskList
 from crumb.errors import InputError
+from crumb.features.features import FeatureStore
 from crumb.memory.exemplars import ChosenExemplars
 from crumb.methods.base import Learner
 from crumb.methods.crumb import Crumb
 from crumb.methods.persistence import load
 from crumb.stream.config import MachineConfig, ProtocolConfig
-from crumb.stream.features import FeatureStore
 from crumb.stream.feed import Reading
 from crumb.stream.run import open_store
 

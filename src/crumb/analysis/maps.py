@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from crumb.analysis.panels import Panel, blank
+from crumb.reports.panels import Panel, blank
 
 
 @dataclass(frozen=True)

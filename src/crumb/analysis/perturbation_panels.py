@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from crumb.analysis.figures import COLOURS
-from crumb.analysis.over_runs import in_words, over_runs
-from crumb.analysis.panels import Panel, blank
 from crumb.analysis.perturbations import MEANING, NONE, advantages, drops
-from crumb.analysis.statistics import holm, paired_permutation
+from crumb.reports.figures import COLOURS
+from crumb.reports.over_runs import in_words, over_runs
+from crumb.reports.panels import Panel, blank
+from crumb.reports.statistics import holm, paired_permutation
 
 Accuracies = Mapping[int, Mapping[str, float]]
 """Percent, by run, then perturbation."""

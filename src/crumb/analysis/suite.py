@@ -33,7 +33,6 @@ from crumb.analysis.learners import (
     saved_runs,
 )
 from crumb.analysis.maps import maps_panel
-from crumb.analysis.panels import Panel
 from crumb.analysis.perturbation_panels import Accuracies, advantage_panel, drop_panel
 from crumb.analysis.perturbations import MEANING, NONE, advantages, drops
 from crumb.analysis.reconstruction import drift_panel, error_panel
@@ -41,6 +40,7 @@ from crumb.analysis.usage import BlockCounts, class_usage_panel, usage_figures, 
 from crumb.data.index import Dataset
 from crumb.errors import InputError
 from crumb.methods.base import Learner
+from crumb.reports.panels import Panel
 from crumb.stream.run import of_run
 
 _NOW, _BEFORE = "as it is", "before tuning"

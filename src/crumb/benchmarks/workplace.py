@@ -19,13 +19,13 @@ from crumb.data.protocol import Frames, TaskList
 from crumb.data.sets.toybox import index_toybox
 from crumb.device import cores
 from crumb.errors import InputError
+from crumb.features.features import FeatureStore
 from crumb.methods.base import Learner
 from crumb.methods.crumb import Crumb, CrumbConfig
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
 from crumb.stream.checkpoint import State
 from crumb.stream.config import MachineConfig, StreamConfig
-from crumb.stream.features import FeatureStore
 from crumb.stream.feed import Reading, choose
 from crumb.stream.loop import Plan, learn_epoch
 from crumb.stream.record import RunRecord

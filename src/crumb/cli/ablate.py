@@ -7,16 +7,16 @@ from pathlib import Path
 
 import tyro
 
-from crumb.analysis import ablation as analysis
 from crumb.cli.parsing import parse_parts, take_preset
 from crumb.cli.tables import align, check_free
 from crumb.cli.tune import for_method
 from crumb.errors import InputError
+from crumb.experiments.ablate import Ablation, ablate, default_folder
+from crumb.experiments.arms import AblateConfig, arms
 from crumb.files import alone, write_csv, write_text
 from crumb.methods.crumb import CrumbConfig
 from crumb.nets.config import NetworkConfig
-from crumb.stream.ablate import Ablation, ablate, default_folder
-from crumb.stream.arms import AblateConfig, arms
+from crumb.reports import ablation as analysis
 from crumb.stream.run import open_dataset
 
 _DOC = (

@@ -11,8 +11,6 @@ import tyro
 
 from crumb.analysis.block_classes import count_table
 from crumb.analysis.embedding import Embedding
-from crumb.analysis.over_runs import over_runs
-from crumb.analysis.panels import read_panels, write_panel
 from crumb.analysis.suite import Findings, Request, analyse
 from crumb.cli.parsing import parse
 from crumb.cli.tables import align, check_free
@@ -20,6 +18,8 @@ from crumb.data.index import load_dataset
 from crumb.device import choose_device
 from crumb.errors import InputError
 from crumb.files import write_csv
+from crumb.reports.over_runs import over_runs
+from crumb.reports.panels import read_panels, write_panel
 from crumb.stream.config import at_least
 
 HEAD = ("what", "run", "value")

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import tyro
 
-from crumb.analysis import comparison as analysis
-from crumb.analysis.comparison_figures import draw
 from crumb.cli.parsing import Preset, parse_parts
 from crumb.cli.tables import align, check_free
 from crumb.errors import InputError
+from crumb.experiments.compare import CompareConfig, Comparison, compare, default_folder
 from crumb.files import alone, write_csv, write_text
 from crumb.nets.config import NetworkConfig
-from crumb.stream.compare import CompareConfig, Comparison, compare, default_folder
+from crumb.reports import comparison as analysis
+from crumb.reports.comparison_figures import draw
 from crumb.stream.run import open_dataset
 
 

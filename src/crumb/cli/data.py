@@ -13,7 +13,6 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from crumb.analysis.contact_sheet import contact_sheet
 from crumb.cli.parsing import parse
 from crumb.cli.tables import align
 from crumb.data.images import check_image_file
@@ -26,6 +25,7 @@ from crumb.device import cores
 from crumb.errors import InputError
 from crumb.files import read_json
 from crumb.nets.config import Preprocessing
+from crumb.reports.contact_sheet import contact_sheet
 from crumb.stream.config import MOST_WORKERS, at_least
 from crumb.stream.skipping import broken_images
 

@@ -11,16 +11,16 @@ from typing import Annotated
 
 import tyro
 
-from crumb.analysis.figures import accuracy_curves, task_frames
 from crumb.cli.parsing import parse
 from crumb.cli.tables import summary_table
 from crumb.data.protocol import lay_out
 from crumb.data.sets.toybox import index_toybox
 from crumb.errors import InputError
+from crumb.features.features import FeatureStore
 from crumb.methods.registry import find_method
 from crumb.nets.config import NetworkConfig
+from crumb.reports.figures import accuracy_curves, task_frames
 from crumb.stream.config import MachineConfig, StreamConfig, at_least, check_runs
-from crumb.stream.features import FeatureStore
 from crumb.stream.run import stream
 
 METHODS = {"finetune": (2, 1), "crumb": (2, 1), "offline": (2, 1)}

@@ -9,14 +9,14 @@ from typing import Annotated
 
 import tyro
 
-from crumb.analysis.page import MARK
-from crumb.analysis.panels import Panel, write_panel
-from crumb.analysis.report import gather
-from crumb.analysis.report_page import draw
 from crumb.cli.parsing import parse
 from crumb.cli.tables import check_free
 from crumb.errors import InputError
 from crumb.files import write_text
+from crumb.reports.page import MARK
+from crumb.reports.panels import Panel, write_panel
+from crumb.reports.report import gather
+from crumb.reports.report_page import draw
 
 _OF_A_FIGURE = '{\n  "format": "crumb-figure"'
 """How the file begins that is written last of a figure."""

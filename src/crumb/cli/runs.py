@@ -11,11 +11,11 @@ from typing import Annotated
 
 import tyro
 
-from crumb.analysis import runs as analysis
 from crumb.cli.parsing import parse
 from crumb.cli.tables import align, fitted
 from crumb.errors import InputError, printable
 from crumb.files import csv_text, write_text
+from crumb.reports import runs as analysis
 from crumb.stream.folders import ResultsFolder, Survey, read_folder, survey
 
 _HELP = """usage: crumb runs [FOLDER] [--csv FILE]

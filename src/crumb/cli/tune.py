@@ -11,12 +11,12 @@ import tyro
 from crumb.cli.parsing import Preset, parse_parts, take_preset
 from crumb.cli.tables import align
 from crumb.errors import InputError
+from crumb.experiments.tune import TuneConfig, plan, tune
+from crumb.experiments.tuned import Trial, best
 from crumb.methods.base import Learner
 from crumb.methods.registry import find_method, methods
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import StreamConfig
-from crumb.stream.tune import TuneConfig, plan, tune
-from crumb.stream.tuned import Trial, best
 
 
 def run(words: Sequence[str]) -> None:

@@ -11,9 +11,9 @@ import tyro
 from crumb.data.protocol import TaskLayout
 from crumb.device import Precision
 from crumb.errors import InputError, require, setting
+from crumb.features.store import CacheKind
 from crumb.kinds import check_kinds
 from crumb.methods.persistence import PretrainedParts
-from crumb.stream.store import CacheKind
 
 OnError = Literal["stop", "skip"]
 Protocol = Literal["iid", "class_iid", "instance", "class_instance"]

@@ -11,9 +11,9 @@ import torch
 
 from crumb.data.batches import Batch
 from crumb.data.protocol import Frames
-from crumb.stream.features import FeatureStore
+from crumb.features.features import FeatureStore
+from crumb.features.store import Request
 from crumb.stream.interruption import raise_noted
-from crumb.stream.store import Request
 
 # Batches that are read, or decoded and computed, while the learner is busy with an earlier one.
 _AHEAD = 2

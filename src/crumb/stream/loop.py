@@ -18,11 +18,11 @@ from tqdm import tqdm
 from crumb.data.protocol import Frames, TaskList
 from crumb.device import return_memory
 from crumb.errors import DivergedError, InputError, Terminated, setting
+from crumb.features.features import FeatureStore
 from crumb.methods.base import Learner
 from crumb.stream.checkpoint import Checkpoints, State
 from crumb.stream.config import StreamConfig
 from crumb.stream.evaluate import evaluate
-from crumb.stream.features import FeatureStore
 from crumb.stream.feed import CountedReading, Reading, choose
 from crumb.stream.interruption import came_at_once, not_now, noticed_between_batches
 from crumb.stream.record import RunRecord

@@ -17,6 +17,8 @@ from crumb.data.protocol import TaskList
 from crumb.data.resize import Resize
 from crumb.device import choose_device, cores, return_memory
 from crumb.errors import DivergedError, InputError, Terminated, setting
+from crumb.features.features import FeatureStore, fingerprint
+from crumb.features.store import Cache
 from crumb.memory.capacity import END_OF_TASK, ON_ARRIVAL, with_policy
 from crumb.methods.base import Learner
 from crumb.methods.persistence import load_pretrained
@@ -26,11 +28,9 @@ from crumb.nets.config import NetworkConfig
 from crumb.stream import tensorboard
 from crumb.stream.checkpoint import Checkpoints, data_digest
 from crumb.stream.config import Mode, ProtocolConfig, StreamConfig
-from crumb.stream.features import FeatureStore, fingerprint
 from crumb.stream.loop import Plan, run_once
 from crumb.stream.results import FILELISTS_RUN, PRETRAINED_RUN, Results
 from crumb.stream.skipping import broken_images, leave_out
-from crumb.stream.store import Cache
 from crumb.stream.tasks import epochs_of, held_out, tasks_of
 
 OF_RUN = "{run}"

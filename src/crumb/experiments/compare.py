@@ -1,0 +1,382 @@
+"""A matrix of methods and byte budgets over one stream, filled in any number of calls."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from crumb.data.index import Dataset
+from crumb.data.protocol import TaskList
+from crumb.errors import InputError, Terminated, setting
+from crumb.experiments.tuned import TUNED, read_tuned
+from crumb.features.features import FeatureStore
+from crumb.methods.registry import find_method, methods
+from crumb.nets.config import NetworkConfig
+from crumb.stream.config import ProtocolConfig, StreamConfig, at_least, shared_settings
+from crumb.stream.progress import tell
+from crumb.stream.record import RunRecord
+from crumb.stream.results import BusyError, OtherSettingsError, read_settings
+from crumb.stream.run import (
+    Job,
+    broken_in,
+    carry_out_all,
+    lay_out_runs,
+    new_learner,
+    open_dataset,
+    prepare,
+    stream_job,
+)
+
+ALL = "all"
+USUAL_BUDGET = 250_000
+
+
+@dataclass(frozen=True)
+class CompareConfig(ProtocolConfig):
+    """Run methods over the same stream, each in the same number of bytes, and compare them."""
+
+    dataset: Path
+    """Folder written by `crumb index`."""
+    methods: tuple[str, ...] = (ALL,)
+    """Methods by name, or all."""
+    budget_bytes: tuple[int, ...] = ()
+    """Bytes of exemplars and of all that is needed to read them (default 250000). Methods that keep
+    none are run once, for all budgets."""
+    tuned: Path | None = None
+    """Folder that holds METHOD/tuned.toml of `crumb tune` for the methods that were tuned."""
+    output: Path | None = None
+    """Folder of the comparison; outputs/<data set>/compare_<protocol>_<mode>_<backbone> by
+    default."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for budget in self.budget_bytes:
+            at_least("budget_bytes", budget, 1)
+        for name, values in (("methods", self.methods), ("budget_bytes", self.budget_bytes)):
+            if len(set(values)) != len(values):
+                raise InputError(setting(name), "names one twice", "name each once")
+        if not self.methods:
+            raise InputError(setting("methods"), "names nothing", "name each once, or all")
+        for name in self.methods:
+            if name != ALL:
+                find_method(name)
+        if ALL in self.methods and len(self.methods) > 1:
+            raise InputError(
+                setting("methods", "all"), "leaves no others to name", "give one or the other"
+            )
+        if self.budget_bytes and not self.storing:
+            problem = "is of no use with methods that keep no exemplars"
+            raise InputError(setting("budget_bytes"), problem, "leave it out, or name others")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The methods that are meant."""
+        return tuple(methods()) if self.methods == (ALL,) else self.methods
+
+    @property
+    def storing(self) -> tuple[str, ...]:
+        """Those of them that keep exemplars."""
+        return tuple(name for name in self.names if find_method(name).stores_exemplars())
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All cells, budget by budget; methods without exemplars first."""
+        found = [Cell(name, None) for name in self.names if name not in self.storing]
+        budgets = self.budget_bytes or (USUAL_BUDGET,)
+        return found + [Cell(name, budget) for budget in budgets for name in self.storing]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method with one budget; None for a method that keeps no exemplars."""
+
+    method: str
+    budget: int | None
+
+    @property
+    def name(self) -> str:
+        """Of its results folder."""
+        return self.method if self.budget is None else f"{self.method}_{self.budget}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison has come to.
+
+    Attributes:
+        records: finished runs of each cell, by number of the run.
+        notes: why a cell cannot be run, or what became of it.
+        tuned: values of `crumb tune` that a method was given, if any.
+    """
+
+    records: Mapping[Cell, list[RunRecord]]
+    notes: Mapping[Cell, str]
+    tuned: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def budgets(self) -> tuple[int | None, ...]:
+        """In bytes, ascending; None stands alone where no method keeps exemplars."""
+        cells = (*self.records, *self.notes)
+        return tuple(sorted({cell.budget for cell in cells if cell.budget})) or (None,)
+
+    def of_budget(self, budget: int | None) -> dict[str, list[RunRecord]]:
+        """Finished runs by method: those of the budget, and those of methods without exemplars."""
+        return {
+            cell.method: records
+            for cell, records in self.records.items()
+            if records and cell.budget in (budget, None)
+        }
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """What the cells of a comparison have in common.
+
+    Attributes:
+        config: of the comparison.
+        network: which backbone.
+        tuned: settings by method, in the place of the defaults.
+        folder: of the comparison.
+        dataset: opened.
+        task_lists: of streams, and of upper bounds if there are any, by number of the run; laid out
+            when they are first needed.
+        broken: what is wrong with images that are left out, if any are to be.
+    """
+
+    config: CompareConfig
+    network: NetworkConfig
+    tuned: Mapping[str, Mapping[str, Any]]
+    folder: Path
+    dataset: Dataset
+    task_lists: dict[bool, Mapping[int, TaskList]]
+    broken: Mapping[str, str] | None
+
+    def job(self, cell: Cell) -> Job:
+        """What is to be done for a cell.
+
+        Raises:
+            InputError: the method can do nothing with the budget.
+        """
+        stream = replace(stream_config(self.config, cell, self.folder), resume=True)
+        method = method_config(cell, {cell.method: self.tuned_of(cell)})
+        offline = find_method(cell.method).offline
+        if offline not in self.task_lists:
+            self.task_lists[offline] = lay_out_runs(self.config, self.dataset, offline)
+        tasks = self.task_lists[offline]
+        return stream_job(stream, self.network, method, self.dataset, tasks, self.broken)
+
+    def tuned_of(self, cell: Cell) -> Mapping[str, Any]:
+        """Settings of a cell in the place of the defaults.
+
+        A cell that is only in the folder has those that it was run with by another call.
+        """
+        if cell in self.config.cells:
+            return self.tuned.get(cell.method, {})
+        kind, settings = find_method(cell.method), read_settings(self.folder / cell.name)
+        usual = method_config(cell, {})
+        found = {name: settings.get(f"method.{name}") for name in kind.searched()}
+        return {
+            name: value
+            for name, value in found.items()
+            if value is not None and value != getattr(usual, name)
+        }
+
+    def records(self, cell: Cell) -> list[RunRecord]:
+        """The finished runs of a cell among those that are asked for."""
+        first = self.config.first_run
+        wanted = range(first, first + self.config.runs)
+        finished = prepare(self.job(cell)).results.finished()
+        return [record for record in finished if record.run in wanted]
+
+
+_BUSY, _CANNOT, _NOT_SHOWN = (
+    "is being run by another call",
+    "cannot be run",
+    "is not in the tables",
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A comparison of which a call has done what it could.
+
+    Attributes:
+        matrix: all that the cells have in common.
+        notes: as of :class:`Comparison`.
+    """
+
+    matrix: Matrix
+    notes: Mapping[Cell, str]
+
+    def look(self) -> Comparison:
+        """All finished runs that are in the folder now, those of other calls as well."""
+        matrix, notes = self.matrix, dict(self.notes)
+        asked, runs = matrix.config.cells, matrix.config.runs
+        records: dict[Cell, list[RunRecord]] = {}
+        tuned: dict[str, Mapping[str, Any]] = {**matrix.tuned}
+        for cell in (*asked, *_earlier(matrix.folder, asked)):
+            if notes.get(cell, "").startswith(_CANNOT):
+                continue
+            try:
+                records[cell] = matrix.records(cell)
+            except OtherSettingsError as error:
+                # It was begun by another call while this one ran.
+                notes[cell] = f"{_NOT_SHOWN}: it {error.parts[1]}"
+                continue
+            if cell not in asked and (values := matrix.tuned_of(cell)):
+                tuned[cell.method] = values
+            if notes.get(cell) == _BUSY and len(records[cell]) == runs:
+                del notes[cell]
+        return Comparison(records, notes, tuned)
+
+
+def compare(config: CompareConfig, network: NetworkConfig) -> Outcome:
+    """Run what is not done yet, and go on with what was interrupted.
+
+    Several calls may work on one folder at a time: each leaves a cell that another is at, and comes
+    back to it. What earlier calls have left in the folder is part of the comparison.
+
+    Args:
+        config: of the comparison.
+        network: which backbone, the same for all methods.
+
+    Raises:
+        InputError: no cell can be run; data or disk fail one; the folder holds runs with other
+            settings. What is finished is kept.
+        KeyboardInterrupt, Terminated: a signal came; the same call goes on from there.
+    """
+    earlier, matrix = _matrix(config, network)
+    notes = _impossible(matrix, [*config.cells, *earlier])
+    if all(cell in notes for cell in config.cells):
+        raise InputError(setting("methods"), "holds none that can be run", notes[config.cells[0]])
+    waiting = [cell for cell in config.cells if cell not in notes]
+    stores: dict[str, FeatureStore] = {}
+    while waiting:
+        busy = _run(matrix, waiting, stores, notes)
+        # Where every one of them is another call's, waiting for it is of no use.
+        if len(busy) == len(waiting):
+            notes |= dict.fromkeys(busy, _BUSY)
+            break
+        waiting = busy
+    return Outcome(matrix, notes)
+
+
+def _matrix(config: CompareConfig, network: NetworkConfig) -> tuple[list[Cell], Matrix]:
+    """Cells of earlier calls, and all that the cells share; errors as its parts."""
+    tuned: Mapping[str, Mapping[str, Any]] = {}
+    if config.tuned is not None:
+        tuned = tuned_in(config.tuned, config.names, network.backbone, config.mode)
+    dataset = open_dataset(config.dataset, config.classes)
+    folder = config.output or default_folder(config, network, dataset)
+    earlier = _earlier(folder, config.cells)
+    kinds = {find_method(cell.method).offline for cell in (*config.cells, *earlier)}
+    task_lists: dict[bool, Mapping[int, TaskList]] = {
+        offline: lay_out_runs(config, dataset, offline) for offline in sorted(kinds)
+    }
+    broken = None
+    if config.on_error == "skip":
+        cell = Cell("finetune", None)
+        one = stream_config(config, cell, folder)
+        learner = new_learner(replace(one, mode="paper"), network, method_config(cell, {}), 0)
+        every = [tasks for lists in task_lists.values() for tasks in lists.values()]
+        broken = broken_in(dataset, config, every, learner)
+    return earlier, Matrix(config, network, tuned, folder, dataset, task_lists, broken)
+
+
+def _earlier(folder: Path, asked: Sequence[Cell]) -> list[Cell]:
+    """Cells that are in the folder and were not asked for now."""
+    found: list[Cell] = []
+    for path in sorted(folder.glob("*/config.toml")):
+        matched = re.fullmatch(r"(\w+?)(?:_(\d+))?", path.parent.name)
+        if matched is None or matched[1] not in methods():
+            continue
+        cell = Cell(matched[1], int(matched[2]) if matched[2] else None)
+        if cell not in asked:
+            found.append(cell)
+    return found
+
+
+def _impossible(matrix: Matrix, cells: Iterable[Cell]) -> dict[Cell, str]:
+    """The cells that cannot be run, and why; found out before any is.
+
+    Raises:
+        InputError: results in the folder were made with other settings.
+    """
+    found: dict[Cell, str] = {}
+    for cell in cells:
+        try:
+            prepare(matrix.job(cell))
+        except OtherSettingsError as error:
+            folder, (_, problem, _) = matrix.folder / cell.name, error.parts
+            remedy = f"compare with the same settings, or give another {setting('output')}"
+            raise InputError(folder, problem, remedy) from error
+        except InputError as error:
+            found[cell] = f"{_CANNOT}: {error.in_flags()}"
+    return found
+
+
+def _run(
+    matrix: Matrix, cells: Sequence[Cell], stores: dict[str, FeatureStore], notes: dict[Cell, str]
+) -> list[Cell]:
+    """Do what is left of these cells; those that another call is at are returned."""
+    busy: list[Cell] = []
+    for number, cell in enumerate(cells):
+        tell(f"{number + 1} of {len(cells)}: {cell.name}")
+        try:
+            if diverged := carry_out_all(matrix.job(cell), stores):
+                said = [
+                    f"diverged in run {run}: {error.in_flags()}" for run, error in diverged.items()
+                ]
+                notes[cell] = "; ".join(said)
+        except BusyError:
+            busy.append(cell)
+        except (KeyboardInterrupt, Terminated) as signalled:
+            # How to go on with the one cell is of no help: the same call goes on with all.
+            signalled.args = ()
+            raise
+    return busy
+
+
+def tuned_in(
+    folder: Path, names: Sequence[str], backbone: str, mode: str
+) -> dict[str, Mapping[str, float]]:
+    """What was found for the methods that were tuned, by name.
+
+    Raises:
+        InputError: nothing was found there for any of them, or what was is unusable, or was found
+            with another backbone or mode.
+    """
+    found = {name: folder / name / TUNED for name in names}
+    found = {name: path for name, path in found.items() if path.exists()}
+    if not found:
+        problem = f"holds no METHOD/{TUNED} of these methods"
+        remedy = f"write them with crumb tune METHOD --output {folder}/METHOD"
+        raise InputError(setting("tuned", folder), problem, remedy)
+    return {name: read_tuned(path, name, backbone, mode).values for name, path in found.items()}
+
+
+def default_folder(config: CompareConfig, network: NetworkConfig, dataset: Dataset) -> Path:
+    """outputs/<data set>/compare_<protocol>_<mode>_<backbone>."""
+    name = f"compare_{config.protocol}_{config.mode}_{network.backbone}"
+    return Path("outputs") / dataset.name / name
+
+
+def stream_config(config: CompareConfig, cell: Cell, folder: Path) -> StreamConfig:
+    """The stream of one cell."""
+    shared = shared_settings(ProtocolConfig, config)
+    return StreamConfig(**shared, method=cell.method, output=folder / cell.name)
+
+
+def method_config(cell: Cell, tuned: Mapping[str, Mapping[str, Any]]) -> Any:
+    """The settings of one cell: those tuned over the defaults, and the budget.
+
+    Raises:
+        InputError: a budget that the method can do nothing with.
+    """
+    settings = dict(tuned.get(cell.method, {}))
+    if cell.budget is not None:
+        settings["budget_bytes"] = cell.budget
+    return find_method(cell.method).Config(**settings)

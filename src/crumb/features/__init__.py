@@ -1,0 +1,1 @@
+"""The feature store: what the frozen front makes of images, computed once."""

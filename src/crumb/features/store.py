@@ -1,0 +1,254 @@
+"""A tensor for each image of a data set, computed once, by threads, within a budget."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal, TypeVar
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from crumb.data.images import check_image_file
+from crumb.data.shards import open_image
+from crumb.device import lone_workers
+from crumb.errors import InputError
+from crumb.features.disk import CacheError, DiskRows
+from crumb.features.rows import MemoryRows, Rows, row_bytes
+
+_Item = TypeVar("_Item", int, str)
+CacheKind = Literal["auto", "memory", "disk", "off"]
+# Images that a worker takes at a time: on a CPU so few stay in its cache; a GPU wants many. Four
+# are the fastest, or within 1 % of it, with every instruction set that was measured; one costs up
+# to 28 % more, sixteen up to 48 % (benchmarks/README.md).
+_CPU_IMAGES, _GPU_IMAGES = 4, 64
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Where computed tensors are kept, and how many bytes of them.
+
+    Attributes:
+        kind: auto is on disk, or in memory where the disk has no room or cannot be written.
+        budget: bytes of all tensors together.
+        folder: of the files.
+    """
+
+    kind: CacheKind
+    budget: int
+    folder: Path
+
+
+class Request:
+    """Tensors of some images that workers are reading or computing.
+
+    Args:
+        parts: positions of images, and the worker's promise of their tensors.
+    """
+
+    def __init__(self, parts: Sequence[tuple[list[int], Future[Tensor]]]) -> None:
+        self._parts = parts
+
+    def rows(self) -> Tensor:
+        """The tensors in the order of the images, on the CPU; waits for the workers."""
+        found = [(places, future.result()) for places, future in self._parts]
+        if len(found) == 1:
+            return found[0][1]
+        rows = torch.cat([rows for _, rows in found])
+        places = torch.tensor([place for places, _ in found for place in places])
+        return rows[places.argsort()]
+
+    def cancel(self) -> None:
+        """Spare the workers what they have not begun."""
+        for _, future in self._parts:
+            future.cancel()
+
+
+class Store(ABC):
+    """The tensors of images: those held are read, the others computed whenever they are asked for.
+
+    A tensor is held under the digest of the image's bytes, so it is never that of another image.
+
+    Args:
+        images: root folder of the paths.
+        row_shape: of one tensor.
+        dtype: of one tensor.
+        device: where tensors are wanted.
+        workers: threads that read, decode and compute.
+
+    Attributes:
+        device: the same.
+        at_once: images that a worker takes at a time, at most.
+        seconds: that :meth:`hold` took.
+    """
+
+    what: ClassVar[str]
+
+    def __init__(
+        self,
+        images: Path,
+        row_shape: Sequence[int],
+        dtype: torch.dtype,
+        device: torch.device,
+        workers: int,
+    ) -> None:
+        self.device = device
+        self.seconds = 0.0
+        self._images = images
+        self._shape, self._dtype = tuple(row_shape), dtype
+        self.at_once = _CPU_IMAGES if device.type == "cpu" else _GPU_IMAGES
+        self._known: set[str] = set()
+        self._keys: dict[str, bytes] = {}
+        self._rows: Rows | None = None
+        self._workers = workers
+        self._pool = lone_workers(workers, self.what)
+
+    @abstractmethod
+    def compute(self, paths: Sequence[str]) -> Tensor:
+        """The tensors of some images, [n, *row_shape] on the CPU."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Names what is computed, and changes whenever other tensors would come out."""
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of the tensors that are held."""
+        return len(self._keys) * row_bytes(self._shape, self._dtype)
+
+    def covers(self, paths: Iterable[str]) -> bool:
+        """Whether :meth:`hold` was called for all of these images."""
+        return self._known.issuperset(paths)
+
+    def hold(self, paths: Iterable[str], cache: Cache, beside: int = 0) -> None:
+        """Compute and keep the tensors of as many of these images as the budget allows.
+
+        Args:
+            paths: of the images.
+            cache: where; the same one at each call.
+            beside: bytes that other stores hold in memory.
+
+        Raises:
+            InputError: an image is missing, changes meanwhile, or one of those held is broken; the
+                cache cannot be written.
+        """
+        started = time.perf_counter()
+        distinct = list(dict.fromkeys(paths))
+        for path in distinct:
+            if path not in self._known:
+                check_image_file(self._images / path)
+        if cache.kind != "off":
+            size = row_bytes(self._shape, self._dtype)
+            new = [path for path in distinct if path not in self._keys][: cache.budget // size]
+            keys = dict(zip(new, self._pool.map(self._digest, new), strict=True))
+            try:
+                rows = self._rows or self._on_disk(cache) or self._in_memory(cache, beside)
+                self._fill(rows, keys)
+            except CacheError:
+                if cache.kind == "disk":
+                    raise
+                rows = self._in_memory(cache, beside)
+                keys |= self._keys
+                self._fill(rows, keys)
+            self._rows = rows
+            self._keys = {p: key for p, key in (self._keys | keys).items() if key in rows}
+        self._known.update(distinct)
+        self.seconds += time.perf_counter() - started
+
+    def request(self, paths: Sequence[str]) -> Request:
+        """Begin to read or compute the tensors of some images, in worker threads."""
+        held = [place for place, path in enumerate(paths) if path in self._keys]
+        others = [place for place, path in enumerate(paths) if path not in self._keys]
+        jobs = [held] if held else []
+        jobs += _parts(others, self.at_once)
+        return Request(
+            [
+                (job, self._pool.submit(self._obtain, [paths[place] for place in job]))
+                for job in jobs
+            ]
+        )
+
+    def finish(self, request: Request) -> Tensor:
+        """The tensors of a :meth:`request` on the device."""
+        return request.rows().to(self.device, non_blocking=True)
+
+    def get(self, paths: Sequence[str]) -> Tensor:
+        """The tensors of some images on the device, [n, ...]."""
+        return self.finish(self.request(paths))
+
+    def _obtain(self, paths: Sequence[str]) -> Tensor:
+        """All of these are held, or none is."""
+        if self._rows is None or paths[0] not in self._keys:
+            rows = self.compute(paths)
+        else:
+            rows, unread = self._rows.read([self._keys[path] for path in paths])
+            for part in _parts(unread, self.at_once):
+                rows[part] = self.compute([paths[place] for place in part])
+        return rows.pin_memory() if self.device.type == "cuda" else rows
+
+    def _fill(self, rows: Rows, keys: dict[str, bytes]) -> None:
+        # Equal images under two names are computed once.
+        path_of = {key: path for path, key in keys.items()}
+        with rows.filling([*keys.values()]) as missing:
+            paths = [path_of[key] for key in missing]
+            with tqdm(total=len(paths), desc=self.what, unit="image", disable=None) as progress:
+                for part, computed in self._in_order(_parts(paths, self.at_once)):
+                    for path in part:
+                        # Its file was read twice, for the key and for the tensor.
+                        if self._digest(path) != keys[path]:
+                            problem = "changed while it was read"
+                            raise InputError(self._images / path, problem, "try again")
+                    rows.add([keys[path] for path in part], computed)
+                    progress.update(len(part))
+
+    def _in_order(self, parts: Sequence[Sequence[str]]) -> Iterator[tuple[Sequence[str], Tensor]]:
+        """Compute part after part, only as far ahead as keeps the workers busy."""
+        waiting: deque[tuple[Sequence[str], Future[Tensor]]] = deque()
+        try:
+            for part in parts:
+                waiting.append((part, self._pool.submit(self.compute, part)))
+                if len(waiting) > 2 * self._workers:
+                    done, future = waiting.popleft()
+                    yield done, future.result()
+            while waiting:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+    def _digest(self, path: str) -> bytes:
+        check_image_file(self._images / path)
+        try:
+            with open_image(self._images / path) as file:
+                return hashlib.file_digest(file, "sha256").digest()[:16]
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror})"
+            raise InputError(self._images / path, problem, "restore it, or index again") from error
+
+    def _on_disk(self, cache: Cache) -> Rows | None:
+        if cache.kind == "memory":
+            return None
+        folder = cache.folder / f"{self.what}_{self.fingerprint()}"
+        about = {"row_shape": list(self._shape), "dtype": str(self._dtype)}
+        return DiskRows(folder, about, self._shape, self._dtype, cache.budget)
+
+    def _in_memory(self, cache: Cache, beside: int) -> Rows:
+        limit = cache.budget if cache.kind == "memory" else _machine_memory() // 2
+        return MemoryRows(self._shape, self._dtype, min(cache.budget, limit) - beside)
+
+
+def _parts(items: list[_Item], size: int) -> list[list[_Item]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _machine_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

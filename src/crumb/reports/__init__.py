@@ -1,0 +1,1 @@
+"""Reports: results read back, statistics, tables, figures and the page."""

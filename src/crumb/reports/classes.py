@@ -1,0 +1,155 @@
+"""What each class is taken for, and how much of each is forgotten, over the runs of a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crumb.reports.figures import COLOURS
+from crumb.reports.over_runs import in_words, over_runs
+from crumb.reports.panels import Panel, blank
+from crumb.stream.record import RunRecord
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MOST_NUMBERS = 14
+_MOST_NAMES = 40
+
+
+def confusion_shares(record: RunRecord) -> np.ndarray | None:
+    """Of each class's test images (row) the percentage that is taken for each class (column).
+
+    A class without test images has a row of NaN. None where the confusions were not noted.
+    """
+    counts = record.confusion_matrix()
+    if counts is None:
+        return None
+    totals = counts.sum(1, keepdims=True)
+    return np.divide(100 * counts, totals, np.full(counts.shape, np.nan), where=totals > 0)
+
+
+def confusion_panel(records: Sequence[RunRecord]) -> Panel | None:
+    """What each class is taken for after the last task, mean of the runs.
+
+    Args:
+        records: of at least one run, all of the same classes, in any order.
+
+    Returns:
+        the panel; None where a run did not note it (those of earlier versions).
+    """
+    names = records[0].classes
+    tables = []
+    for record in records:
+        shares = confusion_shares(record)
+        if shares is None:
+            return None
+        places = [record.classes.index(name) for name in names]
+        tables.append(shares[np.ix_(places, places)])
+    cells, mean = np.array(tables), np.mean(tables, axis=0)
+    rows = [
+        [name, other, mean[i, j], cells[:, i, j].min(), cells[:, i, j].max()]
+        for i, name in enumerate(names)
+        for j, other in enumerate(names)
+    ]
+    of_runs = "one run" if len(records) == 1 else f"mean of {len(records)} runs"
+    caption = (
+        "Of the test images of a class (row) the percentage that is taken for each class (column) "
+        f"after the last task; top-1, {of_runs}. Classes stand in the order in which the first of "
+        "the runs met them. The table has the lowest and the highest run of each cell."
+    )
+    header = ["class", "taken for", "share, %", "lowest run, %", "highest run, %"]
+    title = "What is taken for what"
+    return Panel("confusion", title, caption, _heat_map(mean, names), header, rows)
+
+
+def _heat_map(shares: np.ndarray, names: Sequence[str]) -> Figure:
+    side = 2.2 + min(6.0, 0.42 * len(names))
+    figure = blank(side + 1.2, side)
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    figure.colorbar(image, ax=axes, label="share of the class's test images, %", shrink=0.8)
+    axes.set(xlabel="taken for class", ylabel="class")
+    if len(names) <= _MOST_NAMES:
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(names)), names)
+    else:
+        axes.set(xlabel="taken for class, by number", ylabel="class, by number")
+    if len(names) <= _MOST_NUMBERS:
+        for (i, j), share in np.ndenumerate(shares):
+            if share >= 0.5:
+                colour = "white" if share > 55 else "black"
+                axes.text(j, i, f"{share:.0f}", ha="center", va="center", fontsize=8, color=colour)
+    return figure
+
+
+def class_forgetting(record: RunRecord) -> dict[str, tuple[float, float]] | None:
+    """Of each class the best accuracy before the last task, and that after it, percent.
+
+    Forgetting is their difference, as in Chaudhry et al., "Riemannian Walk", ECCV 2018, equation 3,
+    with classes in the place of tasks. Classes that came with the last task are left out: nothing
+    can be forgotten of them yet.
+
+    Returns:
+        by name; None where accuracies by class were not noted.
+    """
+    accuracy = record.class_accuracy()
+    if accuracy is None:
+        return None
+    found = {}
+    for name, row in zip(record.classes, accuracy, strict=True):
+        known = [value for value in row if value is not None and not np.isnan(value)]
+        if len(known) > 1:
+            found[name] = (max(known[:-1]), known[-1])
+    return found
+
+
+def class_forgetting_panel(records: Sequence[RunRecord]) -> Panel | None:
+    """How much of each class is forgotten, mean of the runs, the most forgotten first.
+
+    Args:
+        records: of at least one run.
+
+    Returns:
+        the panel; None where a run did not note it (those of earlier versions), or where all
+        classes came with the last task.
+    """
+    runs: dict[str, list[tuple[float, float]]] = {}
+    for record in records:
+        found = class_forgetting(record)
+        if found is None:
+            return None
+        for name, pair in found.items():
+            runs.setdefault(name, []).append(pair)
+    if not runs:
+        return None
+    drops = {name: over_runs([best - last for best, last in v]) for name, v in runs.items()}
+    order = sorted(drops, key=lambda name: -drops[name].mean)
+    rows = [
+        [name, *drops[name].span(), *np.mean(runs[name], axis=0).tolist(), drops[name].runs]
+        for name in order
+    ]
+    shown = order[:_MOST_NAMES]
+    figure = blank(6.4, 1.2 + 0.28 * len(shown))
+    axes = figure.subplots()
+    means = [drops[name].mean for name in shown]
+    bars = np.array([drops[name].bar() for name in shown]).T
+    style = {"ecolor": "#777777", "capsize": 3, "color": COLOURS[0], "height": 0.7}
+    axes.barh(range(len(shown)), means, xerr=bars, **style)
+    axes.set_yticks(range(len(shown)), shown)
+    axes.invert_yaxis()
+    axes.axvline(0, color="#777777", lw=0.8)
+    axes.set(xlabel="forgetting, percentage points", ylabel="class")
+    axes.grid(axis="x", alpha=0.3)
+    caption = (
+        "Best accuracy on the test images of a class after any task but the last, minus that after "
+        f"the last. {in_words(len(records))} A class counts in the runs in which it did not come "
+        "with the last task; of fewer than three it has no interval."
+    )
+    if len(shown) < len(order):
+        caption += f" Drawn are the {len(shown)} most forgotten of {len(order)} classes."
+    header = ["class", "forgetting, points", "low", "high", "best, %", "last, %", "runs"]
+    title = "Forgetting by class"
+    return Panel("class_forgetting", title, caption, figure, header, rows)

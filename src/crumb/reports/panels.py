@@ -1,0 +1,130 @@
+"""Figures with their numbers: each as PNG, SVG, CSV, and the words that explain it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crumb.errors import InputError
+from crumb.files import csv_text, read_json, read_text, write_bytes, write_csv, write_json
+from crumb.reports.lettering import as_written
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMAT, VERSION = "crumb-figure", 1
+_REMEDY = "make it again"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A figure, what it shows, and the numbers it was drawn from.
+
+    Attributes:
+        name: of its files.
+        title: of a few words.
+        caption: what is drawn, in which units, what an interval is and of how many runs.
+        figure: drawn on no background (see :func:`blank`), with a label and unit on every axis.
+        header: of the columns of the numbers.
+        rows: the numbers, one list a row.
+    """
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
+
+
+@dataclass(frozen=True)
+class StoredPanel:
+    """A panel that was written.
+
+    Attributes:
+        name: of its files.
+        title: of a few words.
+        caption: what is drawn.
+        svg: the picture, as text.
+        table: of the numbers, with its header, as CSV.
+    """
+
+    name: str
+    title: str
+    caption: str
+    svg: str
+    table: str
+
+
+def blank(width: float, height: float) -> Figure:
+    """A figure to draw on, of a size in inches, without a background."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor="none")
+
+
+def write_panel(panel: Panel, folder: Path) -> list[Path]:
+    """Write NAME.csv, NAME.png, NAME.svg and, last, NAME.json with title and caption.
+
+    Returns:
+        their paths.
+
+    Raises:
+        InputError: one cannot be written.
+    """
+    paths = [folder / f"{panel.name}.{kind}" for kind in ("csv", "png", "svg", "json")]
+    write_csv(paths[0], panel.rows, panel.header)
+    # On its own a picture is looked at on white.
+    write_bytes(paths[1], _drawn(panel, "png", facecolor="white"))
+    write_bytes(paths[2], _drawn(panel, "svg"))
+    about = {"title": panel.title, "caption": panel.caption}
+    write_json(paths[3], {"format": FORMAT, "version": VERSION, **about})
+    return paths
+
+
+def as_svg(panel: Panel) -> str:
+    """The picture, the same text for the same numbers."""
+    return _drawn(panel, "svg").decode()
+
+
+def stored(panel: Panel) -> StoredPanel:
+    """A panel as it would be read back."""
+    table = csv_text(panel.rows, panel.header)
+    return StoredPanel(panel.name, panel.title, panel.caption, as_svg(panel), table)
+
+
+def read_panels(folder: Path) -> list[StoredPanel]:
+    """Every panel of a folder, by name; [] where there is no such folder.
+
+    Raises:
+        InputError: one is damaged, or not complete.
+    """
+    panels = []
+    for path in sorted(folder.glob("*.json")):
+        about = read_json(path, _REMEDY)
+        if about.get("format") != FORMAT:
+            continue
+        texts = [about.get(name) for name in ("title", "caption")]
+        if about.get("version") != VERSION or not all(isinstance(text, str) for text in texts):
+            raise InputError(path, f"is no figure of format version {VERSION}", _REMEDY)
+        svg, table = (read_text(path.with_suffix(kind), _REMEDY) for kind in (".svg", ".csv"))
+        panels.append(StoredPanel(path.stem, str(texts[0]), str(texts[1]), svg, table))
+    return panels
+
+
+def _drawn(panel: Panel, kind: str, facecolor: str = "none") -> bytes:
+    from matplotlib import rc_context
+
+    content = io.BytesIO()
+    # Without a date, and with identifiers that the numbers alone decide.
+    rules: dict[Any, Any] = {"svg.hashsalt": panel.name, "svg.fonttype": "none"}
+    with as_written(panel.figure), rc_context(rules):
+        # Laid out once: a second time moves things by a hair.
+        panel.figure.draw_without_rendering()
+        panel.figure.set_layout_engine("none")
+        metadata = {"Date": None} if kind == "svg" else None
+        panel.figure.savefig(content, format=kind, facecolor=facecolor, metadata=metadata)
+    return content.getvalue()

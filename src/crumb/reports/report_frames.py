@@ -1,0 +1,94 @@
+"""Frames of each task, small enough to be part of a page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from crumb.data.images import load_image
+from crumb.data.index import Dataset
+from crumb.data.protocol import TaskLayout
+from crumb.errors import InputError
+from crumb.reports.contact_sheet import even_steps
+from crumb.reports.report import Result
+from crumb.stream.config import StreamConfig
+from crumb.stream.run import open_dataset
+from crumb.stream.tasks import tasks_of
+
+MOST_TASKS, MOST_FRAMES = 8, 6
+_SIDE, _QUALITY = 96, 72
+
+
+@dataclass(frozen=True)
+class TaskFrames:
+    """What a task looks like.
+
+    Attributes:
+        task: its number, from 1.
+        frames: name of the class and JPEG of each, in the order of the stream.
+    """
+
+    task: int
+    frames: tuple[tuple[str, bytes], ...]
+
+
+def sample_frames(result: Result) -> list[TaskFrames]:
+    """Frames in even steps over each task of the first run, of at most 8 tasks in even steps.
+
+    Raises:
+        InputError: data set or images are no longer where they were, or no longer what was
+            streamed.
+    """
+    settings, record = result.settings, result.records[0]
+    folder = Path(str(settings["stream.dataset"]))
+    if not folder.is_dir():
+        problem = "is no longer there, or not on this machine"
+        raise InputError(folder, problem, "bring the data set back to see its frames")
+    config = _config(settings, folder)
+    dataset = open_dataset(folder, config.classes)
+    if dataset.digest != settings["files.index"]:
+        raise InputError(folder, "is no longer what was streamed", "index it as it was")
+    tasks = tasks_of(config, dataset, record.run, False)
+    return [
+        TaskFrames(
+            number + 1,
+            tuple(
+                (tasks.classes[frames.labels[place]], _jpeg(dataset, frames.paths[place]))
+                for place in even_steps(len(frames.paths), MOST_FRAMES).tolist()
+            ),
+        )
+        for number in even_steps(len(tasks.tasks), MOST_TASKS).tolist()
+        for frames in [tasks.tasks[number]]
+    ]
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """Content as an address of itself."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _config(settings: Mapping[str, Any], folder: Path) -> StreamConfig:
+    """As much of the configuration as lays out the tasks."""
+    sizes = [own.name for own in fields(TaskLayout)]
+    given = {name: settings[key] for name in sizes if (key := f"stream.layout.{name}") in settings}
+    lists = settings.get("stream.filelists")
+    return StreamConfig(
+        folder,
+        protocol=settings["stream.protocol"],
+        classes=tuple(settings.get("stream.classes", ())),
+        layout=TaskLayout(**given),
+        filelists=None if lists is None else Path(lists),
+    )
+
+
+def _jpeg(dataset: Dataset, path: str) -> bytes:
+    pixels = load_image(dataset.images / path, _SIDE, dataset.resize).permute(1, 2, 0).numpy()
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "JPEG", quality=_QUALITY)
+    return content.getvalue()

@@ -1,0 +1,327 @@
+"""What a report says in words: who is ahead, by how much, how sure that is, and what was run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from crumb.reports.report import Difference, Experiment, Family, Report, Result
+from crumb.reports.statistics import Estimate, smallest_p
+
+LEVEL = 0.05
+_LEAST_P = 0.0001
+_TIE = 0.05
+_UNKNOWN = "?"
+PROTOCOLS = {
+    "iid": "any images, in random order",
+    "class_iid": "all images of a few classes, in random order",
+    "instance": "a few clips of any class, each in time order",
+    "class_instance": "all clips of a few classes, each in time order",
+}
+MODES = {
+    "paper": "tasks are read as often as the readings below say",
+    "strict": "every frame is seen once",
+}
+
+
+def percent(known: Estimate) -> str:
+    """A mean share, its interval if there is one, in percent."""
+    if known.half is None:
+        return f"{known.mean:.1f} %"
+    return f"{known.mean:.1f} % (95 % interval {span(known, 0, 100)})"
+
+
+def span(known: Estimate, least: float, most: float) -> str:
+    """The interval of Student's t, without what cannot be."""
+    assert known.half is not None
+    low, high = max(least, known.mean - known.half), min(most, known.mean + known.half)
+    return f"{_number(low)} to {_number(high)}"
+
+
+def _number(value: float) -> str:
+    """One digit after the point, without a minus before zero."""
+    return f"{round(value, 1) + 0.0:.1f}"
+
+
+def p_value(p: float) -> str:
+    """A p-value with three digits that count."""
+    return f"< {_LEAST_P:g}" if p < _LEAST_P else f"= {p:.3g}"
+
+
+def count(number: int, what: str, plural: str | None = None) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{number:,} {what if number == 1 else plural or what + 's'}"
+
+
+def summary(family: Family, most: int = 5) -> list[str]:
+    """The findings about one family, a few sentences each.
+
+    Every number is that of the tables; nothing is said of what was not tested.
+
+    Args:
+        family: of results.
+        most: comparisons told in words, those with the best of the others.
+    """
+    said = [_winner(family)]
+    if len({one.row.runs for one in family.results}) > 1:
+        said.append("Not all results have equally many runs: means of fewer are less certain.")
+    if family.results[0].row.runs == 1 and not family.differences:
+        said.append("From one run nothing can be said about how sure this is.")
+    if family.differences:
+        said.append(_standing(family))
+        told = sorted(family.differences, key=lambda one: one.estimate.mean)[:most]
+        said += [compared(family.baseline.name, one, len(family.differences)) for one in told]
+        if left := len(family.differences) - len(told):
+            verb = "is" if left == 1 else "are"
+            said.append(f"{left} more {verb} in the table of comparisons.")
+        said.append(certainty(family.differences))
+    if family.unpaired:
+        names = ", ".join(one.name for one in family.unpaired)
+        share = f"no run in common with {family.baseline.name}"
+        said.append(f"Not compared, for want of paired runs ({share}): {names}.")
+    bounds = [one for one in family.results if one.is_bound and one not in family.ranked]
+    said += [
+        f"{one.name}, an upper bound that may see all earlier tasks again and is no method for a "
+        f"stream, reaches {percent(one.row.final)}."
+        for one in bounds
+    ]
+    return said
+
+
+def _winner(family: Family) -> str:
+    ranked = family.ranked
+    best = ranked[0]
+    known = best.row.final
+    runs = count(best.row.runs, "run")
+    if len(ranked) == 1:
+        return f"{best.name} ends at {percent(known)} accuracy, over {runs}."
+    equal = [one for one in ranked[1:] if known.mean - one.row.final.mean < _TIE]
+    if equal:
+        names = ", ".join(one.name for one in (best, *equal[:-1])) + f" and {equal[-1].name}"
+        of = f"of {len(ranked)} results"
+        return f"{names} share the highest final accuracy {of}: {known.mean:.1f} %."
+    second = ranked[1]
+    gap = known.mean - second.row.final.mean
+    return (
+        f"{best.name} has the highest final accuracy of {len(ranked)} results: {percent(known)}, "
+        f"over {runs}. Next is {second.name}, {gap:.1f} points below."
+    )
+
+
+def _standing(family: Family) -> str:
+    """Where the baseline stands among the others."""
+    gaps = [one.estimate.mean for one in family.differences]
+    ahead, behind = sum(gap >= _TIE for gap in gaps), sum(gap <= -_TIE for gap in gaps)
+    level = len(gaps) - ahead - behind
+    places = {"ahead of": ahead, "behind": behind, "level with": level}
+    parts = [f"{place} {number}" for place, number in places.items() if number]
+    name = family.baseline.name
+    if len(gaps) == 1:
+        return f"The other is compared with {name} ({family.why})."
+    return (
+        f"The others are compared with {name} ({family.why}). By mean final accuracy over paired "
+        f"runs, {name} is {' and '.join(parts)} of the {len(gaps)} others."
+    )
+
+
+def compared(baseline: str, one: Difference, comparisons: int) -> str:
+    """How one result compares with the baseline, from the baseline's side.
+
+    Args:
+        baseline: by name.
+        one: the other result.
+        comparisons: of the same family, which the p-value is corrected for.
+    """
+    gap, name, runs = one.estimate.mean, one.result.name, one.runs
+    if abs(gap) < _TIE:
+        how = f"{baseline} is level with {name}"
+    else:
+        word = "ahead of" if gap > 0 else "behind"
+        how = f"{baseline} is {word} {name} by {abs(gap):.1f} points"
+    if one.estimate.half is None:
+        return f"{how} in the one run they share."
+    # Of the size of the difference, whoever is ahead.
+    sign = -1 if gap <= -_TIE else 1
+    turned = Estimate(sign * gap, one.estimate.half, one.estimate.low, one.estimate.high)
+    p = one.row.permutation_p
+    least = f", the smallest possible with {runs} runs" if p <= smallest_p(runs) else ""
+    corrected = ""
+    if comparisons > 1:
+        corrected = (
+            f"; p {p_value(one.row.holm_p)} after Holm's correction over {comparisons} comparisons"
+        )
+    return (
+        f"{how} (95 % interval {span(turned, -100, 100)}, {runs} paired runs; "
+        f"paired permutation p {p_value(p)}{least}{corrected})."
+    )
+
+
+def certainty(differences: Sequence[Difference]) -> str:
+    """What so many runs can show, and what they do show, at a level of 0.05.
+
+    Args:
+        differences: of one family; at least one.
+    """
+    runs, comparisons = max(one.runs for one in differences), len(differences)
+    if runs == 1:
+        return "From one paired run nothing can be said about how sure this is."
+    least = min(1.0, comparisons * smallest_p(runs))
+    corrected = f" and Holm's correction over {comparisons} comparisons" if comparisons > 1 else ""
+    if least > LEVEL:
+        bound = "p is 1" if least == 1 else f"p cannot be below {least:.3g}"
+        return (
+            f"With {runs} paired runs{corrected}, {bound} whatever was measured: no difference "
+            f"here can be significant at {LEVEL}, however large it is. More runs would tell."
+        )
+    sure = sum(one.row.holm_p <= LEVEL for one in differences)
+    after = " after Holm's correction" if comparisons > 1 else ""
+    which = f"{sure} of {comparisons} differences are" if comparisons > 1 else "The difference is"
+    no = "" if sure or comparisons > 1 else " not"
+    return f"{which}{no} significant at {LEVEL}{after}, by the paired permutation test over runs."
+
+
+def experiment_title(experiment: Experiment) -> str:
+    """Data set and protocol, in a line."""
+    settings, record = experiment.results[0].settings, experiment.results[0].records[0]
+    tasks = count(len(record.scores), "task")
+    classes = count(len(record.classes), "class", "classes")
+    return f"{dataset_name(settings)}, {settings['stream.protocol']}: {classes} in {tasks}"
+
+
+def dataset_name(settings: Mapping[str, Any]) -> str:
+    """The name of the data set's folder, which is all that is recorded of its name."""
+    return str(settings["stream.dataset"]).rstrip("/").rpartition("/")[2]
+
+
+def facts(experiment: Experiment) -> list[tuple[str, str]]:
+    """What was run, as names and values; where results differ, all values."""
+    results = experiment.results
+    record = results[0].records[0]
+    said = {name: _said(results, f"stream.{name}") for name in ("protocol", "mode")}
+    guess = 100 / len(record.classes)
+    readings = f"{_said(results, 'stream.epochs_first_task')} of the first task, "
+    readings += f"{_said(results, 'stream.epochs')} of each later one"
+    machine = [f"{name} {_said(results, f'stream.machine.{name}')}" for name in _MACHINE]
+    layout = _said(results, "stream.layout.classes_per_task")
+    return [
+        (
+            "data set",
+            f"{dataset_name(results[0].settings)} ({results[0].settings['stream.dataset']})",
+        ),
+        ("classes", f"{len(record.classes)}: {', '.join(sorted(record.classes))}"),
+        ("protocol", _explained(said["protocol"], PROTOCOLS)),
+        ("mode", _explained(said["mode"], MODES)),
+        ("tasks", f"{len(record.scores)}, of {layout} new classes where a task brings classes"),
+        ("readings", f"{readings}; batches of {_said(results, 'stream.batch_size')} images"),
+        (
+            "tested",
+            f"after each task, on test images of all classes seen; guessing gives {guess:.1f} %",
+        ),
+        ("methods", _said(results, "stream.method")),
+        (
+            "backbone",
+            f"{_said(results, 'network.backbone')}, cut at {_said(results, 'network.cut')}",
+        ),
+        (
+            "weights",
+            f"{_said(results, 'network.weights')}; trained: {_said(results, 'network.trainable')}",
+        ),
+        ("runs", _runs(results)),
+        ("machine", ", ".join(machine)),
+        ("made with", f"Crumb {_said(results, 'crumb')}; the results do not record when"),
+    ]
+
+
+_MACHINE = ("device", "precision", "deterministic", "compile")
+
+
+def _said(results: Sequence[Result], name: str) -> str:
+    values = [result.settings.get(name, _UNKNOWN) for result in results]
+    return ", ".join(dict.fromkeys(sorted(map(shown, values))))
+
+
+def _explained(values: str, words: Mapping[str, str]) -> str:
+    return "; ".join(f"{name} ({words.get(name, _UNKNOWN)})" for name in values.split(", "))
+
+
+def _runs(results: Sequence[Result]) -> str:
+    by_numbers: dict[tuple[int, ...], int] = {}
+    for result in results:
+        numbers = tuple(record.run for record in result.records)
+        by_numbers[numbers] = by_numbers.get(numbers, 0) + 1
+    parts = [
+        f"{count(len(numbers), 'run')} (number {', '.join(map(str, numbers))})"
+        + ("" if len(by_numbers) == 1 else f" of {count(times, 'result')}")
+        for numbers, times in sorted(by_numbers.items())
+    ]
+    return "; ".join(parts) + ". The number of a run is its seed"
+
+
+def shown(value: object) -> str:
+    """A setting as a reader writes it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(str, value)) or "-"
+    return str(value)
+
+
+def remarks(report: Report) -> list[str]:
+    """What the page does not show, and why."""
+    said = []
+    if report.unfinished:
+        names = ", ".join(report.unfinished)
+        said.append(f"Without a finished run, and not shown: {names}.")
+    if report.pretrained:
+        folders = count(report.pretrained, "folder")
+        said.append(f"Not shown: {folders} of pretraining, which is no stream.")
+    if len(report.experiments) > 1:
+        said.append("Results over different streams are never compared with one another.")
+    return said
+
+
+def title_of(report: Report) -> str:
+    """Of the page."""
+    names = dict.fromkeys(dataset_name(result.settings) for result in report.results)
+    runs = sum(len(result.records) for result in report.results)
+    return f"{', '.join(names)}: {count(len(report.results), 'result')} from {count(runs, 'run')}"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting that is not the same for all results.
+
+    Attributes:
+        name: ``section.name``.
+        values: as text, with the names of the results that have each; results without the setting
+            are under none.
+    """
+
+    name: str
+    values: Mapping[str, Sequence[str]]
+
+
+# Where results lie and how a call was made says nothing about them.
+_OF_CALLS = {"format", "version", "command", "stream.output", "stream.resume"}
+
+
+def compare_settings(results: Sequence[Result]) -> tuple[list[Setting], dict[str, str]]:
+    """The settings that differ between results, and those that all share.
+
+    A setting that only some have differs.
+    """
+    names = sorted({name for result in results for name in result.settings} - _OF_CALLS)
+    differ: list[Setting] = []
+    shared: dict[str, str] = {}
+    for name in names:
+        values: dict[str, list[str]] = {}
+        for result in results:
+            if name in result.settings:
+                values.setdefault(shown(result.settings[name]), []).append(result.name)
+        (first, having), *more = values.items()
+        if not more and len(having) == len(results):
+            shared[name] = first
+        else:
+            differ.append(Setting(name, values))
+    return differ, shared
