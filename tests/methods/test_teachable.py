@@ -136,3 +136,19 @@ def test_a_saved_learner_keeps_its_temperature(tmp_path, monkeypatch):
     learner.temperature = 2.5
     learner.save(tmp_path / "m.crumb")
     assert persistence.load(tmp_path / "m.crumb").temperature == 2.5
+
+
+def test_unicode_forms_of_a_name_are_one_class():
+    """macOS writes Ä as A and two dots."""
+    learner = make()
+    apart, together = "A\u0308pfel", "\u00c4pfel"
+    learner.observe(images_of(0, 2), apart)
+    learner.observe(images_of(0, 2, 1), together)
+    learner.observe(images_of(1, 2), "cup")
+    assert learner.classes == [together, "cup"]
+    learner.rename("cup", "O\u0308l")
+    learner.rename("\u00d6l", "O\u0308l")
+    with pytest.raises(InputError, match="there is a class"):
+        learner.rename("\u00d6l", apart)
+    learner.forget(apart)
+    assert learner.classes == ["\u00d6l"]

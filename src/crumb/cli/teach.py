@@ -12,6 +12,7 @@ import tyro
 
 from crumb.cli.parsing import parse
 from crumb.cli.tables import align
+from crumb.data.names import canonical
 from crumb.errors import InputError, setting
 from crumb.methods.persistence import load
 from crumb.teaching.asking import files_below
@@ -50,16 +51,17 @@ def run(words: Sequence[str]) -> None:
         raise InputError("crumb teach", "names no class or no clip", f"call {usage}")
     learner = load(command.model, command.device)
     refuse_boundaries(learner, command.model)
-    new = command.label not in learner.classes
+    label = canonical(command.label)
+    new = label not in learner.classes
     before = self_test(learner)
     frames = 0
     for path in files_below(command.clips):
-        pixels = Clip(command.label, (path,)).pixels(learner.network.preprocessing)
-        show(learner, pixels, command.label)
+        pixels = Clip(label, (path,)).pixels(learner.network.preprocessing)
+        show(learner, pixels, label)
         frames += len(pixels)
     replace_model(learner, command.model)
     kind = "a new class" if new else "known before"
-    print(f"taught {command.label} ({kind}) from {frames:,} frames")
+    print(f"taught {label} ({kind}) from {frames:,} frames")
     tell_changes(changes(before, learner))
     model = shlex.quote(str(command.model))
     print(f"\nnext: crumb predict {model} CLIP, or crumb teach {model} --undo")

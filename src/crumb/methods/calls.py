@@ -11,6 +11,7 @@ from torch import Tensor
 
 from crumb.data.batches import Batch
 from crumb.data.images import as_images
+from crumb.data.names import canonical
 from crumb.data.shown import check_file, is_path, paths_in, pixels_of_file
 from crumb.device import usual_torch
 from crumb.errors import InputError, setting, shown
@@ -141,4 +142,4 @@ def _listed(labels: Any) -> list[str]:
     if unusable := [name for name in names if not isinstance(name, str) or not name]:
         problem = f"{shown(unusable[0])} is no class name"
         raise InputError("labels", problem, "give non-empty strings")
-    return [str(name) for name in names]
+    return [canonical(str(name)) for name in names]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 
+from crumb.data.names import canonical
 from crumb.errors import InputError, setting, shown
 
 if TYPE_CHECKING:
@@ -150,10 +151,11 @@ class Teachable:
         label = self.label_of(name)
         if not isinstance(new, str) or not new:
             raise InputError("rename", f"{shown(new)} is no class name", "give a non-empty string")
-        if new in self.classes and new != name:
+        new = canonical(str(new))
+        if new in self.classes and self.classes.index(new) != label:
             problem = f"there is a class {new!r} already"
             raise InputError("rename", problem, "merge the two, or choose another name")
-        self.classes[label] = str(new)
+        self.classes[label] = new
 
     def label_of(self, name: str) -> int:
         """The label of a class.
@@ -161,10 +163,10 @@ class Teachable:
         Raises:
             InputError: there is no such class.
         """
-        if not isinstance(name, str) or name not in self.classes:
-            known = ", ".join(self.classes) or "none"
-            raise InputError(shown(name), "is no class of this learner", f"choose one of {known}")
-        return self.classes.index(name)
+        if isinstance(name, str) and (known := canonical(name)) in self.classes:
+            return self.classes.index(known)
+        names = ", ".join(self.classes) or "none"
+        raise InputError(shown(name), "is no class of this learner", f"choose one of {names}")
 
     def save(self, path: str | Path) -> None:
         """Write everything to one file, from which ``crumb.load`` goes on learning to the bit.
