@@ -1,10 +1,10 @@
-"""The numeric flags of every command, read off the dataclasses that define them."""
+"""The numeric settings of every command, read off the dataclasses that define them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import is_dataclass
-from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args, get_origin, get_type_hints
 
 from crumb.cli.analyse import Analyse
 from crumb.cli.bench import Bench
@@ -14,7 +14,6 @@ from crumb.cli.predict import Predict
 from crumb.cli.pretrain import PretrainConfig
 from crumb.cli.tasks import Tasks
 from crumb.data.sets.registry import sources
-from crumb.errors import flag_of
 from crumb.experiments.arms import AblateConfig
 from crumb.experiments.compare import CompareConfig
 from crumb.experiments.tune import TuneConfig
@@ -23,62 +22,41 @@ from crumb.methods.registry import methods
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import StreamConfig
 
-DEFINED_BY: dict[str, tuple[type, ...]] = {
-    "stream": (StreamConfig, NetworkConfig),
-    "pretrain": (PretrainConfig, NetworkConfig, CrumbConfig),
-    "tasks": (Tasks,),
-    "compare": (CompareConfig, NetworkConfig),
-    "ablate": (AblateConfig, NetworkConfig, CrumbConfig),
-    "tune": (TuneConfig, NetworkConfig),
-    "demo": (Demo,),
-    "learn": (Learn,),
-    "predict": (Predict,),
-    "bench": (Bench,),
-    "analyse": (Analyse,),
+# What each command takes, by the words that say which flags it has.
+DEFINED_BY: dict[tuple[str, ...], tuple[type, ...]] = {
+    ("stream",): (StreamConfig, NetworkConfig, CrumbConfig),
+    ("pretrain",): (PretrainConfig, NetworkConfig, CrumbConfig),
+    ("tasks",): (Tasks,),
+    ("compare",): (CompareConfig, NetworkConfig),
+    ("ablate", "no_replay"): (AblateConfig, NetworkConfig, CrumbConfig),
+    ("tune", "crumb"): (TuneConfig, NetworkConfig),
+    ("demo",): (Demo,),
+    ("learn",): (Learn,),
+    ("predict",): (Predict,),
+    ("bench",): (Bench,),
+    ("analyse",): (Analyse,),
+    **{("index", source): (config,) for source, config in sources().items()},
+    **{("stream", "--method", name): (kind.Config,) for name, kind in methods().items()},
 }
-# What says which flags a command has, where that is not its name alone.
-FIRST = {"tune": ("tune", "crumb"), "ablate": ("ablate", "no_replay")}
 
 
-class Flag(NamedTuple):
-    """A flag that takes numbers.
-
-    Attributes:
-        command: that has it, and the words that give it that flag.
-        name: with its hyphens.
-        kind: int or float.
-    """
-
-    command: tuple[str, ...]
-    name: str
-    kind: type
-
-    def __str__(self) -> str:
-        return " ".join([*self.command, self.name])
+def dataclasses_of(*configs: type) -> Iterator[type]:
+    """Each configuration and those inside it."""
+    for config in configs:
+        yield config
+        hints = get_type_hints(config).values()
+        yield from dataclasses_of(*(h for h in hints if isinstance(h, type) and is_dataclass(h)))
 
 
-def numeric_flags() -> list[Flag]:
-    """Every one of them, each once a command; those of a method with the first that has it."""
-    found: dict[tuple[str, str], Flag] = {}
-    for command, configs in DEFINED_BY.items():
-        for config in configs:
-            for name, kind in _numbers(config):
-                found.setdefault((command, name), Flag(FIRST.get(command, (command,)), name, kind))
-    for source, config in sources().items():
-        for name, kind in _numbers(config):
-            found.setdefault(("index", name), Flag(("index", source), name, kind))
-    for method, learner in methods().items():
-        for name, kind in _numbers(learner.Config):
-            found.setdefault(("stream", name), Flag(("stream", "--method", method), name, kind))
-    return list(found.values())
+CONFIGS = [*dict.fromkeys(dataclasses_of(*(c for parts in DEFINED_BY.values() for c in parts)))]
 
 
-def _numbers(config: type) -> Iterator[tuple[str, type]]:
-    for name, hint in get_type_hints(config).items():
-        if isinstance(hint, type) and is_dataclass(hint):
-            yield from _numbers(hint)
-        for kind in _kinds(hint):
-            yield flag_of(name), kind
+def numbers_of(config: type) -> Iterator[tuple[str, type]]:
+    """Name of each numeric setting of a configuration, and int or float."""
+    hints = get_type_hints(config)
+    for field in fields(config):
+        for kind in _kinds(hints[field.name]):
+            yield field.name, kind
 
 
 def _kinds(hint: Any) -> list[type]:

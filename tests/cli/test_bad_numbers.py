@@ -1,76 +1,106 @@
-"""Numbers that cannot be: each flag that takes one, at each value that is none of its own.
+"""Numbers that cannot be: each setting that takes one, at each value that is none of its own.
 
-The flags are read off the configurations, so a new one is tested unasked: where it may be zero or
-huge, the sets below say so.
+The settings are read off the configurations, so a new one is tested unasked: where it may be zero
+or huge, the sets below say so.
 """
 
+from dataclasses import MISSING, fields
+from typing import Any
+
 import pytest
-from flags import DEFINED_BY, Flag, numeric_flags
+from flags import CONFIGS, DEFINED_BY, dataclasses_of, numbers_of
 
 from crumb.cli.main import COMMANDS, main
-from crumb.methods.registry import methods
+from crumb.errors import InputError, flag_of
 
 MAY_BE_ZERO = {
-    "--first-run",
-    "--run",
-    "--base-weight-decay",
-    "--bias-steps",
-    "--cutmix-probability",
-    "--distillation",
-    "--fusion-lr",
-    "--head-dropout",
-    "--convergence",
-    "--crumbs",
-    "--jpeg-quality",
-    "--lr-floor",
-    "--prior-frames",
-    "--seed",
-    "--margin",
-    "--memory-only-epochs",
-    "--mixup-alpha",
-    "--prototype-momentum",
-    "--regularisation",
-    "--feature-cache-bytes",
-    "--replay-times",
-    "--replay-coefficient",
-    "--codebook-loss",
-    "--direct-loss",
-    "--momentum",
-    "--weight-decay",
-    "--dropout",
+    "first_run",
+    "run",
+    "base_weight_decay",
+    "bias_steps",
+    "cutmix_probability",
+    "distillation",
+    "fusion_lr",
+    "head_dropout",
+    "convergence",
+    "crumbs",
+    "jpeg_quality",
+    "lr_floor",
+    "prior_frames",
+    "seed",
+    "margin",
+    "memory_only_epochs",
+    "mixup_alpha",
+    "prototype_momentum",
+    "regularisation",
+    "feature_cache_bytes",
+    "replay_times",
+    "replay_coefficient",
+    "codebook_loss",
+    "direct_loss",
+    "momentum",
+    "weight_decay",
+    "dropout",
 }
 MAY_BE_LARGE = {
-    "--classes-per-task",
-    "--images-per-task",
-    "--clips-per-task",
-    "--top-k",
-    "--feature-cache-bytes",
-    "--memory-size",
-    "--memory-bytes",
-    "--budget-bytes",
-    "--fisher-samples",
-    "--checkpoint-minutes",
-    "--checkpoint-batches",
+    "classes_per_task",
+    "images_per_task",
+    "clips_per_task",
+    "top_k",
+    "feature_cache_bytes",
+    "memory_size",
+    "memory_bytes",
+    "budget_bytes",
+    "fisher_samples",
+    "checkpoint_minutes",
+    "checkpoint_batches",
 }
-BELOW_ONE = {"--momentum", "--dropout", "--validation-share", "--unknown-share"}
-NO_NUMBERS = ("nan", "abc", "")
+BELOW_ONE = {"momentum", "dropout", "validation_share", "unknown_share"}
 LARGE = 10**12
+NAN, INFINITE = float("nan"), float("inf")
+# What these hold comes from the command line alone, where the parser makes numbers of words.
+PARSED = {"Analyse", "Bench", "Demo", "Learn", "Predict", "PretrainConfig", "Tasks"}
 
 
-def values(flag: Flag) -> list[str]:
-    """What a flag must refuse."""
-    refused = ["-1", *NO_NUMBERS]
-    if flag.name not in MAY_BE_ZERO:
-        refused.append("0")
-    if flag.name in BELOW_ONE:
-        refused += ["1", "1.5"]
-    if flag.kind is int:
-        refused += ["1.5", "inf", str(10**30)]
-        large = str(LARGE)
-    else:
-        refused += ["inf", "1e400"]
-        large = "1e39"
-    return refused if flag.name in MAY_BE_LARGE else [*refused, large]
+def values(config: type, name: str, kind: type) -> list[object]:
+    """What a setting must refuse."""
+    refused: list[object] = [-1]
+    if name not in MAY_BE_ZERO:
+        refused.append(0)
+    if name in BELOW_ONE:
+        refused += [1, 1.5]
+    refused += [10**30] if kind is int else [NAN, INFINITE]
+    if name not in MAY_BE_LARGE:
+        refused.append(LARGE if kind is int else 1e39)
+    if config.__name__ not in PARSED:
+        refused += ["abc", "", *([1.5, NAN, INFINITE] if kind is int else [])]
+    return refused
+
+
+def named_in_refusal(config: type, name: str, value: object) -> str | None:
+    """The setting that is refused, in a configuration that would otherwise do."""
+    needed = {
+        field.name: ("one",) if "tuple" in str(field.type) else "crumb"
+        for field in fields(config)
+        if field.default is MISSING and field.default_factory is MISSING
+    }
+    (given,) = (field for field in fields(config) if field.name == name)
+    held: Any = (value,) if str(given.type).startswith("tuple") else value
+    try:
+        config(**needed | {name: held})
+    except InputError as error:
+        return error.setting
+    return None
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.__name__)
+def test_no_such_number(config: type):
+    refusals = {
+        (name, str(value)): named_in_refusal(config, name, value)
+        for name, kind in numbers_of(config)
+        for value in values(config, name, kind)
+    }
+    assert refusals == {(name, value): name for name, value in refusals}
 
 
 @pytest.fixture
@@ -95,29 +125,35 @@ def usual(words, network_words, dataset, output, tmp_path, monkeypatch) -> dict[
 
 
 NUMBERLESS = {"data", "index", "methods", "presets", "report", "runs", "teach", "forget", "info"}
+FIRST_OF_EACH = {
+    words[0]: words for words, (first, *_) in reversed(DEFINED_BY.items()) if [*numbers_of(first)]
+}
 
 
 def test_every_command_with_numbers_is_tested():
-    assert DEFINED_BY.keys() == COMMANDS.keys() - NUMBERLESS
-    names = {flag.name for flag in numeric_flags()}
-    assert {"--runs", "--workers", "--lr", "--images-per-task", "--top-k", "--dropout"} <= names
+    assert FIRST_OF_EACH.keys() == COMMANDS.keys() - NUMBERLESS | {"index"}
+    names = {name for config in CONFIGS for name, _ in numbers_of(config)}
+    assert {"runs", "workers", "lr", "images_per_task", "top_k", "dropout"} <= names
     assert names >= MAY_BE_ZERO | MAY_BE_LARGE | BELOW_ONE
 
 
-@pytest.mark.parametrize(
-    ("flag", "value"),
-    [(flag, value) for flag in numeric_flags() for value in values(flag)],
-    ids=str,
-)
-def test_no_such_number(refused, usual, flag: Flag, value: str):
+@pytest.mark.parametrize("command", DEFINED_BY, ids=" ".join)
+def test_every_number_has_a_flag(command: tuple[str, ...], capsys):
+    assert main([*command, "--help"]) == 0
+    known = capsys.readouterr().out
+    configs = dataclasses_of(*DEFINED_BY[command])
+    flags = {flag_of(name) for config in configs for name, _ in numbers_of(config)}
+    assert {flag for flag in flags if f"{flag} " not in known} == set()
+
+
+@pytest.mark.parametrize("value", ["-1", "1e400", "abc"])
+@pytest.mark.parametrize("command", FIRST_OF_EACH.values(), ids=" ".join)
+def test_a_command_says_which_number_it_refuses(refused, usual, command, value):
+    numbers = [*numbers_of(DEFINED_BY[command][0])]
+    name, kind = next((pair for pair in numbers if pair[1] is float), numbers[0])
     # Python prints the infinite number that it makes of one too large.
-    shown = {"1e400": "inf", "1e39": "1e+39"}.get(value, value)
-    given = usual[flag.command[0]]
-    kind = methods().get(flag.command[-1])
-    if kind is not None and not kind.trains:
-        at = given.index("--lr")
-        given = given[:at] + given[at + 2 :]
-    refused(*flag.command, *given, flag.name, value, names=(flag.name, shown))
+    shown = "inf" if value == "1e400" and kind is float else value
+    refused(*command, *usual[command[0]], flag_of(name), value, names=(flag_of(name), shown))
 
 
 @pytest.mark.parametrize(
@@ -132,10 +168,10 @@ def test_no_such_number(refused, usual, flag: Flag, value: str):
     ids=lambda words: " ".join(map(str, words)),
 )
 def test_large_numbers_that_do_no_harm(stream, capacity):
-    named = {"--memory-size", "--memory-bytes", "--budget-bytes", "--fisher-samples"}
+    named = {"memory_size", "memory_bytes", "budget_bytes", "fisher_samples"}
     words = ["--top-k", "1", LARGE, "--checkpoint-minutes", "1e300", "--epochs-first-task", "1"]
-    for flag in sorted(MAY_BE_LARGE - named - {"--top-k", "--checkpoint-minutes"}):
-        words += [flag, LARGE]
+    for name in sorted(MAY_BE_LARGE - named - {"top_k", "checkpoint_minutes"}):
+        words += [flag_of(name), LARGE]
     assert main([*map(str, [*stream, *words, *capacity])]) == 0
 
 

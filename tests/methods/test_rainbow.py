@@ -22,6 +22,8 @@ from crumb.methods.rainbow import Rainbow, RainbowConfig, even_steps, rate, unce
 def learner_of(dropout=0.0, **settings) -> Any:
     if "memory_bytes" not in settings and "budget_bytes" not in settings:
         settings.setdefault("memory_size", 7)
+    # 256 by default.
+    settings.setdefault("memory_only_epochs", 2)
     learner = Rainbow(tiny_network(dropout), RainbowConfig(**settings))
     learner.begin_task(["a", "b"])
     return learner
