@@ -18,7 +18,8 @@ from crumb.memory.capacity import (
 )
 from crumb.memory.exemplars import ChosenExemplars, Exemplars, Held
 from crumb.memory.storage import ImageStorage, RawFeatureStorage, Storage
-from crumb.methods.base import BytesHeld, Learner, TrainingConfig, under
+from crumb.methods.base import BytesHeld, Learner, under
+from crumb.methods.training import TrainingConfig
 from crumb.nets.split import SplitNetwork
 
 
@@ -85,7 +86,7 @@ class Rehearsal(Learner, Generic[M]):
 
     def end_task(self, batches: Batches) -> None:
         """Second reading of the task: write the memory, where that is when it is written."""
-        with self.evaluation():
+        with self.inference():
             self.exemplars.reread(batches, len(self.classes))
 
     def check_room(self, classes: int) -> None:
