@@ -17,6 +17,7 @@ from crumb.memory.capacity import (
     WritePolicy,
 )
 from crumb.memory.exemplars import ChosenExemplars, Exemplars, Held
+from crumb.memory.payload import Fields
 from crumb.memory.storage import ImageStorage, RawFeatureStorage, Storage
 from crumb.methods.base import BytesHeld, Learner, under
 from crumb.methods.training import TrainingConfig
@@ -122,8 +123,12 @@ class PolicyRehearsal(Rehearsal[Exemplars]):
     ) -> None:
         super().__init__(network, config, seed, device)
         self.needs_task_boundaries = self.reads_twice = self.config.write_policy == "end-of-task"
-        memory = self.generators["memory"]
-        self.exemplars = Exemplars(self.config, self.storage(), memory, self.device)
+        memory, fields = self.generators["memory"], self.fields()
+        self.exemplars = Exemplars(self.config, self.storage(), memory, self.device, fields)
+
+    def fields(self) -> Fields:
+        """What else is stored with each exemplar, to be handed to :meth:`Exemplars.arrived`."""
+        return {}
 
 
 def joined(
