@@ -1,5 +1,7 @@
 """Write src/crumb/methods/settings.py: what crumb.create takes for each method, for editors.
 
+Nothing but editors needs it, so methods of other packages are not in it.
+
 Called without words it writes the file; tests/methods/test_settings.py says when that is due.
 """
 
@@ -10,7 +12,7 @@ import typing
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from crumb.methods.registry import methods
+from crumb.methods.registry import DEFAULT_METHOD, methods
 
 FILE = Path(__file__).parents[1] / "src" / "crumb" / "methods" / "settings.py"
 HEAD = '''"""What crumb.create takes for each method. Written by tools/make_settings.py."""
@@ -18,9 +20,11 @@ HEAD = '''"""What crumb.create takes for each method. Written by tools/make_sett
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal, Protocol, TypedDict, Unpack, overload
 
 import torch
+
+from crumb.methods.base import Learner
 
 
 class CommonSettings(TypedDict, total=False):
@@ -34,9 +38,33 @@ class CommonSettings(TypedDict, total=False):
 '''
 
 
+CREATE = '''
+
+class Create(Protocol):
+    """``crumb.create``: one overload a method, so that editors complete its settings."""
+
+'''
+WIDTH = 100
+
+
 def text() -> str:
     """The whole file."""
-    return HEAD + "".join(_of_method(name) for name in methods())
+    own = [name for name, kind in methods().items() if kind.__module__.startswith("crumb.")]
+    overloads = [_overload(f'Literal["{name}"]', class_name(name), name) for name in own]
+    overloads.append(_signature("self, method: str, **settings: Any"))
+    return "".join([HEAD, *map(_of_method, own), CREATE, *overloads])
+
+
+def _overload(method: str, settings: str, name: str) -> str:
+    usual = " | None = None" if name == DEFAULT_METHOD else ""
+    return _signature(f"self, method: {method}{usual}, **settings: Unpack[{settings}]")
+
+
+def _signature(parameters: str) -> str:
+    one = f"    def __call__({parameters}) -> Learner: ...\n"
+    if len(one) > WIDTH + 1:
+        one = f"    def __call__(\n        {parameters}\n    ) -> Learner: ...\n"
+    return f"    @overload\n{one}"
 
 
 def class_name(method: str) -> str:

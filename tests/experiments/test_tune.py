@@ -34,8 +34,8 @@ from crumb.experiments.tune import (
 from crumb.experiments.tuned import Trial, best, read_tuned
 from crumb.features.features import FeatureStore
 from crumb.files import read_toml
-from crumb.methods.base import Ranges
 from crumb.methods.crumb import Crumb, CrumbConfig
+from crumb.methods.described import Ranges
 from crumb.methods.ewc import EWC
 from crumb.methods.finetune import Finetune
 from crumb.methods.ncm import NearestClassMean

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from crumb.errors import InputError
 from crumb.memory.encoded import EncodedMemory, as_bytes, as_rows, joined_rows
+from crumb.memory.payload import Field, Fields
 from crumb.memory.replay import fitting
 
 
@@ -17,8 +18,10 @@ def row(size: int, mark: int = 7) -> torch.Tensor:
     return as_rows([bytes([0, mark] * size)[: size - 1] + b"\xd9", b"\1" * 40])[0]
 
 
-def memory_of(capacity: int, overhead: int | None = 8, beside: str | None = None) -> EncodedMemory:
-    return EncodedMemory(capacity, overhead, 3, "a capacity", beside)
+def memory_of(
+    capacity: int, overhead: int | None = 8, fields: Fields | None = None
+) -> EncodedMemory:
+    return EncodedMemory(capacity, overhead, 3, "a capacity", fields)
 
 
 @given(st.lists(st.binary(max_size=30).map(lambda one: one + b"\xd9"), max_size=6))
@@ -61,22 +64,26 @@ def test_more_than_the_capacity_is_never_held():
         memory.fits(row(33))
 
 
-@pytest.mark.parametrize("beside", [None, "i", "f"])
-def test_saved_exemplars_come_back(beside: str | None):
-    memory = memory_of(200, beside=beside)
-    numbers = [3, 1] if beside else []
+@pytest.mark.parametrize("kind", [None, torch.int32, torch.float32])
+@pytest.mark.parametrize("version", [1, 2])
+def test_saved_exemplars_come_back(kind: torch.dtype | None, version: int):
+    fields = {"number": Field((), kind)} if kind else {}
+    memory = memory_of(200, fields=fields)
+    numbers = {"number": torch.tensor([3, 1])} if kind else {}
     memory.add(4, torch.stack([row(10, 1), row(20, 2)]), numbers)
-    memory.add(1, row(5, 3)[None], numbers[:1])
+    memory.add(1, row(5, 3)[None], {name: value[:1] for name, value in numbers.items()})
     state = memory.state_dict()
     assert (state["rows"].dtype, state["rows"].shape) == (torch.uint8, (35,))
     assert state["lengths"].tolist() == [5, 10, 20]
-    again = memory_of(200, beside=beside)
-    again.add(9, row(30)[None], numbers[:1])
-    again.load_state_dict(state)
+    again = memory_of(200, fields=fields)
+    again.add(9, row(30)[None], {name: value[:1] for name, value in numbers.items()})
+    # The first version called the one number that there could be "beside".
+    old = {"beside" if name == "payload.number" else name: value for name, value in state.items()}
+    again.load_state_dict(state if version == 2 else old)
     assert (again.counts, again.nbytes) == ({1: 1, 4: 2}, 35)
     assert torch.equal(again.class_rows(4), memory.class_rows(4))
-    if beside:
-        assert again.numbers_beside(4).tolist() == [3, 1]
+    if kind:
+        assert again.payload_of(4)["number"].tolist() == [3, 1]
     for name, value in again.state_dict().items():
         assert torch.equal(value, state[name])
 

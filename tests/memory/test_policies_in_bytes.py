@@ -49,8 +49,8 @@ class Encoded:
 class InBytes(CapacityConfig):
     """A configuration whose memory takes the rows above."""
 
-    def memory(self, storage, device, numbers=1, beside=None) -> EncodedMemory:
-        return EncodedMemory(CAPACITY, 8, 3, "a capacity", beside)
+    def memory(self, storage, device, fields=None) -> EncodedMemory:
+        return EncodedMemory(CAPACITY, 8, 3, "a capacity", fields)
 
 
 def memory_of(capacity: int = CAPACITY) -> EncodedMemory:

@@ -1,85 +1,21 @@
-"""A network small enough to compute by hand, built the way real ones are, and what it learns."""
+"""The network and the images of :mod:`crumb.testing`, and what several tests do with them."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterator
 from typing import Any
 
-import torch
-from torch import nn
-
 from crumb.data.batches import Batch
-from crumb.nets.config import Backbone, NetworkConfig, Preprocessing
-from crumb.nets.split import SplitNetwork
+from crumb.testing.networks import (
+    SIZE,
+    TERMS,
+    Task,
+    TinyClassifier,
+    batch_of,
+    images_of,
+    tiny_network,
+)
 
-SIZE = 8
-TERMS = 3 * 4 * 4 + 2 * 2 + 8
-"""Numbers added up for a logit, one way or another: a kernel, the places of a map, the features."""
-
-
-class TinyClassifier(nn.Module):
-    """3 x 8 x 8 images, 8 x 2 x 2 features at ``pool``, one linear layer."""
-
-    def __init__(self, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 8, 4, stride=4)
-        self.norm = nn.BatchNorm2d(8)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(8, 5)
-
-    def forward(self, images):
-        features = self.stem(images)
-        pooled = self.pool(self.norm(features)).flatten(1)
-        return self.classifier(self.dropout(pooled))
-
-
-class NormInFront(TinyClassifier):
-    """The same with a batch norm before the cut as well."""
-
-    def __init__(self, dropout: float = 0.0) -> None:
-        super().__init__(dropout)
-        self.stem = nn.Sequential(OrderedDict(conv=self.stem, norm=nn.BatchNorm2d(8)))
-
-
-def tiny_network(dropout: float = 0.0, norm_in_front: bool = False) -> SplitNetwork:
-    """The same weights at every call."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = (NormInFront if norm_in_front else TinyClassifier)(dropout)
-    preprocessing = Preprocessing(SIZE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    backbone = Backbone("tests", "tiny", "norm", preprocessing=preprocessing, block_length=4)
-    return SplitNetwork(model, backbone, NetworkConfig("tiny", "norm", "random"))
-
-
-def images_of(label: int, count: int, seed: int = 0) -> torch.Tensor:
-    """uint8 [count, 3, 8, 8]; each class has a colour of its own."""
-    generator = torch.Generator().manual_seed(1000 * label + seed)
-    noise = torch.randint(0, 60, (count, 3, SIZE, SIZE), generator=generator)
-    colour = torch.tensor([[40, 90, 160][(label + channel) % 3] for channel in range(3)])
-    offset = 30 * (label // 3)
-    return (noise + colour.view(1, 3, 1, 1) + offset).clamp(0, 255).to(torch.uint8)
-
-
-def batch_of(learner: Any, *labels: int, seed: int = 0, first: bool = True) -> Batch:
-    """One image of each label, others for other seeds, with its features."""
-    pixels = torch.cat([images_of(label, 1, seed + place) for place, label in enumerate(labels)])
-    return Batch(torch.tensor(labels), learner.network.features(pixels), pixels, first)
-
-
-class Task:
-    """Batches of fixed content that count how often they are read."""
-
-    def __init__(self, batches: list[Batch]) -> None:
-        self.batches, self.batch_size, self.reads = batches, len(batches[0]), 0
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[Batch]:
-        self.reads += 1
-        return iter(self.batches)
+__all__ = ["SIZE", "TERMS", "Task", "TinyClassifier", "batch_of", "images_of", "tiny_network"]
 
 
 def learn_task(learner: Any, *labels: int, seed: int = 0, batches: int = 3) -> list[Batch]:

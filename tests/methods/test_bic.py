@@ -114,7 +114,7 @@ def test_first_task_is_plain_and_never_corrected():
     assert learner.learn(batch_of(learner, 0, 1)).keys() == {"classification"}
     assert len(seen) == 1
     with learner.evaluation():
-        assert learner._correction == NO_CORRECTION
+        assert learner.prepared == NO_CORRECTION
 
 
 def slow_cross_entropy(correction, logits, labels, first):
@@ -205,7 +205,7 @@ def test_a_bias_towards_new_classes_is_taken_back():
     with torch.no_grad():
         learner.network.head.bias[2:4] += 50
     with learner.evaluation():
-        assert learner._correction[1] < 0 or learner._correction[0] < 1
+        assert learner.prepared[1] < 0 or learner.prepared[0] < 1
         own = learner.scores(batch_of(learner, 0, 1, seed=77).features)
         raw = learner.active(learner.network(batch_of(learner, 0, 1, seed=77).features))
     assert (raw.argmax(1) >= 2).all()

@@ -13,13 +13,19 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
+from crumb import plugins
 from crumb.cli.parsing import parse
 from crumb.cli.tables import align
 from crumb.data.images import check_image_file
 from crumb.data.index import RECORD, Dataset, load_dataset, read_index
 from crumb.data.protocol import Frames, TaskList
 from crumb.data.sets.base import Source
-from crumb.data.sets.registry import published_counts, sources
+from crumb.data.sets.registry import (
+    find_source,
+    installed_sources,
+    published_counts,
+    sources,
+)
 from crumb.data.stats import balance_report, counts
 from crumb.device import cores
 from crumb.errors import InputError
@@ -120,14 +126,17 @@ def _list(command: ListDatasets) -> None:
     if command.name:
         print(_whole(command.name, _source("list", command.name)))
         return
-    width = max(map(len, sources()))
-    for name, source in sources().items():
+    found, broken = installed_sources()
+    width = max(map(len, found))
+    for name, source in found.items():
         about = source.about
         content = about.content if about else (source.__doc__ or "").splitlines()[0]
         print(f"{name:{width}}  {content}")
         if about:
             facts = dict.fromkeys((about.size, about.licence, about.page))
             print(f"{'':{width}}  {'; '.join(facts)}")
+    for error in broken:
+        print(error)
     print("\ncrumb data list NAME says what to download; crumb index NAME indexes it.")
 
 
@@ -167,11 +176,14 @@ def _source(action: str, name: str) -> type[Source]:
     Raises:
         InputError: no such data set; names near ones.
     """
-    if name not in sources():
-        near = difflib.get_close_matches(name, sources(), 3) or list(sources())
+    known, others = sources(), plugins.names(plugins.DATASETS)
+    if name not in known and (name in others or plugins.is_reference(name)):
+        return find_source(name)
+    if name not in known:
+        near = difflib.get_close_matches(name, [*known, *others], 3) or list(known)
         hint = f"did you mean {', '.join(near)}?"
         raise InputError(f"crumb data {action} {name}", "is no data set", hint)
-    return sources()[name]
+    return known[name]
 
 
 def _check(command: CheckDataset) -> None:

@@ -13,7 +13,7 @@ from crumb.data.sets.base import index_source
 from crumb.data.sets.folder import Folder
 from crumb.data.sets.folder_report import report
 from crumb.data.sets.folder_split import check_sides
-from crumb.data.sets.registry import find_source, published_counts, sources
+from crumb.data.sets.registry import find_source, installed_sources, published_counts
 from crumb.data.stats import balance_report
 from crumb.errors import InputError
 
@@ -55,10 +55,11 @@ def _index_folder(source: Folder) -> None:
 
 
 def _help() -> str:
-    width = max(map(len, sources()))
+    found, broken = installed_sources()
+    width = max(map(len, found))
     lines = [
         f"  {name:{width}}  {(source.__doc__ or '').splitlines()[0]}"
-        for name, source in sources().items()
+        for name, source in found.items()
     ]
     return "\n".join(
         [
@@ -67,6 +68,7 @@ def _help() -> str:
             "Find the images of a data set, sample them as published, write their index.",
             "",
             *lines,
+            *map(str, broken),
             "",
             "crumb index NAME --help tells what each takes.",
         ]

@@ -7,24 +7,30 @@ from dataclasses import dataclass
 
 from crumb.cli.parsing import parse
 from crumb.cli.tables import align
-from crumb.methods.registry import methods
+from crumb.methods.registry import installed_methods
 
 _HEAD = ("method", "what it does", "paper", "keeps", "task boundaries", "strict")
 
 
 @dataclass(frozen=True)
 class Methods:
-    """List the methods: paper, what is kept, whether task boundaries are needed, strict mode."""
+    """List the methods: paper, what is kept, whether task boundaries are needed, strict mode.
+
+    Those of installed packages are among them.
+    """
 
 
 def run(words: Sequence[str]) -> None:
     """Print one line a method."""
     parse(Methods, words, "crumb methods")
+    found, broken = installed_methods()
     rows = [
         (name, kind.summary, kind.paper, kind.keeps, kind.boundaries(), _yes(kind.strict()))
-        for name, kind in methods().items()
+        for name, kind in found.items()
     ]
     print(align([_HEAD, *rows], numbers=False))
+    for error in broken:
+        print(error)
 
 
 def _yes(value: bool) -> str:

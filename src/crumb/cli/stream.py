@@ -14,7 +14,7 @@ from crumb.cli.resume import take_settings
 from crumb.cli.tables import summary_table
 from crumb.errors import InputError
 from crumb.methods.base import Learner
-from crumb.methods.registry import find_method, methods
+from crumb.methods.registry import find_method
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import StreamConfig
 from crumb.stream.run import stream
@@ -68,10 +68,8 @@ def _method(words: Sequence[str], preset: Preset) -> type[Learner]:
     named = preset.get("stream", "method")
     if named is None:
         return find_method("crumb")
-    if named not in [*methods()]:
-        raise InputError(
-            f"{preset.flag} {preset.name}, stream.method",
-            f"is {named!r}, no method",
-            f"choose one of {', '.join(methods())}",
-        )
-    return find_method(named)
+    try:
+        return find_method(named)
+    except InputError as error:
+        where = f"{preset.flag} {preset.name}, stream.method"
+        raise InputError(where, f"is {named!r}: {error.parts[1]}", error.parts[2]) from error

@@ -14,7 +14,7 @@ from crumb.errors import InputError
 from crumb.experiments.tune import TuneConfig, plan, tune
 from crumb.experiments.tuned import Trial, best
 from crumb.methods.base import Learner
-from crumb.methods.registry import find_method, methods
+from crumb.methods.registry import find_method, is_method
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import StreamConfig
 
@@ -56,17 +56,16 @@ def settings(words: Sequence[str]) -> tuple[TuneConfig, NetworkConfig, Any]:
 def _method(words: Sequence[str]) -> type[Learner]:
     """The class of the method, which comes first: which flags there are depends on it."""
     name = words[0] if words else ""
-    if name in methods():
-        return find_method(name)
-    if {"-h", "--help"} & {*words}:
+    if {"-h", "--help"} & {*words} and not is_method(name):
         return find_method("crumb")
     if not name or name.startswith("-"):
         raise InputError(
             "crumb tune", "METHOD, which comes first, is missing", "see crumb tune --help"
         )
-    raise InputError(
-        f"crumb tune {name}", "no such method", f"choose one of {', '.join(methods())}"
-    )
+    try:
+        return find_method(name)
+    except InputError as error:
+        raise InputError(f"crumb tune {name}", *error.parts[1:]) from error
 
 
 def for_method(preset: Preset, method: str, kind: type) -> Preset:

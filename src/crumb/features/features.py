@@ -17,6 +17,7 @@ from crumb.files import bytes_of
 from crumb.memory.images import ImageForm
 from crumb.nets.config import PREPROCESSING
 from crumb.nets.split import SplitNetwork
+from crumb.plugins import is_reference
 
 
 class PixelStore(Store):
@@ -122,7 +123,8 @@ def fingerprint(network: SplitNetwork, form: ImageForm | None = None) -> str:
     cut = "input" if network.config.trainable == "all" else network.config.cut
     source = [network.config.backbone, cut, network.preprocessing, network.bf16]
     source += [] if form is None else [form]
-    libraries = [_version("torch"), _version(network.backbone.library)]
+    library = network.backbone.library
+    libraries = [_version("torch"), library if is_reference(library) else _version(library)]
     made = [_decoding(), PREPROCESSING, libraries]
     digest = hashlib.sha256(repr([source, made, rounding]).encode())
     for name, value in network.front.state_dict().items():

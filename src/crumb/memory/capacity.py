@@ -10,8 +10,9 @@ import torch
 
 from crumb.errors import InputError, require, setting
 from crumb.kinds import check_kinds
-from crumb.memory.encoded import EncodedMemory
+from crumb.memory.encoded import LENGTH_BYTES, EncodedMemory
 from crumb.memory.images import LEAST_SIDE, USUAL_QUALITY, ImageForm, usual_side
+from crumb.memory.payload import Fields
 from crumb.memory.replay import ReplayMemory, capacity_in_bytes
 from crumb.memory.storage import ImageStorage, Storage
 
@@ -73,39 +74,39 @@ class CapacityConfig:
         self,
         storage: Storage,
         device: torch.device | str,
-        numbers: int = 1,
-        beside: str | None = None,
+        fields: Fields | None = None,
     ) -> ReplayMemory:
         """An empty memory of this capacity.
 
         Args:
             storage: of its exemplars.
             device: where exemplars are kept, unless they are encoded.
-            numbers: of four bytes each, without which an exemplar could not be read.
-            beside: as in :class:`ReplayMemory`.
+            fields: of the payload, as in :class:`ReplayMemory`.
 
         Raises:
             InputError: the bytes hold not even one exemplar.
         """
+        # The number of the row; of an encoded image its length as well.
+        beside = 4 + sum(one.nbytes for one in (fields or {}).values() if one.within_budget)
         form = storage.form if isinstance(storage, ImageStorage) and storage.form.quality else None
         if form is not None:
-            row, numbers = form.least_bytes, numbers + 1
+            row, beside = form.least_bytes, beside + LENGTH_BYTES
         else:
             assert storage.row_shape is not None
             row = torch.empty(storage.row_shape, dtype=storage.dtype, device="meta").nbytes
         capacity, each, shared = self.memory_size or PAPER_MEMORY_SIZE, None, 0
         if self.budget_bytes is not None:
-            each, shared = 4 * numbers, storage.reader_bytes
+            each, shared = beside, storage.reader_bytes
             capacity = capacity_in_bytes("budget_bytes", self.budget_bytes, row + each, shared)
         elif self.memory_bytes is not None:
             each = 0
             capacity = capacity_in_bytes("memory_bytes", self.memory_bytes, row)
         if form is None:
             assert storage.row_shape is not None
-            return ReplayMemory(capacity, storage.row_shape, storage.dtype, device, beside)
+            return ReplayMemory(capacity, storage.row_shape, storage.dtype, device, fields)
         if each is not None:
             capacity = (self.budget_bytes or self.memory_bytes or 0) - shared
-        return EncodedMemory(capacity, each, row, self.capacity_setting(capacity), beside)
+        return EncodedMemory(capacity, each, row, self.capacity_setting(capacity), fields)
 
     def capacity_setting(self, capacity: int) -> str:
         """What set a capacity, for messages."""

@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from crumb.errors import InputError, setting
+from crumb.memory.payload import Fields
 from crumb.memory.replay import ReplayMemory
 
 LENGTH_BYTES = 4
@@ -57,7 +58,7 @@ class EncodedMemory(ReplayMemory):
         overhead: bytes that each exemplar costs besides its own.
         least: bytes of the shortest exemplar that there can be.
         given: the setting of the capacity, with its value, for messages.
-        beside: as in :class:`ReplayMemory`.
+        fields: as in :class:`ReplayMemory`.
 
     Raises:
         InputError: a capacity that holds not even the shortest exemplar.
@@ -69,9 +70,9 @@ class EncodedMemory(ReplayMemory):
         overhead: int | None,
         least: int,
         given: str,
-        beside: str | None = None,
+        fields: Fields | None = None,
     ) -> None:
-        super().__init__(capacity, (0,), torch.uint8, "cpu", beside)
+        super().__init__(capacity, (0,), torch.uint8, "cpu", fields)
         self._overhead, self._least, self._given = overhead, least, given
         self._data: dict[int, bytes] = {}
         self._bytes = self._written = 0
@@ -145,7 +146,8 @@ class EncodedMemory(ReplayMemory):
         for slot in slots:
             self._bytes -= len(self._data.pop(slot))
 
-    def _at(self, slots: Sequence[int]) -> Tensor:
+    def at(self, slots: Sequence[int]) -> Tensor:
+        """The exemplars in some rows, by the numbers of these; see :func:`as_rows`."""
         return as_rows([self._data[slot] for slot in slots])
 
     # Saving.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import ClassVar, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from crumb.data.batches import Batch, Batches
-from crumb.memory.capacity import CapacityConfig, MemoryConfig
-from crumb.memory.policies import EndOfTask, OnArrival, Reservoir, check_share
+from crumb.memory.capacity import END_OF_TASK, CapacityConfig, MemoryConfig
+from crumb.memory.payload import Fields
+from crumb.memory.policies import NOWHERE, EndOfTask, OnArrival, Reservoir, check_share
 from crumb.memory.storage import Storage
 
 
@@ -65,7 +67,7 @@ class PastClasses(Held, Protocol):
         """One feature map for each entry of ``labels``, float32 [n, C, H, W]."""
         ...
 
-    def arrived(self, batch: Batch) -> None:
+    def arrived(self, batch: Batch) -> object:
         """A batch was learned; what is stored on arrival is stored now."""
         ...
 
@@ -78,17 +80,18 @@ class ChosenExemplars:
         storage: what is kept of a frame.
         generator: of the choices (CPU).
         device: where exemplars are kept.
+        fields: of the payload, in the place of those of the class.
 
     Attributes:
         memory: the exemplars, by class.
         generator: as given.
-        number_beside: type code of a number that is kept beside each exemplar, if one is.
+        fields: of the payload that is stored with each exemplar, if there is one.
 
     Raises:
         InputError: a capacity in bytes that holds not even one exemplar.
     """
 
-    number_beside: ClassVar[str | None] = None
+    fields: Fields = MappingProxyType({})
 
     def __init__(
         self,
@@ -96,9 +99,10 @@ class ChosenExemplars:
         storage: Storage,
         generator: torch.Generator,
         device: torch.device | str,
+        fields: Fields | None = None,
     ) -> None:
         self.storage, self.generator = storage, generator
-        self.memory = config.memory(storage, device, beside=self.number_beside)
+        self.memory = config.memory(storage, device, self.fields if fields is None else fields)
         self._setting = config.capacity_setting(self.memory.capacity)
 
     def __len__(self) -> int:
@@ -111,8 +115,8 @@ class ChosenExemplars:
 
     @property
     def bookkeeping_bytes(self) -> int:
-        """Bytes of the row numbers of the exemplars."""
-        return self.memory.bookkeeping_bytes
+        """Bytes of the row numbers of the exemplars, and of their payload."""
+        return self.memory.bookkeeping_bytes + self.memory.payload.nbytes
 
     @property
     def reader_bytes(self) -> int:
@@ -121,8 +125,8 @@ class ChosenExemplars:
 
     @property
     def reading_bytes(self) -> int:
-        """Bytes without which the exemplars could not be read."""
-        return self.memory.bookkeeping_bytes + self.reader_bytes
+        """Bytes without which the exemplars could not be read, and payload within the budget."""
+        return self.memory.bookkeeping_bytes + self.memory.payload.within_budget + self.reader_bytes
 
     def count(self, label: int) -> int:
         """Exemplars of one class."""
@@ -140,6 +144,14 @@ class ChosenExemplars:
         """
         rows, labels = self.memory.sample(count, generator)
         return self.storage.features(rows), labels
+
+    def sample_with_payload(
+        self, count: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The same exemplars as :meth:`sample`, and their payload: [count, *shape] by name."""
+        slots, labels = self.memory.sample_slots(count, generator)
+        payload = self.memory.payload.get(slots)
+        return self.storage.features(self.memory.at(slots)), labels, payload
 
     def sample_by_class(
         self, count: int, generator: torch.Generator, classes: Sequence[int] | None = None
@@ -209,22 +221,34 @@ class Exemplars(ChosenExemplars):
         storage: Storage,
         generator: torch.Generator,
         device: torch.device | str,
+        fields: Fields | None = None,
     ) -> None:
-        super().__init__(config, storage, generator, device)
+        super().__init__(config, storage, generator, device, fields)
         assert config.write_policy is not None, "left open; a learner fills it in"
         policies = {"end-of-task": EndOfTask, "on-arrival": OnArrival, "reservoir": Reservoir}
+        stored_later = fields and config.write_policy == END_OF_TASK
+        assert not stored_later, "a second reading has no payload: allow no end-of-task policy"
         self.policy = policies[config.write_policy](self.memory, self.generator)
 
     @property
     def bookkeeping_bytes(self) -> int:
-        """Bytes of the row numbers of the exemplars and of what the policy counts."""
+        """Bytes of row numbers and payload of the exemplars, and of what the policy counts."""
         counted = 0 if isinstance(self.policy, EndOfTask) else self.policy.nbytes
         return super().bookkeeping_bytes + counted
 
-    def arrived(self, batch: Batch) -> None:
-        """Offer a batch that was read for the first time to an on-arrival policy."""
-        if not isinstance(self.policy, EndOfTask) and batch.first_pass:
-            self.policy.offer(self.storage.encode(batch), batch.labels)
+    def arrived(self, batch: Batch, payload: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Offer a batch that was read for the first time to an on-arrival policy.
+
+        Args:
+            batch: that was learned.
+            payload: of its frames, [B, *shape] by name, where there is one.
+
+        Returns:
+            the rows in which its frames are now, as of :meth:`OnArrival.offer`.
+        """
+        if isinstance(self.policy, EndOfTask) or not batch.first_pass:
+            return torch.full((len(batch),), NOWHERE)
+        return self.policy.offer(self.storage.encode(batch), batch.labels, payload)
 
     def reread(self, batches: Batches, classes: int) -> None:
         """Offer a finished task to an end-of-task policy, until every class has its share.

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor
 
 from crumb.errors import InputError, setting
 from crumb.memory.replay import ReplayMemory, fitting, take
+
+NOWHERE = -1
+"""In the place of the number of a row: a frame is not stored."""
 
 
 class EndOfTask:
@@ -107,31 +112,37 @@ class OnArrival:
         self._seen: dict[int, int] = {}
         self._largest: set[int] = set()
 
-    def offer(self, rows: Tensor, labels: Tensor) -> None:
+    def offer(
+        self, rows: Tensor, labels: Tensor, payload: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
         """Offer one batch, in stream order.
 
         Args:
             rows: [B, *row_shape].
             labels: int64 [B].
+            payload: of each, [B, *shape] by name, where there is one.
+
+        Returns:
+            the number of the row in which each is when all have been offered, int64 [B];
+            :data:`NOWHERE` for one that is not stored.
         """
-        for row, label in zip(rows, labels.tolist(), strict=True):
-            self._seen[label] = self._seen.get(label, 0) + 1
-            if label not in self._largest and self.memory.fits(row):
-                self.memory.add(label, row[None])
-            else:
-                self._replace(row, label)
+        return offer_each(self.memory, self._has_room, rows, labels, payload)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the counts: label, frames and whether it was the largest, 24 for each class."""
         return 24 * len(self._seen)
 
-    def _replace(self, row: Tensor, label: int) -> None:
+    def _has_room(self, row: Tensor, label: int) -> bool:
+        """Make room for a frame; whether it is to be stored."""
+        self._seen[label] = self._seen.get(label, 0) + 1
+        if label not in self._largest and self.memory.fits(row):
+            return True
         if not self.memory.fits(row):
             self._largest.update(largest_classes(self.memory))
         if label in self._largest:
             if self._below(self._seen[label]) >= self.memory.count(label):
-                return
+                return False
             self.memory.drop(label, self._below(self.memory.count(label)))
         while not self.memory.fits(row):
             largest = largest_classes(self.memory, label if label in self._largest else None)
@@ -139,9 +150,9 @@ class OnArrival:
             victim = largest[self._below(len(largest))]
             place = self._below(self.memory.count(victim) + (victim == label))
             if place == self.memory.count(victim):
-                return
+                return False
             self.memory.drop(victim, place)
-        self.memory.add(label, row[None])
+        return True
 
     def _below(self, limit: int) -> int:
         return below(limit, self._generator)
@@ -185,21 +196,30 @@ class Reservoir:
         self._generator = generator
         self._offered = 0
 
-    def offer(self, rows: Tensor, labels: Tensor) -> None:
+    def offer(
+        self, rows: Tensor, labels: Tensor, payload: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
         """Offer one batch, in stream order.
 
         Args:
             rows: [B, *row_shape].
             labels: int64 [B].
+            payload: of each, [B, *shape] by name, where there is one.
+
+        Returns:
+            the number of the row in which each is when all have been offered, int64 [B];
+            :data:`NOWHERE` for one that is not stored.
         """
-        for row, label in zip(rows, labels.tolist(), strict=True):
-            self._offered += 1
-            # With an exemplar less than there were frames, the next would be likelier to be held.
-            if self._offered > len(self.memory) + 1 or not self.memory.fits(row):
-                number = below(self._offered, self._generator)
-                if number >= len(self.memory) or not self._make_room(row, number):
-                    continue
-            self.memory.add(label, row[None])
+        return offer_each(self.memory, self._has_room, rows, labels, payload)
+
+    def _has_room(self, row: Tensor, label: int) -> bool:
+        """Make room for a frame; whether it is to be stored."""
+        self._offered += 1
+        # With an exemplar less than there were frames, the next would be likelier to be held.
+        if self._offered <= len(self.memory) + 1 and self.memory.fits(row):
+            return True
+        number = below(self._offered, self._generator)
+        return number < len(self.memory) and self._make_room(row, number)
 
     def _make_room(self, row: Tensor, number: int) -> bool:
         """Drop this exemplar, and more at random; whether the row was not one of them."""
@@ -221,6 +241,39 @@ class Reservoir:
         Exemplars that another policy chose come without it: they count as all that was offered.
         """
         self._offered = int(state.get("offered", len(self.memory)))
+
+
+def offer_each(
+    memory: ReplayMemory,
+    has_room: Callable[[Tensor, int], bool],
+    rows: Tensor,
+    labels: Tensor,
+    payload: Mapping[str, Tensor] | None,
+) -> Tensor:
+    """Offer frames one by one: what a policy has made room for is stored.
+
+    Args:
+        memory: that is written.
+        has_room: makes room for a frame, [*row_shape], of a label; whether it is to be stored.
+        rows: [B, *row_shape].
+        labels: int64 [B].
+        payload: of each, [B, *shape] by name, where there is one.
+
+    Returns:
+        as :meth:`OnArrival.offer`.
+    """
+    frame_in: dict[int, int] = {}
+    for number, (row, label) in enumerate(zip(rows, labels.tolist(), strict=True)):
+        if has_room(row, label):
+            own = {name: value[number, None] for name, value in (payload or {}).items()}
+            (slot,) = memory.add(label, row[None], own)
+            frame_in[slot] = number
+    slots = torch.full((len(labels),), NOWHERE)
+    # A later frame of the batch may have taken the place of an earlier one.
+    for (slot, number), held in zip(frame_in.items(), memory.holding([*frame_in]), strict=True):
+        if held:
+            slots[number] = slot
+    return slots
 
 
 def largest_classes(memory: ReplayMemory, more: int | None = None) -> list[int]:

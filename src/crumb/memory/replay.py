@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from crumb.errors import InputError, setting
+from crumb.memory.payload import Fields, Payload
+
+_PAYLOAD = "payload."
 
 
 class ReplayMemory:
     """At most ``capacity`` exemplars of equal size, grouped by class.
 
     The exemplars lie in one tensor that grows as they come and never beyond the capacity. Which
-    of its rows belong to which class is kept in one list per class, so no label is stored. A
-    number may be kept beside each exemplar.
+    of its rows belong to which class is kept in one list per class, so no label is stored. What
+    else is stored of each exemplar is its payload; it goes with the exemplar.
 
     What policies ask about room (:attr:`capacity`, :attr:`used`, :meth:`cost`, ...) is counted in
     exemplars here, and in bytes where exemplars differ in length
@@ -29,11 +32,11 @@ class ReplayMemory:
         row_shape: of one exemplar.
         dtype: of one exemplar.
         device: where the exemplars are kept.
-        beside: type code (of :mod:`array`), i or f, of a number of four bytes that is kept beside
-            each exemplar, if one is.
+        fields: of the payload, if there is one.
 
     Attributes:
         capacity: as given.
+        payload: what is stored with each exemplar, by the number of its row.
         rows: [allocated, *row_shape]; only the rows that a class lists hold an exemplar.
 
     Raises:
@@ -46,7 +49,7 @@ class ReplayMemory:
         row_shape: tuple[int, ...],
         dtype: torch.dtype,
         device: torch.device | str = "cpu",
-        beside: str | None = None,
+        fields: Fields | None = None,
     ) -> None:
         if capacity < 1:
             raise InputError(
@@ -58,8 +61,7 @@ class ReplayMemory:
         self.rows = torch.empty((0, *row_shape), dtype=dtype, device=device)
         self._slots: dict[int, array[int]] = {}
         self._free = _numbers()
-        self._kind = beside
-        self._beside: dict[int, array] = {}
+        self.payload = Payload(fields or {})
 
     def __len__(self) -> int:
         return sum(len(slots) for slots in self._slots.values())
@@ -78,11 +80,6 @@ class ReplayMemory:
     def bookkeeping_bytes(self) -> int:
         """Bytes of the row numbers that say which exemplar is of which class."""
         return sum(len(n) * n.itemsize for n in (*self._slots.values(), self._free))
-
-    @property
-    def beside_bytes(self) -> int:
-        """Bytes of the numbers beside exemplars."""
-        return sum(len(n) * n.itemsize for n in self._beside.values())
 
     @property
     def counts(self) -> dict[int, int]:
@@ -124,41 +121,39 @@ class ReplayMemory:
 
     # Writing.
 
-    def add(self, label: int, rows: Tensor, beside: Sequence[float] = ()) -> None:
+    def add(
+        self, label: int, rows: Tensor, payload: Mapping[str, Tensor] | None = None
+    ) -> Sequence[int]:
         """Append exemplars to a class; the caller has made room for them.
 
         Args:
             label: of the class.
             rows: [n, *row_shape].
-            beside: the number beside each, where such are kept.
+            payload: of each, [n, *shape] by name, where there is one.
+
+        Returns:
+            the numbers of their rows.
         """
         if not len(rows):
-            return
-        self._slots.setdefault(label, _numbers()).extend(self._put(rows))
-        if self._kind is not None:
-            assert len(beside) == len(rows)
-            self._beside.setdefault(label, array(self._kind)).extend(beside)
+            return ()
+        slots = self._put(rows)
+        self._slots.setdefault(label, _numbers()).extend(slots)
+        self.payload.put(slots, payload or {})
+        return slots
 
     def keep(self, label: int, positions: Sequence[int]) -> None:
         """Drop all exemplars of a class but those at ``positions``, which take that order."""
         old = self._slots.pop(label, _numbers())
         kept = _numbers(old[position] for position in positions)
-        self._release(sorted(set(old) - set(kept), reverse=True))
-        if self._kind is not None:
-            beside = self._beside.pop(label, array(self._kind))
-            if kept:
-                self._beside[label] = array(self._kind, (beside[place] for place in positions))
+        self._let_go(sorted(set(old) - set(kept), reverse=True))
         if kept:
             self._slots[label] = kept
 
     def drop(self, label: int, position: int) -> None:
         """Drop one exemplar of a class."""
-        self._release([self._slots[label].pop(position)])
-        if self._kind is not None:
-            self._beside[label].pop(position)
+        self._let_go([self._slots[label].pop(position)])
         if not self._slots[label]:
             del self._slots[label]
-            self._beside.pop(label, None)
 
     def overwrite(self, label: int, position: int, new_label: int, row: Tensor) -> None:
         """Replace one exemplar of ``label`` by ``row`` of ``new_label``."""
@@ -182,7 +177,7 @@ class ReplayMemory:
             self._slots[label][int(chance * len(self._slots[label]))]
             for label, chance in zip(labels, chances, strict=True)
         ]
-        return self._at(slots)
+        return self.at(slots)
 
     def sample(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Exemplars of any class, uniformly and without replacement.
@@ -196,9 +191,14 @@ class ReplayMemory:
         Returns:
             [count, *row_shape], and their labels, int64 [count], on the CPU.
         """
+        slots, labels = self.sample_slots(count, generator)
+        return self.at(slots), labels
+
+    def sample_slots(self, count: int, generator: torch.Generator) -> tuple[list[int], Tensor]:
+        """The same exemplars by the numbers of their rows, and their labels."""
         held = len(self)
         rounds = [torch.randperm(held, generator=generator) for _ in range(-(-count // held))]
-        return self.numbered(torch.cat(rounds)[:count].tolist())
+        return self._slots_of(torch.cat(rounds)[:count].tolist())
 
     def numbered(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Exemplars counted through class by class, by ascending label.
@@ -206,9 +206,13 @@ class ReplayMemory:
         Returns:
             [len(numbers), *row_shape], and their labels, int64 [len(numbers)], on the CPU.
         """
+        slots, labels = self._slots_of(numbers)
+        return self.at(slots), labels
+
+    def _slots_of(self, numbers: Sequence[int]) -> tuple[list[int], Tensor]:
         found = self.locate(numbers)
-        rows = self._at([self._slots[label][position] for label, position in found])
-        return rows, torch.tensor([label for label, _ in found])
+        slots = [self._slots[label][position] for label, position in found]
+        return slots, torch.tensor([label for label, _ in found])
 
     def locate(self, numbers: Sequence[int]) -> list[tuple[int, int]]:
         """The class, and the position in it, of exemplars counted through class by class."""
@@ -222,13 +226,16 @@ class ReplayMemory:
 
     def class_rows(self, label: int) -> Tensor:
         """The exemplars of one class, in the order in which they are listed."""
-        return self._at(self._slots.get(label, _numbers()))
+        return self.at(self._slots.get(label, _numbers()))
 
-    def numbers_beside(self, label: int) -> Tensor:
-        """The numbers beside the exemplars of one class, in their order: int64 or float32 [n]."""
-        assert self._kind is not None
-        dtype = torch.float32 if self._kind == "f" else torch.int64
-        return torch.tensor(self._beside.get(label, ()), dtype=dtype)
+    def payload_of(self, label: int) -> dict[str, Tensor]:
+        """The payload of the exemplars of one class, in their order: [n, *shape] by name."""
+        return self.payload.get(self._slots.get(label, _numbers()))
+
+    def holding(self, slots: Sequence[int]) -> list[bool]:
+        """Whether rows hold an exemplar, by their numbers."""
+        held = {slot for own in self._slots.values() for slot in own}
+        return [slot in held for slot in slots]
 
     # Saving.
 
@@ -237,7 +244,7 @@ class ReplayMemory:
 
         The capacity is configuration.
         """
-        return {"rows": self._at(self._listed()), "allocated": torch.tensor(len(self.rows))} | (
+        return {"rows": self.at(self._listed()), "allocated": torch.tensor(len(self.rows))} | (
             self._labels()
         )
 
@@ -245,14 +252,12 @@ class ReplayMemory:
         return [slot for label in self.counts for slot in self._slots[label]]
 
     def _labels(self) -> dict[str, Tensor]:
-        """Of the exemplars, class by class, and the numbers beside them."""
+        """Of the exemplars, class by class, and their payload."""
         labels = [label for label, count in self.counts.items() for _ in range(count)]
-        state = {"labels": torch.tensor(labels, dtype=torch.int64)}
-        if self._kind is not None:
-            beside = [number for label in self.counts for number in self._beside[label]]
-            dtype = torch.float32 if self._kind == "f" else torch.int32
-            state["beside"] = torch.tensor(beside, dtype=dtype)
-        return state
+        stored = self.payload.get(self._listed())
+        return {"labels": torch.tensor(labels, dtype=torch.int64)} | {
+            f"{_PAYLOAD}{name}": value for name, value in stored.items()
+        }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over the exemplars of :meth:`state_dict`.
@@ -275,13 +280,18 @@ class ReplayMemory:
         self._add_all(rows, state)
 
     def _clear(self) -> None:
-        self._slots, self._free, self._beside = {}, _numbers(), {}
+        self._slots, self._free = {}, _numbers()
+        self.payload = Payload(self.payload.fields)
 
     def _add_all(self, rows: Tensor, state: dict[str, Tensor]) -> None:
-        labels, beside = state["labels"], state.get("beside")
+        labels = state["labels"]
+        # Files of the first version had one number beside each exemplar, without a name.
+        stored = {n: state.get(f"{_PAYLOAD}{n}", state.get("beside")) for n in self.payload.fields}
+        payload = {name: value for name, value in stored.items() if value is not None}
         for label in labels.unique().tolist():
             places = (labels == label).nonzero().flatten()
-            self.add(label, take(rows, places), () if beside is None else beside[places].tolist())
+            theirs = {name: value[places] for name, value in payload.items()}
+            self.add(label, take(rows, places), theirs)
 
     # Where exemplars lie.
 
@@ -291,11 +301,17 @@ class ReplayMemory:
         _indexable(self.rows)[slots] = _indexable(rows.to(self.rows.device, self.rows.dtype))
         return slots
 
+    def _let_go(self, slots: Sequence[int]) -> None:
+        """What these rows hold, and its payload, is dropped."""
+        self.payload.drop(slots)
+        self._release(slots)
+
     def _release(self, slots: Sequence[int]) -> None:
         """These rows hold no exemplar any more."""
         self._free.extend(slots)
 
-    def _at(self, slots: Sequence[int]) -> Tensor:
+    def at(self, slots: Sequence[int]) -> Tensor:
+        """The exemplars in some rows, by the numbers of these."""
         return take(self.rows, torch.tensor(slots, dtype=torch.int64))
 
     def _take_slots(self, count: int) -> list[int]:

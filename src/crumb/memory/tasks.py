@@ -10,6 +10,7 @@ from torch import Tensor
 from crumb.data.batches import Batch, Batches
 from crumb.errors import InputError
 from crumb.memory.capacity import CapacityConfig
+from crumb.memory.payload import Field
 from crumb.memory.policies import below
 from crumb.memory.replay import fitting
 from crumb.memory.storage import Storage
@@ -44,7 +45,7 @@ class TaskExemplars:
     ) -> None:
         self.storage = storage
         self._generator = generator
-        self.memory = config.memory(storage, device, numbers=2, beside="i")
+        self.memory = config.memory(storage, device, {"label": Field((), torch.int32)})
         self._setting = config.capacity_setting(self.memory.capacity)
         self._task = self._offered = 0
 
@@ -76,7 +77,7 @@ class TaskExemplars:
     @property
     def _numbers_bytes(self) -> int:
         """Of the labels and the row numbers."""
-        return self.memory.bookkeeping_bytes + self.memory.beside_bytes
+        return self.memory.bookkeeping_bytes + self.memory.payload.nbytes
 
     def of_task(self, task: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All exemplars of a task, ``size`` at a time.
@@ -84,7 +85,7 @@ class TaskExemplars:
         Yields:
             feature maps, float [n, C, H, W], and labels, int64 [n], on the CPU.
         """
-        rows, labels = self.memory.class_rows(task), self.memory.numbers_beside(task)
+        rows, labels = self.memory.class_rows(task), self.memory.payload_of(task)["label"].long()
         for some, theirs in zip(rows.split(size), labels.split(size), strict=True):
             yield self.storage.features(some), theirs
 
@@ -146,7 +147,7 @@ class TaskExemplars:
                     return
                 room += memory.costs(task)[place]
                 memory.drop(task, place)
-        memory.add(task, row[None], [label])
+        memory.add(task, row[None], {"label": torch.tensor([label])})
 
     def reread(self, batches: Batches, classes: int) -> None:
         """Give a finished task its share, at the cost of those before; errors as :meth:`offer`."""

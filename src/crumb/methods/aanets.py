@@ -16,11 +16,13 @@ from torch.nn.functional import cross_entropy
 from crumb.data.batches import Batch, Batches
 from crumb.errors import require
 from crumb.memory.replay import take
-from crumb.methods.base import MOST_FLOAT, BytesHeld, Ranges
+from crumb.methods.base import BytesHeld
+from crumb.methods.described import Ranges
 from crumb.methods.icarl import Icarl
 from crumb.methods.lwf import distillation, require_temperature
 from crumb.methods.registry import register
 from crumb.methods.rehearsal import RehearsalConfig
+from crumb.methods.training import MOST_FLOAT
 from crumb.nets.aggregation import AGGREGATIONS, ALPHA, Aggregation, aggregate, levels
 from crumb.nets.split import SplitNetwork
 
@@ -153,8 +155,7 @@ class Aanets(Icarl):
         """Copy the levels, and train the copies' scales with the rest."""
         self.aggregations = aggregate(self.network, self.generators["dropout"])
         for aggregation in self.aggregations:
-            trained = [p for p in aggregation.parameters() if p.requires_grad]
-            self.optimizer.param_groups[0]["params"].extend(trained)
+            self.train_also(p for p in aggregation.parameters() if p.requires_grad)
 
     # The rest of the contract.
 

@@ -3,59 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from crumb.data.batches import Batch, Batches
-from crumb.errors import InputError, require, setting
-from crumb.kinds import check_kinds
+from crumb.errors import InputError
 from crumb.memory.capacity import END_OF_TASK, with_policy
 from crumb.memory.images import ImageForm
-from crumb.methods.optimisation import momentum_state, replace_parameters, restore_momentum
+from crumb.methods.described import Described
+from crumb.methods.optimisation import optimizer_state, replace_parameters, restore_optimizer
 from crumb.methods.teachable import Teachable
 from crumb.nets.split import SplitNetwork
 from crumb.seeds import generator
-
-MOST_FLOAT = 1e38
-"""Steps compute in float32, which holds no more than 3.4e38."""
-
-
-Ranges = Mapping[str, tuple[float, float]]
-"""Least and largest value, above 0, by name of the setting."""
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """What every learner that trains by gradient descent is set by."""
-
-    lr: float = 0.001
-    """Learning rate of SGD, constant."""
-    momentum: float = 0.9
-    """Momentum of SGD."""
-    weight_decay: float = 0.0001
-    """Weight decay of SGD, added after the clipping."""
-    clip: float = 10.0
-    """Gradient elements are clipped to [-CLIP, CLIP]."""
-
-    def __post_init__(self) -> None:
-        check_kinds(self)
-        most = f"at most {MOST_FLOAT:g}"
-        require("lr", self.lr, 0 < self.lr <= MOST_FLOAT, f"above 0 and {most}")
-        require("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)")
-        decay = self.weight_decay
-        require("weight_decay", decay, 0 <= decay <= MOST_FLOAT, f"at least 0 and {most}")
-        require("clip", self.clip, 0 < self.clip <= MOST_FLOAT, f"above 0 and {most}")
-
-    @property
-    def least_lr(self) -> float:
-        """The learning rate must not be below it, given the other settings."""
-        return 0.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +40,7 @@ class BytesHeld:
     reading: int = 0
 
 
-class Learner(Teachable, ABC):
+class Learner(Described, Teachable, ABC):
     """A network that learns classes from a stream.
 
     Users call :meth:`observe`, :meth:`predict` and :meth:`save`. The stream loop calls
@@ -91,45 +56,12 @@ class Learner(Teachable, ABC):
     Attributes:
         classes: names in the order in which they were met; a label is an index into it.
         steps: gradient steps so far; a learner that is loaded counts from 0.
+        prepared: what :meth:`prepare` returned, within :meth:`evaluation`; None elsewhere.
         checks_losses: whether a loss that is no longer finite is refused; costs a wait for a GPU.
     """
 
-    name: ClassVar[str]
-    summary: ClassVar[str]
-    """What it does against forgetting, in a line."""
-    paper: ClassVar[str]
-    """Authors, venue and year, or which bound it is."""
-    keeps: ClassVar[str]
-    """What it holds between batches besides one copy of the network."""
-    Config: ClassVar[type] = TrainingConfig
-    tuned: ClassVar[Ranges] = {}
-    """The settings, at most two, that ``crumb tune`` searches besides ``lr``, which it searches
-    where :attr:`trains`."""
-    trains: ClassVar[bool] = True
-    """Changes weights by gradient descent, with the settings of :class:`TrainingConfig`. A method
-    that does not may return no loss."""
-    usual_temperature: ClassVar[float] = 1.0
-    """What scores are divided by where they become probabilities, before it is measured."""
-    optimizer: torch.optim.SGD
+    optimizer: torch.optim.Optimizer
     """Of the weights; only where :attr:`trains`."""
-    offline: ClassVar[bool] = False
-    """Trains on everything so far at each task (an upper bound)."""
-    needs_task_boundaries: bool = False
-    """Is told when tasks begin and end."""
-    reads_twice: bool = False
-    """Reads a task again when it is over, so that it cannot learn in a single pass."""
-    tested_after_task_end: bool = False
-    """Predicts with what :meth:`end_task` makes, which a stream then calls before the last test of
-    each task, the last one included; other learners are tested first, and are not told that the
-    stream is over. Asks for :attr:`needs_task_boundaries`."""
-    learns_at_task_end: bool = False
-    """Trains in :meth:`end_task`; asks for :attr:`tested_after_task_end`."""
-    least_epochs: int = 1
-    """Readings of each task, where a stream would read it less often."""
-    goes_back: ClassVar[bool] = True
-    """Can go back to the best epoch: what a task adds to it are its parameters and nothing else."""
-    needs_images: bool = False
-    """Stores images: batches of the reading in which it stores hold them."""
     form: ImageForm | None = None
     """Every image, new or to be tested on, passes through it before the network sees it."""
 
@@ -142,6 +74,8 @@ class Learner(Teachable, ABC):
         self.device = torch.device(device)
         self.classes: list[str] = []
         self.steps = 0
+        self.prepared: Any = None
+        self._start: dict[str, Tensor] = {}
         self.checks_losses = False
         self.temperature = self.usual_temperature
         self.generators = {
@@ -151,40 +85,14 @@ class Learner(Teachable, ABC):
         network.use_generator(self.generators["dropout"])
         network.new_head(16, self.generators["head"])
         if self.trains:
-            self.optimizer = torch.optim.SGD(
-                [*network.tail.parameters()],
-                lr=config.lr,
-                momentum=config.momentum,
-                weight_decay=config.weight_decay,
-            )
+            self.optimizer = self.make_optimizer([*network.tail.parameters()])
 
-    @classmethod
-    def searched(cls) -> tuple[str, ...]:
-        """Names of the settings that ``crumb tune`` searches."""
-        return ("lr", *cls.tuned) if cls.trains else (*cls.tuned,)
-
-    @classmethod
-    def stores_exemplars(cls) -> bool:
-        """Whether a budget in bytes says how much of the past it keeps."""
-        return "budget_bytes" in cls.Config.__dataclass_fields__
-
-    @classmethod
-    def strict(cls) -> bool:
-        """Whether it can learn with each frame shown once, storing exemplars on arrival."""
-        return not (cls.reads_twice or cls.offline)
-
-    @classmethod
-    def boundaries(cls) -> str:
-        """Whether it must be told where tasks begin and end, by default."""
-        if cls.needs_task_boundaries or cls.offline:
-            return "yes"
-        return "in paper mode" if cls.leaves_policy_open() else "no"
-
-    @classmethod
-    def leaves_policy_open(cls) -> bool:
-        """Whether exemplars are by default stored when the mode lets them be."""
-        policy = cls.Config.__dataclass_fields__.get("write_policy")
-        return policy is not None and policy.default is None
+    def make_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """SGD with the settings of the method; override it for any other optimizer of torch."""
+        config = self.config
+        return torch.optim.SGD(
+            parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+        )
 
     def put_through(self, form: ImageForm) -> None:
         """Let every image pass through a form, if that changes it."""
@@ -211,6 +119,12 @@ class Learner(Teachable, ABC):
     def mem_scores(self, features: Tensor) -> Tensor | None:
         """The same from what the memory would make of the features; None where that is the same."""
         return None
+
+    def expect_task(self, steps: int) -> None:
+        """The task that begins next is learned in so many batches at most, all readings together.
+
+        Told before each :meth:`begin_task`, for schedules; not by callers who do not know.
+        """
 
     def begin_task(self, names: Sequence[str]) -> None:
         """A task that may show these classes begins."""
@@ -258,11 +172,15 @@ class Learner(Teachable, ABC):
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """All that is trained, by name."""
-        return {f"tail.{name}": p for name, p in self.network.tail.named_parameters()}
+        return self.network.trained()
 
     def meet(self, names: Iterable[str]) -> None:
         """Give a label to each class that is new; the head grows when it must."""
         new = [name for name in dict.fromkeys(names) if name not in self.classes]
+        if self.keeps_start and not self.classes:
+            head = f"tail.{self.network.head_name}."
+            named = self.parameters().items()
+            self._start = {n: p.detach().clone() for n, p in named if not n.startswith(head)}
         self.reserve(len(self.classes) + len(new))
         self.classes.extend(new)
 
@@ -276,13 +194,46 @@ class Learner(Teachable, ABC):
         assert not self.classes
         self._resize_head(outputs)
 
-    def _resize_head(self, outputs: int) -> None:
+    def _resize_head(self, outputs: int, keep: int | None = None) -> None:
         old = list(self.network.head.parameters())
-        self.network.new_head(outputs, self.generators["head"], keep=len(self.classes))
+        keep = len(self.classes) if keep is None else keep
+        self.network.new_head(outputs, self.generators["head"], keep)
         if self.trains:
             replace_parameters(self.optimizer, old, list(self.network.head.parameters()))
 
     # What method files are written with.
+
+    def reset(self) -> None:
+        """Weights and optimizer as before anything was learned, the head drawn anew.
+
+        Classes, exemplars and generators stay. Needs :attr:`keeps_start`.
+        """
+        self._resize_head(self.network.outputs, keep=0)
+        parameters = self.parameters()
+        with torch.no_grad():
+            for name, value in self._start.items():
+                parameters[name].copy_(value)
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.optimizer = self.make_optimizer(trained)
+
+    def train_also(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Let the optimizer train more than the tail; :meth:`parameters` must name it as well."""
+        self.optimizer.param_groups[0]["params"].extend(parameters)
+
+    def add_adapter(self, name: str, adapter: nn.Module, layer: str | None = None) -> None:
+        """Train a module of the method's own within the network; to be called in constructors.
+
+        It is saved, and named by :meth:`parameters`. Its bytes are ``network.adapter_bytes``, which
+        :meth:`bytes_held` must count as extra ones.
+
+        Args:
+            name: of the adapter.
+            adapter: with initial values from a generator of the learner.
+            layer: as in :meth:`SplitNetwork.add_adapter`: beside a layer of the tail, or between
+                cut and tail.
+        """
+        self.network.add_adapter(name, adapter.to(self.device), layer)
+        self.train_also(adapter.parameters())
 
     def active(self, logits: Tensor) -> Tensor:
         """The columns of the classes met so far."""
@@ -294,7 +245,7 @@ class Learner(Teachable, ABC):
         return cross_entropy(self.active(self.network(features)), labels)
 
     def step(self, loss: Tensor) -> None:
-        """One clipped SGD step; a parameter without gradient is left alone."""
+        """One clipped step of the optimizer; a parameter without gradient is left alone."""
         self.backward(loss)
         self.descend()
 
@@ -310,7 +261,7 @@ class Learner(Teachable, ABC):
         loss.backward()
 
     def descend(self) -> None:
-        """One SGD step along the gradients as they stand, clipped."""
+        """One step of the optimizer along the gradients as they stand, clipped."""
         parameters = (p for group in self.optimizer.param_groups for p in group["params"])
         nn.utils.clip_grad_value_(parameters, self.config.clip)
         self.optimizer.step()
@@ -328,20 +279,38 @@ class Learner(Teachable, ABC):
         return None
 
     @contextmanager
-    def evaluation(self) -> Iterator[None]:
+    def inference(self) -> Iterator[None]:
         """A context in which the network is in eval mode and records no gradients."""
+        mode = self.network.training
         self.network.eval()
         try:
             with torch.inference_mode():
                 yield
         finally:
-            self.network.train()
+            self.network.train(mode)
+
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """The same, for predictions: :attr:`prepared` is at hand."""
+        with self.inference():
+            before, self.prepared = self.prepared, self.prepare()
+            try:
+                yield
+            finally:
+                self.prepared = before
+
+    def prepare(self) -> Any:
+        """What predictions need besides what is kept, computed before the first of them.
+
+        It is :attr:`prepared` as long as :meth:`evaluation` lasts, and neither saved nor counted.
+        """
 
     def state_dict(self) -> dict[str, Tensor]:
         """Every tensor that the learner's future depends on."""
         state = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         state |= {f"generator.{name}": g.get_state() for name, g in self.generators.items()}
-        return state | (momentum_state(self.optimizer, self.parameters()) if self.trains else {})
+        state |= {f"start.{name}": value for name, value in self._start.items()}
+        return state | (optimizer_state(self.optimizer, self.parameters()) if self.trains else {})
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over :meth:`state_dict` of a learner with the same settings and classes."""
@@ -350,23 +319,9 @@ class Learner(Teachable, ABC):
             # Dropout masks of a CPU cannot be continued on a GPU, nor the other way round.
             if len(value) == len(self.generators[name].get_state()):
                 self.generators[name].set_state(value.cpu())
+        self._start = {n: v.to(self.device).clone() for n, v in under(state, "start.").items()}
         if self.trains:
-            restore_momentum(self.optimizer, self.parameters(), state)
-
-
-def refuse_trainable_front(network: SplitNetwork) -> None:
-    """For methods whose exemplars are codes of features.
-
-    Raises:
-        InputError: the front is trained, so that codes would soon stand for other features.
-    """
-    if network.config.trainable == "all":
-        problem = "leaves no features that codes could stand for"
-        raise InputError(
-            setting("trainable", "all"),
-            problem,
-            f"use {setting('trainable', 'tail')}, or {setting('storage', 'image')}",
-        )
+            restore_optimizer(self.optimizer, self.parameters(), state)
 
 
 def under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

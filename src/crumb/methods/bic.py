@@ -5,8 +5,7 @@ Wu, Chen, Wang, Ye, Liu, Guo, Fu, "Large Scale Incremental Learning", CVPR 2019,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -18,11 +17,13 @@ from torch.nn.functional import cross_entropy
 from crumb.data.batches import Batch, Batches
 from crumb.errors import require
 from crumb.memory.held_out import SplitExemplars
-from crumb.methods.base import MOST_FLOAT, BytesHeld, Ranges, under
+from crumb.methods.base import BytesHeld, under
+from crumb.methods.described import Ranges
 from crumb.methods.lwf import distillation, require_temperature
 from crumb.methods.previous import PreviousNetwork
 from crumb.methods.registry import register
 from crumb.methods.rehearsal import Rehearsal, RehearsalConfig, joined
+from crumb.methods.training import MOST_FLOAT
 from crumb.nets.split import SplitNetwork
 
 _AT_ONCE = 64
@@ -100,7 +101,7 @@ class Bic(Rehearsal[SplitExemplars]):
         # From which class on, and by which alpha and beta, the previous network is corrected.
         self._previous_from, self._previous_correction = 0, NO_CORRECTION
         # From which class on the present network is.
-        self._new_from, self._correction = 0, NO_CORRECTION
+        self._new_from = 0
         # Of the present task: frames of the first reading and of later ones, and those held out.
         self._frames = self._again = 0
         self._held_out: set[int] = set()
@@ -157,24 +158,15 @@ class Bic(Rehearsal[SplitExemplars]):
     def end_task(self, batches: Batches) -> None:
         """Copy the network with its correction; the task is not read again."""
         with self.evaluation():
-            self._previous_from, self._previous_correction = self._new_from, self._correction
+            self._previous_from, self._previous_correction = self._new_from, self.prepared
         self.previous.remember(len(self.classes))
-
-    @contextmanager
-    def evaluation(self) -> Iterator[None]:
-        """As in :class:`Learner`; the correction is fitted once in it."""
-        with super().evaluation():
-            self._correction = self._fitted()
-            try:
-                yield
-            finally:
-                self._correction = NO_CORRECTION
 
     def scores(self, features: Tensor) -> Tensor:
         """Logits of the classes met so far, [B, classes], corrected within :meth:`evaluation`."""
-        return corrected(super().scores(features), self._new_from, *self._correction)
+        correction = NO_CORRECTION if self.prepared is None else self.prepared
+        return corrected(super().scores(features), self._new_from, *correction)
 
-    def _fitted(self) -> tuple[float, float]:
+    def prepare(self) -> tuple[float, float]:
         """Alpha and beta for the present network and exemplars."""
         parts = self.exemplars.validation(_AT_ONCE) if self._new_from else []
         labels = torch.cat([torch.tensor([]), *(labels for _, labels in parts)]).long()

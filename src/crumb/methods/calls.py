@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,8 +17,10 @@ from crumb.device import usual_torch
 from crumb.errors import InputError, setting, shown
 from crumb.kinds import whole_number
 from crumb.methods.answers import answers, best, limits_of, probabilities, verdict
-from crumb.methods.base import Learner
 from crumb.methods.confidence import fit_temperature
+
+if TYPE_CHECKING:
+    from crumb.methods.base import Learner
 
 
 @usual_torch()

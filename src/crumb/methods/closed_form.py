@@ -56,6 +56,7 @@ class ClosedForm(Learner):
     """
 
     trains = False
+    total_counts = True
     covariance: ClassVar[bool]
     """Keeps the covariance within classes."""
     share_of_statistics = 1.0
@@ -85,7 +86,7 @@ class ClosedForm(Learner):
             InputError: features are not finite; nothing was learned.
         """
         if batch.first_pass:
-            with self.evaluation():
+            with self.inference():
                 vectors = self.describe(batch.features)
             if not vectors.isfinite().all():
                 raise InputError("the features", "are not finite", "check the network's weights")

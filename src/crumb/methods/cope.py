@@ -17,7 +17,8 @@ from torch.nn.functional import logsigmoid, normalize
 from crumb.data.batches import Batch
 from crumb.errors import InputError, require, setting
 from crumb.memory.capacity import WritePolicy
-from crumb.methods.base import BytesHeld, Ranges
+from crumb.methods.base import BytesHeld
+from crumb.methods.described import Ranges
 from crumb.methods.registry import register
 from crumb.methods.rehearsal import PolicyRehearsal, PolicyRehearsalConfig
 from crumb.nets.split import SplitNetwork

@@ -34,16 +34,10 @@ from crumb.memory.storage import (
     RawFeatureStorage,
     Storage,
 )
-from crumb.methods.base import (
-    MOST_FLOAT,
-    BytesHeld,
-    Learner,
-    Ranges,
-    TrainingConfig,
-    refuse_trainable_front,
-    under,
-)
+from crumb.methods.base import BytesHeld, Learner, under
+from crumb.methods.described import Ranges
 from crumb.methods.registry import register
+from crumb.methods.training import MOST_FLOAT, TrainingConfig, refuse_trainable_front
 from crumb.nets.split import SplitNetwork
 
 WITH_CODEBOOK = ("feature", "none")
@@ -220,7 +214,7 @@ class Crumb(Learner):
     def end_task(self, batches: Batches) -> None:
         """Second reading of the task: write the memory (only with ``end-of-task``)."""
         if self.exemplars is not None:
-            with self.evaluation():
+            with self.inference():
                 self.exemplars.reread(batches, len(self.classes))
 
     def check_room(self, classes: int) -> None:
@@ -255,7 +249,7 @@ class Crumb(Learner):
         blocks = torch.zeros(config.blocks, config.block_length)
         codebook = Codebook(blocks, self.network.feature_shape).to(self.device)
         codebook.blocks.requires_grad_(not config.frozen_blocks)
-        self.optimizer.param_groups[0]["params"].append(codebook.blocks)
+        self.train_also([codebook.blocks])
         return codebook
 
     def set_codebook(self, blocks: Tensor) -> None:

@@ -15,9 +15,10 @@ from torch.nn.functional import cross_entropy
 
 from crumb.data.batches import Batch
 from crumb.errors import require
-from crumb.methods.base import MOST_FLOAT, Ranges
+from crumb.methods.described import Ranges
 from crumb.methods.registry import register
 from crumb.methods.rehearsal import PolicyRehearsal, PolicyRehearsalConfig
+from crumb.methods.training import MOST_FLOAT
 
 
 @dataclass(frozen=True)

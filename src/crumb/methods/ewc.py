@@ -16,7 +16,7 @@ from torch import Tensor
 
 from crumb.data.batches import Batches
 from crumb.errors import InputError, require, setting
-from crumb.methods.base import Ranges
+from crumb.methods.described import Ranges
 from crumb.methods.penalty import PenaltyConfig, PenaltyLearner, Slot, copies, frames
 from crumb.methods.registry import register
 

@@ -18,10 +18,11 @@ from torch import Tensor
 from crumb.data.batches import Batch, Batches
 from crumb.errors import require
 from crumb.memory.tasks import TaskExemplars
-from crumb.methods.base import MOST_FLOAT, Ranges
+from crumb.methods.described import Ranges
 from crumb.methods.optimisation import flat_gradient, set_flat_gradient
 from crumb.methods.registry import register
 from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
+from crumb.methods.training import MOST_FLOAT
 from crumb.nets.split import SplitNetwork
 
 EPSILON = 0.001

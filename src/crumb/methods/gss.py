@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -17,6 +18,7 @@ from torch.nn.functional import normalize, one_hot
 from crumb.data.batches import Batch
 from crumb.errors import require
 from crumb.memory.exemplars import ChosenExemplars
+from crumb.memory.payload import Field, Fields
 from crumb.methods.optimisation import flat_gradient
 from crumb.methods.registry import register
 from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
@@ -61,11 +63,11 @@ class GssConfig(RehearsalConfig):
 class ScoredExemplars(ChosenExemplars):
     """A replay memory whose exemplars have scores: the more they are like others, the higher."""
 
-    number_beside = "f"
+    fields: Fields = MappingProxyType({"score": Field((), torch.float32, within_budget=False)})
 
     def scores_of(self, label: int) -> Tensor:
         """Of the exemplars of one class, in the order in which they are listed, float32 [n]."""
-        return self.memory.numbers_beside(label)
+        return self.memory.payload_of(label)["score"]
 
     def offer(self, row: Tensor, label: int, score: float) -> bool:
         """Store one frame, or leave it (algorithm 2).
@@ -84,7 +86,7 @@ class ScoredExemplars(ChosenExemplars):
             # Where exemplars differ in length, the room of one may not be enough.
             while not self.memory.fits(row):
                 self._give_way()
-        self.memory.add(label, row[None], [score])
+        self.memory.add(label, row[None], {"score": torch.tensor([score])})
         return True
 
     def _give_way(self, score: float = 0) -> bool:
@@ -100,11 +102,6 @@ class ScoredExemplars(ChosenExemplars):
 
     def check_room(self, classes: int) -> None:
         """Any number of classes: none has a share of its own."""
-
-    @property
-    def bookkeeping_bytes(self) -> int:
-        """Bytes of the row numbers and of the scores."""
-        return super().bookkeeping_bytes + self.memory.beside_bytes
 
 
 @register

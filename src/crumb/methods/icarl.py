@@ -6,8 +6,6 @@ CVPR 2017.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -108,7 +106,6 @@ class Icarl(Rehearsal[ChosenExemplars]):
         self.previous = PreviousNetwork(self.network)
         self._running: dict[int, Tensor] = {}
         self._frames: dict[int, int] = {}
-        self._means: Tensor | None = None
 
     # The update rule.
 
@@ -132,23 +129,12 @@ class Icarl(Rehearsal[ChosenExemplars]):
 
     def scores(self, features: Tensor) -> Tensor:
         """Minus the squared distance to the mean of each class, [B, classes] (algorithm 1)."""
-        if self._means is None:
-            self._means = self._class_means()
-        phi, means = self._phi(features), self._means
+        phi = self._phi(features)
+        means = self.prepare() if self.prepared is None else self.prepared
         distances = phi.square().sum(1, True) - 2 * phi @ means.T + means.square().sum(1)
         return (-distances).masked_fill(means.isnan().any(1), -torch.inf)
 
-    @contextmanager
-    def evaluation(self) -> Iterator[None]:
-        """As in :class:`Learner`; the means of the exemplars are computed once in it."""
-        self._means = None
-        try:
-            with super().evaluation():
-                yield
-        finally:
-            self._means = None
-
-    def _class_means(self) -> Tensor:
+    def prepare(self) -> Tensor:
         """Of exemplars, else of frames, scaled to length 1; [classes, D], NaN for neither."""
         width = self.network.penultimate_size
         means = torch.full((len(self.classes), width), torch.nan, device=self.device)
@@ -167,11 +153,10 @@ class Icarl(Rehearsal[ChosenExemplars]):
 
     def _follow(self, batch: Batch) -> None:
         """Bring the running means of classes without exemplars up to date."""
-        self._means = None
         new = [n for n in set(batch.labels.tolist()) if not self.exemplars.count(n)]
         if not new:
             return
-        with self.evaluation():
+        with self.inference():
             phi = self._phi(batch.features)
         for label in new:
             places = (batch.labels == label).nonzero().flatten()
@@ -193,7 +178,7 @@ class Icarl(Rehearsal[ChosenExemplars]):
         share = memory.capacity // len(self.classes)
         for label in memory.counts:
             memory.keep(label, fitting(memory.costs(label), share))
-        with self.evaluation():
+        with self.inference():
             store(memory, self.exemplars.storage, batches, self._choose(batches, share))
         for label in memory.counts:
             self._running.pop(label, None)

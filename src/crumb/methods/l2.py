@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 
 from crumb.data.batches import Batches
-from crumb.methods.base import Ranges
+from crumb.methods.described import Ranges
 from crumb.methods.penalty import Named, PenaltyConfig, PenaltyLearner, Slot, copies
 from crumb.methods.registry import register
 

@@ -14,9 +14,10 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from crumb.data.batches import Batch
 from crumb.errors import require
-from crumb.methods.base import MOST_FLOAT, Ranges, TrainingConfig
+from crumb.methods.described import Ranges
 from crumb.methods.previous import Distiller
 from crumb.methods.registry import register
+from crumb.methods.training import MOST_FLOAT, TrainingConfig
 
 
 @dataclass(frozen=True)

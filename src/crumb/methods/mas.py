@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from crumb.data.batches import Batches
-from crumb.methods.base import Ranges
+from crumb.methods.described import Ranges
 from crumb.methods.penalty import PenaltyConfig, PenaltyLearner, Slot, copies, frames
 from crumb.methods.registry import register
 

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from crumb.data.batches import Batch
 from crumb.errors import require
-from crumb.methods.base import BytesHeld, TrainingConfig
+from crumb.methods.base import BytesHeld
 from crumb.methods.finetune import Finetune
 from crumb.methods.registry import register
+from crumb.methods.training import TrainingConfig
 from crumb.nets.split import SplitNetwork
 
 

@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from crumb.data.batches import Batch, Batches
 from crumb.errors import require
-from crumb.methods.base import MOST_FLOAT, BytesHeld, Learner, TrainingConfig, under
+from crumb.methods.base import BytesHeld, Learner, under
+from crumb.methods.training import MOST_FLOAT, TrainingConfig
 from crumb.nets.split import SplitNetwork
 
 Named = dict[str, Tensor]

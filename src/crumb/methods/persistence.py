@@ -1,9 +1,9 @@
-"""A learner in one file: safetensors for the numbers, JSON in its header for the rest."""
+"""Reading the files of learners that :mod:`crumb.methods.saving` writes."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,15 +13,15 @@ from torch import Tensor
 from crumb.data.resize import RESIZES, Resize
 from crumb.device import choose_device, usual_torch
 from crumb.errors import InputError, setting
-from crumb.files import read_tensors, write_tensors
+from crumb.files import read_tensors
 from crumb.kinds import given
 from crumb.methods.base import Learner, under
 from crumb.methods.registry import find_method
+from crumb.methods.saving import KEY, VERSION
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
 from crumb.nets.weights import DAMAGE
 
-_KEY, VERSION = "crumb-learner", 1
 _ABOUT = {
     "method": str,
     "config": dict,
@@ -31,29 +31,6 @@ _ABOUT = {
     "outputs": int,
 }
 _REMEDY = "give a file written by learner.save or crumb pretrain of this version"
-
-
-@usual_torch()
-def save(learner: Learner, path: str | Path) -> None:
-    """Write a learner whole or not at all; the folder is made.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    file: Path = given("path", path, Path)
-    about = {
-        "method": learner.name,
-        "config": asdict(learner.config),
-        "network": asdict(learner.network.config),
-        "resize": learner.network.preprocessing.resize,
-        "seed": learner.seed,
-        "classes": learner.classes,
-        "temperature": learner.temperature,
-        "outputs": learner.network.outputs,
-    }
-    described = {"version": VERSION, **about}
-    # One key, because several are written in an order that changes from file to file.
-    write_tensors(file, learner.state_dict(), {_KEY: json.dumps(described)})
 
 
 @usual_torch()
@@ -171,10 +148,10 @@ def _load_tail(learner: Learner, tensors: dict[str, Tensor], path: Path) -> None
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors, meta = read_tensors(path, _REMEDY)
-    if _KEY not in meta:
+    if KEY not in meta:
         raise InputError(path, "is not a learner file", _REMEDY)
     try:
-        about = json.loads(meta[_KEY])
+        about = json.loads(meta[KEY])
         version = about["version"]
         complete = all(isinstance(about.get(key), kind) for key, kind in _ABOUT.items())
         complete = complete and all(isinstance(name, str) for name in about["classes"])

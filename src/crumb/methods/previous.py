@@ -87,7 +87,7 @@ class PreviousNetwork:
         self.shown = set(state[_SHOWN].tolist())
 
     def _parameters(self) -> dict[str, nn.Parameter]:
-        return {f"tail.{name}": p for name, p in self._network.tail.named_parameters()}
+        return self._network.trained()
 
     def _of_head(self) -> tuple[str, str]:
         name = self._network.head_name

@@ -160,7 +160,7 @@ class Rainbow(Rehearsal[ChosenExemplars]):
             InputError: fewer exemplars than classes, or no room for one of some class.
         """
         self.check_room(len(self.classes))
-        with self.evaluation():
+        with self.inference():
             chosen = self._choose(*self._uncertainties(batches))
         store(self.exemplars.memory, self.exemplars.storage, batches, chosen)
         self._train_on_memory(batches.batch_size)

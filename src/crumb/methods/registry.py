@@ -5,18 +5,20 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from functools import cache
+from inspect import isabstract
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Unpack, overload
+from typing import Any, TypeVar
 
 import torch
 
 import crumb.methods
-import crumb.methods.settings as known
+from crumb import plugins
 from crumb.device import choose_device, usual_torch
-from crumb.errors import InputError, setting
+from crumb.errors import InputError, setting, shown
 from crumb.kinds import whole_number
 from crumb.memory.capacity import ON_ARRIVAL
 from crumb.methods.base import Learner
+from crumb.methods.settings import Create
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
 
@@ -27,91 +29,110 @@ DEFAULT_METHOD = "slda"
 DEFAULT_SETTINGS: dict[str, Any] = {"budget_bytes": 64_000}
 
 _METHODS: dict[str, type[Learner]] = {}
+# Those of other packages, once they have been asked for.
+_PLUGINS: dict[str, type[Learner]] = {}
 
 
 def register(learner: type[T]) -> type[T]:
-    """Class decorator: make a method known by its ``name``."""
-    assert learner.name not in _METHODS, f"two methods named {learner.name}"
+    """Class decorator: make a method known by its ``name``, at any time.
+
+    A class that is defined anew, as in a notebook, takes the place of the one before.
+
+    Raises:
+        InputError: another class has the name.
+    """
+    if not learner.__module__.startswith("crumb.methods."):
+        _import_own()
+    _refuse_another(learner)
     _METHODS[learner.name] = learner
+    for name in sorted(_METHODS):
+        _METHODS[name] = _METHODS.pop(name)
     return learner
 
 
-@cache
+def _refuse_another(learner: type[Learner]) -> None:
+    """Of one name there is one class: files of learners tell it by its name."""
+    known = _METHODS.get(learner.name) or _PLUGINS.get(learner.name, learner)
+    if _place(known) != _place(learner):
+        problem = f"has the name {learner.name!r} of {_place(known)}"
+        raise InputError(_place(learner), problem, "give it another name")
+
+
+def _place(learner: type[Learner]) -> str:
+    return f"{learner.__module__}:{learner.__qualname__}"
+
+
 def methods() -> dict[str, type[Learner]]:
-    """Every method in this package, by name."""
+    """Every method of Crumb, and every other one that was registered, by name."""
+    _import_own()
+    return _METHODS
+
+
+@cache
+def _import_own() -> None:
     for module in pkgutil.iter_modules(crumb.methods.__path__):
         importlib.import_module(f"crumb.methods.{module.name}")
-    return dict(sorted(_METHODS.items()))
+
+
+def installed_methods() -> tuple[dict[str, type[Learner]], list[InputError]]:
+    """Every method that can be asked for by name, those of other packages included.
+
+    Returns:
+        the methods by name; and what is wrong with those that cannot be loaded.
+    """
+    return plugins.listed(plugins.METHODS, methods(), find_method)
 
 
 def find_method(name: str) -> type[Learner]:
     """The class of a method.
 
+    Args:
+        name: of a method of Crumb, of one that was registered, of an entry point in the group
+            ``crumb.methods`` of another package; or MODULE:CLASS.
+
     Raises:
-        InputError: no such method.
+        InputError: there is no such method, or it cannot be loaded.
     """
-    if not isinstance(name, str) or name not in methods():
-        raise InputError(
-            setting("method", name), "no such method", f"choose one of {', '.join(methods())}"
-        )
-    return methods()[name]
+    own = methods()
+    if isinstance(name, str):
+        if (known := own.get(name) or _PLUGINS.get(name)) is not None:
+            return known
+        if (found := plugins.find(plugins.METHODS, name)) is not None:
+            return _taken_in(found, name)
+    names = ", ".join(sorted({*own, *plugins.names(plugins.METHODS)}))
+    raise InputError(setting("method", name), "no such method", f"choose one of {names}")
 
 
-# One overload a method, so that editors complete its settings.
+def is_method(name: str) -> bool:
+    """Whether :func:`find_method` finds a class of this name."""
+    try:
+        find_method(name)
+    except InputError:
+        return False
+    return True
 
 
-@overload
-def create(method: Literal["aanets"], **settings: Unpack[known.AanetsSettings]) -> Learner: ...
-@overload
-def create(method: Literal["agem"], **settings: Unpack[known.AgemSettings]) -> Learner: ...
-@overload
-def create(method: Literal["agem_r"], **settings: Unpack[known.AgemRSettings]) -> Learner: ...
-@overload
-def create(method: Literal["bic"], **settings: Unpack[known.BicSettings]) -> Learner: ...
-@overload
-def create(method: Literal["cope"], **settings: Unpack[known.CopeSettings]) -> Learner: ...
-@overload
-def create(method: Literal["crumb"], **settings: Unpack[known.CrumbSettings]) -> Learner: ...
-@overload
-def create(method: Literal["er"], **settings: Unpack[known.ErSettings]) -> Learner: ...
-@overload
-def create(method: Literal["ewc"], **settings: Unpack[known.EwcSettings]) -> Learner: ...
-@overload
-def create(method: Literal["finetune"], **settings: Unpack[known.FinetuneSettings]) -> Learner: ...
-@overload
-def create(method: Literal["gem"], **settings: Unpack[known.GemSettings]) -> Learner: ...
-@overload
-def create(method: Literal["gss"], **settings: Unpack[known.GssSettings]) -> Learner: ...
-@overload
-def create(method: Literal["icarl"], **settings: Unpack[known.IcarlSettings]) -> Learner: ...
-@overload
-def create(method: Literal["l2"], **settings: Unpack[known.L2Settings]) -> Learner: ...
-@overload
-def create(method: Literal["lwf"], **settings: Unpack[known.LwfSettings]) -> Learner: ...
-@overload
-def create(method: Literal["lwf_mc"], **settings: Unpack[known.LwfMcSettings]) -> Learner: ...
-@overload
-def create(method: Literal["mas"], **settings: Unpack[known.MasSettings]) -> Learner: ...
-@overload
-def create(method: Literal["ncm"], **settings: Unpack[known.NcmSettings]) -> Learner: ...
-@overload
-def create(method: Literal["offline"], **settings: Unpack[known.OfflineSettings]) -> Learner: ...
-@overload
-def create(method: Literal["rainbow"], **settings: Unpack[known.RainbowSettings]) -> Learner: ...
-@overload
-def create(method: Literal["remind"], **settings: Unpack[known.RemindSettings]) -> Learner: ...
-@overload
-def create(method: Literal["si"], **settings: Unpack[known.SiSettings]) -> Learner: ...
-@overload
-def create(
-    method: Literal["slda"] | None = None, **settings: Unpack[known.SldaSettings]
-) -> Learner: ...
-@overload
-def create(
-    method: Literal["stable_sgd"], **settings: Unpack[known.StableSgdSettings]
-) -> Learner: ...
-@overload
-def create(method: str, **settings: Any) -> Learner: ...
+def _taken_in(found: Any, name: str) -> type[Learner]:
+    """What another package offers under a name, if it is a method; known by its own name then."""
+    given = setting("method", name)
+    usable = isinstance(found, type) and issubclass(found, Learner) and not isabstract(found)
+    if not usable or not isinstance(getattr(found, "name", None), str):
+        problem = f"is {shown(found)}, no class of a method with a name"
+        raise InputError(given, problem, "name a subclass of crumb.Learner")
+    if not plugins.is_reference(name) and found.name != name:
+        problem = f"is an entry point of a method that calls itself {found.name!r}"
+        raise InputError(given, problem, "both must have one name")
+    _refuse_another(found)
+    _PLUGINS[found.name] = found
+    return found
+
+
+def _with_overloads(function: Any) -> Create:
+    """The same function; editors complete the settings of each method."""
+    return function
+
+
+@_with_overloads
 @usual_torch()
 def create(
     method: str | None = None,
@@ -130,8 +151,8 @@ def create(
     unless another is asked for.
 
     Args:
-        method: by name; by default ``slda`` with ``budget_bytes=64_000``.
-        backbone: registered, or any torchvision or timm name together with ``cut``.
+        method: by name, or MODULE:CLASS; by default ``slda`` with ``budget_bytes=64_000``.
+        backbone: known by name, or any torchvision or timm name together with ``cut``.
         cut: dotted name of the first layer of the tail.
         weights: ``pretrained``, ``random`` or a path.
         seed: of every random number.

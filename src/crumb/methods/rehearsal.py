@@ -17,8 +17,10 @@ from crumb.memory.capacity import (
     WritePolicy,
 )
 from crumb.memory.exemplars import ChosenExemplars, Exemplars, Held
+from crumb.memory.payload import Fields
 from crumb.memory.storage import ImageStorage, RawFeatureStorage, Storage
-from crumb.methods.base import BytesHeld, Learner, TrainingConfig, under
+from crumb.methods.base import BytesHeld, Learner, under
+from crumb.methods.training import TrainingConfig
 from crumb.nets.split import SplitNetwork
 
 
@@ -85,7 +87,7 @@ class Rehearsal(Learner, Generic[M]):
 
     def end_task(self, batches: Batches) -> None:
         """Second reading of the task: write the memory, where that is when it is written."""
-        with self.evaluation():
+        with self.inference():
             self.exemplars.reread(batches, len(self.classes))
 
     def check_room(self, classes: int) -> None:
@@ -121,8 +123,12 @@ class PolicyRehearsal(Rehearsal[Exemplars]):
     ) -> None:
         super().__init__(network, config, seed, device)
         self.needs_task_boundaries = self.reads_twice = self.config.write_policy == "end-of-task"
-        memory = self.generators["memory"]
-        self.exemplars = Exemplars(self.config, self.storage(), memory, self.device)
+        memory, fields = self.generators["memory"], self.fields()
+        self.exemplars = Exemplars(self.config, self.storage(), memory, self.device, fields)
+
+    def fields(self) -> Fields:
+        """What else is stored with each exemplar, to be handed to :meth:`Exemplars.arrived`."""
+        return {}
 
 
 def joined(

@@ -27,17 +27,11 @@ from crumb.memory.quantiser import (
     centroid_bytes,
     check_codebooks,
 )
-from crumb.methods.base import (
-    MOST_FLOAT,
-    BytesHeld,
-    Learner,
-    Ranges,
-    TrainingConfig,
-    refuse_trainable_front,
-    under,
-)
+from crumb.methods.base import BytesHeld, Learner, under
+from crumb.methods.described import Ranges
 from crumb.methods.feature_augmentation import beta, mixed, random_resized_crops
 from crumb.methods.registry import register
+from crumb.methods.training import MOST_FLOAT, TrainingConfig, refuse_trainable_front
 from crumb.nets.split import SplitNetwork
 
 CHANNELS_PER_CODEBOOK = 16

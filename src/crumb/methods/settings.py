@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal, Protocol, TypedDict, Unpack, overload
 
 import torch
+
+from crumb.methods.base import Learner
 
 
 class CommonSettings(TypedDict, total=False):
@@ -370,3 +372,70 @@ class StableSgdSettings(CommonSettings, total=False):
     gamma: float
     lr_floor: float
     head_dropout: float
+
+
+class Create(Protocol):
+    """``crumb.create``: one overload a method, so that editors complete its settings."""
+
+    @overload
+    def __call__(
+        self, method: Literal["aanets"], **settings: Unpack[AanetsSettings]
+    ) -> Learner: ...
+    @overload
+    def __call__(self, method: Literal["agem"], **settings: Unpack[AgemSettings]) -> Learner: ...
+    @overload
+    def __call__(self, method: Literal["agem_r"], **settings: Unpack[AgemRSettings]) -> Learner: ...
+    @overload
+    def __call__(self, method: Literal["bic"], **settings: Unpack[BicSettings]) -> Learner: ...
+    @overload
+    def __call__(self, method: Literal["cope"], **settings: Unpack[CopeSettings]) -> Learner: ...
+    @overload
+    def __call__(self, method: Literal["crumb"], **settings: Unpack[CrumbSettings]) -> Learner: ...
+    @overload
+    def __call__(self, method: Literal["er"], **settings: Unpack[ErSettings]) -> Learner: ...
+    @overload
+    def __call__(self, method: Literal["ewc"], **settings: Unpack[EwcSettings]) -> Learner: ...
+    @overload
+    def __call__(
+        self, method: Literal["finetune"], **settings: Unpack[FinetuneSettings]
+    ) -> Learner: ...
+    @overload
+    def __call__(self, method: Literal["gem"], **settings: Unpack[GemSettings]) -> Learner: ...
+    @overload
+    def __call__(self, method: Literal["gss"], **settings: Unpack[GssSettings]) -> Learner: ...
+    @overload
+    def __call__(self, method: Literal["icarl"], **settings: Unpack[IcarlSettings]) -> Learner: ...
+    @overload
+    def __call__(self, method: Literal["l2"], **settings: Unpack[L2Settings]) -> Learner: ...
+    @overload
+    def __call__(self, method: Literal["lwf"], **settings: Unpack[LwfSettings]) -> Learner: ...
+    @overload
+    def __call__(self, method: Literal["lwf_mc"], **settings: Unpack[LwfMcSettings]) -> Learner: ...
+    @overload
+    def __call__(self, method: Literal["mas"], **settings: Unpack[MasSettings]) -> Learner: ...
+    @overload
+    def __call__(self, method: Literal["ncm"], **settings: Unpack[NcmSettings]) -> Learner: ...
+    @overload
+    def __call__(
+        self, method: Literal["offline"], **settings: Unpack[OfflineSettings]
+    ) -> Learner: ...
+    @overload
+    def __call__(
+        self, method: Literal["rainbow"], **settings: Unpack[RainbowSettings]
+    ) -> Learner: ...
+    @overload
+    def __call__(
+        self, method: Literal["remind"], **settings: Unpack[RemindSettings]
+    ) -> Learner: ...
+    @overload
+    def __call__(self, method: Literal["si"], **settings: Unpack[SiSettings]) -> Learner: ...
+    @overload
+    def __call__(
+        self, method: Literal["slda"] | None = None, **settings: Unpack[SldaSettings]
+    ) -> Learner: ...
+    @overload
+    def __call__(
+        self, method: Literal["stable_sgd"], **settings: Unpack[StableSgdSettings]
+    ) -> Learner: ...
+    @overload
+    def __call__(self, method: str, **settings: Any) -> Learner: ...

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from crumb.data.batches import Batch, Batches
 from crumb.errors import require
-from crumb.methods.base import MOST_FLOAT, BytesHeld, Ranges, under
+from crumb.methods.base import BytesHeld, under
+from crumb.methods.described import Ranges
 from crumb.methods.penalty import (
     Named,
     PenaltyConfig,
@@ -28,6 +29,7 @@ from crumb.methods.penalty import (
     zeros,
 )
 from crumb.methods.registry import register
+from crumb.methods.training import MOST_FLOAT
 from crumb.nets.split import SplitNetwork
 
 

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from crumb.errors import require
 from crumb.memory.crumbs import ClassCrumbs
-from crumb.methods.base import BytesHeld, Ranges, under
+from crumb.methods.base import BytesHeld, under
 from crumb.methods.closed_form import ClosedForm, ClosedFormConfig
 from crumb.methods.confidence import distance_limits
+from crumb.methods.described import Ranges
 from crumb.methods.registry import register
 from crumb.nets.split import SplitNetwork
 
@@ -100,13 +101,17 @@ class StreamingLda(ClosedForm):
 
     def nearness(self, vectors: Tensor) -> Tensor:
         """The same of vectors, float32 [B, dimensions]."""
-        if self._solved is None:
-            self._solved = self._solve()
-        whitener, means = self._solved
+        whitener, means = self.prepared or self.prepare()
         white = vectors @ whitener
         nearness = white @ means.T - means.square().sum(1) / 2
         nearness = nearness - white.square().sum(1, keepdim=True) / 2
         return nearness.masked_fill(self.moments.counts == 0, -torch.inf)
+
+    def prepare(self) -> tuple[Tensor, Tensor]:
+        """What is solved for, once for all predictions until something is learned."""
+        if self._solved is None:
+            self._solved = self._solve()
+        return self._solved
 
     def _shrinkage(self) -> float:
         """Share of the covariance that is replaced, after so many frames."""
@@ -150,7 +155,7 @@ class StreamingLda(ClosedForm):
             vectors, labels = self.crumbs.vectors()
             nearness = self.nearness(vectors * self.moments.scale)
             distances = -2 * nearness.gather(1, labels[:, None])[:, 0]
-            whitener, _ = self._solved or self._solve()
+            whitener, _ = self.prepare()
             spread = whitener.T @ self.moments.covariance_matrix() @ whitener
         mean = float(spread.trace())
         return distance_limits(distances.cpu(), labels.cpu(), len(self.classes), mean, share)

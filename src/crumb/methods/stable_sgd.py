@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from crumb.errors import InputError, require, setting
-from crumb.methods.base import MOST_FLOAT, BytesHeld, Ranges, TrainingConfig
+from crumb.methods.base import BytesHeld
+from crumb.methods.described import Ranges
 from crumb.methods.finetune import Finetune
 from crumb.methods.registry import register
+from crumb.methods.training import MOST_FLOAT, TrainingConfig
 from crumb.nets.split import SplitNetwork
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from crumb.data.names import canonical
 from crumb.errors import InputError, setting, shown
+from crumb.methods import calls, saving
 
 if TYPE_CHECKING:
     from crumb.methods.base import Learner
@@ -54,9 +55,7 @@ class Teachable:
                 size, a learner that needs task boundaries or trains on everything so far, or a
                 loss that is no longer finite (which is noticed before it is learned from).
         """
-        from crumb.methods.calls import observe
-
-        return observe(_learner(self), what, labels, batch_size)
+        return calls.observe(_learner(self), what, labels, batch_size)
 
     def predict(self, what: Any, batch_size: int = 128, unknown_share: float | None = None) -> Any:
         """The most likely class.
@@ -74,9 +73,7 @@ class Teachable:
         Raises:
             InputError: unusable images or files, an impossible setting, or no class is known.
         """
-        from crumb.methods.calls import predict
-
-        return predict(_learner(self), what, batch_size, unknown_share)
+        return calls.predict(_learner(self), what, batch_size, unknown_share)
 
     def predict_proba(self, what: Any, batch_size: int = 128) -> np.ndarray:
         """Probabilities, float64 [n, classes] in the order of :attr:`classes_`.
@@ -90,9 +87,7 @@ class Teachable:
         Raises:
             InputError: as for :meth:`predict`.
         """
-        from crumb.methods.calls import predict_proba
-
-        return predict_proba(_learner(self), what, batch_size)
+        return calls.predict_proba(_learner(self), what, batch_size)
 
     def top(self, what: Any, k: int = 3, batch_size: int = 128) -> list[list[tuple[str, float]]]:
         """The k most likely classes of each image or path, with their probabilities.
@@ -100,9 +95,7 @@ class Teachable:
         Raises:
             InputError: as for :meth:`predict`, or k is below 1.
         """
-        from crumb.methods.calls import top
-
-        return top(_learner(self), what, k, batch_size)
+        return calls.top(_learner(self), what, k, batch_size)
 
     def calibrate(self, what: Any, labels: Any, batch_size: int = 128) -> float:
         """Measure the temperature on things that the learner has not learned from.
@@ -118,9 +111,7 @@ class Teachable:
         Raises:
             InputError: as for :meth:`predict`, or a label is of no class that has frames.
         """
-        from crumb.methods.calls import calibrate
-
-        return calibrate(_learner(self), what, labels, batch_size)
+        return calls.calibrate(_learner(self), what, labels, batch_size)
 
     def forget(self, name: str) -> None:
         """Take a class out; the others stay as they are.
@@ -174,9 +165,7 @@ class Teachable:
         Raises:
             InputError: the file cannot be written, or ``path`` is none.
         """
-        from crumb.methods.persistence import save
-
-        save(_learner(self), path)
+        saving.save(_learner(self), path)
 
     # By the names of scikit-learn.
 
@@ -196,10 +185,8 @@ class Teachable:
         Raises:
             InputError: as for :meth:`observe`.
         """
-        from crumb.methods.calls import meet
-
         if classes is not None:
-            meet(_learner(self), classes)
+            calls.meet(_learner(self), classes)
         self.observe(X, y)
         return self
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from crumb.errors import InputError, setting
+from crumb import plugins
+from crumb.errors import InputError, setting, shown
 from crumb.nets.config import Backbone, NetworkConfig, Preprocessing
 from crumb.nets.split import SplitNetwork
 from crumb.nets.weights import load_weights
@@ -43,16 +44,18 @@ BACKBONES = {
 
 
 def find_backbone(name: str, cut: str | None = None) -> Backbone:
-    """The entry of a registered name, or a new one for any torchvision or timm name.
+    """The entry of a name that is known, or a new one for any torchvision or timm name.
 
     Args:
-        name: registered, or a name that torchvision or timm lists (torchvision first).
-        cut: overrides the registered cut; needed for a name that is not registered.
+        name: known to Crumb, of an entry point in the group ``crumb.backbones`` of another package
+            (which is a :class:`Backbone`), MODULE:NAME of one, or a name that torchvision or timm
+            lists (torchvision first).
+        cut: overrides the cut that is known; needed for names of torchvision and timm.
 
     Raises:
-        InputError: no such network, or no cut for one that is not registered.
+        InputError: no such network, or no cut for one of torchvision or timm.
     """
-    known = BACKBONES.get(name) or _find_elsewhere(name)
+    known = _known(name) or _find_elsewhere(name)
     layer = cut or known.cut
     if not layer:
         raise InputError(
@@ -61,6 +64,17 @@ def find_backbone(name: str, cut: str | None = None) -> Backbone:
             f"name the tail's first layer with {setting('cut')}",
         )
     return Backbone(**{**vars(known), "cut": layer})
+
+
+def _known(name: str) -> Backbone | None:
+    """The entry of a name of ours, or of another package."""
+    if name in BACKBONES:
+        return BACKBONES[name]
+    found = plugins.find(plugins.BACKBONES, name)
+    if found is not None and not isinstance(found, Backbone):
+        problem = f"is {shown(found)}, no description of a backbone"
+        raise InputError(setting("backbone", name), problem, "make it a crumb.nets.config.Backbone")
+    return found
 
 
 def _find_elsewhere(name: str) -> Backbone:
@@ -78,7 +92,8 @@ def _find_elsewhere(name: str) -> Backbone:
         preprocessing = Preprocessing(defaults.input_size[-1], (red, green, blue), (r, g, b))
         return Backbone("timm", name, "", preprocessing=preprocessing)
     # Some names are in two of the lists.
-    names = list(dict.fromkeys([*BACKBONES, *vision, *timm.list_models()]))
+    own = [*BACKBONES, *plugins.names(plugins.BACKBONES)]
+    names = list(dict.fromkeys([*own, *vision, *timm.list_models()]))
     near = difflib.get_close_matches(name, names, 4)
     raise InputError(
         setting("backbone", name),
@@ -102,25 +117,29 @@ def build_network(config: NetworkConfig, seed: int = 0) -> SplitNetwork:
     """
     backbone = find_backbone(config.backbone, config.cut)
     cut: str | None = backbone.cut
-    if config.trainable == "all" and config.backbone in BACKBONES:
+    if config.trainable == "all" and _known(config.backbone) is not None:
         if config.cut is not None:
             problem = (
                 f"is of no use with {setting('trainable', 'all')}, which leaves nothing before it"
             )
             raise InputError(setting("cut", config.cut), problem, "leave one of them out")
         cut = None
-    model = _create(backbone, seed)
-    size = backbone.preprocessing.size
-    load_weights(model, backbone.library, backbone.model, config.weights, size)
+    own = plugins.is_reference(backbone.library)
+    model = _create(backbone, seed, pretrained=own and config.weights == "pretrained")
+    if not own or config.weights != "pretrained":
+        size = backbone.preprocessing.size
+        load_weights(model, backbone.library, backbone.model, config.weights, size)
     network = SplitNetwork(model, backbone, replace(config, cut=cut))
     network.eval()
     return network
 
 
-def _create(backbone: Backbone, seed: int) -> nn.Module:
+def _create(backbone: Backbone, seed: int, pretrained: bool = False) -> nn.Module:
     # Both libraries draw initial weights from the global generator: lend it, then restore it.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
+        if plugins.is_reference(backbone.library):
+            return plugins.load(backbone.library)(backbone.model, pretrained)
         if backbone.library == "timm":
             import timm
 

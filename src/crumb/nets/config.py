@@ -48,7 +48,9 @@ class Backbone:
     """How to build one network and where to cut it.
 
     Attributes:
-        library: ``torchvision`` or ``timm``.
+        library: ``torchvision``, ``timm``, or MODULE:FUNCTION of another package, which is called
+            with ``model`` and whether weights are to be the pretrained ones, and returns the whole
+            classifier.
         model: the network's name there.
         cut: dotted name of the first layer of the tail.
         head_kernel: side of the head's kernel where the head is a convolution.
@@ -75,7 +77,8 @@ class NetworkConfig:
     """Which network, cut where, with which weights."""
 
     backbone: str = "efficientnet_lite0"
-    """squeezenet1_0, mobilenet_v2, efficientnet_lite0, or any torchvision or timm name."""
+    """squeezenet1_0, mobilenet_v2, efficientnet_lite0, any torchvision or timm name, or one of an
+    installed package (MODULE:NAME as well)."""
     cut: str | None = None
     """Dotted name of the first layer of the trainable tail; known for the three above."""
     weights: str = "pretrained"

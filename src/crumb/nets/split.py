@@ -52,6 +52,7 @@ class SplitNetwork(nn.Module):
         bf16: whether convolutions and products are computed in bfloat16 (weights, features and
             logits stay float32).
         maps: how many feature maps have gone through the tail, whatever its weights.
+        adapters: modules that were added within the tail or before it, by name.
 
     Raises:
         InputError: no such layer; more than one tensor crosses the cut, or one that is no map;
@@ -72,6 +73,8 @@ class SplitNetwork(nn.Module):
         self.front.requires_grad_(False)
         replace_dropout(self.tail, config.dropout)
         replace_strided(self.tail)
+        self.adapters = nn.ModuleDict()
+        self._before_tail: tuple[str, ...] = ()
         self.bf16 = False
         self.maps = 0
         self._apply(_channels_last)
@@ -180,6 +183,50 @@ class SplitNetwork(nn.Module):
         self._put_head(nn.Sequential(SeededDropout(probability), self.head))
         self.head_name += ".1"
 
+    # Modules that a method adds.
+
+    def add_adapter(self, name: str, adapter: nn.Module, layer: str | None = None) -> None:
+        """Add a trained module that the pretrained network does not have; its names stay.
+
+        Args:
+            name: of the adapter, without dots.
+            adapter: on the network's device.
+            layer: dotted name of a layer of the tail: what the adapter makes of the layer's input
+                is added to its output. None: what crosses the cut passes through the adapter
+                first, float [B, C, H, W] to the same shape.
+
+        Raises:
+            ValueError: the layer is the head, which is replaced when classes come.
+        """
+        if layer == self.head_name:
+            raise ValueError(f"{layer} is the head, which is replaced when classes come")
+        if layer is not None:
+
+            def add(_: nn.Module, values: tuple[Tensor, ...], output: Tensor) -> Tensor:
+                return output + self.adapters[name](*values)
+
+            # The layer may be called by code that knows it by name alone: only a hook gets there.
+            self.tail.get_submodule(layer).register_forward_hook(add)
+        else:
+            self._before_tail = (*self._before_tail, name)
+        self.adapters[name] = adapter.train(self.training)
+
+    @property
+    def adapter_bytes(self) -> int:
+        """Bytes of all adapters, their buffers included."""
+        return sum(value.nbytes for value in self.adapters.state_dict().values())
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """Parameters of the tail and of the adapters, by name."""
+        parts = {"tail": self.tail, "adapters": self.adapters}
+        return {f"{part}.{n}": p for part, m in parts.items() for n, p in m.named_parameters()}
+
+    def _adapted(self, features: Tensor) -> Tensor:
+        """What enters the tail."""
+        for name in self._before_tail:
+            features = self.adapters[name](features)
+        return features
+
     def use_generator(self, generator: torch.Generator | None) -> None:
         """Draw all dropout masks of the tail from ``generator`` (on the device of the tail)."""
         for module in self.tail.modules():
@@ -205,7 +252,7 @@ class SplitNetwork(nn.Module):
             return self._at_head(features, entering=False)
         self.maps += len(features)
         with self._precision():
-            return self.tail(features).float()
+            return self.tail(self._adapted(features)).float()
 
     def penultimate(self, features: Tensor) -> Tensor:
         """What enters the head, averaged over places: float32 [B, C, H, W] to float32 [B, D].
@@ -234,7 +281,7 @@ class SplitNetwork(nn.Module):
         try:
             with self._precision():
                 # As it was before it was compiled: compiled code does not call the hook.
-                self.tail.forward(features)
+                self.tail.forward(self._adapted(features))
         except _Reached as reached:
             return reached.value.float()
         finally:

@@ -174,13 +174,16 @@ def _run_task(plan: Plan, state: State, groups: list[list[int]], progress: tqdm)
     frames = choose(plan.tasks.tasks[task], ~plan.held_out[task])
     if len(record.scores) == task:
         if learner.needs_task_boundaries:
+            batches = len(Reading(frames, plan.store, plan.batch_size))
+            learner.expect_task(batches * plan.epochs[task])
             learner.begin_task(plan.tasks.classes[: sum(len(group) for group in groups)])
         record.scores.append([])
         state.best_accuracy, state.best_epoch, state.best = -1.0, plan.epochs[task] - 1, {}
     while not _is_read(plan, state):
-        # Pixels are for storage: on arrival, or in the second reading of the task.
+        # Pixels are learned from, or stored: on arrival, or in the second reading of the task.
         first = state.epoch == 0
-        pixels = learner.needs_images and not learner.reads_twice and first
+        stored = learner.needs_images and not learner.reads_twice and first
+        pixels = learner.wants_images or stored
         reading = Reading(frames, plan.store, plan.batch_size, pixels, first, state.batch)
         learn_epoch(plan, reading, state, progress)
         over = state.epoch + 1 == plan.epochs[task] or learner.converged()
@@ -250,7 +253,7 @@ def _finish_task(
     record.reported.append(state.epoch if learner.tested_after_task_end else state.best_epoch)
     more = state.task < len(plan.tasks.tasks) - 1
     if learner.needs_task_boundaries and (more or learner.tested_after_task_end):
-        images = learner.needs_images
+        images = learner.needs_images or learner.wants_images
         again = CountedReading(Reading(frames, plan.store, plan.batch_size, images, False))
         with _Clock() as clock, _counted(learner, record):
             learner.end_task(again)

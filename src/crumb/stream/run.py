@@ -414,7 +414,8 @@ def open_store(
     if not store.covers(paths):
         features = replace(cache, kind="off") if at_input else cache
         store.hold(paths, features, store.pixels.bytes_held)
-    if (learner.needs_images or at_input) and not store.pixels.covers(paths):
+    images = learner.needs_images or learner.wants_images or at_input
+    if images and not store.pixels.covers(paths):
         store.pixels.hold(paths, cache, store.bytes_held)
     return_memory()
     return store

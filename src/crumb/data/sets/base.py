@@ -183,8 +183,19 @@ _SOURCES: dict[str, type[Source]] = {}
 
 
 def register(source: type[S]) -> type[S]:
-    """Class decorator: make a data set known by its ``name``."""
-    assert source.name not in _SOURCES, f"two data sets named {source.name}"
+    """Class decorator: make a data set known by its ``name``, at any time.
+
+    A class that is defined anew, as in a notebook, takes the place of the one before.
+
+    Raises:
+        InputError: another class has the name.
+    """
+    known, own = (
+        f"{one.__module__}:{one.__qualname__}"
+        for one in (_SOURCES.get(source.name, source), source)
+    )
+    if known != own:
+        raise InputError(own, f"has the name {source.name!r} of {known}", "give it another name")
     _SOURCES[source.name] = source
     return source
 

@@ -6,30 +6,58 @@ import importlib
 import pkgutil
 from collections.abc import Iterable, Mapping
 from functools import cache
+from inspect import isabstract
 
 import crumb.data.sets
+from crumb import plugins
 from crumb.data.sets.base import Source, registered
-from crumb.errors import InputError
+from crumb.errors import InputError, shown
+
+
+def sources() -> dict[str, type[Source]]:
+    """Every data set of Crumb, and every other one that was registered, by name."""
+    _import_own()
+    return dict(sorted(registered().items()))
 
 
 @cache
-def sources() -> dict[str, type[Source]]:
-    """Every data set in this package, by name."""
+def _import_own() -> None:
     for module in pkgutil.iter_modules(crumb.data.sets.__path__):
         importlib.import_module(f"crumb.data.sets.{module.name}")
-    return dict(sorted(registered().items()))
+
+
+def installed_sources() -> tuple[dict[str, type[Source]], list[InputError]]:
+    """Every data set that can be asked for by name, those of other packages included.
+
+    Returns:
+        the data sets by name; and what is wrong with those that cannot be loaded.
+    """
+    return plugins.listed(plugins.DATASETS, sources(), find_source)
 
 
 def find_source(name: str) -> type[Source]:
     """The class of a data set.
 
+    Args:
+        name: of a data set of Crumb, of one that was registered, of an entry point in the group
+            ``crumb.datasets`` of another package; or MODULE:CLASS.
+
     Raises:
-        InputError: no such data set.
+        InputError: there is no such data set, or it cannot be loaded.
     """
-    if name not in sources():
+    own = sources()
+    if name in own:
+        return own[name]
+    given, found = f"crumb index {name}", plugins.find(plugins.DATASETS, name)
+    if found is None:
+        names = ", ".join(sorted({*own, *plugins.names(plugins.DATASETS)}))
         problem = "is no data set that can be indexed"
-        raise InputError(f"crumb index {name}", problem, f"choose one of {', '.join(sources())}")
-    return sources()[name]
+        raise InputError(given, problem, f"choose one of {names}")
+    usable = isinstance(found, type) and issubclass(found, Source) and not isabstract(found)
+    if not usable or not isinstance(getattr(found, "name", None), str):
+        problem = f"is {shown(found)}, no class of a data set with a name"
+        raise InputError(given, problem, "name a subclass of crumb.data.sets.base.Source")
+    return found
 
 
 def published_counts(name: str, classes: Iterable[str]) -> Mapping[str, int]:

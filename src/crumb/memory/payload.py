@@ -1,0 +1,102 @@
+"""What a method stores with each exemplar: logits, scores, tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Field:
+    """One tensor that is stored with each exemplar.
+
+    Attributes:
+        shape: of the tensor of one exemplar; () for a number.
+        dtype: of the tensor.
+        within_budget: ``budget_bytes`` bounds it as it bounds the exemplar. False for what only
+            the choice of exemplars needs, which is counted as extra bytes.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    within_budget: bool = True
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor of one exemplar."""
+        return torch.empty(self.shape, dtype=self.dtype, device="meta").nbytes
+
+
+Fields = Mapping[str, Field]
+
+
+class Payload:
+    """Tensors of exemplars, by the number of the exemplar's row, on the CPU.
+
+    Args:
+        fields: what is stored of each exemplar, by name.
+    """
+
+    def __init__(self, fields: Fields) -> None:
+        self.fields = dict(fields)
+        self._sizes = [field.nbytes for field in self.fields.values()]
+        self._data: dict[int, bytes] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all that is stored."""
+        return sum(self._sizes) * len(self._data)
+
+    @property
+    def within_budget(self) -> int:
+        """Bytes of what is bounded with the exemplars."""
+        sizes = [field.nbytes for field in self.fields.values() if field.within_budget]
+        return sum(sizes) * len(self._data)
+
+    def put(self, slots: Sequence[int], values: Mapping[str, Tensor]) -> None:
+        """Store one tensor of each field for each exemplar, or replace it.
+
+        Args:
+            slots: numbers of the rows.
+            values: [len(slots), *shape] by name of the field.
+        """
+        if values.keys() != self.fields.keys():
+            raise ValueError(f"{sorted(values)} are stored, and {sorted(self.fields)} are expected")
+        if not self.fields:
+            return
+        parts = [
+            _bytes_of(values[name], (len(slots), *field.shape), field.dtype)
+            for name, field in self.fields.items()
+        ]
+        for slot, record in zip(slots, np.concatenate(parts, axis=1), strict=True):
+            self._data[slot] = record.tobytes()
+
+    def get(self, slots: Sequence[int]) -> dict[str, Tensor]:
+        """What is stored of some exemplars: [len(slots), *shape] by name of the field."""
+        if not self.fields:
+            return {}
+        records = np.frombuffer(b"".join(self._data[slot] for slot in slots), np.uint8)
+        records = records.reshape(len(slots), sum(self._sizes))
+        ends = np.cumsum(self._sizes)[:-1]
+        parts = np.split(records, ends, axis=1)
+        return {
+            name: torch.from_numpy(part.copy()).view(-1).view(field.dtype).view(-1, *field.shape)
+            for (name, field), part in zip(self.fields.items(), parts, strict=True)
+        }
+
+    def drop(self, slots: Iterable[int]) -> None:
+        """Forget what is stored of exemplars that are gone."""
+        for slot in slots if self.fields else ():
+            del self._data[slot]
+
+
+def _bytes_of(values: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:
+    """Uint8 [n, bytes of one]."""
+    if tuple(values.shape) != shape:
+        raise ValueError(f"a payload of {shape} was declared, and {tuple(values.shape)} is stored")
+    flat = values.detach().to("cpu", dtype).contiguous().view(-1)
+    return flat.view(torch.uint8).numpy().reshape(shape[0], -1)

@@ -1,0 +1,40 @@
+"""A learner in one file: safetensors for the numbers, JSON in its header for the rest."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crumb.device import usual_torch
+from crumb.files import write_tensors
+from crumb.kinds import given
+
+if TYPE_CHECKING:
+    from crumb.methods.base import Learner
+
+KEY, VERSION = "crumb-learner", 1
+
+
+@usual_torch()
+def save(learner: Learner, path: str | Path) -> None:
+    """Write a learner whole or not at all; the folder is made.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    file: Path = given("path", path, Path)
+    about = {
+        "method": learner.name,
+        "config": asdict(learner.config),
+        "network": asdict(learner.network.config),
+        "resize": learner.network.preprocessing.resize,
+        "seed": learner.seed,
+        "classes": learner.classes,
+        "temperature": learner.temperature,
+        "outputs": learner.network.outputs,
+    }
+    described = {"version": VERSION, **about}
+    # One key, because several are written in an order that changes from file to file.
+    write_tensors(file, learner.state_dict(), {KEY: json.dumps(described)})

@@ -1,0 +1,55 @@
+"""The settings of methods that train by gradient descent, and what may be trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crumb.errors import InputError, require, setting
+from crumb.kinds import check_kinds
+from crumb.nets.split import SplitNetwork
+
+MOST_FLOAT = 1e38
+"""Steps compute in float32, which holds no more than 3.4e38."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What every learner that trains by gradient descent is set by."""
+
+    lr: float = 0.001
+    """Learning rate of SGD, constant."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    weight_decay: float = 0.0001
+    """Weight decay of SGD, added after the clipping."""
+    clip: float = 10.0
+    """Gradient elements are clipped to [-CLIP, CLIP]."""
+
+    def __post_init__(self) -> None:
+        check_kinds(self)
+        most = f"at most {MOST_FLOAT:g}"
+        require("lr", self.lr, 0 < self.lr <= MOST_FLOAT, f"above 0 and {most}")
+        require("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)")
+        decay = self.weight_decay
+        require("weight_decay", decay, 0 <= decay <= MOST_FLOAT, f"at least 0 and {most}")
+        require("clip", self.clip, 0 < self.clip <= MOST_FLOAT, f"above 0 and {most}")
+
+    @property
+    def least_lr(self) -> float:
+        """The learning rate must not be below it, given the other settings."""
+        return 0.0
+
+
+def refuse_trainable_front(network: SplitNetwork) -> None:
+    """For methods whose exemplars are codes of features.
+
+    Raises:
+        InputError: the front is trained, so that codes would soon stand for other features.
+    """
+    if network.config.trainable == "all":
+        problem = "leaves no features that codes could stand for"
+        raise InputError(
+            setting("trainable", "all"),
+            problem,
+            f"use {setting('trainable', 'tail')}, or {setting('storage', 'image')}",
+        )

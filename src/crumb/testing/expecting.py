@@ -1,0 +1,32 @@
+"""What checks say when something is not as it must be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from crumb.methods.base import Learner
+
+
+@contextmanager
+def refused(pattern: str, kind: type[Exception]) -> Iterator[None]:
+    """What is done in this context must raise, with a message in which the pattern is found."""
+    said = None
+    try:
+        yield
+    except kind as error:
+        said = str(error)
+    assert said is not None, f"nothing raised {kind.__name__} that says {pattern!r}"
+    assert re.search(pattern, said), f"{said[:200]!r} does not say {pattern!r}"
+
+
+def assert_same(one: Learner, other: Learner, what: str) -> None:
+    """Two learners hold the same, to the bit; ``what`` says of which that was expected."""
+    assert one.classes == other.classes, f"{what}: other classes"
+    first, second = one.state_dict(), other.state_dict()
+    assert first.keys() == second.keys(), f"{what}: {first.keys() ^ second.keys()} is in one only"
+    wrong = [name for name, value in first.items() if not torch.equal(value, second[name])]
+    assert not wrong, f"{what}: {wrong} differ"

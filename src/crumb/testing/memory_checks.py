@@ -1,0 +1,103 @@
+"""What is kept of the past: all of it is claimed, and no more than allowed."""
+
+from __future__ import annotations
+
+import torch
+
+from crumb.errors import InputError
+from crumb.memory.capacity import CAPACITIES
+from crumb.methods.base import Learner
+from crumb.testing.expecting import refused
+from crumb.testing.runs import finish, main_run, stream
+from crumb.testing.variants import MEMORY, Variant
+
+
+def check_all_that_is_kept_is_claimed(variant: Variant) -> None:
+    """``bytes_held`` is all that the learner would save besides one network."""
+    run = main_run(variant)
+    for event, (held, kept) in enumerate(zip(run.held, run.kept, strict=True)):
+        claimed = held.replay + held.extra
+        assert claimed == kept, f"event {event}: {kept} bytes are saved, {claimed} are claimed"
+        assert 0 <= held.reading <= held.extra, f"event {event}: {held}"
+
+
+def check_memory_size_is_kept_at_every_step_and_used(variant: Variant) -> None:
+    """No more than so many exemplars, and about so many in the end."""
+    run = main_run(variant)
+    exemplars = getattr(run.learner, "exemplars", None)
+    if exemplars is None:
+        return
+    row, most = _row_bytes(exemplars.storage), dict(variant.settings)["memory_size"]
+    for event, held in enumerate(run.held):
+        assert held.replay <= most * row, f"event {event}: {held.replay} bytes in {most} exemplars"
+    assert run.held[-1].replay == exemplars.memory.rows.nbytes == most * row
+    stored = len(exemplars.memory)
+    assert stored >= most - 2, f"{stored} exemplars of {most} are stored in the end"
+
+
+def _row_bytes(storage: object) -> int:
+    shape, dtype = storage.row_shape, storage.dtype  # type: ignore[attr-defined]
+    return torch.empty(shape, dtype=dtype, device="meta").nbytes
+
+
+def check_nothing_grows_with_the_frames_shown(variant: Variant) -> None:
+    """Without exemplars: no more than the statistics of each class, however often it is shown."""
+    run = main_run(variant)
+    learner = run.copy()
+    for _ in range(2):
+        finish(learner)
+    held, again = run.held[-1], learner.bytes_held()
+    assert (held.replay, held.reading) == (again.replay, again.reading), f"{held}, then {again}"
+
+
+def with_budget(variant: Variant) -> tuple[Learner, int]:
+    """A learner with a budget in bytes that it has to keep to, and the bytes."""
+    run = main_run(variant)
+    exemplars = getattr(run.learner, "exemplars", None)
+    if exemplars is None:
+        # Half of what it holds where it may.
+        budget = (run.held[-1].replay + run.held[-1].reading) // 2
+    else:
+        # Of the images of 192 bytes, or of what else is kept; and of what it is read with.
+        each = max(_row_bytes(exemplars.storage), 192) + 12
+        budget = exemplars.storage.reader_bytes + (MEMORY + 3) * each + 5
+    return variant.make(budget_bytes=budget), budget
+
+
+def check_a_budget_in_bytes_is_kept_at_every_step_and_used(variant: Variant) -> None:
+    """Exemplars and all that they are read with, within the budget."""
+    learner, budget = with_budget(variant)
+    for event in stream(learner):
+        held = learner.bytes_held()
+        used = held.replay + held.reading
+        assert used <= budget, f"event {event}: {used} bytes of {budget}"
+    held = learner.bytes_held()
+    assert held.replay + held.reading > budget / 3, f"{held} is little of {budget} bytes"
+
+
+def check_a_budget_for_nothing_is_refused(variant: Variant) -> None:
+    """In one line that says what would do."""
+    with refused(r"budget_bytes=3: .*at least \d+", InputError):
+        variant.make(budget_bytes=3)
+
+
+def check_a_method_without_exemplars_takes_no_budget(variant: Variant) -> None:
+    """A budget that nothing keeps to would make it look as if it did."""
+    for name in CAPACITIES:
+        if name in variant.kind.Config.__dataclass_fields__:
+            with refused("no exemplars that a capacity could count", InputError):
+                variant.make(**{name: 10_000})
+        else:
+            with refused(name, TypeError):
+                variant.make(**{name: 10_000})
+
+
+def check_holds_on_to_nothing_that_it_was_shown(variant: Variant) -> None:
+    """Neither to a batch nor to a part of one, nor to a view of it, which keeps the whole."""
+    run = main_run(variant)
+    assert not run.alive, f"{run.alive} batches or parts of them are still referred to"
+    for name, value in run.learner.state_dict().items():
+        if not name.startswith("network."):
+            size = value.untyped_storage().nbytes()
+            small = size <= 2 * max(value.nbytes, 256) + 4096
+            assert small, f"{name}, of {value.nbytes} bytes, is a view of {size}"

@@ -1,0 +1,76 @@
+"""Each method, with each value of its settings that changes what it keeps or when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, get_type_hints
+
+from crumb.kinds import choices_of
+from crumb.methods.base import Learner
+from crumb.testing.networks import tiny_network
+
+MEMORY = 6
+"""Exemplars that a variant may keep."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method with settings, and how learners of it are made.
+
+    Attributes:
+        kind: the method.
+        settings: names and values of those that differ from the defaults.
+    """
+
+    kind: type[Learner]
+    settings: tuple[tuple[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        chosen = dict(self.settings)
+        parts = (chosen.get(name) for name in ("storage", "write_policy"))
+        return "-".join(filter(None, (self.kind.name, *parts)))
+
+    def make(
+        self, seed: int = 0, dropout: float = 0.3, device: str = "cpu", **more: Any
+    ) -> Learner:
+        """A learner that has learned nothing; ``more`` are further settings."""
+        chosen = {**dict(self.settings), **more}
+        if "budget_bytes" in more:
+            chosen.pop("memory_size", None)
+        network = tiny_network(dropout, norm_in_front=True)
+        return self.kind(network, self.kind.Config(**chosen), seed, device)
+
+    @property
+    def keeps_exemplars(self) -> bool:
+        """Whether it has a capacity in exemplars."""
+        return "memory_size" in dict(self.settings)
+
+    @property
+    def has_a_budget(self) -> bool:
+        """Whether a budget in bytes bounds something."""
+        none = dict(self.settings).get("storage") in _WITHOUT_EXEMPLARS
+        return self.kind.stores_exemplars() and not none
+
+
+_WITHOUT_EXEMPLARS = ("merec", "none")
+
+
+def variants(kind: type[Learner], **settings: Any) -> Iterator[Variant]:
+    """Those of one method; ``settings`` are further ones, in all of them."""
+    hints = get_type_hints(kind.Config)
+    options = partial(_options, hints, settings)
+    for storage in options("storage"):
+        for policy in options("write_policy"):
+            chosen = {"storage": storage, "write_policy": policy, **settings}
+            if "memory_size" in hints and storage not in _WITHOUT_EXEMPLARS:
+                chosen.setdefault("memory_size", MEMORY)
+            given = {name: value for name, value in chosen.items() if value is not None}
+            yield Variant(kind, tuple(given.items()))
+
+
+def _options(hints: dict[str, Any], settings: dict[str, Any], name: str) -> tuple[Any, ...]:
+    if name in settings:
+        return (settings[name],)
+    return tuple(choices_of(hints.get(name)) or (None,))
