@@ -11,7 +11,7 @@ from crumb.cli.parsing import Preset, parse_parts
 from crumb.cli.tables import align, check_free
 from crumb.errors import InputError
 from crumb.experiments.compare import CompareConfig, Comparison, compare, default_folder
-from crumb.files import alone, write_csv, write_text
+from crumb.files import write_csv, write_text
 from crumb.nets.config import NetworkConfig
 from crumb.reports import comparison as analysis
 from crumb.reports.comparison_figures import draw
@@ -36,13 +36,14 @@ def run(words: Sequence[str]) -> None:
     check_free({folder / name: mark for name, mark in marks.items()}, "a comparison")
     outcome = compare(config, parsed.network)
     # What is finished is looked at and written as one, so that no call drops the rows of another.
-    with alone(folder):
+    with outcome.grid.tables():
         comparison = outcome.look()
-        if any(comparison.records.values()):
+        if found := any(comparison.records.values()):
             show(comparison)
             print("\n".join(map(str, write(comparison, folder))))
-            return
-    raise InputError("crumb compare", "has no finished run", "; ".join(_all_notes(comparison)))
+    outcome.grid.end()
+    if not found:
+        raise InputError("crumb compare", "has no finished run", "; ".join(_all_notes(comparison)))
 
 
 def show(comparison: Comparison) -> None:
