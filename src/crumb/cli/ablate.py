@@ -11,8 +11,9 @@ from crumb.cli.parsing import parse_parts, take_preset
 from crumb.cli.tables import align, check_free
 from crumb.cli.tune import for_method
 from crumb.errors import InputError
-from crumb.experiments.ablation import Ablation, ablate, default_folder
+from crumb.experiments.ablation import Ablation, ablate
 from crumb.experiments.arms import AblateConfig, arms
+from crumb.experiments.grid import default_folder
 from crumb.files import write_csv, write_text
 from crumb.methods.crumb import CrumbConfig
 from crumb.nets.config import NetworkConfig
@@ -37,7 +38,7 @@ def run(words: Sequence[str]) -> None:
     config, network, method = settings(words)
     folder = config.output
     if folder is None:
-        folder = default_folder(config, network, open_dataset(config.dataset, ()))
+        folder = default_folder("ablate", config, network, open_dataset(config.dataset, ()))
     paths = [folder / name for name in ("ablation.md", "ablation.csv", "ablation_tests.csv")]
     marks = [analysis.MARK, ",".join(analysis.LONG_HEAD), analysis.TESTS_MARK]
     check_free(dict(zip(paths, marks, strict=True)), "an ablation study")

@@ -10,7 +10,8 @@ import tyro
 from crumb.cli.parsing import Preset, parse_parts
 from crumb.cli.tables import align, check_free
 from crumb.errors import InputError
-from crumb.experiments.compare import CompareConfig, Comparison, compare, default_folder
+from crumb.experiments.compare import CompareConfig, Comparison, compare
+from crumb.experiments.grid import default_folder
 from crumb.files import write_csv, write_text
 from crumb.nets.config import NetworkConfig
 from crumb.reports import comparison as analysis
@@ -31,7 +32,7 @@ def run(words: Sequence[str]) -> None:
     )
     config: CompareConfig = parsed.compare
     dataset = open_dataset(config.dataset, config.classes)
-    folder = config.output or default_folder(config, parsed.network, dataset)
+    folder = config.output or default_folder("compare", config, parsed.network, dataset)
     marks = {"comparison.md": analysis.MARK, "comparison.csv": ",".join(analysis.LONG_HEAD)}
     check_free({folder / name: mark for name, mark in marks.items()}, "a comparison")
     outcome = compare(config, parsed.network)

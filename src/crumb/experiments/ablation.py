@@ -12,7 +12,7 @@ from crumb.data.index import Dataset
 from crumb.data.protocol import TaskList
 from crumb.errors import InputError, setting
 from crumb.experiments.arms import UNABLATED, AblateConfig, Arm, Settings, arms, resolve, unablated
-from crumb.experiments.grid import Cell, Grid
+from crumb.experiments.grid import Cell, Grid, default_folder
 from crumb.experiments.pretraining import PretrainedFile, Pretrainings, crumb_settings
 from crumb.memory.capacity import CAPACITIES
 from crumb.memory.encoded import EncodedMemory
@@ -53,31 +53,38 @@ class Ablation:
 
 @dataclass(frozen=True)
 class Study:
-    """What the arms have in common.
+    """A study: what its arms have in common, and what has become of them.
 
     Attributes:
         config: of the study, with the classes that are streamed.
         base: the run that is whole.
         arms: every one that there is, by name.
-        folder: of the study.
+        grid: of the arms that are asked for.
         dataset: that is streamed.
         task_lists: of the streams, by number of the run.
         broken: what is wrong with images that are left out, if any are to be.
         memory_bytes: of the exemplars of the run that is whole.
         pretrainings: that arms start from.
         networks: built so far.
+        same: what is said of arms that are the same as another, by name.
     """
 
     config: AblateConfig
     base: Settings
     arms: Mapping[str, Arm]
-    folder: Path
+    grid: Grid
     dataset: Dataset
     task_lists: Mapping[int, TaskList]
     broken: Mapping[str, str] | None
     memory_bytes: int
     pretrainings: Pretrainings
     networks: Networks
+    same: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """Of the study."""
+        return self.grid.folder
 
     def job(self, name: str) -> tuple[Job, dict[int, PretrainedFile]]:
         """The runs of an arm, and what they start from.
@@ -157,28 +164,13 @@ class Study:
         free |= {key for key in own.keys() | whole.keys() if key.startswith("files.pretrained")}
         return difference(whole, own, free=free) is None
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """A study of which a call has done what it could.
-
-    Attributes:
-        study: all that its arms have in common.
-        grid: of the arms that were asked for.
-        same: what is said of those that are the same as another, by name.
-    """
-
-    study: Study
-    grid: Grid
-    same: dict[str, str] = field(default_factory=dict)
-
     def look(self) -> Ablation:
         """All finished runs that are in the folder now, those of other calls as well."""
-        known = self.study.arms
+        known = self.arms
         records = {cell.name: self.grid.records(cell) for cell in self.grid.cells}
         notes = self.grid.notes() | self.same
         for name in known:
-            path = self.study.folder / name
+            path = self.folder / name
             if name in records or name in self.same or not (path / CONFIG).exists():
                 continue
             try:
@@ -198,15 +190,15 @@ class Outcome:
         try:
             if name in self.grid.impossible:
                 raise self.grid.impossible[name]
-            self.study.check(name)
+            self.check(name)
         except OtherSettingsError as error:
             return f"it {error.parts[1]}"
         except InputError as error:
-            return "" if self.study.is_like(name) else error.in_flags()
+            return "" if self.is_like(name) else error.in_flags()
         return ""
 
 
-def ablate(config: AblateConfig, network: NetworkConfig, method: CrumbConfig) -> Outcome:
+def ablate(config: AblateConfig, network: NetworkConfig, method: CrumbConfig) -> Study:
     """Run what is not done yet, and go on with what was interrupted.
 
     What earlier calls have left in the folder is part of the study.
@@ -223,33 +215,31 @@ def ablate(config: AblateConfig, network: NetworkConfig, method: CrumbConfig) ->
     """
     if config.tensorboard:
         tensorboard.check_installed()
-    outcome = Outcome(
-        study := study_of(config, network, method), Grid(study.folder, "ablate", "arm")
-    )
-    _arrange(outcome, (UNABLATED, *config.names))
-    for _ in outcome.grid.fill():
+    study = study_of(config, network, method)
+    _arrange(study, (UNABLATED, *config.names))
+    for _ in study.grid.fill():
         pass
-    return outcome
+    return study
 
 
-def _arrange(outcome: Outcome, names: Sequence[str]) -> None:
+def _arrange(study: Study, names: Sequence[str]) -> None:
     """The arms that can be run and differ from each other; of the others it is noted."""
     meanings: dict[str, Any] = {}
     for name in names:
-        with outcome.grid.arranging(name):
-            cell, meaning = outcome.study.arrange(name)
+        with study.grid.arranging(name):
+            cell, meaning = study.arrange(name)
             other = next((one for one, known in meanings.items() if known == meaning), None)
             if other is None:
                 meanings[name] = meaning
-                outcome.grid.cells.append(cell)
+                study.grid.cells.append(cell)
             else:
                 kind = "run" if other == UNABLATED else "arm"
-                outcome.same[name] = f"is the {kind} {other} with these settings"
-        if UNABLATED in outcome.grid.impossible:
-            raise outcome.grid.impossible[UNABLATED]
-    outcome.study.networks.clear()
-    if len(names) > 1 and len(outcome.grid.cells) == 1:
-        first = (outcome.grid.notes() | outcome.same)[names[1]]
+                study.same[name] = f"is the {kind} {other} with these settings"
+        if UNABLATED in study.grid.impossible:
+            raise study.grid.impossible[UNABLATED]
+    study.networks.clear()
+    if len(names) > 1 and len(study.grid.cells) == 1:
+        first = (study.grid.notes() | study.same)[names[1]]
         raise InputError(f"crumb ablate {names[1]}", first, "name another arm")
 
 
@@ -267,16 +257,10 @@ def study_of(config: AblateConfig, network: NetworkConfig, method: CrumbConfig) 
     assert isinstance(learner, Crumb)
     assert isinstance(learner.exemplars, Exemplars)
     memory_bytes = learner.exemplars.memory.capacity_bytes
-    folder = config.output or default_folder(config, network, dataset)
+    folder = config.output or default_folder("ablate", config, network, dataset)
     pretrainings = Pretrainings(folder, config.first_run)
     shared = (dataset, task_lists, broken, memory_bytes, pretrainings, networks)
-    return Study(config, base, arms(), folder, *shared)
-
-
-def default_folder(config: AblateConfig, network: NetworkConfig, dataset: Dataset) -> Path:
-    """outputs/<data set>/ablate_<protocol>_<mode>_<backbone>."""
-    name = f"ablate_{config.protocol}_{config.mode}_{network.backbone}"
-    return Path("outputs") / dataset.name / name
+    return Study(config, base, arms(), Grid(folder, "ablate", "arm"), *shared)
 
 
 def _with_classes(config: AblateConfig) -> AblateConfig:

@@ -12,7 +12,7 @@ from crumb.data.index import Dataset
 from crumb.data.protocol import TaskList
 from crumb.errors import InputError, setting
 from crumb.experiments import grid
-from crumb.experiments.grid import Grid
+from crumb.experiments.grid import Grid, default_folder
 from crumb.experiments.tuned import TUNED, read_tuned
 from crumb.methods.registry import find_method, methods
 from crumb.nets.config import NetworkConfig
@@ -20,7 +20,7 @@ from crumb.stream import tensorboard
 from crumb.stream.config import ProtocolConfig, StreamConfig, at_least, shared_settings
 from crumb.stream.job import Job, check_recorded
 from crumb.stream.record import RunRecord
-from crumb.stream.results import Results
+from crumb.stream.results import run_file
 from crumb.stream.run import broken_in, lay_out_runs, open_dataset, prepare, stream_job
 from crumb.stream.settings import OtherSettingsError, read_settings
 
@@ -127,13 +127,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Matrix:
-    """What the cells of a comparison have in common.
+    """A comparison: what its cells have in common, and what has become of them.
 
     Attributes:
         config: of the comparison.
         network: which backbone.
         tuned: settings by method, in the place of the defaults.
-        folder: of the comparison.
+        grid: of the cells that are asked for.
         dataset: opened.
         task_lists: of streams, and of upper bounds if there are any, by number of the run; laid out
             when they are first needed.
@@ -143,10 +143,15 @@ class Matrix:
     config: CompareConfig
     network: NetworkConfig
     tuned: Mapping[str, Mapping[str, Any]]
-    folder: Path
+    grid: Grid
     dataset: Dataset
     task_lists: dict[bool, Mapping[int, TaskList]]
     broken: Mapping[str, str] | None
+
+    @property
+    def folder(self) -> Path:
+        """Of the comparison."""
+        return self.grid.folder
 
     def job(self, cell: Cell) -> Job:
         """What is to be done for a cell.
@@ -178,46 +183,36 @@ class Matrix:
             if value is not None and value != getattr(usual, name)
         }
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """A comparison of which a call has done what it could.
-
-    Attributes:
-        matrix: all that the cells have in common.
-        grid: of the cells that were asked for.
-    """
-
-    matrix: Matrix
-    grid: Grid
-
     def look(self) -> Comparison:
         """All finished runs that are in the folder now, those of other calls as well."""
-        matrix, config = self.matrix, self.matrix.config
+        config = self.config
         wanted = range(config.first_run, config.first_run + config.runs)
         records: dict[Cell, list[RunRecord]] = {}
         hidden: dict[str, str] = {}
-        tuned: dict[str, Mapping[str, Any]] = {**matrix.tuned}
-        cells = [*config.cells, *_earlier(matrix.folder, config.cells)]
+        tuned: dict[str, Mapping[str, Any]] = {**self.tuned}
+        cells = [*config.cells, *_earlier(self.folder, config.cells)]
         for cell in cells:
             if cell.name in self.grid.impossible:
                 continue
             try:
-                job = matrix.job(cell)
+                job = self.job(cell)
                 check_recorded(job)
             except OtherSettingsError as error:
                 # It was begun by another call while this one ran.
                 hidden[cell.name] = f"is not in the tables: it {error.parts[1]}"
                 continue
+            except InputError as error:
+                self.grid.failed[cell.name] = error
+                continue
             found = self.grid.records(grid.Cell(cell.name, job))
             records[cell] = [record for record in found if record.run in wanted]
-            if cell not in config.cells and (values := matrix.tuned_of(cell)):
+            if cell not in config.cells and (values := self.tuned_of(cell)):
                 tuned[cell.method] = values
         notes = self.grid.notes() | hidden
         return Comparison(records, {c: notes[c.name] for c in cells if c.name in notes}, tuned)
 
 
-def compare(config: CompareConfig, network: NetworkConfig) -> Outcome:
+def compare(config: CompareConfig, network: NetworkConfig) -> Matrix:
     """Run what is not done yet, and go on with what was interrupted.
 
     What earlier calls have left in the folder is part of the comparison.
@@ -233,28 +228,28 @@ def compare(config: CompareConfig, network: NetworkConfig) -> Outcome:
     if config.tensorboard:
         tensorboard.check_installed()
     matrix = _matrix(config, network)
-    outcome = Outcome(matrix, Grid(matrix.folder, "compare"))
-    _arrange(outcome)
-    for _ in outcome.grid.fill():
+    _arrange(matrix)
+    for _ in matrix.grid.fill():
         pass
-    return outcome
+    return matrix
 
 
-def _arrange(outcome: Outcome) -> None:
+def _arrange(matrix: Matrix) -> None:
     """The cells that can be run; all in the folder must be of these settings."""
-    matrix, asked, networks = outcome.matrix, outcome.matrix.config.cells, {}
+    asked, networks = matrix.config.cells, {}
     for cell in (*asked, *_earlier(matrix.folder, asked)):
-        with outcome.grid.arranging(cell.name):
+        with matrix.grid.arranging(cell.name):
             job = matrix.job(cell)
-            finished = {record.run for record in Results.finished_in(job.folder)}
-            if cell not in asked or finished.issuperset(job.task_lists):
+            if cell not in asked or all(
+                run_file(job.folder, run).exists() for run in job.task_lists
+            ):
                 check_recorded(job)
             else:
                 prepare(job, networks)
             if cell in asked:
-                outcome.grid.cells.append(grid.Cell(cell.name, job))
-    if not outcome.grid.cells:
-        first = outcome.grid.notes()[asked[0].name]
+                matrix.grid.cells.append(grid.Cell(cell.name, job))
+    if not matrix.grid.cells:
+        first = matrix.grid.notes()[asked[0].name]
         raise InputError(setting("methods"), "holds none that can be run", first)
 
 
@@ -264,7 +259,7 @@ def _matrix(config: CompareConfig, network: NetworkConfig) -> Matrix:
     if config.tuned is not None:
         tuned = tuned_in(config.tuned, config.names, network.backbone, config.mode)
     dataset = open_dataset(config.dataset, config.classes)
-    folder = config.output or default_folder(config, network, dataset)
+    folder = config.output or default_folder("compare", config, network, dataset)
     kinds = {
         find_method(c.method).offline for c in (*config.cells, *_earlier(folder, config.cells))
     }
@@ -275,7 +270,7 @@ def _matrix(config: CompareConfig, network: NetworkConfig) -> Matrix:
     if config.on_error == "skip":
         every = [tasks for lists in task_lists.values() for tasks in lists.values()]
         broken = broken_in(dataset, config, every, network)
-    return Matrix(config, network, tuned, folder, dataset, task_lists, broken)
+    return Matrix(config, network, tuned, Grid(folder, "compare"), dataset, task_lists, broken)
 
 
 def _earlier(folder: Path, asked: Sequence[Cell]) -> list[Cell]:
@@ -307,12 +302,6 @@ def tuned_in(
         remedy = f"write them with crumb tune METHOD --output {folder}/METHOD"
         raise InputError(setting("tuned", folder), problem, remedy)
     return {name: read_tuned(path, name, backbone, mode).values for name, path in found.items()}
-
-
-def default_folder(config: CompareConfig, network: NetworkConfig, dataset: Dataset) -> Path:
-    """outputs/<data set>/compare_<protocol>_<mode>_<backbone>."""
-    name = f"compare_{config.protocol}_{config.mode}_{network.backbone}"
-    return Path("outputs") / dataset.name / name
 
 
 def stream_config(config: CompareConfig, cell: Cell, folder: Path) -> StreamConfig:

@@ -26,10 +26,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from crumb.data.index import Dataset
 from crumb.errors import DivergedError, InputError, setting
 from crumb.features.features import FeatureStore
 from crumb.files import alone
+from crumb.nets.config import NetworkConfig
 from crumb.stream import tensorboard
+from crumb.stream.config import ProtocolConfig
 from crumb.stream.job import Job
 from crumb.stream.progress import tell
 from crumb.stream.record import RunRecord
@@ -245,3 +248,11 @@ class Grid:
             subject, problem, remedy = error.parts
             label = f"{self.kind} {name}".strip()
             raise InputError(f"{label}: {subject}", problem, remedy)
+
+
+def default_folder(
+    command: str, config: ProtocolConfig, network: NetworkConfig, dataset: Dataset
+) -> Path:
+    """outputs/<data set>/<command>_<protocol>_<mode>_<backbone>."""
+    name = f"{command}_{config.protocol}_{config.mode}_{network.backbone}"
+    return Path("outputs") / dataset.name / name

@@ -218,7 +218,7 @@ class Results:
         self._write_tables(sorted([*others, record], key=lambda record: record.run))
         # Last, as it is what makes the run a finished one.
         write_json(
-            self.folder / "runs" / f"{name}.json",
+            run_file(self.folder, record.run),
             {"format": FORMAT, "version": VERSION, **record_to_json(record)},
         )
 
@@ -233,6 +233,11 @@ class Results:
             write_csv(self.folder / "mem_stats.csv", rows, header=["", *statistics[0]])
         skipped = {} if self.skipped is None else {"skipped_images": len(self.skipped)}
         write_json(self.folder / "metrics.json", summarise(records) | skipped)
+
+
+def run_file(folder: Path, run: int) -> Path:
+    """Where a finished run lies in a results folder."""
+    return folder / "runs" / f"run{run}.json"
 
 
 def _write_classes(record: RunRecord, folder: Path) -> None:
