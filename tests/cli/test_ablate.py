@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +14,12 @@ from crumb.cli import ablate as command
 from crumb.cli.main import main
 from crumb.data.index import Dataset
 from crumb.errors import DivergedError, InputError
-from crumb.experiments import ablate as module
-from crumb.experiments import study
-from crumb.files import read_tensors, read_toml, try_lock
+from crumb.experiments import grid
+from crumb.experiments.pretraining import Pretrainings
+from crumb.files import read_tensors, read_toml
+from crumb.stream import learner, tensorboard
 from crumb.stream import run as streams
-from crumb.stream import tensorboard
 from crumb.stream.pretrain import PRETRAINED
-from crumb.stream.results import Results
 
 TWO = ["half_capacity", "pretrained_weights"]
 
@@ -66,9 +64,12 @@ def test_arms_are_run_once_from_one_pretraining(words, tmp_path: Path, capsys, m
     sizes = {row["arm"]: int(row["replay_bytes"]) for row in rows}
     assert sizes["half_capacity"] == sizes["unablated"] // 2 > 0
 
-    monkeypatch.setattr(streams, "run_once", None)
+    # Networks are built to be checked: one for each cut.
+    built, original = [], learner.build_network
+    monkeypatch.setattr(learner, "build_network", lambda *a: built.append(a) or original(*a))
     assert main(["ablate", *arms, *words]) == 0
     assert capsys.readouterr().out == printed
+    assert len(built) == 2
 
 
 def test_each_run_starts_from_a_pretraining_of_its_own(words, tmp_path: Path, capsys):
@@ -99,27 +100,6 @@ def test_a_later_call_adds_arms_and_finds_what_was_pretrained(words, tmp_path, c
     with (tmp_path / "out/ablation.csv").open() as file:
         arms = [row["arm"] for row in csv.DictReader(file)]
     assert arms == ["unablated", "frozen_memory", "half_capacity"]
-
-
-def test_an_interrupted_study_goes_on(words, capsys, interrupted_once):
-    assert main(["ablate", "half_capacity", *words]) == 130
-    errors = capsys.readouterr().err
-    assert "call it again: what is finished is not done again" in errors
-    assert "--resume" not in errors
-    assert main(["ablate", "half_capacity", *words]) == 0
-    assert "\nhalf_capacity" in capsys.readouterr().out
-
-
-def test_an_arm_that_another_call_is_at_is_left_to_it(words, tmp_path: Path, capsys):
-    assert main(["ablate", "half_capacity", *words]) == 0
-    capsys.readouterr()
-    folder = tmp_path / "out/half_capacity"
-    settings = {k: v for k, v in read_toml(folder / "config.toml", "").items() if k != "crumb"}
-    with Results(folder, settings, resume=True):
-        assert main(["ablate", "half_capacity", *words, "--runs", "2"]) == 0
-    printed = capsys.readouterr().out
-    assert "half_capacity is being run by another call" in printed
-    assert "not all arms have equally many runs" in printed
 
 
 @pytest.mark.parametrize("changed", [["--epochs", "2"], ["--pretrain-epochs", "2"]])
@@ -250,22 +230,6 @@ def test_what_another_call_finishes_meanwhile_is_in_the_tables(words, tmp_path, 
     assert arms == {"unablated", "half_capacity", "no_replay"}
 
 
-def test_tables_are_written_by_one_call_at_a_time(words, tmp_path: Path, monkeypatch):
-    assert main(["ablate", "half_capacity", *words]) == 0
-    table = tmp_path / "out/ablation.csv"
-    written, other = table.read_bytes(), os.open(table.parent, os.O_RDONLY)
-    assert try_lock(other)
-    table.write_bytes(b"arm,run")
-
-    def freed(seconds: float) -> None:
-        assert table.read_bytes() == b"arm,run"
-        os.close(other)
-
-    monkeypatch.setattr(module.time, "sleep", freed)
-    assert main(["ablate", "half_capacity", *words]) == 0
-    assert table.read_bytes() == written
-
-
 def test_other_images_are_pretrained_on_again(shared, dataset_copy: Path, tmp_path: Path, capsys):
     words = [*shared, "--pretrain-dataset", str(dataset_copy)]
     assert main(["ablate", "half_capacity", *words]) == 0
@@ -299,13 +263,13 @@ def test_finished_arms_are_not_pretrained_again(words, tmp_path: Path, capsys, m
 
 def test_a_study_of_an_earlier_crumb_is_read(words, tmp_path: Path, capsys, monkeypatch):
     """Its pretrainings are named by digests that do not look at the images."""
-    original = study.Study._pretrain_job
+    original = Pretrainings.job
 
     def earlier(*args, **settings):
         return replace(original(*args, **settings), more=None)
 
     with monkeypatch.context() as patched:
-        patched.setattr(study.Study, "_pretrain_job", earlier)
+        patched.setattr(Pretrainings, "job", earlier)
         assert main(["ablate", "half_capacity", *words]) == 0
     printed = capsys.readouterr().out
     tests = tmp_path / "out/ablation_tests.csv"
@@ -326,14 +290,14 @@ def test_a_study_of_an_earlier_crumb_is_read(words, tmp_path: Path, capsys, monk
 
 
 def test_an_arm_that_fails_does_not_keep_the_others(words, tmp_path: Path, capsys, monkeypatch):
-    original = study.carry_out
+    original = grid.carry_out_all
 
     def failing(job, stores):
         if job.folder.name == "half_capacity":
             raise InputError("frame.png", "is broken", "repair it")
         return original(job, stores)
 
-    monkeypatch.setattr(study, "carry_out", failing)
+    monkeypatch.setattr(grid, "carry_out_all", failing)
     assert main(["ablate", "half_capacity", "no_replay", *words]) == 2
     printed, errors = capsys.readouterr()
     assert "half_capacity failed: frame.png: is broken; repair it" in printed
@@ -351,7 +315,7 @@ def test_a_run_that_diverges_does_not_keep_the_others(words, tmp_path: Path, cap
 
     monkeypatch.setattr(streams, "run_once", diverging)
     assert main(["ablate", "half_capacity", "no_pretraining", *words, "--runs", "3"]) == 0
-    assert "half_capacity diverged: run 1: the loss: is not finite" in capsys.readouterr().out
+    assert "half_capacity diverged in run 1: the loss: is not finite" in capsys.readouterr().out
     runs = [("unablated", "0"), ("unablated", "2"), ("half_capacity", "0"), ("half_capacity", "2")]
     assert table_of(tmp_path / "out") == [*runs, *[("no_pretraining", run) for run in "012"]]
     monkeypatch.setattr(streams, "run_once", original)
@@ -430,25 +394,6 @@ def test_a_damaged_pretrained_file_is_named(words, tmp_path: Path, capsys):
     assert errors.endswith("; remove it: it is made again\n")
     path.unlink()
     assert main(["ablate", "half_capacity", *words]) == 0
-
-
-def test_arms_wait_for_what_another_call_pretrains(words, tmp_path: Path, capsys, monkeypatch):
-    monkeypatch.setattr(module, "_WAIT", 0.01)
-    slept = []
-
-    def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        # The arm that needs no pretraining is done by now.
-        assert (tmp_path / "out/no_pretraining/runs/run0.json").exists()
-        if len(slept) == 3:
-            monkeypatch.setattr(study, "_is_locked", original)
-
-    original = study._is_locked
-    monkeypatch.setattr(study, "_is_locked", lambda path: path.parent.parent.name == "pretrained")
-    monkeypatch.setattr(module.time, "sleep", sleep)
-    assert main(["ablate", "no_pretraining", *words]) == 0
-    assert len(slept) == 3
-    assert {arm for arm, _ in table_of(tmp_path / "out")} == {"unablated", "no_pretraining"}
 
 
 def test_tensorboard_must_be_installed_before_anything_is_run(words, tmp_path, capsys, monkeypatch):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +13,11 @@ import pytest
 from crumb.cli import compare as command
 from crumb.cli.main import main
 from crumb.data.index import Dataset
-from crumb.errors import DivergedError
-from crumb.experiments import compare as matrix
+from crumb.errors import DivergedError, InputError
 from crumb.experiments.tuned import read_tuned
-from crumb.files import read_toml, try_lock
+from crumb.files import read_toml
+from crumb.stream import learner
 from crumb.stream import run as streams
-from crumb.stream.results import Results
 
 
 @pytest.fixture
@@ -50,9 +48,34 @@ def test_a_matrix_is_filled_once(words, tmp_path: Path, capsys, monkeypatch):
         if row["budget_bytes"]:
             assert 0 < int(row["replay_bytes"]) <= int(row["budget_bytes"])
 
-    monkeypatch.setattr("crumb.stream.run.run_once", None)
+    # What is finished is read, and no network is built to do so.
+    monkeypatch.setattr(learner, "build_network", None)
     assert main([*words, *METHODS]) == 0
     assert capsys.readouterr().out == printed
+
+
+def test_a_network_is_built_once_for_all_checks_and_once_a_run(words, monkeypatch):
+    built = []
+    original = learner.build_network
+    monkeypatch.setattr(learner, "build_network", lambda *a: built.append(a) or original(*a))
+    assert main([*words, "--methods", "finetune", "stable_sgd", "slda"]) == 0
+    assert len(built) == 1 + 3
+
+
+def test_a_cell_that_fails_does_not_keep_the_others(words, tmp_path: Path, capsys, monkeypatch):
+    original = streams.run_once
+
+    def failing(plan):
+        if plan.learner.name == "finetune":
+            raise InputError("frame.png", "is broken", "repair it")
+        return original(plan)
+
+    monkeypatch.setattr(streams, "run_once", failing)
+    assert main([*words, "--methods", "finetune", "lwf"]) == 2
+    printed, errors = capsys.readouterr()
+    assert "finetune failed: frame.png: is broken; repair it" in printed
+    assert errors == "crumb: finetune: frame.png: is broken; repair it\n"
+    assert rows_of(tmp_path / "out") == {"lwf 0"}
 
 
 def _name(row: dict[str, str]) -> str:
@@ -88,17 +111,6 @@ def test_a_refusal_is_found_before_anything_is_run(words, capsys, tmp_path, monk
     assert "leaves no exemplar for each of 3 classes" in capsys.readouterr().err
 
 
-def test_a_method_that_diverges_does_not_stop_the_others(words, capsys, monkeypatch):
-    original = matrix.method_config
-
-    def wild(cell, tuned):
-        return original(cell, {"stable_sgd": {"lr": 1e6, "lr_floor": 1e6}})
-
-    monkeypatch.setattr(matrix, "method_config", wild)
-    assert main([*words, "--methods", "stable_sgd", "finetune"]) == 0
-    assert "stable_sgd diverged in run 0: --lr: task 0" in capsys.readouterr().out
-
-
 def test_the_runs_that_diverged_are_named_and_the_others_done(
     words, tmp_path: Path, capsys, monkeypatch
 ):
@@ -125,21 +137,6 @@ def test_the_runs_that_diverged_are_named_and_the_others_done(
 def rows_of(folder: Path) -> set[str]:
     with (folder / "comparison.csv").open() as file:
         return {f"{row['method']} {row['run']}" for row in csv.DictReader(file)}
-
-
-def test_a_cell_that_another_call_is_at_is_left_to_it(words, tmp_path: Path, capsys):
-    assert main([*words, "--methods", "finetune", "lwf"]) == 0
-    capsys.readouterr()
-    folder = tmp_path / "out/lwf"
-    settings = {k: v for k, v in read_toml(folder / "config.toml", "").items() if k != "crumb"}
-    with Results(folder, settings, resume=True):
-        # What is finished needs no lock.
-        assert main([*words, "--methods", "finetune", "lwf"]) == 0
-        assert "another call" not in capsys.readouterr().out
-        assert main([*words, "--methods", "finetune", "lwf", "--runs", "2"]) == 0
-    printed = capsys.readouterr().out
-    assert "lwf is being run by another call" in printed
-    assert "not all methods have equally many runs" in printed
 
 
 def test_two_calls_at_once_end_with_the_whole_table(words, tmp_path: Path):
@@ -176,31 +173,6 @@ def test_a_cell_that_another_call_finishes_meanwhile_is_in_the_table(
     assert rows_of(tmp_path / "out") == {"finetune 0", "lwf 0", "offline 0"}
     last = [line for line in capsys.readouterr().out.splitlines() if line.startswith("lwf ")][-1]
     assert last.endswith("lr 0.5")
-
-
-def test_one_call_at_a_time_writes_the_tables(words, tmp_path: Path, monkeypatch):
-    """What is finished is read, and the tables are written, while no other call does so."""
-    locked: list[bool] = []
-    written = command.write
-
-    def writing(comparison, folder):
-        descriptor = os.open(folder, os.O_RDONLY)
-        locked.append(not try_lock(descriptor))
-        os.close(descriptor)
-        return written(comparison, folder)
-
-    monkeypatch.setattr(command, "write", writing)
-    assert main([*words, "--methods", "finetune"]) == 0
-    assert locked == [True]
-
-
-def test_an_interrupted_comparison_goes_on(words, capsys, interrupted_once):
-    assert main([*words, "--methods", "finetune", "lwf"]) == 130
-    errors = capsys.readouterr().err
-    assert "call it again: what is finished is not done again" in errors
-    assert "--resume" not in errors
-    assert main([*words, "--methods", "finetune", "lwf"]) == 0
-    assert "\nlwf" in capsys.readouterr().out
 
 
 def test_what_an_earlier_call_left_stays_in_the_tables(words, tmp_path: Path, capsys):

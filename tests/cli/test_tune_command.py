@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -165,29 +160,3 @@ def test_a_folder_of_other_settings(refused: Refused, tuning: list, output: Path
     assert main([*map(str, tuning)]) == 0
     line = refused(*tuning, "--batch-size", "9", names=f"{output}: was made with stream.batch_size")
     assert "--resume" not in line
-
-
-def test_an_interrupted_tuning_goes_on(capsys, tuning: list, output: Path, tmp_path: Path):
-    words = [*map(str, tuning), "--epochs-first-task", "40"]
-    aside = [*words, "--output", str(tmp_path / "aside")]
-    assert main(aside) == 0
-    program = [
-        sys.executable,
-        "-c",
-        "import sys; from crumb.cli.main import main; sys.exit(main())",
-    ]
-    process = subprocess.Popen([*program, *words], stderr=subprocess.PIPE, text=True)
-    first = output / "trials" / "00" / "runs"
-    for _ in range(6000):
-        if first.exists() or process.poll() is not None:
-            break
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGINT)
-    _, printed = process.communicate(timeout=60)
-    assert process.returncode == 130, printed
-    (line,) = [line for line in printed.splitlines() if line.strip()]
-    assert line == "crumb: interrupted; call it again: what is finished is not done again"
-    assert not (output / "tuned.toml").exists()
-    capsys.readouterr()
-    assert main(words) == 0
-    assert (output / "tuned.toml").read_text() == (tmp_path / "aside" / "tuned.toml").read_text()

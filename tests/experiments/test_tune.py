@@ -21,16 +21,8 @@ from crumb.cli import tune as tune_command
 from crumb.data.index import Dataset, load_dataset
 from crumb.data.protocol import PROTOCOLS, TaskLayout, TaskList, lay_out
 from crumb.errors import InputError
-from crumb.experiments.tune import (
-    HELD_ASIDE,
-    Search,
-    TuneConfig,
-    draw,
-    held_aside,
-    plan,
-    ranges_of,
-    tune,
-)
+from crumb.experiments.draws import HELD_ASIDE, draw, ranges_of
+from crumb.experiments.tune import Search, TuneConfig, held_aside, plan, tune
 from crumb.experiments.tuned import Trial, best, read_tuned
 from crumb.features.features import FeatureStore
 from crumb.files import read_toml

@@ -8,7 +8,7 @@ from typing import get_type_hints
 
 import pytest
 
-from crumb.experiments.tune import MOST_TUNED, draw, ranges_of
+from crumb.experiments.draws import MOST_TUNED, draw, ranges_of
 from crumb.methods.registry import find_method, methods
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crumb.experiments.ablate import Ablation
+from crumb.experiments.ablation import Ablation
 from crumb.experiments.arms import UNABLATED
 from crumb.reports import ablation as analysis
 from crumb.stream.evaluate import Score

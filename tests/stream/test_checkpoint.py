@@ -32,9 +32,9 @@ from crumb.methods.finetune import Finetune
 from crumb.methods.registry import methods
 from crumb.stream import checkpoint
 from crumb.stream.checkpoint import Checkpoints
+from crumb.stream.learner import new_learner
 from crumb.stream.pretrain import PRETRAINED, pretrain
 from crumb.stream.results import Results
-from crumb.stream.run import new_learner
 from crumb.stream.run import stream as run_stream
 
 Streamed = Callable[..., Results]

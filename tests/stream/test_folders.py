@@ -14,7 +14,8 @@ from crumb.errors import InputError
 from crumb.files import write_tensors
 from crumb.stream.checkpoint import Checkpoints, Place, places_in
 from crumb.stream.folders import read_folder, survey
-from crumb.stream.results import Results, has_effect, read_settings
+from crumb.stream.results import Results
+from crumb.stream.settings import has_effect, read_settings
 
 STREAM = {"method": "er", "dataset": Path("/data/cups"), "protocol": "iid", "first_run": 0}
 SETTINGS = {"command": "stream", "stream": {**STREAM, "runs": 3}}

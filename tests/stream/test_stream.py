@@ -27,9 +27,9 @@ from crumb.files import read_tensors
 from crumb.methods.crumb import Crumb
 from crumb.methods.finetune import Finetune
 from crumb.methods.registry import methods
+from crumb.stream.learner import new_learner
 from crumb.stream.pretrain import PRETRAINED, pretrain
 from crumb.stream.results import Results
-from crumb.stream.run import new_learner
 from crumb.stream.tasks import epochs_of, held_out
 
 TESTS = [f"top{k}_test_{t}_{p}" for k in (1, 5) for t in ("all", "1st", "current_task")

@@ -41,7 +41,7 @@ from crumb.data.index import Dataset
 from crumb.errors import InputError
 from crumb.methods.base import Learner
 from crumb.reports.panels import Panel
-from crumb.stream.run import of_run
+from crumb.stream.learner import of_run
 
 _NOW, _BEFORE = "as it is", "before tuning"
 _BLOCKS, _IMAGES_OF_A_BLOCK = 4, 6

@@ -11,9 +11,10 @@ from crumb.cli.parsing import parse_parts, take_preset
 from crumb.cli.tables import align, check_free
 from crumb.cli.tune import for_method
 from crumb.errors import InputError
-from crumb.experiments.ablate import Ablation, ablate, default_folder
+from crumb.experiments.ablation import Ablation, ablate
 from crumb.experiments.arms import AblateConfig, arms
-from crumb.files import alone, write_csv, write_text
+from crumb.experiments.grid import default_folder
+from crumb.files import write_csv, write_text
 from crumb.methods.crumb import CrumbConfig
 from crumb.nets.config import NetworkConfig
 from crumb.reports import ablation as analysis
@@ -37,21 +38,20 @@ def run(words: Sequence[str]) -> None:
     config, network, method = settings(words)
     folder = config.output
     if folder is None:
-        folder = default_folder(config, network, open_dataset(config.dataset, ()))
+        folder = default_folder("ablate", config, network, open_dataset(config.dataset, ()))
     paths = [folder / name for name in ("ablation.md", "ablation.csv", "ablation_tests.csv")]
     marks = [analysis.MARK, ",".join(analysis.LONG_HEAD), analysis.TESTS_MARK]
     check_free(dict(zip(paths, marks, strict=True)), "an ablation study")
     outcome = ablate(config, network, method)
     # What is finished is looked at and written as one, so that no call drops the arms of another.
-    with alone(outcome.study.folder):
+    with outcome.grid.tables():
         study = outcome.look()
         rows = analysis.compared(study)
         if any(study.records.values()):
             show(study, rows)
             write(study, rows, *paths)
             print("\n".join(map(str, paths)))
-    if outcome.failure is not None:
-        raise outcome.failure
+    outcome.grid.end()
     if not any(study.records.values()):
         raise InputError("crumb ablate", "has no finished run", "; ".join(analysis.notes(study)))
 

@@ -10,8 +10,9 @@ import tyro
 from crumb.cli.parsing import Preset, parse_parts
 from crumb.cli.tables import align, check_free
 from crumb.errors import InputError
-from crumb.experiments.compare import CompareConfig, Comparison, compare, default_folder
-from crumb.files import alone, write_csv, write_text
+from crumb.experiments.compare import CompareConfig, Comparison, compare
+from crumb.experiments.grid import default_folder
+from crumb.files import write_csv, write_text
 from crumb.nets.config import NetworkConfig
 from crumb.reports import comparison as analysis
 from crumb.reports.comparison_figures import draw
@@ -31,18 +32,19 @@ def run(words: Sequence[str]) -> None:
     )
     config: CompareConfig = parsed.compare
     dataset = open_dataset(config.dataset, config.classes)
-    folder = config.output or default_folder(config, parsed.network, dataset)
+    folder = config.output or default_folder("compare", config, parsed.network, dataset)
     marks = {"comparison.md": analysis.MARK, "comparison.csv": ",".join(analysis.LONG_HEAD)}
     check_free({folder / name: mark for name, mark in marks.items()}, "a comparison")
     outcome = compare(config, parsed.network)
     # What is finished is looked at and written as one, so that no call drops the rows of another.
-    with alone(folder):
+    with outcome.grid.tables():
         comparison = outcome.look()
-        if any(comparison.records.values()):
+        if found := any(comparison.records.values()):
             show(comparison)
             print("\n".join(map(str, write(comparison, folder))))
-            return
-    raise InputError("crumb compare", "has no finished run", "; ".join(_all_notes(comparison)))
+    outcome.grid.end()
+    if not found:
+        raise InputError("crumb compare", "has no finished run", "; ".join(_all_notes(comparison)))
 
 
 def show(comparison: Comparison) -> None:

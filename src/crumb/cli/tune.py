@@ -24,12 +24,17 @@ def run(words: Sequence[str]) -> None:
     search = plan(*settings(words))
     print(f"searched: {_named({n: f'{a:g} to {b:g}' for n, (a, b) in search.ranges.items()})}")
     trials: list[Trial] = []
-    for trial in tune(search):
-        trials.append(trial)
-        scored = "diverged" if trial.accuracy is None else f"{trial.accuracy:.1f} %"
-        which = f"trial {trial.number} (of {search.config.trials})"
-        print(f"{which}: {_named(_texts(trial))}: {scored}", flush=True)
-    print(f"\n{_table(trials)}\n\nfor --preset: {search.tuned}")
+    try:
+        for trial in tune(search):
+            trials.append(trial)
+            scored = "diverged" if trial.accuracy is None else f"{trial.accuracy:.1f} %"
+            which = f"trial {trial.number} (of {search.config.trials})"
+            print(f"{which}: {_named(_texts(trial))}: {scored}", flush=True)
+    except InputError:
+        if any(trial.accuracy is not None for trial in trials):
+            print(f"\n{_table(trials)}")
+        raise
+    print(f"\n{_table(trials, best(trials).number)}\n\nfor --preset: {search.tuned}")
 
 
 def settings(words: Sequence[str]) -> tuple[TuneConfig, NetworkConfig, Any]:
@@ -99,11 +104,10 @@ def _texts(trial: Trial) -> dict[str, str]:
     return {name: f"{value:g}" for name, value in trial.values.items()}
 
 
-def _table(trials: Sequence[Trial]) -> str:
+def _table(trials: Sequence[Trial], chosen: int | None = None) -> str:
     """One row a trial; the chosen one is marked."""
-    chosen = best(trials).number
     rows = [["trial", *trials[0].values, "accuracy held out, %", "seconds", ""]]
-    for trial in trials:
+    for trial in sorted(trials, key=lambda trial: trial.number):
         figures = ["diverged", "-"]
         if trial.accuracy is not None and trial.seconds is not None:
             figures = [f"{trial.accuracy:.1f}", f"{trial.seconds:.1f}"]

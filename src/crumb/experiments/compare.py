@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from crumb.data.index import Dataset
 from crumb.data.protocol import TaskList
-from crumb.errors import InputError, Terminated, setting
+from crumb.errors import InputError, setting
+from crumb.experiments import grid
+from crumb.experiments.grid import Grid, default_folder
 from crumb.experiments.tuned import TUNED, read_tuned
-from crumb.features.features import FeatureStore
 from crumb.methods.registry import find_method, methods
 from crumb.nets.config import NetworkConfig
+from crumb.stream import tensorboard
 from crumb.stream.config import ProtocolConfig, StreamConfig, at_least, shared_settings
-from crumb.stream.progress import tell
+from crumb.stream.job import Job, check_recorded
 from crumb.stream.record import RunRecord
-from crumb.stream.results import BusyError, OtherSettingsError, read_settings
-from crumb.stream.run import (
-    Job,
-    broken_in,
-    carry_out_all,
-    lay_out_runs,
-    new_learner,
-    open_dataset,
-    prepare,
-    stream_job,
-)
+from crumb.stream.results import run_file
+from crumb.stream.run import broken_in, lay_out_runs, open_dataset, prepare, stream_job
+from crumb.stream.settings import OtherSettingsError, read_settings
 
 ALL = "all"
 USUAL_BUDGET = 250_000
@@ -133,13 +127,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Matrix:
-    """What the cells of a comparison have in common.
+    """A comparison: what its cells have in common, and what has become of them.
 
     Attributes:
         config: of the comparison.
         network: which backbone.
         tuned: settings by method, in the place of the defaults.
-        folder: of the comparison.
+        grid: of the cells that are asked for.
         dataset: opened.
         task_lists: of streams, and of upper bounds if there are any, by number of the run; laid out
             when they are first needed.
@@ -149,10 +143,15 @@ class Matrix:
     config: CompareConfig
     network: NetworkConfig
     tuned: Mapping[str, Mapping[str, Any]]
-    folder: Path
+    grid: Grid
     dataset: Dataset
     task_lists: dict[bool, Mapping[int, TaskList]]
     broken: Mapping[str, str] | None
+
+    @property
+    def folder(self) -> Path:
+        """Of the comparison."""
+        return self.grid.folder
 
     def job(self, cell: Cell) -> Job:
         """What is to be done for a cell.
@@ -184,106 +183,94 @@ class Matrix:
             if value is not None and value != getattr(usual, name)
         }
 
-    def records(self, cell: Cell) -> list[RunRecord]:
-        """The finished runs of a cell among those that are asked for."""
-        first = self.config.first_run
-        wanted = range(first, first + self.config.runs)
-        finished = prepare(self.job(cell)).results.finished()
-        return [record for record in finished if record.run in wanted]
-
-
-_BUSY, _CANNOT, _NOT_SHOWN = (
-    "is being run by another call",
-    "cannot be run",
-    "is not in the tables",
-)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A comparison of which a call has done what it could.
-
-    Attributes:
-        matrix: all that the cells have in common.
-        notes: as of :class:`Comparison`.
-    """
-
-    matrix: Matrix
-    notes: Mapping[Cell, str]
-
     def look(self) -> Comparison:
         """All finished runs that are in the folder now, those of other calls as well."""
-        matrix, notes = self.matrix, dict(self.notes)
-        asked, runs = matrix.config.cells, matrix.config.runs
+        config = self.config
+        wanted = range(config.first_run, config.first_run + config.runs)
         records: dict[Cell, list[RunRecord]] = {}
-        tuned: dict[str, Mapping[str, Any]] = {**matrix.tuned}
-        for cell in (*asked, *_earlier(matrix.folder, asked)):
-            if notes.get(cell, "").startswith(_CANNOT):
+        hidden: dict[str, str] = {}
+        tuned: dict[str, Mapping[str, Any]] = {**self.tuned}
+        cells = [*config.cells, *_earlier(self.folder, config.cells)]
+        for cell in cells:
+            if cell.name in self.grid.impossible:
                 continue
             try:
-                records[cell] = matrix.records(cell)
+                job = self.job(cell)
+                check_recorded(job)
             except OtherSettingsError as error:
                 # It was begun by another call while this one ran.
-                notes[cell] = f"{_NOT_SHOWN}: it {error.parts[1]}"
+                hidden[cell.name] = f"is not in the tables: it {error.parts[1]}"
                 continue
-            if cell not in asked and (values := matrix.tuned_of(cell)):
+            except InputError as error:
+                self.grid.failed[cell.name] = error
+                continue
+            found = self.grid.records(grid.Cell(cell.name, job))
+            records[cell] = [record for record in found if record.run in wanted]
+            if cell not in config.cells and (values := self.tuned_of(cell)):
                 tuned[cell.method] = values
-            if notes.get(cell) == _BUSY and len(records[cell]) == runs:
-                del notes[cell]
-        return Comparison(records, notes, tuned)
+        notes = self.grid.notes() | hidden
+        return Comparison(records, {c: notes[c.name] for c in cells if c.name in notes}, tuned)
 
 
-def compare(config: CompareConfig, network: NetworkConfig) -> Outcome:
+def compare(config: CompareConfig, network: NetworkConfig) -> Matrix:
     """Run what is not done yet, and go on with what was interrupted.
 
-    Several calls may work on one folder at a time: each leaves a cell that another is at, and comes
-    back to it. What earlier calls have left in the folder is part of the comparison.
+    What earlier calls have left in the folder is part of the comparison.
 
     Args:
         config: of the comparison.
         network: which backbone, the same for all methods.
 
     Raises:
-        InputError: no cell can be run; data or disk fail one; the folder holds runs with other
-            settings. What is finished is kept.
+        InputError: no cell can be run; the folder holds runs with other settings.
         KeyboardInterrupt, Terminated: a signal came; the same call goes on from there.
     """
-    earlier, matrix = _matrix(config, network)
-    notes = _impossible(matrix, [*config.cells, *earlier])
-    if all(cell in notes for cell in config.cells):
-        raise InputError(setting("methods"), "holds none that can be run", notes[config.cells[0]])
-    waiting = [cell for cell in config.cells if cell not in notes]
-    stores: dict[str, FeatureStore] = {}
-    while waiting:
-        busy = _run(matrix, waiting, stores, notes)
-        # Where every one of them is another call's, waiting for it is of no use.
-        if len(busy) == len(waiting):
-            notes |= dict.fromkeys(busy, _BUSY)
-            break
-        waiting = busy
-    return Outcome(matrix, notes)
+    if config.tensorboard:
+        tensorboard.check_installed()
+    matrix = _matrix(config, network)
+    _arrange(matrix)
+    for _ in matrix.grid.fill():
+        pass
+    return matrix
 
 
-def _matrix(config: CompareConfig, network: NetworkConfig) -> tuple[list[Cell], Matrix]:
-    """Cells of earlier calls, and all that the cells share; errors as its parts."""
+def _arrange(matrix: Matrix) -> None:
+    """The cells that can be run; all in the folder must be of these settings."""
+    asked, networks = matrix.config.cells, {}
+    for cell in (*asked, *_earlier(matrix.folder, asked)):
+        with matrix.grid.arranging(cell.name):
+            job = matrix.job(cell)
+            if cell not in asked or all(
+                run_file(job.folder, run).exists() for run in job.task_lists
+            ):
+                check_recorded(job)
+            else:
+                prepare(job, networks)
+            if cell in asked:
+                matrix.grid.cells.append(grid.Cell(cell.name, job))
+    if not matrix.grid.cells:
+        first = matrix.grid.notes()[asked[0].name]
+        raise InputError(setting("methods"), "holds none that can be run", first)
+
+
+def _matrix(config: CompareConfig, network: NetworkConfig) -> Matrix:
+    """All that the cells share; errors as its parts."""
     tuned: Mapping[str, Mapping[str, Any]] = {}
     if config.tuned is not None:
         tuned = tuned_in(config.tuned, config.names, network.backbone, config.mode)
     dataset = open_dataset(config.dataset, config.classes)
-    folder = config.output or default_folder(config, network, dataset)
-    earlier = _earlier(folder, config.cells)
-    kinds = {find_method(cell.method).offline for cell in (*config.cells, *earlier)}
+    folder = config.output or default_folder("compare", config, network, dataset)
+    kinds = {
+        find_method(c.method).offline for c in (*config.cells, *_earlier(folder, config.cells))
+    }
     task_lists: dict[bool, Mapping[int, TaskList]] = {
         offline: lay_out_runs(config, dataset, offline) for offline in sorted(kinds)
     }
     broken = None
     if config.on_error == "skip":
-        cell = Cell("finetune", None)
-        one = stream_config(config, cell, folder)
-        learner = new_learner(replace(one, mode="paper"), network, method_config(cell, {}), 0)
         every = [tasks for lists in task_lists.values() for tasks in lists.values()]
-        broken = broken_in(dataset, config, every, learner)
-    return earlier, Matrix(config, network, tuned, folder, dataset, task_lists, broken)
+        broken = broken_in(dataset, config, every, network)
+    return Matrix(config, network, tuned, Grid(folder, "compare"), dataset, task_lists, broken)
 
 
 def _earlier(folder: Path, asked: Sequence[Cell]) -> list[Cell]:
@@ -297,47 +284,6 @@ def _earlier(folder: Path, asked: Sequence[Cell]) -> list[Cell]:
         if cell not in asked:
             found.append(cell)
     return found
-
-
-def _impossible(matrix: Matrix, cells: Iterable[Cell]) -> dict[Cell, str]:
-    """The cells that cannot be run, and why; found out before any is.
-
-    Raises:
-        InputError: results in the folder were made with other settings.
-    """
-    found: dict[Cell, str] = {}
-    for cell in cells:
-        try:
-            prepare(matrix.job(cell))
-        except OtherSettingsError as error:
-            folder, (_, problem, _) = matrix.folder / cell.name, error.parts
-            remedy = f"compare with the same settings, or give another {setting('output')}"
-            raise InputError(folder, problem, remedy) from error
-        except InputError as error:
-            found[cell] = f"{_CANNOT}: {error.in_flags()}"
-    return found
-
-
-def _run(
-    matrix: Matrix, cells: Sequence[Cell], stores: dict[str, FeatureStore], notes: dict[Cell, str]
-) -> list[Cell]:
-    """Do what is left of these cells; those that another call is at are returned."""
-    busy: list[Cell] = []
-    for number, cell in enumerate(cells):
-        tell(f"{number + 1} of {len(cells)}: {cell.name}")
-        try:
-            if diverged := carry_out_all(matrix.job(cell), stores):
-                said = [
-                    f"diverged in run {run}: {error.in_flags()}" for run, error in diverged.items()
-                ]
-                notes[cell] = "; ".join(said)
-        except BusyError:
-            busy.append(cell)
-        except (KeyboardInterrupt, Terminated) as signalled:
-            # How to go on with the one cell is of no help: the same call goes on with all.
-            signalled.args = ()
-            raise
-    return busy
 
 
 def tuned_in(
@@ -356,12 +302,6 @@ def tuned_in(
         remedy = f"write them with crumb tune METHOD --output {folder}/METHOD"
         raise InputError(setting("tuned", folder), problem, remedy)
     return {name: read_tuned(path, name, backbone, mode).values for name, path in found.items()}
-
-
-def default_folder(config: CompareConfig, network: NetworkConfig, dataset: Dataset) -> Path:
-    """outputs/<data set>/compare_<protocol>_<mode>_<backbone>."""
-    name = f"compare_{config.protocol}_{config.mode}_{network.backbone}"
-    return Path("outputs") / dataset.name / name
 
 
 def stream_config(config: CompareConfig, cell: Cell, folder: Path) -> StreamConfig:

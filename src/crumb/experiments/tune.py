@@ -7,7 +7,7 @@ the first tasks of an order of classes that no comparison has.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +19,8 @@ import tyro
 from crumb.data.index import Dataset
 from crumb.data.protocol import Frames, TaskList
 from crumb.errors import DivergedError, InputError, require, setting
+from crumb.experiments.draws import HELD_ASIDE, draw, ranges_of
+from crumb.experiments.grid import Cell, Grid
 from crumb.experiments.tuned import (
     LOG,
     TUNED,
@@ -29,7 +31,7 @@ from crumb.experiments.tuned import (
     write_tuned,
 )
 from crumb.features.features import FeatureStore
-from crumb.methods.base import MOST_FLOAT, Learner, Ranges
+from crumb.methods.base import Ranges
 from crumb.methods.registry import find_method
 from crumb.nets.config import NetworkConfig
 from crumb.seeds import derive
@@ -43,15 +45,11 @@ from crumb.stream.config import (
     shared_settings,
 )
 from crumb.stream.feed import choose
-from crumb.stream.run import Job, carry_out, open_dataset
+from crumb.stream.job import Job
+from crumb.stream.learner import Networks
+from crumb.stream.results import Results
+from crumb.stream.run import broken_in, open_dataset, prepare
 from crumb.stream.tasks import epochs_of, relabelled, tasks_of
-
-HELD_ASIDE = 1_000_000
-"""Number of the run that is tuned on: far above those that are compared, so in another order."""
-MOST_TUNED = 3
-"""Settings searched at most, the learning rate included."""
-LR_FACTOR = 10.0
-"""The learning rate is searched from this fraction to this multiple of the one that was given."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +132,10 @@ class Search:
         """The chosen values, for ``--preset``."""
         return self.folder / TUNED
 
+    def trial(self, number: int) -> Path:
+        """The results folder of a trial."""
+        return self.folder / "trials" / f"{number:02}"
+
     def values(self, number: int) -> dict[str, float]:
         """What is searched, as it is in one trial."""
         return {name: getattr(self.settings[number], name) for name in self.ranges}
@@ -170,7 +172,7 @@ def plan(config: TuneConfig, network: NetworkConfig, method: Any) -> Search:
 
 
 def tune(search: Search, stores: dict[str, FeatureStore] | None = None) -> Iterator[Trial]:
-    """Carry out the trials one by one; the chosen values are written after the last one.
+    """Carry out the trials; the chosen values are written after the last one.
 
     A trial that was finished in the same folder is not done again, and one that was interrupted
     goes on. The log is written after each, and always holds all that are finished in the folder.
@@ -183,29 +185,55 @@ def tune(search: Search, stores: dict[str, FeatureStore] | None = None) -> Itera
         each trial when it is over.
 
     Raises:
-        InputError: every trial diverged; the folder holds trials of other settings, or more than
-            are asked for; and as :func:`crumb.stream.run.stream`.
+        InputError: every trial diverged, one failed, or is another call's, after the others are
+            done; before, the folder holds trials of other settings, or more than are asked for.
         KeyboardInterrupt, Terminated: a signal came; what is done is kept.
     """
-    shared = {} if stores is None else stores
-    finished, failed = _done(search)
-    # Before another one begins: of other settings they are refused, and the log has them at once.
-    known = {trial.number: trial for trial in failed}
-    known |= {number: _carry_out(search, number, shared) for number in finished}
+    grid = Grid(search.folder, "tune", "trial", stores={} if stores is None else stores)
+    _done(search)
+    _arrange(search, grid)
+    known: dict[int, Trial] = {}
     try:
-        for number in range(search.config.trials):
-            if number not in finished:
-                known[number] = _carry_out(search, number, shared)
-            write_log(search.log, [known[one] for one in sorted(known)])
-            yield known[number]
+        for cell in grid.fill():
+            if cell.name in grid.failed:
+                continue
+            number = int(cell.name)
+            trial = _trial(search, number, grid.diverged.get(cell.name, {}))
+            with grid.tables():
+                # Another call may have finished some.
+                known |= _known(search) | {number: trial}
+                write_log(search.log, [known[one] for one in sorted(known)])
+            yield trial
     finally:
-        # The first trial may have been refused: there is nothing in them then.
+        # The first trial may have failed: there is nothing in them then.
         if not search.log.exists():
             with contextlib.suppress(OSError):
                 (search.folder / "trials").rmdir()
                 search.folder.rmdir()
+    grid.end()
+    for name in grid.busy:
+        raise InputError(f"trial {name}", grid.notes()[name], "call again when that has ended")
     chosen = best([known[number] for number in sorted(known)])
     write_tuned(search.tuned, search.config.method, chosen, _about(search))
+
+
+def _arrange(search: Search, grid: Grid) -> None:
+    """All trials, checked before the first is begun.
+
+    Raises:
+        InputError: one cannot be; the folder holds trials of other settings.
+    """
+    networks: Networks = {}
+    stream, broken = search.config.stream(), None
+    if stream.on_error == "skip":
+        broken = broken_in(search.dataset, stream, [search.tasks], search.network)
+    for number in range(search.config.trials):
+        cell = Cell(str(number), _job(search, number, broken))
+        with grid.arranging(cell.name, search.folder):
+            prepare(cell.job, networks)
+        if cell.name in grid.impossible:
+            raise grid.impossible[cell.name]
+        grid.cells.append(cell)
 
 
 def _done(search: Search) -> tuple[set[int], list[Trial]]:
@@ -227,6 +255,42 @@ def _done(search: Search) -> tuple[set[int], list[Trial]]:
         remedy = f"give at least {count}, or another {setting('output')}"
         raise InputError(setting("trials", asked), problem, remedy)
     return finished, [trial for trial in failed if trial.values == search.values(trial.number)]
+
+
+def _known(search: Search) -> dict[int, Trial]:
+    """The trials that are over in the folder, by number; a damaged one is another's to report."""
+    finished, failed = _done(search)
+    known = {trial.number: trial for trial in failed}
+    for number in finished:
+        with contextlib.suppress(InputError):
+            known[number] = _trial(search, number, {})
+    return known
+
+
+def _trial(search: Search, number: int, diverged: Mapping[int, DivergedError]) -> Trial:
+    """What became of a trial that is over."""
+    values = search.values(number)
+    for error in diverged.values():
+        where, what, _ = error.parts
+        return Trial(number, values, failed=f"{where.removeprefix('--lr: ')}: {what}")
+    (record,) = Results.finished_in(search.trial(number))
+    return Trial(number, values, record.figures()["average_accuracy"], record.seconds)
+
+
+def _job(search: Search, number: int, broken: Mapping[str, str] | None) -> Job:
+    config, folder = search.config, search.trial(number)
+    return Job(
+        "tune",
+        config.stream(folder),
+        search.network,
+        search.settings[number],
+        search.dataset,
+        {HELD_ASIDE: search.tasks},
+        folder,
+        None,
+        {"tune": {"tasks": config.tasks, "validation_share": config.validation_share}},
+        broken,
+    )
 
 
 def _about(search: Search) -> dict[str, Any]:
@@ -252,78 +316,6 @@ def _about(search: Search) -> dict[str, Any]:
         "trials": config.trials,
         "searched": {name: list(bounds) for name, bounds in search.ranges.items()},
     }
-
-
-def _carry_out(search: Search, number: int, stores: dict[str, FeatureStore]) -> Trial:
-    config, values = search.config, search.values(number)
-    folder = search.folder / "trials" / f"{number:02}"
-    more = {"tune": {"tasks": config.tasks, "validation_share": config.validation_share}}
-    job = Job(
-        "tune",
-        config.stream(folder),
-        search.network,
-        search.settings[number],
-        search.dataset,
-        {HELD_ASIDE: search.tasks},
-        folder,
-        None,
-        more,
-    )
-    try:
-        (record,) = carry_out(job, stores).finished()
-    except DivergedError as error:
-        where, what, _ = error.parts
-        return Trial(number, values, failed=f"{where.removeprefix('--lr: ')}: {what}")
-    except InputError as error:
-        # Tuning has no --resume: it goes on unasked.
-        subject, *rest = error.parts
-        if subject != setting("resume", folder):
-            raise
-        raise InputError(search.folder, *rest) from error
-    return Trial(number, values, record.figures()["average_accuracy"], record.seconds)
-
-
-# What is tried.
-
-
-def ranges_of(kind: type[Learner], method: Any) -> dict[str, tuple[float, float]]:
-    """What is searched: the learning rate, if there is one, and coefficients with an effect."""
-    ranges: dict[str, tuple[float, float]] = {}
-    if kind.trains:
-        least, most = method.lr / LR_FACTOR, method.lr * LR_FACTOR
-        ranges["lr"] = max(least, method.least_lr), min(most, MOST_FLOAT)
-    for name, bounds in kind.tuned.items():
-        # A coefficient of a part that is not there is refused.
-        with contextlib.suppress(InputError):
-            for value in bounds:
-                replace(method, **{name: value})
-            ranges[name] = bounds
-    return ranges
-
-
-def draw(ranges: Ranges, count: int, kind: type[Learner]) -> list[dict[str, float]]:
-    """Values drawn evenly on a logarithmic scale, to three digits.
-
-    Trial n of every method lies at the same place of its ranges, however many there are.
-
-    Args:
-        ranges: of what is searched.
-        count: of draws.
-        kind: of the method, whose order of settings says which place is whose.
-    """
-    names = ["lr", *kind.tuned]
-    assert len(names) <= MOST_TUNED, f"{kind.name} has too many settings to search"
-    places = np.random.default_rng(derive(HELD_ASIDE, "tune")).random((count, MOST_TUNED))
-    drawn = []
-    for row in places.tolist():
-        values = {}
-        for name, place in zip(names, row, strict=False):
-            if name in ranges:
-                low, high = ranges[name]
-                # Rounding must not lead out of the range.
-                values[name] = min(high, max(low, float(f"{low * (high / low) ** place:.3g}")))
-        drawn.append(values)
-    return drawn
 
 
 # What it is tried on.

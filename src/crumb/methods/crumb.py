@@ -38,6 +38,7 @@ from crumb.methods.base import BytesHeld, Learner, under
 from crumb.methods.described import Ranges
 from crumb.methods.registry import register
 from crumb.methods.training import MOST_FLOAT, TrainingConfig, refuse_trainable_front
+from crumb.nets.config import Backbone
 from crumb.nets.split import SplitNetwork
 
 WITH_CODEBOOK = ("feature", "none")
@@ -154,7 +155,7 @@ class Crumb(Learner):
     ) -> None:
         if config.storage in WITH_CODEBOOK:
             refuse_trainable_front(network)
-        config = _resolved(config, network)
+        config = resolved(config, network.backbone)
         super().__init__(network, config, seed, device)
         rereads = config.write_policy == "end-of-task" and config.storage != "none"
         self.needs_task_boundaries = self.reads_twice = rereads
@@ -332,12 +333,15 @@ class Crumb(Learner):
             self.exemplars.load_state_dict(under(state, "memory."))
 
 
-def _resolved(config: CrumbConfig, network: SplitNetwork) -> CrumbConfig:
-    """The settings with what was left open filled in, as they are written beside results."""
+def resolved(config: CrumbConfig, backbone: Backbone) -> CrumbConfig:
+    """The settings with what was left open filled in, as they are written beside results.
+
+    Raises:
+        InputError: stored images would be larger than those of the stream.
+    """
     chosen: dict[str, Any] = {"write_policy": END_OF_TASK}
-    backbone = network.backbone
     if config.storage == "image":
-        config = config.with_form(network.preprocessing.size)
+        config = config.with_form(backbone.preprocessing.size)
     if config.storage in WITH_CODEBOOK:
         chosen |= {"block_length": backbone.block_length, "initialiser": backbone.initialiser}
     if config.budget_bytes == config.memory_bytes is None and config.storage not in (

@@ -102,6 +102,21 @@ def _find_elsewhere(name: str) -> Backbone:
     )
 
 
+def settled(config: NetworkConfig) -> tuple[Backbone, NetworkConfig]:
+    """The entry of a network, and its configuration with the cut; nothing is built.
+
+    Raises:
+        InputError: see :func:`find_backbone`; a cut of a network that is trained as a whole.
+    """
+    backbone = find_backbone(config.backbone, config.cut)
+    if config.trainable == "tail" or _known(config.backbone) is None:
+        return backbone, replace(config, cut=backbone.cut)
+    if config.cut is not None:
+        problem = f"is of no use with {setting('trainable', 'all')}, which leaves nothing before it"
+        raise InputError(setting("cut", config.cut), problem, "leave one of them out")
+    return backbone, config
+
+
 def build_network(config: NetworkConfig, seed: int = 0) -> SplitNetwork:
     """Build a backbone, load its weights and split it.
 
@@ -113,23 +128,15 @@ def build_network(config: NetworkConfig, seed: int = 0) -> SplitNetwork:
         the split network on the CPU, in eval mode, with the head that came with the weights.
 
     Raises:
-        InputError: see :func:`find_backbone`, :func:`load_weights`, :class:`SplitNetwork`.
+        InputError: see :func:`settled`, :func:`load_weights`, :class:`SplitNetwork`.
     """
-    backbone = find_backbone(config.backbone, config.cut)
-    cut: str | None = backbone.cut
-    if config.trainable == "all" and _known(config.backbone) is not None:
-        if config.cut is not None:
-            problem = (
-                f"is of no use with {setting('trainable', 'all')}, which leaves nothing before it"
-            )
-            raise InputError(setting("cut", config.cut), problem, "leave one of them out")
-        cut = None
+    backbone, config = settled(config)
     own = plugins.is_reference(backbone.library)
     model = _create(backbone, seed, pretrained=own and config.weights == "pretrained")
     if not own or config.weights != "pretrained":
         size = backbone.preprocessing.size
         load_weights(model, backbone.library, backbone.model, config.weights, size)
-    network = SplitNetwork(model, backbone, replace(config, cut=cut))
+    network = SplitNetwork(model, backbone, config)
     network.eval()
     return network
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from crumb.experiments.ablate import Ablation
+from crumb.experiments.ablation import Ablation
 from crumb.experiments.arms import UNABLATED
 from crumb.reports import comparison
 from crumb.reports.arms import ArmRow, Runs, compare_arms, runs_of

@@ -11,7 +11,7 @@ from crumb.reports.comparison import row_of
 from crumb.reports.statistics import Estimate, smallest_p
 from crumb.stream.folders import ResultsFolder, Survey
 from crumb.stream.metrics import mean_and_deviation
-from crumb.stream.results import has_effect
+from crumb.stream.settings import has_effect
 
 HEAD = (
     "folder",

@@ -11,8 +11,9 @@ from typing import Any
 from crumb.errors import InputError, printable
 from crumb.files import read_toml
 from crumb.stream.checkpoint import Place, places_in
-from crumb.stream.record import RunRecord
-from crumb.stream.results import CONFIG, FORMAT, Results, read_settings
+from crumb.stream.record import FORMAT, RunRecord
+from crumb.stream.results import Results
+from crumb.stream.settings import CONFIG, read_settings
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from crumb.data.index import Dataset
 from crumb.data.protocol import TaskLayout
 from crumb.memory.capacity import CAPACITIES
 from crumb.methods.crumb import CrumbConfig
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import StreamConfig
+from crumb.stream.job import Job
 from crumb.stream.results import Results
-from crumb.stream.run import Job, carry_out, open_dataset
+from crumb.stream.run import carry_out, open_dataset
 from crumb.stream.tasks import tasks_of
 
 PRETRAINED = "pretrained.safetensors"
@@ -32,9 +34,21 @@ def pretrain(config: StreamConfig, network: NetworkConfig, method: CrumbConfig) 
     return carry_out(pretrain_job(config, network, method), {})
 
 
-def pretrain_job(config: StreamConfig, network: NetworkConfig, method: CrumbConfig) -> Job:
-    """What :func:`pretrain` has to do; errors of the data set as its own."""
-    dataset = open_dataset(config.dataset, config.classes)
+def pretrain_job(
+    config: StreamConfig,
+    network: NetworkConfig,
+    method: CrumbConfig,
+    dataset: Dataset | None = None,
+) -> Job:
+    """What :func:`pretrain` has to do; errors of the data set as its own.
+
+    Args:
+        config: of the pretraining.
+        network: which backbone.
+        method: CRUMB's settings.
+        dataset: that of the configuration, if it is open.
+    """
+    dataset = dataset or open_dataset(config.dataset, config.classes)
     everything = TaskLayout(images_per_task=len(dataset.index))
     tasks = tasks_of(replace(config, layout=everything), dataset, config.first_run, True)
     nothing = dict.fromkeys(CAPACITIES)

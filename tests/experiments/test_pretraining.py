@@ -9,26 +9,16 @@ import pandas as pd
 import pytest
 
 from crumb.data.index import Dataset
-from crumb.experiments import study as module
-from crumb.experiments.arms import AblateConfig, arms, unablated
-from crumb.experiments.study import Study
-from crumb.methods.crumb import CrumbConfig
-from crumb.nets.config import NetworkConfig
-from crumb.stream.config import StreamConfig
+from crumb.experiments.pretraining import names_and_sizes
 
 
 @pytest.fixture
-def digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def digest(tmp_path: Path):
     """Digest of images as a new call finds it, by their paths."""
 
     def found(*paths: str) -> str:
         index = pd.DataFrame({"im_path": paths})
-        dataset = Dataset("set", tmp_path, tmp_path, index, {}, ())
-        monkeypatch.setattr(module, "open_dataset", lambda folder, classes: dataset)
-        config = AblateConfig(tmp_path, pretrain_dataset=tmp_path)
-        base = unablated(config, NetworkConfig(), CrumbConfig())
-        study = Study(config, base, arms(), tmp_path, dataset, {}, None, 1)
-        return study._images_of(StreamConfig(tmp_path))
+        return names_and_sizes(Dataset("set", tmp_path, tmp_path, index, {}, ()))
 
     return found
 

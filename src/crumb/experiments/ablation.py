@@ -1,0 +1,302 @@
+"""The ablation study: CRUMB with one thing changed at a time, a grid of arms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from crumb.data.index import Dataset
+from crumb.data.protocol import TaskList
+from crumb.errors import InputError, setting
+from crumb.experiments.arms import UNABLATED, AblateConfig, Arm, Settings, arms, resolve, unablated
+from crumb.experiments.grid import Cell, Grid, default_folder
+from crumb.experiments.pretraining import PretrainedFile, Pretrainings, crumb_settings
+from crumb.memory.capacity import CAPACITIES
+from crumb.memory.encoded import EncodedMemory
+from crumb.memory.exemplars import Exemplars
+from crumb.methods.base import Learner
+from crumb.methods.crumb import Crumb, CrumbConfig
+from crumb.nets.config import NetworkConfig
+from crumb.stream import tensorboard
+from crumb.stream.job import Job
+from crumb.stream.learner import Networks, new_learner, of_run
+from crumb.stream.record import RunRecord
+from crumb.stream.results import Results
+from crumb.stream.run import broken_in, lay_out_runs, open_dataset, prepare, stream_job
+from crumb.stream.settings import (
+    CONFIG,
+    PRETRAINED_RUN,
+    OtherSettingsError,
+    check_same,
+    difference,
+    read_settings,
+)
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What a study has come to.
+
+    Attributes:
+        records: finished runs of each arm, by number of the run; the one that is whole first.
+        notes: why an arm cannot be run, or what became of it.
+        beside: the arm that an arm is compared with, where that is not the run that is whole.
+    """
+
+    records: Mapping[str, list[RunRecord]]
+    notes: Mapping[str, str]
+    beside: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study: what its arms have in common, and what has become of them.
+
+    Attributes:
+        config: of the study, with the classes that are streamed.
+        base: the run that is whole.
+        arms: every one that there is, by name.
+        grid: of the arms that are asked for.
+        dataset: that is streamed.
+        task_lists: of the streams, by number of the run.
+        broken: what is wrong with images that are left out, if any are to be.
+        memory_bytes: of the exemplars of the run that is whole.
+        pretrainings: that arms start from.
+        networks: built so far.
+        same: what is said of arms that are the same as another, by name.
+    """
+
+    config: AblateConfig
+    base: Settings
+    arms: Mapping[str, Arm]
+    grid: Grid
+    dataset: Dataset
+    task_lists: Mapping[int, TaskList]
+    broken: Mapping[str, str] | None
+    memory_bytes: int
+    pretrainings: Pretrainings
+    networks: Networks
+    same: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """Of the study."""
+        return self.grid.folder
+
+    def job(self, name: str) -> tuple[Job, dict[int, PretrainedFile]]:
+        """The runs of an arm, and what they start from.
+
+        Raises:
+            OtherSettingsError: runs in its folder started from another pretraining.
+            InputError: its settings cannot be.
+        """
+        settings = resolve(self.arms[name], self.base, self.config, self.memory_bytes)
+        stream, starts = replace(settings.stream, output=self.folder / name), {}
+        if (first := settings.pretraining) is not None:
+            made, network = self.pretrainings, settings.network
+            file = made.file_of(self.folder / name, first, network)
+            starts = {
+                run: PretrainedFile(made, first, network, run, of_run(file, run))
+                for run in self.task_lists
+            }
+            stream = replace(stream, pretrained=file, pretrained_parts=first.parts)
+        parts = (settings.network, settings.method, self.dataset, self.task_lists, self.broken)
+        return stream_job(stream, *parts), starts
+
+    def arrange(self, name: str) -> tuple[Cell, tuple[Any, ...]]:
+        """The cell of an arm; all of it that can be checked is.
+
+        Returns:
+            the cell, and all that its runs depend on and that another arm may have otherwise; those
+            of arms that are the same are equal.
+
+        Raises:
+            OtherSettingsError: its folder holds results of other settings.
+            InputError: it cannot be run.
+        """
+        job, starts = self.job(name)
+        file = None
+        for start in [*starts.values()][:1]:
+            file = self.pretrainings.file(start.pretraining, start.network)
+            self.pretrainings.check(start.pretraining, start.network, self.networks)
+        try:
+            # What it starts from may not be there yet; what that will hold fits.
+            learner = prepare(job, self.networks, pretrained=False).learner
+        except OtherSettingsError as error:
+            subject, problem, _ = error.parts
+            run, path = re.search(rf"{PRETRAINED_RUN}(\d+)", problem), job.config.pretrained
+            if run is None or path is None:
+                raise
+            remedy = f"bring back or remove {of_run(path, int(run[1]))}, which is made again"
+            raise OtherSettingsError(subject, problem, remedy) from error
+        # What was pretrained earlier may have another name.
+        same = replace(job.config, output=None, pretrained=file)
+        return Cell(name, job, starts), (same, learner.network.config, _in_exemplars(learner))
+
+    def check(self, name: str) -> None:
+        """Compare the settings in the folder of an arm; no network is built.
+
+        Raises:
+            OtherSettingsError: they differ.
+            InputError: this call could not run it.
+        """
+        job, _ = self.job(name)
+        check_same(job.folder, crumb_settings(job), self.broken)
+
+    def is_like(self, name: str) -> bool:
+        """Whether results in the folder have the settings of the run that is whole.
+
+        But for what their arm may change: for those that this call cannot arrange.
+
+        Raises:
+            InputError: the settings of one of the two are damaged.
+        """
+        arm, free = self.arms[name], {"stream.pretrained", "stream.pretrained_parts"}
+        for section in ("network", "method", "codebook"):
+            part = "method" if section == "codebook" else section
+            free |= {f"{part}.{key}" for key in arm[section]}
+        if "cut" in arm["arm"]:
+            free.add("network.cut")
+        own, whole = (read_settings(self.folder / one) for one in (name, UNABLATED))
+        free |= {key for key in own.keys() | whole.keys() if key.startswith("files.pretrained")}
+        return difference(whole, own, free=free) is None
+
+    def look(self) -> Ablation:
+        """All finished runs that are in the folder now, those of other calls as well."""
+        known = self.arms
+        records = {cell.name: self.grid.records(cell) for cell in self.grid.cells}
+        notes = self.grid.notes() | self.same
+        for name in known:
+            path = self.folder / name
+            if name in records or name in self.same or not (path / CONFIG).exists():
+                continue
+            try:
+                if not (why := self._why_not_shown(name)):
+                    records[name] = Results.finished_in(path)
+            except InputError as error:
+                why = error.in_flags()
+            if why:
+                notes[name] = f"is not in the tables: {why}"
+        beside = {name: known[name]["about"].get("beside", UNABLATED) for name in records}
+        beside = {name: other for name, other in beside.items() if other != UNABLATED}
+        order = sorted(records, key=lambda name: name != UNABLATED)
+        return Ablation({name: records[name] for name in order}, notes, beside)
+
+    def _why_not_shown(self, name: str) -> str:
+        """Of an arm in the folder that this call has not run; nothing where it is shown."""
+        try:
+            if name in self.grid.impossible:
+                raise self.grid.impossible[name]
+            self.check(name)
+        except OtherSettingsError as error:
+            return f"it {error.parts[1]}"
+        except InputError as error:
+            return "" if self.is_like(name) else error.in_flags()
+        return ""
+
+
+def ablate(config: AblateConfig, network: NetworkConfig, method: CrumbConfig) -> Study:
+    """Run what is not done yet, and go on with what was interrupted.
+
+    What earlier calls have left in the folder is part of the study.
+
+    Args:
+        config: of the study.
+        network: which backbone.
+        method: CRUMB's settings, of the run that is whole.
+
+    Raises:
+        InputError: the run that is whole, or none of the arms, can be run; the folder holds runs of
+            an arm with other settings.
+        KeyboardInterrupt, Terminated: a signal came; the same call goes on from there.
+    """
+    if config.tensorboard:
+        tensorboard.check_installed()
+    study = study_of(config, network, method)
+    _arrange(study, (UNABLATED, *config.names))
+    for _ in study.grid.fill():
+        pass
+    return study
+
+
+def _arrange(study: Study, names: Sequence[str]) -> None:
+    """The arms that can be run and differ from each other; of the others it is noted."""
+    meanings: dict[str, Any] = {}
+    for name in names:
+        with study.grid.arranging(name):
+            cell, meaning = study.arrange(name)
+            other = next((one for one, known in meanings.items() if known == meaning), None)
+            if other is None:
+                meanings[name] = meaning
+                study.grid.cells.append(cell)
+            else:
+                kind = "run" if other == UNABLATED else "arm"
+                study.same[name] = f"is the {kind} {other} with these settings"
+        if UNABLATED in study.grid.impossible:
+            raise study.grid.impossible[UNABLATED]
+    study.networks.clear()
+    if len(names) > 1 and len(study.grid.cells) == 1:
+        first = (study.grid.notes() | study.same)[names[1]]
+        raise InputError(f"crumb ablate {names[1]}", first, "name another arm")
+
+
+def study_of(config: AblateConfig, network: NetworkConfig, method: CrumbConfig) -> Study:
+    """What the arms share; errors as its parts."""
+    config = _with_classes(config)
+    base = unablated(config, network, method)
+    dataset = open_dataset(config.dataset, config.classes)
+    task_lists = lay_out_runs(config, dataset, False)
+    networks: Networks = {}
+    learner = new_learner(base.stream, network, method, config.first_run, networks=networks)
+    broken = None
+    if config.on_error == "skip":
+        broken = broken_in(dataset, config, task_lists.values(), network)
+    assert isinstance(learner, Crumb)
+    assert isinstance(learner.exemplars, Exemplars)
+    memory_bytes = learner.exemplars.memory.capacity_bytes
+    folder = config.output or default_folder("ablate", config, network, dataset)
+    pretrainings = Pretrainings(folder, config.first_run)
+    shared = (dataset, task_lists, broken, memory_bytes, pretrainings, networks)
+    return Study(config, base, arms(), Grid(folder, "ablate", "arm"), *shared)
+
+
+def _with_classes(config: AblateConfig) -> AblateConfig:
+    """The classes that are streamed: none that was pretrained on.
+
+    Raises:
+        InputError: it is not said what to pretrain on; a class would be in both, or none streamed.
+    """
+    source = config.pretrain_dataset
+    if source is None and not config.pretrain_classes:
+        remedy = f"name some of the data set, or give {setting('pretrain_dataset')}"
+        raise InputError(setting("pretrain_classes"), "is missing", remedy)
+    known = open_dataset(source or config.dataset, ()).class_names.values()
+    for name in config.pretrain_classes:
+        if name not in known:
+            problem, remedy = "no such class", f"name some of {', '.join(known)}"
+            raise InputError(setting("pretrain_classes", name), problem, remedy)
+    if source is not None and source.resolve() != config.dataset.resolve():
+        return config
+    if both := [name for name in config.classes if name in config.pretrain_classes]:
+        problem = f"is streamed as well ({setting('classes')})"
+        raise InputError(setting("pretrain_classes", both[0]), problem, "name it in one of them")
+    streamed = [name for name in known if name not in config.pretrain_classes]
+    if not streamed or not config.pretrain_classes:
+        problem = "leave none to be streamed"
+        raise InputError(setting("pretrain_classes"), problem, "name some of the data set")
+    return replace(config, classes=config.classes or tuple(streamed))
+
+
+def _in_exemplars(learner: Learner) -> CrumbConfig:
+    """The settings of a method with its capacity in exemplars, however it was given."""
+    assert isinstance(learner, Crumb)
+    if not isinstance(learner.exemplars, Exemplars):
+        return learner.config
+    if isinstance(learner.exemplars.memory, EncodedMemory):
+        # How many exemplars its bytes hold shows only when they are there.
+        return learner.config
+    capacity = {**dict.fromkeys(CAPACITIES), "memory_size": learner.exemplars.memory.capacity}
+    return replace(learner.config, **capacity)

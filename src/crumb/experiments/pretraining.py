@@ -1,0 +1,190 @@
+"""What the arms of an ablation study start from.
+
+It is made once for each run, and found again by its content: the digest of all the settings and
+data that it depends on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from crumb.data.index import Dataset
+from crumb.data.shards import member_size
+from crumb.errors import InputError, setting
+from crumb.experiments.arms import Pretraining
+from crumb.files import read_toml
+from crumb.methods.crumb import resolved
+from crumb.nets.backbones import settled
+from crumb.nets.config import NetworkConfig
+from crumb.stream.job import Job, settings_of
+from crumb.stream.learner import OF_RUN, Networks, for_mode
+from crumb.stream.pretrain import PRETRAINED, pretrain_job
+from crumb.stream.run import open_dataset, prepare
+from crumb.stream.settings import (
+    CONFIG,
+    OtherSettingsError,
+    check_same,
+    digest,
+    read_settings,
+    recorded,
+)
+
+_DIGITS = 16
+"""Of the digests that name folders; 64 bits."""
+_FOLDER = "pretrained"
+_IMAGES = "images"
+"""Section of the settings of a pretraining that holds the digest of its images."""
+
+
+@dataclass(frozen=True)
+class PretrainedFile:
+    """What one run starts from, there or not: a :class:`~crumb.experiments.grid.Start`."""
+
+    pretrainings: Pretrainings
+    pretraining: Pretraining
+    network: NetworkConfig
+    run: int
+    file: Path
+
+    def job(self) -> Job:
+        """What makes it."""
+        job = self.pretrainings.job(self.pretraining, self.network, self.run)
+        folder = self.file.parent
+        return replace(job, folder=folder, config=replace(job.config, output=folder))
+
+
+class Pretrainings:
+    """All pretrainings of a study.
+
+    Args:
+        folder: of the study.
+        first_run: number of its first run.
+    """
+
+    def __init__(self, folder: Path, first_run: int) -> None:
+        self._folder = folder / _FOLDER
+        self._first_run = first_run
+        self._files: dict[tuple[Pretraining, NetworkConfig], Path] = {}
+        self._checked: set[tuple[Pretraining, NetworkConfig]] = set()
+        self._datasets: dict[tuple[Path, tuple[str, ...]], tuple[Dataset, str]] = {}
+
+    def job(self, pretraining: Pretraining, network: NetworkConfig, run: int) -> Job:
+        """One run of a pretraining, in a folder that is never made.
+
+        Raises:
+            InputError: its data set cannot be used.
+        """
+        stream = pretraining.stream
+        key = (stream.dataset, stream.classes)
+        if key not in self._datasets:
+            dataset = open_dataset(*key)
+            self._datasets[key] = dataset, names_and_sizes(dataset)
+        dataset, images = self._datasets[key]
+        stream = replace(stream, first_run=run, output=self._folder / "none")
+        job = pretrain_job(stream, network, pretraining.method, dataset)
+        return replace(job, more={_IMAGES: {"names_and_sizes": images}})
+
+    def check(self, pretraining: Pretraining, network: NetworkConfig, networks: Networks) -> None:
+        """Check what can be checked before a pretraining is begun.
+
+        Args:
+            pretraining: to be checked.
+            network: which backbone.
+            networks: built so far.
+
+        Raises:
+            InputError: it cannot be run.
+        """
+        if (key := (pretraining, network)) not in self._checked:
+            prepare(self.job(*key, self._first_run), networks)
+            self._checked.add(key)
+
+    def file(self, pretraining: Pretraining, network: NetworkConfig) -> Path:
+        """Where a pretraining leaves its file, with {run} in its name; equal ones have one place.
+
+        Raises:
+            InputError: its settings cannot be.
+        """
+        key = (pretraining, network)
+        if key not in self._files:
+            name = _digest(self.job(pretraining, network, self._first_run))
+            self._files[key] = self._file(name)
+        return self._files[key]
+
+    def file_of(self, folder: Path, pretraining: Pretraining, network: NetworkConfig) -> Path:
+        """The same for an arm, whose runs may be in its folder.
+
+        The file may have the name that an earlier Crumb gave the same pretraining.
+
+        Raises:
+            OtherSettingsError: the runs started from another pretraining, or from none.
+        """
+        path = self.file(pretraining, network)
+        if not (folder / CONFIG).exists():
+            return path
+        known = read_settings(folder).get("stream.pretrained")
+        if known is None:
+            raise _other(folder, "starts from no pretraining")
+        name = Path(known).parent.parent.name
+        if name == path.parent.parent.name:
+            return path
+        there = sorted((self._folder / name).glob(f"run[0-9]*/{CONFIG}"))
+        for found in there[:1]:
+            run = int(found.parent.name.removeprefix("run"))
+            job = self.job(pretraining, network, run)
+            # Before it looked at the images.
+            more = job.more if _IMAGES in read_toml(found, "remove its folder") else None
+            try:
+                check_same(found.parent, crumb_settings(replace(job, more=more)))
+            except OtherSettingsError as error:
+                problem = error.parts[1]
+                if f"{_IMAGES}." in problem:
+                    problem = "read images of other names or sizes"
+                raise _other(folder, f"starts from a pretraining that {problem}") from error
+        job = self.job(pretraining, network, self._first_run)
+        if not there and name != _digest(replace(job, more=None)):
+            raise _other(folder, f"starts from another pretraining, {_FOLDER}/{name}")
+        return self._file(name)
+
+    def _file(self, name: str) -> Path:
+        return self._folder / name / f"run{OF_RUN}" / PRETRAINED
+
+
+def crumb_settings(job: Job) -> dict[str, Any]:
+    """All that the results of a job of CRUMB depend on, without building a network.
+
+    Raises:
+        InputError: a setting cannot be used.
+    """
+    backbone, network = settled(job.network)
+    method = resolved(for_mode(job.config.mode, job.method), backbone)
+    return settings_of(job, network, method)
+
+
+def names_and_sizes(dataset: Dataset) -> str:
+    """Digest of the names and sizes of the images of a data set: the index has the names only."""
+    found = hashlib.sha256()
+    for path in dataset.index["im_path"]:
+        found.update(f"{path}\n{_bytes(dataset.images / path)}\n".encode())
+    return found.hexdigest()
+
+
+def _digest(job: Job) -> str:
+    return digest(recorded(crumb_settings(job)))[:_DIGITS]
+
+
+def _other(folder: Path, problem: str) -> OtherSettingsError:
+    remedy = f"use the same settings or another {setting('output')}"
+    return OtherSettingsError(folder.name, problem, remedy)
+
+
+def _bytes(path: Path) -> int:
+    """Of an image, which may be in a tar file; -1 where that cannot be told."""
+    try:
+        size = member_size(path)
+        return path.stat().st_size if size is None else size
+    except (OSError, InputError):
+        return -1
