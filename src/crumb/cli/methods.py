@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crumb.cli.parsing import parse
-from crumb.cli.tables import align
 from crumb.methods.registry import methods
+from crumb.reports.table import plain
 
 _HEAD = ("method", "what it does", "paper", "keeps", "task boundaries", "strict")
 
@@ -24,7 +24,7 @@ def run(words: Sequence[str]) -> None:
         (name, kind.summary, kind.paper, kind.keeps, kind.boundaries(), _yes(kind.strict()))
         for name, kind in methods().items()
     ]
-    print(align([_HEAD, *rows], numbers=False))
+    print(plain(_HEAD, rows, numbers=False).text())
 
 
 def _yes(value: bool) -> str:
