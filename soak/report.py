@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from crumb.benchmarks.report import machine
-from crumb.cli.tables import align
 from crumb.files import write_bytes, write_json
+from crumb.reports.table import plain
 from soak.frames import CLASSES, LongRun
 from soak.kills import Kills
 
@@ -43,7 +43,7 @@ def learned(run: LongRun) -> bool:
 def kills_text(kills: Kills) -> str:
     """Where kills fell, what failed, and the verdict."""
     rows = [["killed while", "kills"], *([p, str(n)] for p, n in kills.by_phase().items())]
-    lines = [align(rows)]
+    lines = [plain(rows[0], rows[1:]).text()]
     for trial in kills.failed:
         where = f"{trial.case}, seed {kills.seed}, killed while {' and '.join(trial.phases)}"
         lines.append(f"trial {trial.number} ({where}), kept in {trial.folder}:")
@@ -69,7 +69,7 @@ def frames_text(run: LongRun) -> str:
     grown = "stayed the same" if run.growth < LARGEST_GROWTH else "GREW"
     return "\n".join(
         [
-            align(rows),
+            plain(rows[0], rows[1:]).text(),
             f"memory {grown} (allowed: {100 * LARGEST_GROWTH:g} %); the time of a step is {flat}; "
             f"accuracy {run.accuracy:.1f} % (by chance {_CHANCE:g} %)",
         ]

@@ -15,7 +15,7 @@ from crumb.analysis.reconstruction import (
     relative_errors,
     stored_since,
 )
-from crumb.reports.statistics import bootstrap_interval
+from crumb.reports.intervals import bootstrap_interval
 
 
 def maps(*values: float) -> torch.Tensor:

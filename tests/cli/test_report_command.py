@@ -14,9 +14,9 @@ from crumb.cli.main import main
 from crumb.cli.stream import settings
 from crumb.errors import InputError
 from crumb.files import read_toml
-from crumb.reports.report import gather
-from crumb.reports.report_command import command_of
-from crumb.reports.report_frames import sample_frames
+from crumb.reports.command import command_of
+from crumb.reports.frames import sample_frames
+from crumb.reports.reader import gather
 from crumb.stream.results import Results
 
 
@@ -62,6 +62,7 @@ def test_its_commands_have_the_same_settings(folder: Path):
     for result in gather([folder]).results:
         _, command, *words = shlex.split(command_of(result))
         assert command == "stream"
+        assert result.folder is not None
         made = read_toml(result.folder / "config.toml", "")
         for section, part in zip(("stream", "network", "method"), settings(words), strict=True):
             again, first = plain(asdict(part)), made[section]

@@ -11,7 +11,6 @@ import pytest
 from tests.versions.make import record
 
 from crumb.cli.main import main
-from crumb.cli.tables import align, fitted
 from crumb.stream.results import Results
 
 
@@ -177,29 +176,3 @@ def test_a_damaged_run_ends_the_comparison(root: Path, capsys):
 def test_a_csv_that_cannot_be_written_is_named(root: Path, capsys):
     assert main(["runs", str(root), "--csv", str(root)]) == 2
     assert f"{root}: cannot be written" in capsys.readouterr().err
-
-
-ROWS = [["name", "first", "second thing"], ["a", "1", "2 or 3"], ["b", "", "4"]]
-
-
-def test_a_table_that_fits_is_one():
-    assert fitted(ROWS, 25) == align(ROWS)
-    assert max(map(len, align(ROWS).splitlines())) == 25
-
-
-def test_a_table_that_is_too_wide_becomes_paragraphs():
-    assert fitted(ROWS, 24).splitlines() == [
-        "name",
-        "----",
-        "a",
-        "  first: 1;",
-        "  second thing: 2 or 3",
-        "b",
-        "  second thing: 4",
-    ]
-
-
-def test_an_item_that_is_too_long_is_folded():
-    text = fitted([["name", "classes"], ["a", " ".join(["word"] * 12)]], 30)
-    assert max(map(len, text.splitlines())) <= 30
-    assert text.count("word") == 12

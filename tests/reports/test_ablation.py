@@ -35,7 +35,7 @@ WHOLE = {"unablated": runs(80.0, 82.0, 84.0)}
 def test_each_arm_beside_the_run_that_is_whole():
     study = Ablation({**WHOLE, "less": runs(70, 75, 77), "more": runs(81, 82.5, 84.5)}, {})
     rows = analysis.compared(study)
-    less, more = analysis.tests(rows)
+    less, more = analysis.tests(rows).shown()
     # Differences of -10, -7, -7: d_z is -8 / sqrt(3), and Hedges' J of three runs 1 / sqrt(pi).
     effect = -8 / 3**0.5 * 0.5642
     # 4.303, the quantile of t with two degrees of freedom, times sqrt(3) / sqrt(3).
@@ -47,7 +47,8 @@ def test_each_arm_beside_the_run_that_is_whole():
         "p: paired permutation test, two-sided; none of 3 runs can be below 0.25; "
         "p (Holm): the same adjusted for 2 arms, and none below 0.5"
     )
-    table = dict(zip(analysis.LONG_TEST_HEAD, analysis.long_tests(rows)[0], strict=True))
+    long = analysis.long_tests(rows)
+    table = dict(zip(long.head, long.rows[0], strict=True))
     assert table["mean"] == 74
     assert table["difference"] == -8
     assert table["median_difference"] == -7
@@ -65,17 +66,17 @@ def test_one_run_gives_neither_interval_nor_size():
     study = Ablation({"unablated": runs(80), "less": runs(70)}, {})
     rows = analysis.compared(study)
     ones = ["1.000"] * 3
-    assert analysis.tests(rows) == [["less", UNABLATED, "-10.0", "-", *ones, "1"]]
+    assert analysis.tests(rows).shown() == [["less", UNABLATED, "-10.0", "-", *ones, "1"]]
     assert "fewer than three runs" in analysis.test_notes(rows)[-1]
     # Never above 1, whatever it is multiplied with.
     assert analysis.test_notes(rows)[-2].endswith("1 arm, and none below 1")
-    assert analysis.long_tests(rows)[0][3:5] == [None, None]
+    assert analysis.long_tests(rows).rows[0][3:5] == [None, None]
 
 
 def test_two_runs_give_an_interval():
     study = Ablation({"unablated": runs(80, 80), "less": runs(70, 72)}, {})
     # 12.706, the quantile of t with one degree of freedom, times sqrt(2) / sqrt(2).
-    assert analysis.tests(analysis.compared(study))[0][2] == "-9.0 ± 12.7"
+    assert analysis.tests(analysis.compared(study)).shown()[0][2] == "-9.0 ± 12.7"
 
 
 @pytest.mark.parametrize(
@@ -94,16 +95,16 @@ def test_two_runs_give_an_interval():
 def test_an_arm_of_other_runs_is_tested_on_those_in_common(others, count, difference, said):
     study = Ablation({**WHOLE, "odd": others, "more": runs(81, 82, 83)}, {})
     odd, more = analysis.compared(study)
-    assert (odd.arm.runs, odd.arm.difference) == (count, pytest.approx(difference))
+    assert (len(odd.runs), odd.gap.mean) == (count, pytest.approx(difference))
     # It is one of two that are adjusted for.
-    assert (more.arm.runs, more.arm.holm_p) == (3, min(1, 2 * more.arm.permutation_p))
+    assert (len(more.runs), more.holm_p) == (3, min(1, 2 * more.permutation_p))
     assert any(line.endswith(said) for line in analysis.notes(study))
     assert said in analysis.markdown(study)
 
 
 def test_an_arm_with_no_run_in_common_is_named_and_not_tested():
     study = Ablation({**WHOLE, "odd": runs(70, first=9), "more": runs(81, 82, 83)}, {})
-    assert [row.arm.arm for row in analysis.compared(study)] == ["more"]
+    assert [row.result.name for row in analysis.compared(study)] == ["more"]
     said = "odd has no run in common with unablated, and is not tested beside it"
     assert said in analysis.notes(study)
 
@@ -112,14 +113,14 @@ def test_an_arm_that_changes_two_things_is_beside_one_of_them():
     arms = {**WHOLE, "large": runs(85, 86, 87), "images": runs(88, 90, 92)}
     study = Ablation(arms, {}, {"images": "large"})
     large, images = analysis.compared(study)
-    assert (large.reference, images.reference) == (UNABLATED, "large")
-    assert images.arm.difference == pytest.approx(4)
+    assert (large.reference.name, images.reference.name) == (UNABLATED, "large")
+    assert images.gap.mean == pytest.approx(4)
     assert analysis.notes(study) == []
     # Where that one was not run, it is said what the comparison is.
     del arms["large"]
     study = Ablation(arms, {}, {"images": "large"})
     (images,) = analysis.compared(study)
-    assert (images.reference, images.arm.difference) == (UNABLATED, pytest.approx(8))
+    assert (images.reference.name, images.gap.mean) == (UNABLATED, pytest.approx(8))
     (said,) = analysis.notes(study)
     assert said.startswith("images is beside unablated, and differs from it in more than one thing")
 
@@ -127,7 +128,7 @@ def test_an_arm_that_changes_two_things_is_beside_one_of_them():
 def test_arms_without_runs_and_no_arms():
     study = Ablation({**WHOLE, "empty": []}, {"empty": "diverged"})
     assert analysis.compared(study) == []
-    assert analysis.tests([]) == analysis.test_notes([]) == []
+    assert analysis.test_notes([]) == []
     assert analysis.notes(study) == ["empty diverged"]
     assert analysis.compared(Ablation({}, {})) == []
 
@@ -138,6 +139,6 @@ def test_markdown_has_both_tables():
     assert text.startswith(analysis.MARK)
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 2 + 2 + 1
-    assert {line.count("|") for line in lines[:4]} == {len(analysis.HEAD) + 1}
-    assert {line.count("|") for line in lines[4:]} == {len(analysis.TEST_HEAD) + 1}
+    assert {line.count("|") for line in lines[:4]} == {len(analysis.table(study).head) + 1}
+    assert {line.count("|") for line in lines[4:]} == {len(analysis.tests([]).head) + 1}
     assert "- gone cannot be run: no data" in text

@@ -13,7 +13,7 @@ from crumb.reports.classes import (
     confusion_panel,
     confusion_shares,
 )
-from crumb.reports.statistics import bootstrap_interval
+from crumb.reports.intervals import bootstrap_interval
 from crumb.stream.evaluate import Score
 from crumb.stream.record import RunRecord
 

@@ -18,9 +18,8 @@ from crumb.analysis.embedding import _drawn
 from crumb.analysis.perturbation_panels import drop_panel
 from crumb.reports import lettering
 from crumb.reports.classes import _heat_map
-from crumb.reports.figures import write_figure
 from crumb.reports.lettering import as_written, runs
-from crumb.reports.panels import Panel, as_svg, blank
+from crumb.reports.panels import Panel, as_png, as_svg, blank
 
 NAMES = ["Ba$$in", "$x_1$", "a_{b}^2", "_hidden", "100 %", "\\frac{1}{2", "{", "<&>", "$\\alpha$"]
 FRUIT, CAT = "果物", "猫"
@@ -67,7 +66,7 @@ def write_typeface(path: Path, letters: str, family: str) -> Path:
     return path
 
 
-def test_every_kind_of_word_is_as_written(tmp_path: Path):
+def test_every_kind_of_word_is_as_written():
     figure = blank(6, 6)
     axes = figure.subplots()
     image = axes.imshow(np.eye(len(NAMES)))
@@ -83,8 +82,7 @@ def test_every_kind_of_word_is_as_written(tmp_path: Path):
     found = words(figure)
     for name in NAMES:
         assert found.count(name) >= 3
-    write_figure(figure, tmp_path / "figure.png")
-    assert (tmp_path / "figure.png").is_file()
+    assert as_png(figure).startswith(b"\x89PNG")
 
 
 def test_classes_and_arms_are_as_written():
@@ -122,20 +120,18 @@ def test_a_typeface_of_the_machine_has_the_letters(tmp_path: Path, typefaces):
     with as_written(figure):
         families = {tuple(text.get_fontfamily()) for text in figure.findobj(Text)}
     assert families == {("sans-serif", "Squares")}
-    write_figure(figure, tmp_path / "drawn.png")
+    (tmp_path / "drawn.png").write_bytes(as_png(figure))
     # Squares are filled, unlike the frames in the place of letters that are not there.
     dark = np.asarray(Image.open(tmp_path / "drawn.png").convert("L")) < 50
     assert dark[40:].mean() > 0.2
 
 
-def test_letters_that_no_typeface_has_are_told_once(
-    tmp_path: Path, typefaces, capsys: pytest.CaptureFixture[str]
-):
+def test_letters_that_no_typeface_has_are_told_once(typefaces, capsys: pytest.CaptureFixture[str]):
     typefaces()
     for name in (FRUIT, FRUIT[0], FRUIT):
         figure = Figure((2, 1))
         figure.text(0.1, 0.1, name)
-        write_figure(figure, tmp_path / "drawn.png")
+        as_png(figure)
         assert runs(name) == [(name, None)]
     assert capsys.readouterr().err.splitlines() == [
         "no typeface of this machine has the letters 果 物: figures show boxes in their place; "
@@ -152,4 +148,4 @@ def test_letters_that_are_there_are_not_told(typefaces, capsys: pytest.CaptureFi
 def test_every_figure_is_written_by_those_that_see_to_this():
     folder = Path(lettering.__file__).parents[1]
     writers = [p.name for p in folder.rglob("*.py") if "savefig(" in p.read_text()]
-    assert sorted(writers) == ["figures.py", "panels.py"]
+    assert sorted(writers) == ["panels.py"]

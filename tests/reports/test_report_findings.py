@@ -8,9 +8,9 @@ import pytest
 from results_folders import CLASSES, write
 
 from crumb.errors import InputError
-from crumb.reports.report import Report, gather, short_names
-from crumb.reports.report_command import command_of
-from crumb.reports.report_text import (
+from crumb.reports.command import command_of
+from crumb.reports.reader import Report, gather, short_names
+from crumb.reports.wording import (
     certainty,
     compare_settings,
     facts,
@@ -83,7 +83,7 @@ def test_enough_runs_make_it_sure(tmp_path: Path):
     family = family_of(gather([tmp_path]))
     assert certainty(family.differences).startswith("1 of 2 differences are significant at 0.05")
     (er,) = [one for one in family.differences if one.result.name == "er"]
-    assert er.row.holm_p == pytest.approx(2 * 2 / 2**10)
+    assert er.holm_p == pytest.approx(2 * 2 / 2**10)
     alone = family_of(gather([tmp_path / "crumb", tmp_path / "er"]))
     assert certainty(alone.differences) == (
         "The difference is significant at 0.05, by the paired permutation test over runs."
@@ -98,8 +98,8 @@ def test_unequal_runs_are_paired_where_both_have_them(tmp_path: Path):
     write(tmp_path / "si", {7: 50.0}, "si")
     family = family_of(gather([tmp_path]))
     (er,) = family.differences
-    assert er.gaps == [10.0, 10.0]
-    assert er.row.permutation_p == 0.5
+    assert er.gaps == [-10.0, -10.0]
+    assert er.permutation_p == 0.5
     assert [one.name for one in family.unpaired] == ["si"]
     said = " ".join(summary(family))
     assert "Not all results have equally many runs" in said
@@ -195,8 +195,9 @@ def test_streams_are_kept_apart(tmp_path: Path):
     write(tmp_path / "other", STRONG, files_index="1" * 64)
     write(tmp_path / "iid", STRONG, stream_protocol="iid")
     write(tmp_path / "large", STRONG, stream_layout={"classes_per_task": 4})
+    write(tmp_path / "few", STRONG, stream_classes=["pen", "sofa"])
     report = gather([tmp_path])
-    assert [len(one.results) for one in report.experiments] == [1] * 4
+    assert [len(one.results) for one in report.experiments] == [1] * 5
     assert "never compared" in remarks(report)[-1]
 
 

@@ -15,21 +15,14 @@ from hypothesis import strategies as st
 from results_folders import write
 
 from crumb.errors import InputError
-from crumb.reports import report_figures
+from crumb.reports import figures as of_results
+from crumb.reports.costs import panels_of_experiment, pareto, short_number
+from crumb.reports.drawing import PALETTE, said_of_spread, shortened, slug, spread
+from crumb.reports.figures import panels_of_family
 from crumb.reports.inline_svg import inline
-from crumb.reports.page import MARK, figure, text
+from crumb.reports.page import MARK, draw, figures
 from crumb.reports.panels import Panel, StoredPanel, blank, stored, write_panel
-from crumb.reports.report import Report, gather
-from crumb.reports.report_costs import panels_of_experiment, pareto, short_number
-from crumb.reports.report_figures import (
-    PALETTE,
-    panels_of_family,
-    said_of_spread,
-    shortened,
-    slug,
-    spread,
-)
-from crumb.reports.report_page import draw
+from crumb.reports.reader import Report, gather
 
 VOID = {"meta", "img", "wbr", "br", "link"}
 
@@ -257,7 +250,8 @@ def test_figures_of_one_result_have_their_place(results: Path, monkeypatch):
         drawing.subplots().set(xlabel="runs (number)", ylabel="share, %")
         return Panel("runs", "Runs", "One run.", drawing, ["runs"], [[len(records)]])
 
-    monkeypatch.setattr(report_figures, "OF_ONE_RESULT", (usage, lambda records: None))
+    monkeypatch.setattr(of_results, "confusion_panel", usage)
+    monkeypatch.setattr(of_results, "class_forgetting_panel", lambda records: None)
     drawn = draw(gather([results]))
     assert [(p.name, p.rows) for p in drawn.panels[-1:]] == [("crumb_co_runs", [[3]])]
     Page(drawn.html)
@@ -308,8 +302,10 @@ def test_pictures_with_pixels_keep_their_colours():
 def test_long_tables_of_numbers_are_only_saved():
     rows = "".join(f"{number}\n" for number in range(1000))
     panel = StoredPanel("long", "Long", "c", SVG.format("<g/>"), f"n\n{rows}")
-    assert "<table>" not in figure(panel, "f")
-    assert "<table>" in figure(StoredPanel("s", "S", "c", panel.svg, "n\n1.23456789\n"), "f")
+    assert "<table>" not in figures([(panel, "f")])
+    short = figures([(StoredPanel("s", "S", "c", panel.svg, "n_a,b\n1.23456789,2\n3\n"), "f")])
+    assert "1.<wbr>235</th>" in short
+    assert short.count("<td") == 2
 
 
 def test_small_parts():
@@ -317,13 +313,12 @@ def test_small_parts():
     assert slug("a/b & c") == "a_b_c"
     assert shortened("n" * 34) == "n" * 34
     assert len(shortened("n" * 99)) == 34
-    assert text('<a href="x">') == "&lt;a href=&quot;x&quot;&gt;"
 
 
 def test_a_wide_figure_has_the_width_of_the_page():
     """Its words are too small in half of it."""
-    shown = [figure(stored(of_width(inches)), "f") for inches in (8.0, 9.0)]
-    seen = [(one.startswith('<figure class="wide">'), 'class="pan"' in one) for one in shown]
+    shown = [figures([(stored(of_width(inches)), "f")]) for inches in (8.0, 9.0)]
+    seen = [('<figure class="wide">' in one, 'class="pan"' in one) for one in shown]
     assert seen == [(False, False), (True, True)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,14 +14,12 @@ from hypothesis import strategies as st
 
 from crumb.errors import InputError
 from crumb.reports.runs import (
-    HEAD,
-    LONG_HEAD,
     long_table,
     named,
     notes,
     paired,
     paired_table,
-    setting_rows,
+    setting_table,
     table,
     unfinished,
 )
@@ -65,8 +64,8 @@ def folder(
 
 def test_a_row_holds_means_and_intervals():
     found = Survey(ROOT, [folder("er", {run: 51.0 + run for run in range(5)})], {})
-    (head, row) = table(found)
-    assert head == [name for name in HEAD if name != "unfinished"]
+    head, (row,) = table(found).head, table(found).shown()
+    assert "unfinished" not in head
     # Finals 51 to 55: the deviation is 1.581, t of 4 degrees of freedom 2.776, so 1.963.
     assert row[:6] == ["er", "er", "cups", "iid", "5 of 5", "53.0 ± 2.0"]
     cells = dict(zip(head, row, strict=True))
@@ -77,7 +76,8 @@ def test_a_row_holds_means_and_intervals():
 
 def test_unfinished_folders_have_no_figures():
     one = folder("a", {}, {3: Place(2, 10)}, {"command": "pretrain", "stream.runs": 1})
-    head, row = table(Survey(ROOT, [one], {}))
+    found = table(Survey(ROOT, [one], {}))
+    head, (row,) = found.head, found.shown()
     cells = dict(zip(head, row, strict=True))
     assert cells["method"] == "er (pretrain)"
     assert (cells["runs"], cells["unfinished"]) == (
@@ -120,12 +120,13 @@ def test_spans_are_of_three_at_least():
 def test_the_csv_has_every_folder_and_what_is_wrong_with_it():
     problem = InputError(ROOT / "b", "is damaged", "mend it")
     found = Survey(ROOT, [folder("a", {0: 50.0, 1: 52.0}), folder("c", {})], {ROOT / "b": problem})
-    rows = [dict(zip(LONG_HEAD, row, strict=True)) for row in long_table(found)]
+    rows = [*csv.DictReader(long_table(found).csv().splitlines())]
     assert [row["folder"] for row in rows] == ["a", "b", "c"]
-    assert rows[0]["final_accuracy"] == 51
+    assert rows[0]["final_accuracy"] == "51.0"
     # The deviation is the root of 2, t of one degree of freedom 12.706.
-    assert rows[0]["final_accuracy_half"] == pytest.approx(12.706, rel=1e-4)
-    assert (rows[0]["runs_finished"], rows[0]["runs"], rows[0]["replay_bytes"]) == (2, 5, 1001)
+    assert float(rows[0]["final_accuracy_half"]) == pytest.approx(12.706, rel=1e-4)
+    counts = (rows[0]["runs_finished"], rows[0]["runs"], rows[0]["replay_bytes"])
+    assert counts == ("2", "5", "1001")
     assert (rows[1]["method"], rows[1]["problem"]) == ("", "/all/b: is damaged; mend it")
     assert (rows[2]["final_accuracy"], rows[2]["unfinished"]) == ("", "runs 0 to 4 not begun")
 
@@ -133,11 +134,12 @@ def test_the_csv_has_every_folder_and_what_is_wrong_with_it():
 def test_a_single_run_has_no_interval_and_a_single_task_no_forgetting():
     one = folder("a", {0: 50.0})
     one.records[0].scores.pop()
-    (row,) = (dict(zip(LONG_HEAD, row, strict=True)) for row in long_table(Survey(ROOT, [one], {})))
-    assert (row["final_accuracy"], row["final_accuracy_half"]) == (80, None)
-    assert (row["forgetting"], row["forgetting_half"]) == (None, None)
-    head, cells = table(Survey(ROOT, [one], {}))
-    assert dict(zip(head, cells, strict=True))["forgetting, points"] == "-"
+    found = Survey(ROOT, [one], {})
+    (row,) = csv.DictReader(long_table(found).csv().splitlines())
+    assert (row["final_accuracy"], row["final_accuracy_half"]) == ("80.0", "")
+    assert (row["forgetting"], row["forgetting_half"]) == ("", "")
+    shown = dict(zip(table(found).head, table(found).shown()[0], strict=True))
+    assert shown["forgetting, points"] == "-"
 
 
 def test_settings_that_differ_are_shown_apart_from_those_without_effect():
@@ -145,26 +147,26 @@ def test_settings_that_differ_are_shown_apart_from_those_without_effect():
     changes |= {"files.index": "f" * 64, "stream.machine.workers": 2}
     other = folder("b", {}, changes=changes)
     one = folder("a", {})
-    assert setting_rows(one, other, effect=True) == [
+    assert setting_table(one, other, effect=True).rows == [
         ["files.index", "0123456789ab", "f" * 12],
         ["method.blocks", "-", "8"],
         ["method.lr", "0.1", "0.2"],
     ]
-    assert setting_rows(one, other, effect=False) == [
+    assert setting_table(one, other, effect=False).rows == [
         ["crumb", "0.1.0", "0.2.0"],
         ["stream.machine.workers", "-", "2"],
         ["stream.runs", "5", "9"],
     ]
-    assert setting_rows(one, one, True) == setting_rows(one, one, False) == []
+    assert setting_table(one, one, True).rows == setting_table(one, one, False).rows == []
 
 
 def test_the_number_of_a_pretraining_has_an_effect():
     one, other = (
         folder("a", {}, changes={"command": "pretrain", "stream.first_run": run}) for run in (0, 1)
     )
-    assert setting_rows(one, other, effect=True) == [["stream.first_run", "0", "1"]]
+    assert setting_table(one, other, effect=True).rows == [["stream.first_run", "0", "1"]]
     stream = folder("b", {}, changes={"stream.first_run": 1})
-    assert setting_rows(one, stream, effect=True) == [
+    assert setting_table(one, stream, effect=True).rows == [
         ["command", "pretrain", "stream"],
         ["stream.first_run", "0", "1"],
     ]
@@ -176,17 +178,17 @@ def test_five_pairs_worked_by_hand():
     result = paired(one, other)
     assert result.runs == [0, 1, 2, 3, 4]
     assert result.only == ([7], [9, 10])
-    row = result.rows["final_accuracy"]
+    row = result.differences["final_accuracy"]
     # The differences are 1 to 5: only the signs observed and their mirror image go as far.
-    assert (row.difference, row.permutation_p, row.wilcoxon_p) == (3, 2 / 32, 2 / 32)
+    assert (row.gap.mean, row.permutation_p, row.wilcoxon_p) == (3, 2 / 32, 2 / 32)
     # Mean 3, deviation the root of 2.5, Hedges' J of 4 degrees of freedom 0.79788.
     assert row.effect.standardised == pytest.approx(3 / math.sqrt(2.5) * 0.79788, rel=1e-4)
-    assert row.difference_interval is not None
-    low, high = row.difference_interval
+    assert row.gap_interval is not None
+    low, high = row.gap_interval
     assert 1 <= low < 3 < high <= 5
     # The average is over two tasks, of which only the last differs.
-    assert result.rows["average_accuracy"].difference == 1.5
-    rows = {name: cells for name, *cells in paired_table(result)}
+    assert result.differences["average_accuracy"].gap.mean == 1.5
+    rows = {name: cells for name, *cells in paired_table(result).rows}
     assert rows["A, mean"] == ["50.0", "65.0"]
     assert rows["B, mean"] == ["53.0", "66.5"]
     assert rows["B - A, points"] == ["+3.0", "+1.5"]
@@ -206,15 +208,15 @@ def test_the_other_way_round_only_signs_change(values: list[tuple[float, float]]
         folder(name, {run: pair[place] for run, pair in enumerate(values)})
         for place, name in enumerate("ab")
     )
-    there = paired(one, other).rows["final_accuracy"]
-    back = paired(other, one).rows["final_accuracy"]
-    assert there.difference == pytest.approx(-back.difference)
+    there = paired(one, other).differences["final_accuracy"]
+    back = paired(other, one).differences["final_accuracy"]
+    assert there.gap.mean == pytest.approx(-back.gap.mean)
     assert (there.permutation_p, there.wilcoxon_p) == (back.permutation_p, back.wilcoxon_p)
 
 
 def test_two_runs_have_no_interval():
     result = paired(folder("a", {0: 1.0, 1: 2.0}), folder("b", {0: 2.0, 1: 4.0}))
-    rows = {name: cells for name, *cells in paired_table(result)}
+    rows = {name: cells for name, *cells in paired_table(result).rows}
     assert rows["  95 % interval"] == rows["  effect size, d_z"] == ["-", "-"]
     assert notes(result) == [
         "no p can be below 0.5 with 2 runs",
@@ -224,7 +226,7 @@ def test_two_runs_have_no_interval():
 
 def test_without_shared_runs_nothing_is_compared():
     result = paired(folder("a", {0: 1.0}), folder("b", {1: 2.0}))
-    assert paired_table(result) == []
+    assert (result.runs, result.differences) == ((), {})
     assert notes(result) == ["only in A: run 0", "only in B: run 1"]
 
 

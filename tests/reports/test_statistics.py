@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from crumb.errors import InputError
+from crumb.reports.intervals import bootstrap_interval, estimate
 from crumb.reports.statistics import (
     BATCH_WARNING,
     batch_t_test,
-    bootstrap_interval,
     differences,
     effect_size,
-    estimate,
     holm,
     paired_permutation,
     smallest_p,

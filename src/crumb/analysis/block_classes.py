@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from crumb.analysis.usage import BlockCounts, shares
-from crumb.reports.figures import COLOURS
-from crumb.reports.over_runs import in_words, over_runs
-from crumb.reports.panels import Panel, blank
+from crumb.reports.intervals import in_words, over_runs
+from crumb.reports.panels import COLOURS, Panel, blank
 
 _SHOWN = 24
 

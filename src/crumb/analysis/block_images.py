@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from crumb.reports.figures import COLOURS
-from crumb.reports.panels import Panel, blank
+from crumb.reports.panels import COLOURS, Panel, blank
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from crumb.errors import InputError
-from crumb.reports.figures import COLOURS
-from crumb.reports.panels import Panel, blank
+from crumb.reports.panels import COLOURS, Panel, blank
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from crumb.analysis.perturbations import MEANING, NONE, advantages, drops
-from crumb.reports.figures import COLOURS
-from crumb.reports.over_runs import in_words, over_runs
-from crumb.reports.panels import Panel, blank
+from crumb.reports.intervals import in_words, over_runs
+from crumb.reports.panels import COLOURS, Panel, blank
 from crumb.reports.statistics import holm, paired_permutation
 
 Accuracies = Mapping[int, Mapping[str, float]]

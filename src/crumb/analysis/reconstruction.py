@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from crumb.reports.figures import COLOURS
-from crumb.reports.over_runs import OverRuns, in_words, over_runs
-from crumb.reports.panels import Panel, blank
+from crumb.reports.intervals import OverRuns, in_words, over_runs
+from crumb.reports.panels import COLOURS, Panel, blank
 
 
 def relative_errors(maps: Tensor, rebuilt: Tensor) -> np.ndarray:

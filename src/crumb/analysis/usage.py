@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from crumb.reports.figures import COLOURS
-from crumb.reports.over_runs import OverRuns, in_words, over_runs
-from crumb.reports.panels import Panel, blank
+from crumb.reports.intervals import OverRuns, in_words, over_runs
+from crumb.reports.panels import COLOURS, Panel, blank
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

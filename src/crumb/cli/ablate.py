@@ -8,16 +8,16 @@ from pathlib import Path
 import tyro
 
 from crumb.cli.parsing import parse_parts, take_preset
-from crumb.cli.tables import align, check_free
+from crumb.cli.tables import check_free
 from crumb.cli.tune import for_method
 from crumb.errors import InputError
 from crumb.experiments.ablation import Ablation, ablate
 from crumb.experiments.arms import AblateConfig, arms
 from crumb.experiments.grid import default_folder
-from crumb.files import write_csv, write_text
+from crumb.files import write_text
 from crumb.methods.crumb import CrumbConfig
 from crumb.nets.config import NetworkConfig
-from crumb.reports import ablation as analysis
+from crumb.reports import ablation as tables
 from crumb.stream.run import open_dataset
 
 _DOC = (
@@ -39,21 +39,17 @@ def run(words: Sequence[str]) -> None:
     folder = config.output
     if folder is None:
         folder = default_folder("ablate", config, network, open_dataset(config.dataset, ()))
-    paths = [folder / name for name in ("ablation.md", "ablation.csv", "ablation_tests.csv")]
-    marks = [analysis.MARK, ",".join(analysis.LONG_HEAD), analysis.TESTS_MARK]
-    check_free(dict(zip(paths, marks, strict=True)), "an ablation study")
+    check_free({folder / name: mark for name, mark in tables.MARKS.items()}, "an ablation study")
     outcome = ablate(config, network, method)
     # What is finished is looked at and written as one, so that no call drops the arms of another.
     with outcome.grid.tables():
         study = outcome.look()
-        rows = analysis.compared(study)
         if any(study.records.values()):
-            show(study, rows)
-            write(study, rows, *paths)
-            print("\n".join(map(str, paths)))
+            print(tables.text(study))
+            print("\n".join(map(str, write(study, folder))))
     outcome.grid.end()
     if not any(study.records.values()):
-        raise InputError("crumb ablate", "has no finished run", "; ".join(analysis.notes(study)))
+        raise InputError("crumb ablate", "has no finished run", "; ".join(tables.notes(study)))
 
 
 def settings(words: Sequence[str]) -> tuple[AblateConfig, NetworkConfig, CrumbConfig]:
@@ -84,20 +80,17 @@ def listing() -> str:
     return "\n".join(f"{name:{width}}  {shows}" for name, shows in known.items())
 
 
-def show(study: Ablation, rows: Sequence[analysis.Beside]) -> None:
-    """Print the tables."""
-    print(align([list(analysis.HEAD), *analysis.table(study)]))
-    print("\n".join([*analysis.notes(study), ""]))
-    if rows:
-        print(align([list(analysis.TEST_HEAD), *analysis.tests(rows)]))
-        print("\n".join([*analysis.test_notes(rows), ""]))
+def write(study: Ablation, folder: Path) -> list[Path]:
+    """The tables in Markdown, one with a row for each run, and one of the tests.
 
-
-def write(
-    study: Ablation, rows: Sequence[analysis.Beside], markdown: Path, table: Path, tests: Path
-) -> None:
-    """The tables in Markdown, one with a row for each run, and one of the tests."""
-    write_text(markdown, analysis.markdown(study))
-    header, runs = analysis.long_table(study)
-    write_csv(table, runs, header)
-    write_csv(tests, analysis.long_tests(rows), analysis.LONG_TEST_HEAD)
+    Returns:
+        their paths.
+    """
+    texts = {
+        "ablation.md": tables.markdown(study),
+        "ablation.csv": tables.long_table(study).csv(),
+        "ablation_tests.csv": tables.long_tests(tables.compared(study)).csv(),
+    }
+    for name, content in texts.items():
+        write_text(folder / name, content)
+    return [folder / name for name in texts]

@@ -13,13 +13,14 @@ from crumb.analysis.block_classes import count_table
 from crumb.analysis.embedding import Embedding
 from crumb.analysis.suite import Findings, Request, analyse
 from crumb.cli.parsing import parse
-from crumb.cli.tables import align, check_free
+from crumb.cli.tables import check_free
 from crumb.data.index import load_dataset
 from crumb.device import choose_device
 from crumb.errors import InputError
 from crumb.files import write_csv
-from crumb.reports.over_runs import over_runs
+from crumb.reports.intervals import over_runs
 from crumb.reports.panels import read_panels, write_panel
+from crumb.reports.table import plain
 from crumb.stream.config import at_least
 
 HEAD = ("what", "run", "value")
@@ -101,9 +102,9 @@ def run(words: Sequence[str]) -> None:
 
 def key_numbers(found: Findings) -> str:
     """The key numbers as a table: mean and 95 % bootstrap interval over the runs."""
-    rows = [["what", "mean", "95 % interval", "runs"]]
+    rows = []
     for what, of_runs in found.values.items():
         value = over_runs([*of_runs.values()])
         span = "-" if value.low is None else f"{value.low:.4g} to {value.high:.4g}"
         rows.append([what, f"{value.mean:.4g}", span, str(value.runs)])
-    return align(rows)
+    return plain(["what", "mean", "95 % interval", "runs"], rows).text()

@@ -10,10 +10,10 @@ from crumb.benchmarks.report import HEADER, Comparison, check_writable, headline
 from crumb.benchmarks.suite import ROWS, Row, measure
 from crumb.benchmarks.workplace import Setting
 from crumb.cli.parsing import parse
-from crumb.cli.tables import align
 from crumb.device import choose_device
 from crumb.errors import InputError
 from crumb.nets.config import NetworkConfig
+from crumb.reports.table import plain
 from crumb.stream.config import at_least, check_runs
 
 _MOST_REPEATS = 10_000
@@ -68,4 +68,4 @@ def table(comparisons: Sequence[Comparison]) -> str:
     """A line for each comparison, and the notes below."""
     notes = dict.fromkeys(f"{c.row}: {c.note}" for c in comparisons if c.note)
     lines = [comparison.cells() for comparison in comparisons]
-    return "\n".join([align([HEADER, *lines]), *notes])
+    return "\n".join([plain(HEADER, lines).text(), *notes])

@@ -8,14 +8,16 @@ from pathlib import Path
 import tyro
 
 from crumb.cli.parsing import Preset, parse_parts
-from crumb.cli.tables import align, check_free
+from crumb.cli.tables import check_free
 from crumb.errors import InputError
 from crumb.experiments.compare import CompareConfig, Comparison, compare
 from crumb.experiments.grid import default_folder
-from crumb.files import write_csv, write_text
+from crumb.files import write_bytes, write_text
 from crumb.nets.config import NetworkConfig
-from crumb.reports import comparison as analysis
-from crumb.reports.comparison_figures import draw
+from crumb.reports import comparison as tables
+from crumb.reports.costs import cost_of_all
+from crumb.reports.figures import accuracy_of_all
+from crumb.reports.panels import as_png
 from crumb.stream.run import open_dataset
 
 
@@ -33,42 +35,43 @@ def run(words: Sequence[str]) -> None:
     config: CompareConfig = parsed.compare
     dataset = open_dataset(config.dataset, config.classes)
     folder = config.output or default_folder("compare", config, parsed.network, dataset)
-    marks = {"comparison.md": analysis.MARK, "comparison.csv": ",".join(analysis.LONG_HEAD)}
+    marks = {"comparison.md": tables.MARK, "comparison.csv": ",".join(tables.LONG_HEAD)}
     check_free({folder / name: mark for name, mark in marks.items()}, "a comparison")
     outcome = compare(config, parsed.network)
     # What is finished is looked at and written as one, so that no call drops the rows of another.
     with outcome.grid.tables():
         comparison = outcome.look()
         if found := any(comparison.records.values()):
-            show(comparison)
+            print(tables.text(comparison))
             print("\n".join(map(str, write(comparison, folder))))
     outcome.grid.end()
     if not found:
-        raise InputError("crumb compare", "has no finished run", "; ".join(_all_notes(comparison)))
-
-
-def show(comparison: Comparison) -> None:
-    """Print the tables."""
-    for budget in comparison.budgets:
-        rows = analysis.table(comparison, budget)
-        print(analysis.title(budget))
-        print(align([list(analysis.HEAD), *[analysis.cells_of(row) for row in rows]]))
-        print("\n".join([*analysis.notes(comparison, budget), ""]))
+        notes = [note for _, _, notes in tables.sections(comparison) for note in notes]
+        raise InputError("crumb compare", "has no finished run", "; ".join(dict.fromkeys(notes)))
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:
     """Tables and pictures in the folder of a comparison.
 
+    Args:
+        comparison: with at least one finished run.
+        folder: that it is in.
+
     Returns:
         their paths.
     """
-    header, rows = analysis.long_table(comparison)
-    paths = [folder / "comparison.md", folder / "comparison.csv"]
-    write_text(paths[0], analysis.markdown(comparison))
-    write_csv(paths[1], rows, header)
-    return paths + draw(comparison, folder)
-
-
-def _all_notes(comparison: Comparison) -> list[str]:
-    notes = [note for b in comparison.budgets for note in analysis.notes(comparison, b)]
-    return list(dict.fromkeys(notes))
+    results = tables.results_of(comparison)
+    pictures = {
+        "accuracy_over_tasks": accuracy_of_all(
+            [*filter(None, tables.families(comparison).values())]
+        ),
+        "accuracy_by_bytes": cost_of_all(results, "bytes"),
+        "accuracy_by_seconds": cost_of_all(results, "seconds"),
+    }
+    paths = [folder / name for name in ("comparison.md", "comparison.csv")]
+    write_text(paths[0], tables.markdown(comparison))
+    write_text(paths[1], tables.long_table(comparison).csv())
+    for name, figure in pictures.items():
+        paths.append(folder / f"{name}.png")
+        write_bytes(paths[-1], as_png(figure))
+    return paths

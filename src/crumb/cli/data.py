@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from crumb import plugins
 from crumb.cli.parsing import parse
-from crumb.cli.tables import align
 from crumb.data.images import check_image_file
 from crumb.data.index import RECORD, Dataset, load_dataset, read_index
 from crumb.data.protocol import Frames, TaskList
@@ -32,6 +31,7 @@ from crumb.errors import InputError
 from crumb.files import read_json
 from crumb.nets.config import Preprocessing
 from crumb.reports.contact_sheet import contact_sheet
+from crumb.reports.table import plain
 from crumb.stream.config import MOST_WORKERS, at_least
 from crumb.stream.skipping import broken_images
 
@@ -202,7 +202,7 @@ def _check(command: CheckDataset) -> None:
         there = tuple(path for path in paths if path not in missing)
         broken = _broken(dataset.images, there, command.workers or cores())
         rows.append(_row("readable images", len(there), len(there) - len(broken)))
-    print(align([["", "expected", "found", ""], *rows]))
+    print(plain(["", "expected", "found", ""], rows).text())
     for problems in (missing, broken):
         for path in [*problems][:_NAMED]:
             print(f"{path}: {problems[path]}")

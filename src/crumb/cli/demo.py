@@ -17,9 +17,13 @@ from crumb.data.protocol import lay_out
 from crumb.data.sets.toybox import index_toybox
 from crumb.errors import InputError
 from crumb.features.features import FeatureStore
+from crumb.files import write_bytes
 from crumb.methods.registry import find_method
 from crumb.nets.config import NetworkConfig
-from crumb.reports.figures import accuracy_curves, task_frames
+from crumb.reports.families import Result, family_of
+from crumb.reports.figures import accuracy_panel
+from crumb.reports.frames import task_frames
+from crumb.reports.panels import as_png
 from crumb.stream.config import MachineConfig, StreamConfig, at_least, check_runs
 from crumb.stream.run import stream
 
@@ -81,7 +85,8 @@ def run(words: Sequence[str]) -> None:
                 "name another folder (crumb demo OTHER) or remove it",
             ) from error
     print("3/3  drawing")
-    accuracy_curves(records, command.output / "accuracy.png")
+    family = family_of("", [Result(name, name, runs) for name, runs in records.items()])
+    write_bytes(command.output / "accuracy.png", as_png(accuracy_panel(family).figure))
     task_frames(lay_out(dataset, "class_instance", 0), dataset.images, command.output / "tasks.png")
     print(f"\n{summary_table(records)}\n")
     print(f"accuracy over tasks: {command.output / 'accuracy.png'}")

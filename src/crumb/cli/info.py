@@ -10,10 +10,10 @@ from typing import Annotated
 import tyro
 
 from crumb.cli.parsing import parse
-from crumb.cli.tables import align
 from crumb.methods.base import Learner
 from crumb.methods.closed_form import ClosedForm
 from crumb.methods.persistence import load
+from crumb.reports.table import plain
 from crumb.teaching.files import former
 from crumb.teaching.lesson import self_test
 
@@ -57,11 +57,11 @@ def _facts(learner: Learner, model: Path) -> list[tuple[str, str]]:
 
 def _classes(learner: Learner) -> str:
     tested = self_test(learner)
-    rows = [["class", "frames", "crumbs recognised, %"]]
+    rows = []
     for label, name in enumerate(learner.classes):
         frames = (
             f"{int(learner.moments.counts[label]):,}" if isinstance(learner, ClosedForm) else "-"
         )
         share = tested[name]
         rows.append([name, frames, "-" if share is None else f"{share:.0f}"])
-    return align(rows)
+    return plain(["class", "frames", "crumbs recognised, %"], rows).text()

@@ -14,7 +14,6 @@ import tyro
 from tqdm import tqdm
 
 from crumb.cli.parsing import Preset, option, parse_parts
-from crumb.cli.tables import align
 from crumb.data.resize import Resize
 from crumb.data.sets.folder import Folder, Survey
 from crumb.device import choose_device
@@ -24,6 +23,7 @@ from crumb.methods.base import Learner
 from crumb.methods.registry import DEFAULT_METHOD, DEFAULT_SETTINGS, find_method
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
+from crumb.reports.table import plain
 from crumb.stream.config import at_least
 from crumb.teaching.lesson import ClassReport, learn_clips, refuse_boundaries
 from crumb.teaching.material import clips_of, hold_back
@@ -138,7 +138,8 @@ def _tell(survey: Survey) -> None:
 
 def table(reports: dict[str, ClassReport]) -> str:
     """A row a class: what was shown, and how much of what was held back was recognised."""
-    rows = [["class", "clips", "frames", "held back, %", "most often taken for"]]
+    head = ["class", "clips", "frames", "held back, %", "most often taken for"]
+    rows = []
     for name, one in reports.items():
         accuracy = "-" if one.accuracy is None else f"{one.accuracy:.0f}"
         confused = one.confused.most_common(1)
@@ -151,7 +152,7 @@ def table(reports: dict[str, ClassReport]) -> str:
             sum(getattr(one, what) for one in reports.values()) for what in ("clips", "frames")
         )
         rows.append(["all", f"{clips:,}", f"{frames:,}", f"{100 * right / asked:.0f}", ""])
-    return align(rows)
+    return plain(head, rows).text()
 
 
 def _trust(reports: dict[str, ClassReport]) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crumb.cli.parsing import parse
-from crumb.cli.tables import align
 from crumb.methods.registry import installed_methods
+from crumb.reports.table import plain
 
 _HEAD = ("method", "what it does", "paper", "keeps", "task boundaries", "strict")
 
@@ -28,7 +28,7 @@ def run(words: Sequence[str]) -> None:
         (name, kind.summary, kind.paper, kind.keeps, kind.boundaries(), _yes(kind.strict()))
         for name, kind in found.items()
     ]
-    print(align([_HEAD, *rows], numbers=False))
+    print(plain(_HEAD, rows, numbers=False).text())
     for error in broken:
         print(error)
 

@@ -13,10 +13,9 @@ from crumb.cli.parsing import parse
 from crumb.cli.tables import check_free
 from crumb.errors import InputError
 from crumb.files import write_text
-from crumb.reports.page import MARK
+from crumb.reports.page import MARK, draw
 from crumb.reports.panels import Panel, write_panel
-from crumb.reports.report import gather
-from crumb.reports.report_page import draw
+from crumb.reports.reader import gather
 
 _OF_A_FIGURE = '{\n  "format": "crumb-figure"'
 """How the file begins that is written last of a figure."""

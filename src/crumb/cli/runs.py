@@ -12,10 +12,10 @@ from typing import Annotated
 import tyro
 
 from crumb.cli.parsing import parse
-from crumb.cli.tables import align, fitted
 from crumb.errors import InputError, printable
-from crumb.files import csv_text, write_text
-from crumb.reports import runs as analysis
+from crumb.files import write_text
+from crumb.reports import runs as tables
+from crumb.reports.comparison import MEANING
 from crumb.stream.folders import ResultsFolder, Survey, read_folder, survey
 
 _HELP = """usage: crumb runs [FOLDER] [--csv FILE]
@@ -26,7 +26,6 @@ What lies in a folder of results (default: outputs), and how two results differ.
   FOLDER      list the results folders in it: finished and unfinished runs, key figures
   --csv FILE  write the list to a CSV file as well
   diff A B    the settings in which two results folders differ, and the runs they share, compared"""
-_MEANING = "± is half the 95 % interval of the mean over runs (Student's t)."
 
 
 @dataclass(frozen=True)
@@ -63,11 +62,11 @@ def _list(command: ListRuns) -> None:
     """Print what can be read, then raise InputError where something cannot."""
     found = survey(command.folder)
     if found.found:
-        print(f"{fitted(analysis.table(found), _width())}\n\n{_MEANING}")
+        print(f"{tables.table(found).text(_width())}\n\n{MEANING}")
     elif not found.problems:
         print(f"{printable(command.folder)} holds no results")
     if command.csv is not None:
-        text = csv_text(analysis.long_table(found), analysis.LONG_HEAD)
+        text = tables.long_table(found).csv()
         write_text(command.csv, text, "choose another --csv or free space")
     _refuse(command.folder, found)
 
@@ -91,23 +90,22 @@ def _diff(command: DiffRuns) -> None:
         given = f"crumb runs diff {command.one} {command.other}"
         raise InputError(given, "names one folder twice", "give two results folders")
     one, other = read_folder(command.one), read_folder(command.other)
-    result = analysis.paired(one, other)
+    result = tables.paired(one, other)
     print("\n".join(f"{name}: {_about(folder)}" for name, folder in (("A", one), ("B", other))))
     for effect, title in (
         (True, "settings that differ"),
         (False, "settings that differ and change no result"),
     ):
-        rows = analysis.setting_rows(one, other, effect)
-        if rows:
-            print(f"\n{fitted([[title, 'A', 'B'], *rows], _width(), numbers=False)}")
+        table = tables.setting_table(one, other, effect, title)
+        if table.rows:
+            print(f"\n{table.text(_width())}")
         elif effect:
             print("\nno setting that results depend on differs")
-    if table := analysis.paired_table(result):
-        table[0][0] = analysis.named(result.runs)
-        print(f"\n{align(table)}\n")
+    if result.runs:
+        print(f"\n{tables.paired_table(result).text()}\n")
     else:
         print("\nno finished run has the same number in both, so that none can be compared")
-    print("\n".join(analysis.notes(result)))
+    print("\n".join(tables.notes(result)))
 
 
 def _about(one: ResultsFolder) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from crumb.errors import InputError
 from crumb.files import read_text
+from crumb.reports.table import plain
 from crumb.stream.record import RunRecord
 from crumb.stream.results import summarise
 
@@ -22,62 +22,13 @@ _COLUMNS = (
 
 def summary_table(methods: Mapping[str, Sequence[RunRecord]]) -> str:
     """One row a method: mean and sample standard deviation over its runs."""
-    rows = [["method", *[title for title, _, _ in _COLUMNS], "runs"]]
+    head = ["method", *[title for title, _, _ in _COLUMNS], "runs"]
+    rows = []
     for method, records in methods.items():
         summary = summarise(records)["summary"]
         cells = [_cell(summary[name], digits) for _, name, digits in _COLUMNS]
         rows.append([method, *cells, str(len(records))])
-    return align(rows)
-
-
-def align(rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
-    """Columns side by side, a rule below the head.
-
-    The first is flush left, the others as well or, where they hold ``numbers``, flush right.
-    """
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    flush = str.rjust if numbers else str.ljust
-    lines = [
-        "  ".join(
-            [row[0].ljust(widths[0])]
-            + [flush(cell, width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        ).rstrip()
-        for row in rows
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
-
-
-def fitted(rows: Sequence[Sequence[str]], width: int, numbers: bool = True) -> str:
-    """The table of :func:`align` or, where that is too wide, a paragraph a row.
-
-    Args:
-        rows: the head first.
-        width: most columns of a line; a word that is longer stays whole.
-        numbers: of :func:`align`.
-    """
-    text = align(rows, numbers)
-    if max(map(len, text.splitlines())) <= width:
-        return text
-    head, *others = rows
-    paragraphs = [head[0], "-" * len(head[0])]
-    for row in others:
-        pairs = zip(head[1:], row[1:], strict=True)
-        named = [f"{name}: {cell}" for name, cell in pairs if cell]
-        paragraphs += [row[0], _folded(named, width)]
-    return "\n".join(paragraphs)
-
-
-def _folded(items: Sequence[str], width: int) -> str:
-    """Items one after the other, indented; a line ends within one only if it is longer itself."""
-    tied = [item if len(item) > width - 3 else item.replace(" ", "\xa0") for item in items]
-    return textwrap.fill(
-        "; ".join(tied),
-        width,
-        initial_indent="  ",
-        subsequent_indent="  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    ).replace("\xa0", " ")
+    return plain(head, rows).text()
 
 
 def _cell(figure: Mapping[str, float | None], digits: int) -> str:

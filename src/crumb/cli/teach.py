@@ -11,10 +11,10 @@ from typing import Annotated
 import tyro
 
 from crumb.cli.parsing import parse
-from crumb.cli.tables import align
 from crumb.data.names import canonical
 from crumb.errors import InputError, setting
 from crumb.methods.persistence import load
+from crumb.reports.table import plain
 from crumb.teaching.asking import files_below
 from crumb.teaching.files import replace_model, undo
 from crumb.teaching.lesson import Change, changes, refuse_boundaries, self_test, show
@@ -78,9 +78,9 @@ def tell_changes(found: Sequence[Change]) -> None:
         if found:
             print("The model keeps no crumbs to test itself on; models of slda do.")
         return
-    rows = [["class", "before, %", "after, %"]]
-    rows += [[one.name, f"{before:.0f}", f"{after:.0f}"] for one, before, after in tested]
-    print(f"\nThe model's own crumbs of what it knew, recognised:\n{align(rows)}")
+    rows = [[one.name, f"{before:.0f}", f"{after:.0f}"] for one, before, after in tested]
+    table = plain(["class", "before, %", "after, %"], rows).text()
+    print(f"\nThe model's own crumbs of what it knew, recognised:\n{table}")
     for one, before, after in tested:
         if one.worth_naming:
             print(f"{one.name} lost {before - after:.0f} percentage points")

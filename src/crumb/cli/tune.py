@@ -9,13 +9,13 @@ from typing import Any
 import tyro
 
 from crumb.cli.parsing import Preset, parse_parts, take_preset
-from crumb.cli.tables import align
 from crumb.errors import InputError
 from crumb.experiments.tune import TuneConfig, plan, tune
 from crumb.experiments.tuned import Trial, best
 from crumb.methods.base import Learner
 from crumb.methods.registry import find_method, is_method
 from crumb.nets.config import NetworkConfig
+from crumb.reports.table import plain
 from crumb.stream.config import StreamConfig
 
 
@@ -106,11 +106,12 @@ def _texts(trial: Trial) -> dict[str, str]:
 
 def _table(trials: Sequence[Trial], chosen: int | None = None) -> str:
     """One row a trial; the chosen one is marked."""
-    rows = [["trial", *trials[0].values, "accuracy held out, %", "seconds", ""]]
+    head = ["trial", *trials[0].values, "accuracy held out, %", "seconds", ""]
+    rows = []
     for trial in sorted(trials, key=lambda trial: trial.number):
         figures = ["diverged", "-"]
         if trial.accuracy is not None and trial.seconds is not None:
             figures = [f"{trial.accuracy:.1f}", f"{trial.seconds:.1f}"]
         mark = "chosen" if trial.number == chosen else ""
         rows.append([str(trial.number), *_texts(trial).values(), *figures, mark])
-    return align(rows)
+    return plain(head, rows).text()

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crumb.reports.figures import COLOURS
-from crumb.reports.over_runs import in_words, over_runs
-from crumb.reports.panels import Panel, blank
+from crumb.reports.intervals import in_words, over_runs
+from crumb.reports.panels import COLOURS, Panel, blank
 from crumb.stream.record import RunRecord
 
 if TYPE_CHECKING:

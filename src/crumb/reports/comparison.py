@@ -2,220 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
-
-from crumb.experiments.compare import Cell, Comparison
-from crumb.methods.registry import find_method
-from crumb.reports.statistics import Estimate, estimate
-from crumb.stream.record import FIGURES, RunRecord
+from crumb.experiments.compare import Comparison
+from crumb.reports.families import OWN_METHOD, Family, Result, family_of, in_bytes
+from crumb.reports.key_figures import WORK, columns, runs_table
+from crumb.reports.table import Column, Table
 
 MARK = "<!-- written by crumb compare -->"
 """First line of the tables in Markdown."""
-# Of the process, which has run other cells before.
-_NOT_OF_A_CELL = "peak_memory_bytes"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One method in a table.
-
-    Attributes:
-        method: by name.
-        rank: by mean final accuracy, 1 is best, equals share the lower number; None for an upper
-            bound, which is no method for a stream.
-        final: accuracy after the last task on all classes, percent.
-        average: of the accuracies after each task, percent.
-        forgetting: percent points; None for a single task.
-        replay_bytes: of exemplars, the most of any run.
-        total_bytes: of all that is kept besides one copy of the network, the most of any run.
-        seconds: of learning and storing, a run.
-        work: means over runs of gradient steps, feature maps through the tail and passes over an
-            image (:class:`~crumb.stream.record.RunRecord`); None where no run counted them.
-        runs: how many.
-        tuned: settings found by `crumb tune`; empty for the defaults.
-    """
-
-    method: str
-    rank: int | None
-    final: Estimate
-    average: Estimate
-    forgetting: Estimate | None
-    replay_bytes: int
-    total_bytes: int
-    seconds: float
-    work: tuple[float | None, float | None, float | None]
-    runs: int
-    tuned: Mapping[str, Any]
-
-
-def table(comparison: Comparison, budget: int | None) -> list[Row]:
-    """The methods of one budget, best first; upper bounds on top."""
-    rows = [
-        row_of(name, records, comparison.tuned.get(name, {}))
-        for name, records in comparison.of_budget(budget).items()
-    ]
-    means = [row.final.mean for row in rows if not _is_bound(row.method)]
-    ranked = [
-        row
-        if _is_bound(row.method)
-        else replace(row, rank=1 + sum(mean > row.final.mean for mean in means))
-        for row in rows
-    ]
-    return sorted(ranked, key=lambda row: (row.rank or 0, row.method))
-
-
-def better_than(rows: Sequence[Row], method: str = "crumb") -> list[str]:
-    """Methods with a better mean final accuracy than one of them, best first."""
-    own = [row.rank for row in rows if row.method == method]
-    return [row.method for row in rows if own and row.rank and row.rank < (own[0] or 0)]
-
-
-def _is_bound(method: str) -> bool:
-    return find_method(method).offline
-
-
-def row_of(method: str, records: Sequence[RunRecord], tuned: Mapping[str, Any]) -> Row:
-    """What a table says of finished runs, without a rank."""
-    figures = [record.figures() for record in records]
-    known = {
-        name: estimate([value for one in figures if (value := one[name]) is not None])
-        for name in ("final_accuracy", "average_accuracy", "seconds")
-    }
-    forgotten = [value for one in figures if (value := one["forgetting"]) is not None]
-    return Row(
-        method,
-        None,
-        known["final_accuracy"],
-        known["average_accuracy"],
-        estimate(forgotten) if forgotten else None,
-        max(record.replay_bytes for record in records),
-        max(record.replay_bytes + record.extra_bytes for record in records),
-        known["seconds"].mean,
-        (
-            _mean([one["gradient_steps"] for one in figures]),
-            _mean([one["tail_maps"] for one in figures]),
-            _mean([one["image_passes"] for one in figures]),
-        ),
-        len(records),
-        tuned,
-    )
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    """Of those that are known."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-WORK_HEAD = ("gradient steps", "maps through the tail", "passes over an image")
-HEAD = (
-    "method",
-    "rank",
-    "final accuracy, %",
-    "average accuracy, %",
-    "forgetting, points",
-    "replay bytes",
-    "all extra bytes",
-    "seconds a run",
-    *WORK_HEAD,
-    "runs",
-    "tuned",
+MEANING = "± is half the 95 % interval of the mean over runs (Student's t)."
+FIGURES = (
+    *("final", "average", "forgetting", "replay_bytes", "total_bytes", "seconds"),
+    *(*WORK, "runs"),
 )
+"""What the tables of a comparison and of an ablation study say of each row."""
+LONG_HEAD = ("method", "budget_bytes", "run")
 
 
-def cells_of(row: Row) -> list[str]:
-    """What a table shows of a row, under :data:`HEAD`."""
+def results_of(comparison: Comparison) -> list[Result]:
+    """The cells that have runs, as results under the names of their methods."""
     return [
-        row.method,
-        "-" if row.rank is None else str(row.rank),
-        str(row.final),
-        str(row.average),
-        "-" if row.forgetting is None else str(row.forgetting),
-        f"{row.replay_bytes:,}",
-        f"{row.total_bytes:,}",
-        f"{row.seconds:.0f}",
-        *work_cells(row),
-        str(row.runs),
-        ", ".join(f"{name} {value:g}" for name, value in row.tuned.items()) or "no",
+        Result(cell.method, cell.method, records, cell.budget)
+        for cell, records in comparison.records.items()
+        if records
     ]
 
 
-def work_cells(row: Row) -> list[str]:
-    """What a table shows of a row's work, under :data:`WORK_HEAD`."""
-    formats = (",.0f", ",.0f", ".2f")
-    return [
-        "-" if value is None else format(value, form)
-        for value, form in zip(row.work, formats, strict=True)
-    ]
+def families(comparison: Comparison) -> dict[int | None, Family | None]:
+    """The methods of each budget, those without exemplars in every one; None without a run."""
+    results = results_of(comparison)
+    found: dict[int | None, Family | None] = {}
+    for budget in comparison.budgets:
+        own = [one for one in results if one.budget in (budget, None)]
+        found[budget] = family_of(in_bytes(budget), own, budget) if own else None
+    return found
 
 
-def notes(comparison: Comparison, budget: int | None) -> list[str]:
+def ranks(family: Family | None) -> dict[str, int | None]:
+    """Rank of each method by mean final accuracy, best first; None for upper bounds, on top.
+
+    1 is best; equals share the lower number.
+    """
+    results = family.results if family else []
+    means = [one.figures.final.mean for one in results if not one.is_bound]
+    found = {
+        one.name: None if one.is_bound else 1 + sum(mean > one.figures.final.mean for mean in means)
+        for one in results
+    }
+    return dict(sorted(found.items(), key=lambda item: (item[1] or 0, item[0])))
+
+
+def table(comparison: Comparison, family: Family | None) -> Table:
+    """The methods of one budget, best first; upper bounds on top."""
+    results = {one.name: one for one in (family.results if family else [])}
+    rows = []
+    for name, rank in ranks(family).items():
+        tuned = comparison.tuned.get(name, {})
+        said = ", ".join(f"{setting} {value:g}" for setting, value in tuned.items()) or "no"
+        rows.append([name, rank, *results[name].figures.cells(FIGURES), said])
+    return Table([Column("method"), Column("rank"), *columns(FIGURES), Column("tuned")], rows)
+
+
+def notes(comparison: Comparison, family: Family | None, budget: int | None) -> list[str]:
     """What is to be said below a table: who beats CRUMB, and what is missing and why."""
-    rows = table(comparison, budget)
+    known = ranks(family)
     lines = []
-    if any(row.method == "crumb" for row in rows):
-        better = ", ".join(better_than(rows)) or "none"
-        lines.append(f"better than crumb by mean final accuracy: {better}")
-    counts = {row.runs for row in rows}
-    if len(counts) > 1:
+    if own := known.get(OWN_METHOD):
+        better = ", ".join(name for name, rank in known.items() if rank and rank < own)
+        lines.append(f"better than crumb by mean final accuracy: {better or 'none'}")
+    if len({len(one.records) for one in (family.results if family else [])}) > 1:
         lines.append("not all methods have equally many runs")
-    missing = comparison.notes.items()
-    return lines + [f"{cell.method} {why}" for cell, why in missing if _concerns(cell, budget)]
+    missing = {c: why for c, why in comparison.notes.items() if c.budget in (budget, None)}
+    return lines + [f"{cell.method} {why}" for cell, why in missing.items()]
 
 
-def title(budget: int | None) -> str:
-    """What stands above a table."""
-    return "no exemplars kept" if budget is None else f"{budget:,} bytes"
+def sections(comparison: Comparison) -> list[tuple[str, Table, list[str]]]:
+    """For each budget a title, its table, and the notes below."""
+    return [
+        (in_bytes(budget), table(comparison, family), notes(comparison, family, budget))
+        for budget, family in families(comparison).items()
+    ]
 
 
-def _concerns(cell: Cell, budget: int | None) -> bool:
-    return cell.budget in (budget, None)
+def text(comparison: Comparison) -> str:
+    """All tables, for a terminal."""
+    return "\n".join(
+        "\n".join([title, rows.text(), *said, ""]) for title, rows, said in sections(comparison)
+    )
 
 
 def markdown(comparison: Comparison) -> str:
     """All tables, in Markdown."""
-    parts = [MARK, "± is half the 95 % interval of the mean over runs (Student's t)."]
-    for budget in comparison.budgets:
-        rows = [cells_of(row) for row in table(comparison, budget)]
-        lines = [f"## {title(budget)}", "", line_of(HEAD), line_of(["---"] * len(HEAD))]
-        lines += [line_of(row) for row in rows]
-        below = [f"- {note}" for note in notes(comparison, budget)]
-        parts.append("\n".join([*lines, "", *below]))
+    parts = [MARK, MEANING]
+    for title, rows, said in sections(comparison):
+        lines = [f"## {title}", "", rows.markdown(), "", *[f"- {line}" for line in said]]
+        parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
 
-def line_of(cells: Sequence[str]) -> str:
-    """A line of a table in Markdown."""
-    return f"| {' | '.join(cells)} |"
-
-
-LONG_HEAD = ("method", "budget_bytes", "run")
-
-
-def long_table(comparison: Comparison) -> tuple[list[str], list[list[object]]]:
-    """Header and rows of a table with one row for each run of each cell."""
+def long_table(comparison: Comparison) -> Table:
+    """One row for each run of each cell."""
     cells = comparison.records.items()
-    return rows_of_runs(
+    return runs_table(
         LONG_HEAD, [([c.method, c.budget], record) for c, records in cells for record in records]
     )
-
-
-def rows_of_runs(
-    head: Sequence[str], runs: Sequence[tuple[Sequence[object], RunRecord]]
-) -> tuple[list[str], list[list[object]]]:
-    """Header and rows of a table with one row for each run.
-
-    Args:
-        head: of the columns that name a run, its number last.
-        runs: what names each but the number, and its record.
-    """
-    figures = [name for name in FIGURES if name != _NOT_OF_A_CELL]
-    rows: list[list[object]] = [
-        [*names, record.run, *map(record.figures().get, figures), *record.curve()]
-        for names, record in runs
-    ]
-    tasks = max((len(row) for row in rows), default=0) - len(head) - len(figures)
-    curve = [f"accuracy_after_task_{number + 1}" for number in range(tasks)]
-    return [*head, *figures, *curve], rows

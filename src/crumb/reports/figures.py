@@ -1,94 +1,258 @@
-"""Pictures of results."""
+"""Figures of results: accuracy and forgetting over tasks, differences from the baseline.
+
+Accuracy against what it costs is in :mod:`crumb.reports.costs`.
+"""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crumb.data.protocol import TaskList
-from crumb.files import write_bytes
-from crumb.reports.lettering import as_written
-from crumb.stream.record import RunRecord
+from crumb.reports.classes import class_forgetting_panel, confusion_panel
+from crumb.reports.drawing import (
+    KINDS,
+    NARROW,
+    OTHERS,
+    OWN,
+    PALETTE,
+    kind_of,
+    legend_below,
+    legend_of_kinds,
+    name_ends,
+    new_axes,
+    plain_axes,
+    said_of_spread,
+    shortened,
+    slug,
+    spread,
+)
+from crumb.reports.families import OWN_METHOD, Difference, Family, Result, in_bytes
+from crumb.reports.intervals import estimate
+from crumb.reports.panels import Panel, blank
+from crumb.reports.wording import LEVEL
+from crumb.stream.metrics import forgetting
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's palette: told apart with any colour vision, and in grey by the line style."""
-_LINES = ("-", "--", "-.", ":")
+MOST_CURVES = 8
+_LINES, _MARKERS = ("-", "--", "-.", ":"), "osD^vPX*"
+_TICKS = 10
+_ACCURACY = "accuracy on classes seen, %"
+Curves = Sequence[Sequence[float]]
 
 
-def accuracy_curves(methods: Mapping[str, Sequence[RunRecord]], path: Path) -> None:
-    """Accuracy on all classes seen so far, after each task; the band is one standard deviation.
+def panels_of_result(result: Result) -> list[Panel]:
+    """The figures of one result alone, by its name; none where its runs did not note them."""
+    drawn = [confusion_panel(result.records), class_forgetting_panel(result.records)]
+    found = [panel for panel in drawn if panel is not None]
+    return [replace(panel, name=f"{slug(result.name)}_{panel.name}") for panel in found]
+
+
+def panels_of_family(family: Family, prefix: str) -> list[Panel]:
+    """Accuracy and forgetting over tasks, and the differences from the baseline.
 
     Args:
-        methods: runs of each, all over equally many tasks.
-        path: of the PNG.
+        family: to be drawn.
+        prefix: of the names of the files.
     """
-    from matplotlib.figure import Figure
+    panels = [accuracy_panel(family)]
+    if len(family.baseline.records[0].scores) > 1:
+        panels.append(forgetting_panel(family))
+    if family.differences:
+        panels.append(difference_panel(family))
+    suffix = "" if family.budget is None else f"_{family.budget}"
+    return [replace(panel, name=f"{prefix}{panel.name}{suffix}") for panel in panels]
 
-    figure = Figure(figsize=(7, 4.2), dpi=150, layout="constrained")
-    axes = figure.subplots()
-    for number, (name, records) in enumerate(methods.items()):
-        curves = np.array([record.curve() for record in records])
-        tasks, mean = np.arange(1, curves.shape[1] + 1), curves.mean(0)
-        colour = COLOURS[number % len(COLOURS)]
-        style = _LINES[number % len(_LINES)]
-        label = f"{name}: {mean[-1]:.0f} % at the end"
-        axes.plot(tasks, mean, style, color=colour, marker="o", label=label)
-        if len(curves) > 1:
-            spread = curves.std(0, ddof=1)
-            axes.fill_between(tasks, mean - spread, mean + spread, color=colour, alpha=0.15, lw=0)
-    count = max(len(record.classes) for records in methods.values() for record in records)
-    runs = len(next(iter(methods.values())))
-    band = f"mean ± standard deviation of {runs} runs" if runs > 1 else "one run"
-    axes.set(
-        xlabel=f"tasks learned ({count} classes after the last)",
-        ylabel="accuracy on classes seen, %",
-        ylim=(0, 103),
-        title=f"What is still known after each task ({band})",
+
+# Curves over tasks.
+
+
+def accuracy_panel(family: Family) -> Panel:
+    """Accuracy on all classes seen so far, after each task: a colour for each of a few results."""
+    return _curves(
+        family,
+        _accuracies(_drawn(family)),
+        1,
+        name="accuracy_over_tasks",
+        title=_of_budget("Accuracy over tasks", family),
+        label=_ACCURACY,
+        caption="Accuracy on the test images of all classes seen so far, mean of the runs.",
     )
-    axes.set_xticks(range(1, max(len(r[0].scores) for r in methods.values()) + 1))
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False, loc="lower left")
-    write_figure(figure, path)
 
 
-def task_frames(tasks: TaskList, images: Path, path: Path, columns: int = 10) -> None:
-    """Frames of each task, evenly spaced along the stream: one row a task.
+def forgetting_panel(family: Family) -> Panel:
+    """Mean drop of the accuracy on earlier tasks since their best, after each task; likewise."""
+    curves = {
+        one.name: [
+            [
+                forgetting(record.matrix()[: task + 1]) or 0.0
+                for task in range(1, len(record.scores))
+            ]
+            for record in one.records
+        ]
+        for one in _drawn(family)
+    }
+    return _curves(
+        family,
+        curves,
+        2,
+        name="forgetting_over_tasks",
+        title=_of_budget("Forgetting over tasks", family),
+        label="forgetting, percent points",
+        caption="How far the accuracy on the classes of each earlier task has dropped from its "
+        "best, mean over these tasks and the runs; less is better.",
+    )
 
-    Args:
-        tasks: laid out.
-        images: root folder of their paths.
-        path: of the PNG.
-        columns: frames per task.
+
+def accuracy_of_all(families: Sequence[Family]) -> Figure:
+    """Accuracy over tasks of every result, axes for each family: a colour for each kind."""
+    figure = blank(1 + 5.2 * len(families), 5.6)
+    panels = figure.subplots(1, len(families), squeeze=False)[0]
+    for axes, family in zip(panels, families, strict=True):
+        plain_axes(axes)
+        ends = {}
+        for one in family.results:
+            look = {"color": KINDS[kind_of(one)], "lw": 1.2, "alpha": 0.75}
+            if one.method == OWN_METHOD:
+                look |= {"lw": 2.4, "alpha": 1, "zorder": 3}
+            rows = _curve(axes, one.name, 1, _accuracies([one])[one.name], look)
+            ends[one.name] = rows[-1][2], look["color"]
+        last = max(len(record.scores) for one in family.results for record in one.records)
+        name_ends(axes, ends, last)
+        axes.set(title=family.title, xlabel="tasks learned", ylim=(-3, 103), xlim=(0.8, last + 1.9))
+        _task_ticks(axes, 1, last)
+    figure.axes[0].set_ylabel(f"{_ACCURACY} (mean of runs)")
+    legend_of_kinds(figure)
+    return figure
+
+
+def _accuracies(results: Sequence[Result]) -> dict[str, Curves]:
+    return {one.name: [record.curve() for record in one.records] for one in results}
+
+
+def _drawn(family: Family) -> list[Result]:
+    """The baseline, the best, and an upper bound, as many as can be told apart."""
+    bounds = [one for one in family.results if one not in family.ranked][:1]
+    best = [one for one in family.ranked if one is not family.baseline]
+    room = MOST_CURVES - 1 - len([one for one in bounds if one is not family.baseline])
+    chosen = [family.baseline, *best[:room], *bounds]
+    return [one for one in family.results if one in chosen]
+
+
+def _curves(
+    family: Family,
+    curves: Mapping[str, Curves],
+    first: int,
+    *,
+    name: str,
+    title: str,
+    label: str,
+    caption: str,
+) -> Panel:
+    """A panel of curves over tasks; ``first`` is the number of the task that they begin at."""
+    figure, axes = new_axes(*NARROW)
+    rows: list[list[Any]] = []
+    others = [one for one in curves if one != family.baseline.name]
+    for result, runs in curves.items():
+        number = 0 if result == family.baseline.name else 1 + others.index(result)
+        look = {
+            "ls": _LINES[number % len(_LINES)],
+            "marker": _MARKERS[number % len(_MARKERS)],
+            "lw": 1.4 if number else 2.2,
+            "zorder": 2 if number else 3,
+            "color": PALETTE[number % len(PALETTE)],
+            "ms": 3.5,
+        }
+        rows += _curve(axes, result, first, runs, look, (0, 100) if first == 1 else (-100, 100))
+    axes.set(xlabel="tasks learned (number of tasks)", ylabel=label)
+    if first == 1:
+        axes.set_ylim(-3, 103)
+    _task_ticks(axes, first, max(row[1] for row in rows))
+    legend_below(figure, axes.get_legend_handles_labels()[0])
+    chosen = ""
+    if left := len(family.results) - len(curves):
+        chosen = (
+            f" Drawn are {family.baseline.name}, which the others are compared with, and the best "
+            f"others, {len(curves)} in all; {left} more are in the tables."
+        )
+    band = said_of_spread([len(runs) for runs in curves.values()], "bands")
+    text = f"{caption} In the legend the value after the last task. {band}{chosen}"
+    return Panel(name, title, text, figure, ["result", "tasks", label, "low", "high", "runs"], rows)
+
+
+def _curve(
+    axes: Axes,
+    result: str,
+    first: int,
+    runs: Curves,
+    look: Mapping[str, Any],
+    limits: tuple[float, float] | None = None,
+) -> list[list[Any]]:
+    """Draw the mean of runs and, with the limits of their values, its band.
+
+    Returns:
+        rows of numbers: result, task, mean, ends of the band, runs.
     """
-    from matplotlib.figure import Figure
-    from PIL import Image
-
-    rows = len(tasks.tasks)
-    figure = Figure(figsize=(1.1 * columns, 1.32 * rows), dpi=100, layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for number, frames in enumerate(tasks.tasks):
-        chosen = np.linspace(0, len(frames.paths) - 1, columns).round().astype(int)
-        for axes, index in zip(grid[number], chosen, strict=True):
-            with Image.open(images / frames.paths[index]) as image:
-                axes.imshow(image.convert("RGB"))
-            axes.set_title(tasks.classes[frames.labels[index]], fontsize=8, pad=2)
-            axes.set_xticks([])
-            axes.set_yticks([])
-        grid[number][0].set_ylabel(f"task {number + 1}", fontsize=9)
-    figure.suptitle("The stream, from left to right and from top to bottom", fontsize=11)
-    write_figure(figure, path)
+    columns = [*zip(*runs, strict=True)]
+    means = [estimate(column).mean for column in columns]
+    tasks = np.arange(first, first + len(means))
+    axes.plot(tasks, means, label=f"{shortened(result)}: {means[-1]:.0f}", **look)
+    bands = [spread(column) for column in columns]
+    if limits and (known := [band for band in bands if band is not None]):
+        low, high = np.clip(np.array(known).T, *limits)
+        axes.fill_between(tasks, low, high, color=look["color"], alpha=0.14, lw=0)
+    return [
+        [result, task, mean, *(band or (None, None)), len(runs)]
+        for task, mean, band in zip(tasks.tolist(), means, bands, strict=True)
+    ]
 
 
-def write_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
-    content = io.BytesIO()
-    with as_written(figure):
-        figure.savefig(content, format="png")
-    write_bytes(path, content.getvalue())
+def _task_ticks(axes: Axes, first: int, last: int) -> None:
+    axes.set_xticks(range(first, last + 1, 1 + (last - first) // _TICKS))
+
+
+# Differences.
+
+
+def difference_panel(family: Family) -> Panel:
+    """A dot and an interval for each result: how far it is above or below the baseline."""
+    name, found = family.baseline.name, [*reversed(family.differences)]
+    figure, axes = new_axes(NARROW[0], 1.1 + 0.19 * max(len(found), 4))
+    rows: list[list[object]] = []
+    for place, one in enumerate(found):
+        band, sure = _band(one), one.holm_p <= LEVEL
+        if band is not None:
+            axes.plot(band, [place, place], color=OTHERS, lw=1.3, solid_capstyle="butt")
+        fill = OTHERS if sure else "none"
+        axes.plot(one.gap.mean, place, "o", ms=4.5, mec=OTHERS, mfc=fill, mew=1.2)
+        ends = band or (None, None)
+        rows.append([one.result.name, one.gap.mean, *ends, len(one.runs), one.holm_p])
+    axes.axvline(0, color=OWN, lw=1.4, zorder=1)
+    axes.set_yticks(range(len(found)), [shortened(one.result.name) for one in found])
+    axes.set_ylim(-0.7, len(found) - 0.3)
+    # Aligned so that it has the room below the names as well.
+    axes.set_xlabel("difference in final accuracy, percent points", loc="right")
+    axes.set_ylabel("result (best on top)")
+    caption = (
+        f"Mean difference in final accuracy from {name} over paired runs: to the right of the line "
+        f"a result is more accurate, to the left less. "
+        f"{said_of_spread([len(one.runs) for one in found])} "
+        f"Filled dots are significant at {LEVEL} after Holm's correction, hollow ones are not."
+    )
+    head = ["result", "difference_points", "low", "high", "paired_runs", "holm_p"]
+    text = _of_budget(f"Differences from {name}", family)
+    return Panel("differences", text, caption, figure, head, rows[::-1])
+
+
+def _band(one: Difference) -> tuple[float, float] | None:
+    known = spread(one.gaps)
+    return None if known is None else (max(known[0], -100.0), min(known[1], 100.0))
+
+
+def _of_budget(text: str, family: Family) -> str:
+    return text if family.budget is None else f"{text}, {in_bytes(family.budget)}"

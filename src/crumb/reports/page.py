@@ -1,171 +1,275 @@
-"""The parts of a page in HTML; every text is escaped here."""
+"""The page of a report: findings, tables, figures and settings, in this order.
+
+What stands where is in the templates ``page.html`` and ``section.html``; here is what fills them.
+"""
 
 from __future__ import annotations
 
 import csv
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
+from dataclasses import dataclass, replace
 from importlib.resources import files
-from typing import NewType
+from typing import Any
 
+from crumb.errors import InputError
+from crumb.reports.command import command_of
+from crumb.reports.costs import panels_of_experiment
+from crumb.reports.drawing import slug
+from crumb.reports.families import Difference, Family, Result
+from crumb.reports.figures import panels_of_family, panels_of_result
+from crumb.reports.frames import MOST_FRAMES, TaskFrames, sample_frames
 from crumb.reports.inline_svg import inline, width_of
-from crumb.reports.panels import StoredPanel
-from crumb.reports.report_frames import TaskFrames, data_uri
+from crumb.reports.key_figures import WORK, columns
+from crumb.reports.markup import Markup, data_uri, render
+from crumb.reports.panels import Panel, StoredPanel, read_panels, stored
+from crumb.reports.reader import Experiment, Report
+from crumb.reports.table import Cell, Column, Table, plain
+from crumb.reports.wording import (
+    Setting,
+    compare_settings,
+    count,
+    dataset_name,
+    experiment_title,
+    facts,
+    p_value,
+    remarks,
+    summary,
+    title_of,
+)
 
 MARK = "<!doctype html>\n<!-- written by crumb report -->\n"
 """How every page begins."""
+_ANALYSES = "analysis"
+"""Folder of a results folder that holds figures which were made of it before."""
+_FEW, _TOLD = 6, 3
+"""Rows, and comparisons in words, where there is more of its kind."""
 _MOST_ROWS = 400
 """Of a table of numbers under a figure; longer ones are only to be saved."""
 _WIDE = 600
 """Points from which on a figure has the width of the page."""
-
-Html = NewType("Html", str)
-
-
-def text(value: object) -> Html:
-    """Any text, as it is to be read; a number and its percent sign stay in one line."""
-    return Html(escape(str(value)).replace(" %", "\u00a0%"))
-
-
-def join(parts: Sequence[Html], between: str = "\n") -> Html:
-    """Parts one after the other."""
-    return Html(between.join(parts))
-
-
-def element(name: str, content: Html, **attributes: str) -> Html:
-    """An element; underscores in names of attributes are hyphens, and ``class_`` is class."""
-    given = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
-        for key, value in attributes.items()
-    )
-    return Html(f"<{name}{given}>{content}</{name}>")
-
-
-def paragraph(said: object) -> Html:
-    """One paragraph of text."""
-    return element("p", text(said))
-
-
-def items(said: Sequence[str]) -> Html:
-    """A list, an item a text."""
-    return element("ul", join([element("li", text(one)) for one in said]))
-
-
-def details(title: str, content: Html) -> Html:
-    """What is folded until it is asked for."""
-    return element("details", Html(element("summary", text(title)) + content))
-
-
-def definitions(facts: Sequence[tuple[str, str]]) -> Html:
-    """Names and what is said of each."""
-    rows = [Html(element("dt", text(n)) + element("dd", text(said))) for n, said in facts]
-    return element("dl", join(rows))
+_FIGURES = ("final", "average", "forgetting", "replay_bytes", "extra_bytes", "time", *WORK, "runs")
+_COMPARED = (
+    Column("result", kind="words"),
+    Column("difference, points", "+.1f"),
+    Column("95 % interval (Student's t)"),
+    Column("95 % interval (bootstrap)"),
+    Column("p, permutation"),
+    Column("p, Wilcoxon"),
+    Column("p, permutation, after Holm"),
+    Column("effect size d", "+.2f"),
+    Column("paired runs"),
+)
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column of a table.
+class Drawn:
+    """A page and the figures in it.
 
     Attributes:
-        name: with its unit.
-        number: whether it holds numbers, which stand flush right.
+        html: the page.
+        panels: drawn for it; those that were found in folders of results are not among them.
     """
 
-    name: str
-    number: bool = True
+    html: str
+    panels: Sequence[Panel]
 
 
-def table(
-    caption: str,
-    columns: Sequence[Column],
-    rows: Sequence[Sequence[object]],
-    bold: frozenset[tuple[int, int]] = frozenset(),
-) -> Html:
-    """A table in a box of its own that scrolls; the first cell of a row is its heading.
-
-    Args:
-        caption: what it shows.
-        columns: of the cells.
-        rows: of texts, or of what is HTML already.
-        bold: places (row, column) of cells in bold.
-    """
-    kinds = ["number" if column.number else "words" for column in columns]
-    head = [
-        element("th", text(c.name), scope="col", class_=k)
-        for c, k in zip(columns, kinds, strict=True)
-    ]
-    body = []
-    for place, row in enumerate(rows):
-        cells = [element("th", breakable(row[0]), scope="row")]
-        for column, value in enumerate(row[1:], 1):
-            shown = _cell(value)
-            if (place, column) in bold:
-                shown = element("strong", shown)
-            cells.append(element("td", shown, class_=kinds[column]))
-        body.append(element("tr", join(cells, "")))
-    parts = [
-        element("caption", text(caption)),
-        element("thead", element("tr", join(head, ""))),
-        element("tbody", join(body)),
-    ]
-    name = " ".join(caption.split()[:12])
-    return element(
-        "div",
-        element("table", join(parts)),
-        class_="scroll",
-        tabindex="0",
-        role="region",
-        aria_label=name,
-    )
-
-
-def breakable(name: object) -> Html:
-    """A name that may go on in the next line after a dot, a stroke or an underscore."""
-    return Html(re.sub(r"([._/])(?=\w)", r"\1<wbr>", text(name)))
-
-
-class Ready(str):
-    """A cell that is HTML already."""
-
-    __slots__ = ()
-
-
-def _cell(value: object) -> Html:
-    return Html(value) if isinstance(value, Ready) else text(value)
-
-
-def figure(panel: StoredPanel, prefix: str) -> Html:
-    """A figure with its caption and its numbers, which can be saved.
-
-    Args:
-        panel: the figure.
-        prefix: of identifiers, which no other figure of the page has.
+def draw(report: Report) -> Drawn:
+    """The page of a report, which needs no other file.
 
     Raises:
-        InputError: the picture is damaged or none of ours.
+        InputError: a figure in a folder of results is damaged.
     """
-    picture = inline(panel.svg, prefix, panel.title, panel.caption)
-    caption = element("strong", text(f"{panel.title}.")) + " " + text(panel.caption)
-    saved = element(
-        "a",
-        text(f"save {panel.name}.csv"),
-        href=data_uri(panel.table.encode(), "text/csv"),
-        download=f"{panel.name}.csv",
+    panels: list[Panel] = []
+    many = len(report.experiments) > 1
+    html = render(
+        "page.html",
+        title=title_of(report),
+        style=Markup((files("crumb") / "reports/templates/report.css").read_text("utf-8")),
+        sections=[
+            (number, experiment_title(one), _section(one, number if many else None, panels))
+            for number, one in enumerate(report.experiments, 1)
+        ],
+        findings=[one for experiment in report.experiments for one in _findings(experiment, many)],
+        remarks=remarks(report),
     )
+    return Drawn(MARK + str(html), panels)
+
+
+def _findings(experiment: Experiment, many: bool) -> list[tuple[str, list[str]]]:
+    """Of each family a title, where there are others, and sentences."""
+    found = []
+    for family in experiment.families:
+        names = [experiment_title(experiment)] * many
+        names += [family.title] * (len(experiment.families) > 1)
+        found.append((". ".join(names), summary(family, _TOLD if names else 2 * _TOLD)))
+    return found
+
+
+def _section(experiment: Experiment, number: int | None, panels: list[Panel]) -> Markup:
+    """All about one stream, with its number if there are others; ``panels`` gets what is drawn."""
+    name = slug(dataset_name(experiment.results[0].settings))
+    prefix = "" if number is None else f"{name}_{number}_"
+    drawn = {one.title: panels_of_family(one, prefix) for one in experiment.families}
+    drawn["Accuracy and what it costs"] = panels_of_experiment(experiment, prefix)
+    panels += [panel for group in drawn.values() for panel in group]
+    own, own_panels = _own_figures(experiment)
+    panels += own_panels
+    tasks, caption = _frames(experiment)
+    return render(
+        "section.html",
+        facts=facts(experiment),
+        tables={
+            family.title: [_results(family), *_comparisons(family)]
+            for family in experiment.families
+        },
+        figures={
+            title: figures([(stored(panel), f"f-{panel.name}") for panel in group])
+            for title, group in drawn.items()
+            if group
+        },
+        tasks=tasks,
+        caption=caption,
+        own=own,
+        settings=_settings(experiment.results),
+    )
+
+
+def _results(family: Family) -> Table:
+    rows = [
+        [f"{one.name} (upper bound)" if one.is_bound else one.name, *one.figures.cells(_FIGURES)]
+        for one in family.results
+    ]
+    caption = f"{family.title}, best first."
+    if family.budget is not None:
+        caption += " Methods that keep no exemplars are in the table of every budget."
+    return Table([_COMPARED[0], *columns(_FIGURES)], rows, caption, _best(family))
+
+
+def _best(family: Family) -> frozenset[tuple[int, int]]:
+    """Places of the best accuracies and of the least forgetting; bounds are no methods."""
+    found: set[tuple[int, int]] = set()
+    if len(family.ranked) == 1:
+        return frozenset()
+    for column, (name, sign) in enumerate((("final", 1), ("average", 1), ("forgetting", -1)), 1):
+        values = {}
+        for place, one in enumerate(family.results):
+            known = getattr(one.figures, name)
+            if one in family.ranked and known is not None:
+                values[place] = sign * round(known.mean, 1)
+        found |= {(p, column) for p, value in values.items() if value == max(values.values())}
+    return frozenset(found)
+
+
+def _comparisons(family: Family) -> list[Table]:
+    if not family.differences:
+        return []
+    name = family.baseline.name
+    caption = (
+        f"Final accuracy of each result minus that of {name} ({family.why}), over the runs that "
+        f"both have; runs of the same number share the order of the stream. Holm's correction is "
+        f"for {count(len(family.differences), 'comparison')}. "
+        f"The bootstrap interval is too narrow where "
+        f"runs are few, and there is none of fewer than three. d: mean difference in standard "
+        f"deviations of the differences, corrected for few runs (Hedges)."
+    )
+    return [Table(_COMPARED, [_compared(one) for one in family.differences], caption)]
+
+
+def _compared(one: Difference) -> list[Cell]:
+    mean, half, boot = one.gap.mean, one.gap.half, one.gap_interval
+    p_values = (one.permutation_p, one.wilcoxon_p, one.holm_p)
+    return [
+        one.result.name,
+        mean,
+        None if half is None else _span(mean - half, mean + half),
+        None if boot is None else _span(*boot),
+        *(p_value(p).removeprefix("= ") if len(one.runs) > 1 else None for p in p_values),
+        one.effect.standardised,
+        len(one.runs),
+    ]
+
+
+def _span(low: float, high: float) -> str:
+    """An interval of differences, without what cannot be."""
+    return f"{max(low, -100.0):+.1f} to {min(high, 100.0):+.1f}"
+
+
+def _frames(experiment: Experiment) -> tuple[list[TaskFrames], str]:
+    """Frames of the stream and what they are, or why there are none."""
+    shown = next((one for one in experiment.results if not one.is_bound), None)
+    if shown is None:
+        return [], "No sample frames: an upper bound sees all tasks anew each time."
+    try:
+        tasks = sample_frames(shown)
+    except InputError as error:
+        return [], f"No sample frames: {error.in_flags()}."
+    run, of = shown.records[0].run, len(shown.records[0].scores)
+    caption = (
+        f"Training frames of run {run}, {MOST_FRAMES} in even steps over each task, in the order "
+        f"of the stream. Other runs have other orders of classes and clips."
+    )
+    if len(tasks) < of:
+        caption += f" {len(tasks)} of {of} tasks are shown, in even steps."
+    return tasks, caption
+
+
+def _own_figures(experiment: Experiment) -> tuple[list[tuple[str, bool, Markup]], list[Panel]]:
+    """Figures of single results: made here of baselines and the best; found in all folders.
+
+    Returns:
+        of each result its name, whether its figures are folded, and these; and what was made.
+    """
+    chosen = {family.baseline.name for family in experiment.families}
+    chosen |= {family.ranked[0].name for family in experiment.families}
+    parts: list[tuple[str, bool, Markup]] = []
+    drawn: list[Panel] = []
+    for number, one in enumerate(experiment.results):
+        own = panels_of_result(one) if one.name in chosen else []
+        # Names of files hold fewer letters than those of results.
+        taken = {panel.name for panel in drawn}
+        own = [replace(p, name=f"{p.name}_{number}") if p.name in taken else p for p in own]
+        drawn += own
+        kept = read_panels(one.folder / _ANALYSES) if one.folder else []
+        if found := [*map(stored, own), *kept]:
+            named = [(panel, f"r{number}-{slug(one.name)}-{panel.name}") for panel in found]
+            folded = len(experiment.results) > _FEW and one.name not in chosen
+            parts.append((one.name, folded, figures(named)))
+    return parts, drawn
+
+
+def figures(panels: Sequence[tuple[StoredPanel, str]]) -> Markup:
+    """Figures side by side, where there is room, each with its caption and its numbers.
+
+    Args:
+        panels: each with a prefix of identifiers, which no other figure of the page has.
+
+    Raises:
+        InputError: a picture is damaged or none of ours.
+    """
+    return render("figures.html", figures=[_figure(panel, prefix) for panel, prefix in panels])
+
+
+def _figure(panel: StoredPanel, prefix: str) -> dict[str, Any]:
+    return {
+        "panel": panel,
+        "svg": Markup(inline(panel.svg, prefix, panel.title, panel.caption)),
+        # In half a page its words could not be read, and on a phone it is moved under the finger.
+        "wide": width_of(panel.svg) >= _WIDE,
+        "saved": data_uri(panel.table.encode(), "text/csv"),
+        "numbers": _numbers(panel),
+    }
+
+
+def _numbers(panel: StoredPanel) -> Table | None:
+    """The numbers of a figure, unless they are too many to be read."""
     head, *rows = [*csv.reader(panel.table.splitlines())] or [[]]
-    numbers = element("p", saved)
-    if head and 0 < len(rows) <= _MOST_ROWS:
-        columns = [Column(name.replace("_", " "), place > 0) for place, name in enumerate(head)]
-        whole = [[*map(_rounded, row), *[""] * (len(head) - len(row))][: len(head)] for row in rows]
-        numbers = Html(table(f"Numbers of: {panel.title}", columns, whole) + numbers)
-    rest = element("figcaption", Html(caption)) + details("Numbers", numbers)
-    if width_of(panel.svg) < _WIDE:
-        return element("figure", Html(picture + rest))
-    # In half a page its words could not be read, and on a phone it is moved under the finger.
-    pan = element("div", Html(picture), class_="pan", tabindex="0")
-    return element("figure", Html(pan + rest), class_="wide")
+    if not head or not 0 < len(rows) <= _MOST_ROWS:
+        return None
+    whole = [[*map(_rounded, row), *[""] * (len(head) - len(row))][: len(head)] for row in rows]
+    names = [name.replace("_", " ") for name in head]
+    return replace(plain(names, whole), caption=f"Numbers of: {panel.title}")
 
 
 def _rounded(value: str) -> str:
@@ -173,34 +277,38 @@ def _rounded(value: str) -> str:
     return f"{float(value):.4g}" if re.fullmatch(r"-?\d+\.\d+(e-?\d+)?", value) else value
 
 
-def figures(panels: Sequence[tuple[StoredPanel, str]]) -> Html:
-    """Figures side by side, where there is room."""
-    shown = [figure(panel, prefix) for panel, prefix in panels]
-    return element("div", join(shown), class_="figures")
-
-
-def frames(tasks: Sequence[TaskFrames], caption: str) -> Html:
-    """Rows of frames, one a task."""
-    rows = []
-    for one in tasks:
-        pictures = [
-            f'<span><img src="{data_uri(content, "image/jpeg")}" alt="" width="96" height="96">'
-            f"<span>{text(name)}</span></span>"
-            for name, content in one.frames
-        ]
-        label = element("p", text(f"task {one.task}"))
-        rows.append(Html(label + element("div", Html("".join(pictures)))))
-    content = Html(join(rows) + element("figcaption", text(caption)))
-    return element("figure", content, class_="frames")
-
-
-def page(title: str, body: Html) -> str:
-    """The whole page, which needs no other file."""
-    style = (files("crumb") / "reports/report.css").read_text(encoding="utf-8")
-    return (
-        f'{MARK}<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{text(title)}</title>\n<style>\n{style}</style>\n</head>\n"
-        f"<body>\n{body}\n</body>\n</html>\n"
+def _settings(results: Sequence[Result]) -> list[tuple[str, Table]]:
+    """Tables of settings, each with the title that it is folded under, if it is."""
+    differ, shared = compare_settings(results)
+    parts = []
+    if differ:
+        rows = [row for setting in differ for row in _rows_of(setting)]
+        caption = (
+            "Settings that are not the same for all results, as they are in config.toml. A result "
+            "that is not named under a setting does not have it."
+        )
+        table = plain(("setting", "value", "result"), rows, numbers=False)
+        title = f"Settings that differ ({len(differ)})" if len(rows) > 3 * _FEW else ""
+        parts.append((title, replace(table, caption=caption)))
+    table = plain(("setting", "value"), shared.items(), numbers=False)
+    title = f"Settings that all share ({len(shared)})"
+    parts.append((title, replace(table, caption="Settings that all results share.")))
+    about = (
+        "Each makes a result again, into a folder of its own. What --pretrained names must be "
+        "there, as it was; other machines round otherwise."
     )
+    made = [[one.name, command_of(one)] for one in results]
+    table = Table([_COMPARED[0], Column("command", kind="code")], made, about)
+    return [*parts, ("Commands that make each result again", table)]
+
+
+def _rows_of(setting: Setting) -> list[list[Cell]]:
+    """One row for each value of a setting; the value that most have does not name them all."""
+    most = max(setting.values.values(), key=len)
+    rows: list[list[Cell]] = []
+    for value, names in setting.values.items():
+        named = ", ".join(names)
+        if names is most and len(names) > _FEW and len(setting.values) > 1:
+            named = f"the other {len(names)}"
+        rows.append([setting.name, value, named])
+    return rows

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMAT, VERSION = "crumb-figure", 1
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito's palette: told apart with any colour vision, and in grey by the line style."""
 _REMEDY = "make it again"
 
 
@@ -77,9 +79,8 @@ def write_panel(panel: Panel, folder: Path) -> list[Path]:
     """
     paths = [folder / f"{panel.name}.{kind}" for kind in ("csv", "png", "svg", "json")]
     write_csv(paths[0], panel.rows, panel.header)
-    # On its own a picture is looked at on white.
-    write_bytes(paths[1], _drawn(panel, "png", facecolor="white"))
-    write_bytes(paths[2], _drawn(panel, "svg"))
+    write_bytes(paths[1], as_png(panel.figure))
+    write_bytes(paths[2], as_svg(panel).encode())
     about = {"title": panel.title, "caption": panel.caption}
     write_json(paths[3], {"format": FORMAT, "version": VERSION, **about})
     return paths
@@ -87,7 +88,14 @@ def write_panel(panel: Panel, folder: Path) -> list[Path]:
 
 def as_svg(panel: Panel) -> str:
     """The picture, the same text for the same numbers."""
-    return _drawn(panel, "svg").decode()
+    # Without a date, and with identifiers that the numbers alone decide.
+    rules = {"svg.hashsalt": panel.name, "svg.fonttype": "none"}
+    return _drawn(panel.figure, rules, format="svg", metadata={"Date": None}).decode()
+
+
+def as_png(figure: Figure) -> bytes:
+    """A figure as PNG; on its own it is looked at on white."""
+    return _drawn(figure, {}, format="png", facecolor="white")
 
 
 def stored(panel: Panel) -> StoredPanel:
@@ -115,16 +123,13 @@ def read_panels(folder: Path) -> list[StoredPanel]:
     return panels
 
 
-def _drawn(panel: Panel, kind: str, facecolor: str = "none") -> bytes:
+def _drawn(figure: Figure, rules: dict[Any, Any], **how: Any) -> bytes:
     from matplotlib import rc_context
 
     content = io.BytesIO()
-    # Without a date, and with identifiers that the numbers alone decide.
-    rules: dict[Any, Any] = {"svg.hashsalt": panel.name, "svg.fonttype": "none"}
-    with as_written(panel.figure), rc_context(rules):
+    with as_written(figure), rc_context(rules):
         # Laid out once: a second time moves things by a hair.
-        panel.figure.draw_without_rendering()
-        panel.figure.set_layout_engine("none")
-        metadata = {"Date": None} if kind == "svg" else None
-        panel.figure.savefig(content, format=kind, facecolor=facecolor, metadata=metadata)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        figure.savefig(content, **how)
     return content.getvalue()

@@ -4,100 +4,73 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from crumb.reports.arms import ArmRow, compare_arms, runs_of
-from crumb.reports.comparison import row_of
-from crumb.reports.statistics import Estimate, smallest_p
+from crumb.reports.families import Difference, compare
+from crumb.reports.key_figures import KeyFigures, columns, key_figures
+from crumb.reports.reader import result_of, stream_of
+from crumb.reports.statistics import smallest_p
+from crumb.reports.table import Cell, Column, Table, plain
+from crumb.reports.wording import count
 from crumb.stream.folders import ResultsFolder, Survey
 from crumb.stream.metrics import mean_and_deviation
 from crumb.stream.settings import has_effect
 
-HEAD = (
-    "folder",
-    "method",
-    "data set",
-    "protocol",
-    "runs",
-    "unfinished",
-    "final accuracy, %",
-    "average accuracy, %",
-    "forgetting, points",
-    "replay bytes",
-    "seconds a run",
+_ABOUT = ("folder", "method", "data set", "protocol", "runs", "unfinished")
+_FIGURES = ("final", "average", "forgetting", "replay_bytes", "seconds")
+_LONG_ABOUT = (
+    *("folder", "command", "method", "dataset", "protocol"),
+    *("runs_finished", "runs", "unfinished"),
 )
-LONG_HEAD = (
-    "folder",
-    "command",
-    "method",
-    "dataset",
-    "protocol",
-    "runs_finished",
-    "runs",
-    "unfinished",
-    "final_accuracy",
-    "final_accuracy_half",
-    "average_accuracy",
-    "average_accuracy_half",
-    "forgetting",
-    "forgetting_half",
-    "replay_bytes",
-    "seconds",
-    "problem",
-)
-"""Of the CSV: ``..._half`` is half the 95 % interval of the mean over runs."""
-_FIGURES = {"final_accuracy": "final accuracy, %", "average_accuracy": "average accuracy, %"}
-# What decides which images a run shows, in which order.
-_OF_STREAM = ("command", "files.index", "stream.classes", "stream.filelists", "stream.protocol")
-_OF_LAYOUT = "stream.layout."
-# Of resamples; there is nothing to choose.
-_SEED = 0
+_LONG_FIGURES = {
+    "final": Column("final_accuracy", spread=True),
+    "average": Column("average_accuracy", spread=True),
+    "forgetting": Column("forgetting", spread=True),
+    "replay_bytes": Column("replay_bytes"),
+    "seconds": Column("seconds"),
+}
+_COMPARED = {"final_accuracy": "final accuracy, %", "average_accuracy": "average accuracy, %"}
 
 
-def table(survey: Survey) -> list[list[str]]:
-    """One row a folder that can be read, under :data:`HEAD`.
+def _figures(one: ResultsFolder) -> KeyFigures | None:
+    return key_figures(one.records) if one.records else None
+
+
+def table(survey: Survey) -> Table:
+    """One row a folder that can be read.
 
     The column of what is unfinished is left out where nothing is.
     """
-    rows = [list(HEAD), *[_cells(survey, one) for one in survey.found]]
-    column = HEAD.index("unfinished")
-    if any(row[column] for row in rows[1:]):
-        return rows
-    return [row[:column] + row[column + 1 :] for row in rows]
+    rows: list[list[Cell]] = []
+    for one in survey.found:
+        method = one.method if one.command == "stream" else f"{one.method} ({one.command})"
+        runs = f"{len(one.records)} of {one.runs}"
+        about = [survey.name(one.path), method, one.dataset, one.protocol, runs, unfinished(one)]
+        known = _figures(one)
+        rows.append([*about, *(known.cells(_FIGURES) if known else [None] * len(_FIGURES))])
+    place = _ABOUT.index("unfinished")
+    head = [*map(Column, _ABOUT), *columns(_FIGURES)]
+    if not any(row[place] for row in rows):
+        for cells in (head, *rows):
+            del cells[place]
+    return Table(head, rows)
 
 
-def _cells(survey: Survey, one: ResultsFolder) -> list[str]:
-    method = one.method if one.command == "stream" else f"{one.method} ({one.command})"
-    runs = f"{len(one.records)} of {one.runs}"
-    about = [survey.name(one.path), method, one.dataset, one.protocol, runs, unfinished(one)]
-    if not one.records:
-        return [*about, *["-"] * (len(HEAD) - len(about))]
-    row = row_of(one.method, one.records, {})
-    figures = [row.final, row.average, "-" if row.forgetting is None else row.forgetting]
-    return [*about, *map(str, figures), f"{row.replay_bytes:,}", f"{row.seconds:.0f}"]
-
-
-def long_table(survey: Survey) -> list[list[object]]:
-    """One row a folder, under :data:`LONG_HEAD`; those that cannot be read have a problem."""
-    rows = {one.path: _values(survey, one) for one in survey.found}
+def long_table(survey: Survey) -> Table:
+    """One row a folder, with all digits; those that cannot be read have a problem."""
+    rows: dict[Path, list[Cell]] = {}
+    for one in survey.found:
+        about = [survey.name(one.path), one.command, one.method, one.dataset, one.protocol]
+        counts = [len(one.records), one.runs, unfinished(one)]
+        known = _figures(one)
+        figures = known.cells(list(_LONG_FIGURES)) if known else [""] * len(_LONG_FIGURES)
+        rows[one.path] = [*about, *counts, *figures, ""]
     for path, error in survey.problems.items():
-        blanks = [""] * (len(LONG_HEAD) - 2)
+        blanks = [""] * (len(_LONG_ABOUT) - 1 + len(_LONG_FIGURES))
         rows[path] = [survey.name(path), *blanks, error.in_flags()]
-    return [rows[path] for path in sorted(rows)]
-
-
-def _values(survey: Survey, one: ResultsFolder) -> list[object]:
-    about = [survey.name(one.path), one.command, one.method, one.dataset, one.protocol]
-    counts = [len(one.records), one.runs, unfinished(one)]
-    if not one.records:
-        return [*about, *counts, *[""] * (len(LONG_HEAD) - len(about) - len(counts))]
-    row = row_of(one.method, one.records, {})
-    pairs = [*_pair(row.final), *_pair(row.average), *_pair(row.forgetting)]
-    return [*about, *counts, *pairs, row.replay_bytes, row.seconds, ""]
-
-
-def _pair(value: Estimate | None) -> tuple[object, object]:
-    return (None, None) if value is None else (value.mean, value.half)
+    head = [*map(Column, _LONG_ABOUT), *_LONG_FIGURES.values(), Column("problem")]
+    return Table(head, [rows[path] for path in sorted(rows)])
 
 
 def unfinished(one: ResultsFolder) -> str:
@@ -139,13 +112,14 @@ def spans(runs: Sequence[int]) -> list[list[int]]:
 # How two folders differ.
 
 
-def setting_rows(one: ResultsFolder, other: ResultsFolder, effect: bool) -> list[list[str]]:
-    """The settings that differ: name, value in one, value in the other.
+def setting_table(one: ResultsFolder, other: ResultsFolder, effect: bool, title: str = "") -> Table:
+    """The settings that differ: name, value in one (A), value in the other (B).
 
     Args:
         one: a results folder.
         other: another.
         effect: whether to give those that results depend on, or the others.
+        title: head of the names.
     """
     rows = []
     for name in sorted(one.settings.keys() | other.settings.keys()):
@@ -154,7 +128,7 @@ def setting_rows(one: ResultsFolder, other: ResultsFolder, effect: bool) -> list
         if values[0] != values[1] and matters == effect:
             digest = name.startswith("files.")
             rows.append([name, *[_shown(value, digest) for value in values]])
-    return rows
+    return plain([title, "A", "B"], rows, numbers=False)
 
 
 def _shown(value: Any, digest: bool) -> str:
@@ -169,18 +143,19 @@ class Paired:
     """The runs that two folders share, compared.
 
     Attributes:
-        runs: their numbers.
-        only: numbers of those that only the one and only the other has.
-        means: of the one, by figure.
-        rows: the other beside the one, by figure; empty without shared runs.
+        only: numbers of runs that only the one and only the other has.
+        differences: the other beside the one, by figure; empty without shared runs.
         other_streams: by what the runs of a number differ, so that they are no pairs.
     """
 
-    runs: list[int]
     only: tuple[list[int], list[int]]
-    means: dict[str, float]
-    rows: dict[str, ArmRow]
+    differences: dict[str, Difference]
     other_streams: list[str]
+
+    @property
+    def runs(self) -> Sequence[int]:
+        """Numbers of those that both have."""
+        return next((one.runs for one in self.differences.values()), ())
 
 
 def paired(one: ResultsFolder, other: ResultsFolder) -> Paired:
@@ -189,30 +164,23 @@ def paired(one: ResultsFolder, other: ResultsFolder) -> Paired:
     Raises:
         InputError: an accuracy is not finite.
     """
-    numbers = [{record.run for record in folder.records} for folder in (one, other)]
-    shared = numbers[0] & numbers[1]
-    means: dict[str, float] = {}
-    rows: dict[str, ArmRow] = {}
-    for figure in _FIGURES if shared else ():
-        reference, arm = (
-            runs_of((record for record in folder.records if record.run in shared), figure)
-            for folder in (one, other)
-        )
-        (rows[figure],) = compare_arms(reference, {str(other.path): arm}, _SEED)
-        means[figure] = mean_and_deviation([*reference.values()])[0]
-    only = sorted(numbers[0] - shared), sorted(numbers[1] - shared)
-    return Paired(sorted(shared), only, means, rows, _other_streams(one, other, shared))
+    reference, result = (result_of(x, str(x.path), x.path) for x in (one, other))
+    known = [{record.run for record in folder.records} for folder in (one, other)]
+    only = sorted(known[0] - known[1]), sorted(known[1] - known[0])
+    shared = known[0] & known[1]
+    differences = {
+        figure: difference
+        for figure in _COMPARED
+        for difference in compare([(result, reference)], figure)
+    }
+    return Paired(only, differences, _other_streams(one, other, shared))
 
 
 def _other_streams(one: ResultsFolder, other: ResultsFolder, shared: set[int]) -> list[str]:
     """Names of what makes runs of the same number different streams."""
-    names = sorted(one.settings.keys() | other.settings.keys())
-    found = [
-        name
-        for name in names
-        if (name in _OF_STREAM or name.startswith(_OF_LAYOUT))
-        and one.settings.get(name) != other.settings.get(name)
-    ]
+    streams = stream_of(one.settings), stream_of(other.settings)
+    names = sorted(streams[0].keys() | streams[1].keys())
+    found = [name for name in names if streams[0].get(name) != streams[1].get(name)]
     pairs = [
         [record for record in folder.records if record.run in shared] for folder in (one, other)
     ]
@@ -224,28 +192,26 @@ def _other_streams(one: ResultsFolder, other: ResultsFolder, shared: set[int]) -
     return found
 
 
-def paired_table(result: Paired) -> list[list[str]]:
-    """A column a figure, a row each statistic, the head first; empty without shared runs."""
-    if not result.rows:
-        return []
-    columns = [_column(result.means[figure], row) for figure, row in result.rows.items()]
+def paired_table(result: Paired) -> Table:
+    """A column a figure, a row each statistic; it needs shared runs."""
+    columns = [_column(difference) for difference in result.differences.values()]
     names = ["A, mean", "B, mean", "B - A, points", "  95 % interval", "  median of the runs"]
     names += ["  effect size, d_z", "permutation test, p", "Wilcoxon test, p"]
-    head = ["", *[_FIGURES[figure] for figure in result.rows]]
-    return [head, *[list(row) for row in zip(names, *columns, strict=True)]]
+    head = [named(result.runs), *[_COMPARED[figure] for figure in result.differences]]
+    return plain(head, [list(row) for row in zip(names, *columns, strict=True)])
 
 
-def _column(mean: float, row: ArmRow) -> list[str]:
-    interval, effect = row.difference_interval, row.effect.standardised
+def _column(one: Difference) -> list[str]:
+    interval, effect = one.gap_interval, one.effect.standardised
     return [
-        f"{mean:.1f}",
-        f"{row.mean:.1f}",
-        f"{row.difference:+.1f}",
+        f"{mean_and_deviation(one.others)[0]:.1f}",
+        f"{mean_and_deviation(one.values)[0]:.1f}",
+        f"{one.gap.mean:+.1f}",
         "-" if interval is None else f"{interval[0]:+.1f} to {interval[1]:+.1f}",
-        f"{row.effect.median:+.1f}",
+        f"{one.effect.median:+.1f}",
         "-" if effect is None else f"{effect:+.2f}",
-        f"{row.permutation_p:.3g}",
-        f"{row.wilcoxon_p:.3g}",
+        f"{one.permutation_p:.3g}",
+        f"{one.wilcoxon_p:.3g}",
     ]
 
 
@@ -256,16 +222,11 @@ def notes(result: Paired) -> list[str]:
         for name, runs in zip("AB", result.only, strict=True)
         if runs
     ]
-    count = len(result.runs)
-    if count:
-        lines.append(f"no p can be below {smallest_p(count):.2g} with {_counted(count)}")
-    if 0 < count < 3:
-        lines.append("an interval and an effect size need 3 runs")
+    if runs := len(result.runs):
+        lines.append(f"no p can be below {smallest_p(runs):.2g} with {count(runs, 'run')}")
+        if runs < 3:
+            lines.append("an interval and an effect size need 3 runs")
     if result.other_streams:
         differ = ", ".join(result.other_streams)
         lines.append(f"the runs of a number are not the same stream ({differ}): pairs mean little")
     return lines
-
-
-def _counted(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} runs"

@@ -1,7 +1,8 @@
-"""Statistics over runs: intervals of means, paired tests of two arms, corrections, effect sizes.
+"""Statistics over runs: paired tests of two arms, corrections, effect sizes.
 
 The unit is the run (the seed): everything here takes one figure for each run, and pairs are runs
-of the same number, which share the order of the stream (:mod:`crumb.reports.arms` finds them).
+of the same number, which share the order of the stream (:func:`crumb.reports.families.compare`
+finds them). Intervals of means are in :mod:`crumb.reports.intervals`.
 
 Few runs say little, whatever the test: among n pairs there are 2^n ways to give the differences
 their signs, so that no two-sided test of signs or ranks can give a p-value below 2 / 2^n
@@ -19,109 +20,18 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from crumb.errors import InputError, require
-from crumb.seeds import derive
+from crumb.errors import InputError
+from crumb.reports.intervals import finite, generator
 from crumb.stream.metrics import mean_and_deviation
 
-CONFIDENCE = 0.95
 BATCH_WARNING = (
     "The pairs of this test are batches. Batches of one run share a network, and all runs share "
     "their test images, so that there are only as many independent pairs as runs: the test "
     "overstates what is known, and its p-value is too small."
 )
 _FLIPS = 2**14
-_FEWEST_RESAMPLES = 1_000
 # Values closer than 2^-30 of the largest differ by rounding alone, which is some 2^-52 of it.
 _PRECISION_BITS = 30
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """The mean of some runs, and how far it may be from that of all runs there could be.
-
-    Attributes:
-        mean: of the runs.
-        half: half the width of the 95 % interval (Student's t); None for a single run.
-        low: least of the runs.
-        high: most of the runs.
-    """
-
-    mean: float
-    half: float | None
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:.1f}" if self.half is None else f"{self.mean:.1f} ± {self.half:.1f}"
-
-
-def estimate(values: Sequence[float]) -> Estimate:
-    """Mean and interval of independent runs."""
-    mean, deviation = mean_and_deviation(values)
-    if deviation is None:
-        return Estimate(mean, None, mean, mean)
-    from scipy.stats import t
-
-    quantile = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
-    half = quantile * deviation / math.sqrt(len(values))
-    return Estimate(mean, half, min(values), max(values))
-
-
-def bootstrap_interval(
-    values: Sequence[float], seed: int, resamples: int = 10_000, level: float = CONFIDENCE
-) -> tuple[float, float] | None:
-    """Bootstrap interval of the mean of runs, bias-corrected and accelerated (BCa).
-
-    Efron, "Better Bootstrap Confidence Intervals", JASA 1987. The interval never leaves the
-    range of the runs, so it is too narrow where these are few: of normal data the nominal 95 %
-    holds the true mean in about 72 % of cases for 3 runs, 84 % for 5 and 90 % for 10, where
-    Student's t (:func:`estimate`) holds it in 95 %. It depends on neither the order nor the unit of
-    the runs.
-
-    Args:
-        values: [n], one for each run.
-        seed: of the resamples.
-        resamples: how many are drawn, at least 1,000.
-        level: of confidence, between 0 and 1.
-
-    Returns:
-        its ends, in the unit of the values. Runs that are all equal give that value twice, since
-        resamples of them cannot differ. None for one run or two: those of two take three values
-        only, and the interval from one run to the other would hold the centre half of the time.
-
-    Raises:
-        InputError: no values, one that is not finite, or an argument out of range.
-    """
-    require("resamples", resamples, resamples >= _FEWEST_RESAMPLES, "from 1,000 up")
-    require("level", level, 0 < level < 1, "between 0 and 1")
-    ordered = np.sort(_finite(values))
-    low, high = float(ordered[0]), float(ordered[-1])
-    if len(ordered) < 3:
-        return None
-    if low == high:
-        return low, high
-    from scipy.stats import bootstrap
-
-    found = bootstrap(
-        ((ordered - low) / (high - low),),
-        _tied_mean,
-        n_resamples=resamples,
-        vectorized=True,
-        confidence_level=level,
-        method="BCa",
-        # Its newer name, rng, is unknown to scipy before 1.15.
-        random_state=_generator(seed, "bootstrap"),  # pyright: ignore[reportCallIssue]
-    ).confidence_interval
-    return low + (high - low) * float(found.low), low + (high - low) * float(found.high)
-
-
-def _tied_mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """Mean of values between 0 and 1, in which equal means are equal whatever the order summed.
-
-    The correction for bias counts resamples below the mean of the runs, and half of those at it,
-    which are many where runs are few.
-    """
-    return np.round(np.mean(values, axis=axis), 9)
 
 
 def smallest_p(runs: int) -> float:
@@ -164,7 +74,7 @@ def paired_permutation(one: Sequence[float], other: Sequence[float], seed: int) 
         numbers = np.arange(2 ** len(sizes))[:, None]
         negative = (numbers >> np.arange(len(sizes))) & 1
         return float(np.mean(_as_extreme(negative, sizes, observed)))
-    draws = _generator(seed, "permutation").integers(0, 2, (_FLIPS - 1, len(sizes)))
+    draws = generator(seed, "permutation").integers(0, 2, (_FLIPS - 1, len(sizes)))
     return (1 + int(_as_extreme(draws, sizes, observed).sum())) / _FLIPS
 
 
@@ -301,7 +211,7 @@ def batch_t_test(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]
 
     Kept to compare with published p-values only. It takes the batches of all runs (110 of 5 runs
     on CORe50) for independent pairs, which they are not: see :data:`BATCH_WARNING`. To compare
-    arms use :func:`crumb.reports.arms.compare_arms`.
+    arms use :func:`crumb.reports.families.compare`.
 
     Args:
         one: accuracies of one arm, for each run those of its batches.
@@ -335,18 +245,6 @@ def batch_t_test(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]
     return BatchTTest(statistic, p, len(steps), len(one))
 
 
-def _finite(values: Sequence[float]) -> NDArray[np.float64]:
-    """The values as an array, float [n]; refuses none and those that are not finite."""
-    array = np.asarray(values, float)
-    if not array.size:
-        raise InputError("the runs", "are missing", "give at least one value")
-    if not np.isfinite(array).all():
-        raise InputError(
-            "the runs", "hold a value that is not finite", "find out which run diverged"
-        )
-    return array
-
-
 def differences(one: Sequence[float], other: Sequence[float]) -> NDArray[np.float64]:
     """``one - other`` of paired runs, float [n].
 
@@ -356,7 +254,7 @@ def differences(one: Sequence[float], other: Sequence[float]) -> NDArray[np.floa
     if len(one) != len(other):
         counts = f"are {len(one)} and {len(other)}"
         raise InputError("the runs", counts, "give both arms the same runs, in the same order")
-    return _finite(one) - _finite(other)
+    return finite(one) - finite(other)
 
 
 def _step_differences(one: Sequence[float], other: Sequence[float]) -> NDArray[np.float64]:
@@ -367,7 +265,3 @@ def _step_differences(one: Sequence[float], other: Sequence[float]) -> NDArray[n
     plain = differences(one, other)
     exponent = np.frexp(np.abs([one, other]).max())[1]
     return np.rint(np.ldexp(plain, _PRECISION_BITS - exponent))
-
-
-def _generator(seed: int, purpose: str) -> np.random.Generator:
-    return np.random.default_rng(derive(seed, purpose))

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from crumb.reports.report import Difference, Experiment, Family, Report, Result
-from crumb.reports.statistics import Estimate, smallest_p
+from crumb.reports.families import Difference, Family, Result
+from crumb.reports.intervals import Estimate
+from crumb.reports.reader import Experiment, Report
+from crumb.reports.statistics import smallest_p
 
 LEVEL = 0.05
 _LEAST_P = 0.0001
@@ -29,14 +31,12 @@ def percent(known: Estimate) -> str:
     """A mean share, its interval if there is one, in percent."""
     if known.half is None:
         return f"{known.mean:.1f} %"
-    return f"{known.mean:.1f} % (95 % interval {span(known, 0, 100)})"
+    return f"{known.mean:.1f} % (95 % interval {span(known.mean, known.half, 0, 100)})"
 
 
-def span(known: Estimate, least: float, most: float) -> str:
-    """The interval of Student's t, without what cannot be."""
-    assert known.half is not None
-    low, high = max(least, known.mean - known.half), min(most, known.mean + known.half)
-    return f"{_number(low)} to {_number(high)}"
+def span(mean: float, half: float, least: float, most: float) -> str:
+    """An interval around a mean, without what cannot be."""
+    return f"{_number(max(least, mean - half))} to {_number(min(most, mean + half))}"
 
 
 def _number(value: float) -> str:
@@ -64,14 +64,14 @@ def summary(family: Family, most: int = 5) -> list[str]:
         most: comparisons told in words, those with the best of the others.
     """
     said = [_winner(family)]
-    if len({one.row.runs for one in family.results}) > 1:
+    if len({one.figures.runs for one in family.results}) > 1:
         said.append("Not all results have equally many runs: means of fewer are less certain.")
-    if family.results[0].row.runs == 1 and not family.differences:
+    if family.results[0].figures.runs == 1 and not family.differences:
         said.append("From one run nothing can be said about how sure this is.")
     if family.differences:
         said.append(_standing(family))
-        told = sorted(family.differences, key=lambda one: one.estimate.mean)[:most]
-        said += [compared(family.baseline.name, one, len(family.differences)) for one in told]
+        told = sorted(family.differences, key=lambda one: -one.gap.mean)[:most]
+        said += [compared(one, len(family.differences)) for one in told]
         if left := len(family.differences) - len(told):
             verb = "is" if left == 1 else "are"
             said.append(f"{left} more {verb} in the table of comparisons.")
@@ -83,7 +83,7 @@ def summary(family: Family, most: int = 5) -> list[str]:
     bounds = [one for one in family.results if one.is_bound and one not in family.ranked]
     said += [
         f"{one.name}, an upper bound that may see all earlier tasks again and is no method for a "
-        f"stream, reaches {percent(one.row.final)}."
+        f"stream, reaches {percent(one.figures.final)}."
         for one in bounds
     ]
     return said
@@ -92,17 +92,17 @@ def summary(family: Family, most: int = 5) -> list[str]:
 def _winner(family: Family) -> str:
     ranked = family.ranked
     best = ranked[0]
-    known = best.row.final
-    runs = count(best.row.runs, "run")
+    known = best.figures.final
+    runs = count(best.figures.runs, "run")
     if len(ranked) == 1:
         return f"{best.name} ends at {percent(known)} accuracy, over {runs}."
-    equal = [one for one in ranked[1:] if known.mean - one.row.final.mean < _TIE]
+    equal = [one for one in ranked[1:] if known.mean - one.figures.final.mean < _TIE]
     if equal:
         names = ", ".join(one.name for one in (best, *equal[:-1])) + f" and {equal[-1].name}"
         of = f"of {len(ranked)} results"
         return f"{names} share the highest final accuracy {of}: {known.mean:.1f} %."
     second = ranked[1]
-    gap = known.mean - second.row.final.mean
+    gap = known.mean - second.figures.final.mean
     return (
         f"{best.name} has the highest final accuracy of {len(ranked)} results: {percent(known)}, "
         f"over {runs}. Next is {second.name}, {gap:.1f} points below."
@@ -111,8 +111,8 @@ def _winner(family: Family) -> str:
 
 def _standing(family: Family) -> str:
     """Where the baseline stands among the others."""
-    gaps = [one.estimate.mean for one in family.differences]
-    ahead, behind = sum(gap >= _TIE for gap in gaps), sum(gap <= -_TIE for gap in gaps)
+    gaps = [one.gap.mean for one in family.differences]
+    ahead, behind = sum(gap <= -_TIE for gap in gaps), sum(gap >= _TIE for gap in gaps)
     level = len(gaps) - ahead - behind
     places = {"ahead of": ahead, "behind": behind, "level with": level}
     parts = [f"{place} {number}" for place, number in places.items() if number]
@@ -125,34 +125,34 @@ def _standing(family: Family) -> str:
     )
 
 
-def compared(baseline: str, one: Difference, comparisons: int) -> str:
+def compared(one: Difference, comparisons: int) -> str:
     """How one result compares with the baseline, from the baseline's side.
 
     Args:
-        baseline: by name.
-        one: the other result.
+        one: the result beside the baseline.
         comparisons: of the same family, which the p-value is corrected for.
     """
-    gap, name, runs = one.estimate.mean, one.result.name, one.runs
+    baseline, name, runs = one.reference.name, one.result.name, len(one.runs)
+    gap = -one.gap.mean
     if abs(gap) < _TIE:
         how = f"{baseline} is level with {name}"
     else:
         word = "ahead of" if gap > 0 else "behind"
         how = f"{baseline} is {word} {name} by {abs(gap):.1f} points"
-    if one.estimate.half is None:
+    if one.gap.half is None:
         return f"{how} in the one run they share."
     # Of the size of the difference, whoever is ahead.
-    sign = -1 if gap <= -_TIE else 1
-    turned = Estimate(sign * gap, one.estimate.half, one.estimate.low, one.estimate.high)
-    p = one.row.permutation_p
+    size = gap if gap > -_TIE else -gap
+    interval = span(size, one.gap.half, -100, 100)
+    p = one.permutation_p
     least = f", the smallest possible with {runs} runs" if p <= smallest_p(runs) else ""
     corrected = ""
     if comparisons > 1:
         corrected = (
-            f"; p {p_value(one.row.holm_p)} after Holm's correction over {comparisons} comparisons"
+            f"; p {p_value(one.holm_p)} after Holm's correction over {comparisons} comparisons"
         )
     return (
-        f"{how} (95 % interval {span(turned, -100, 100)}, {runs} paired runs; "
+        f"{how} (95 % interval {interval}, {runs} paired runs; "
         f"paired permutation p {p_value(p)}{least}{corrected})."
     )
 
@@ -163,7 +163,7 @@ def certainty(differences: Sequence[Difference]) -> str:
     Args:
         differences: of one family; at least one.
     """
-    runs, comparisons = max(one.runs for one in differences), len(differences)
+    runs, comparisons = max(len(one.runs) for one in differences), len(differences)
     if runs == 1:
         return "From one paired run nothing can be said about how sure this is."
     least = min(1.0, comparisons * smallest_p(runs))
@@ -174,7 +174,7 @@ def certainty(differences: Sequence[Difference]) -> str:
             f"With {runs} paired runs{corrected}, {bound} whatever was measured: no difference "
             f"here can be significant at {LEVEL}, however large it is. More runs would tell."
         )
-    sure = sum(one.row.holm_p <= LEVEL for one in differences)
+    sure = sum(one.holm_p <= LEVEL for one in differences)
     after = " after Holm's correction" if comparisons > 1 else ""
     which = f"{sure} of {comparisons} differences are" if comparisons > 1 else "The difference is"
     no = "" if sure or comparisons > 1 else " not"

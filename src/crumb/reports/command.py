@@ -11,7 +11,7 @@ from typing import Any, get_args, get_type_hints
 from crumb.errors import flag_of
 from crumb.methods.registry import find_method
 from crumb.nets.config import NetworkConfig
-from crumb.reports.report import Result
+from crumb.reports.families import Result
 from crumb.reports.runs import spans
 from crumb.stream.config import StreamConfig
 

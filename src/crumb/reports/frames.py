@@ -1,8 +1,7 @@
-"""Frames of each task, small enough to be part of a page."""
+"""Frames of each task: small ones for a page, and a picture of a whole stream."""
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -13,10 +12,12 @@ from PIL import Image
 
 from crumb.data.images import load_image
 from crumb.data.index import Dataset
-from crumb.data.protocol import TaskLayout
+from crumb.data.protocol import TaskLayout, TaskList
 from crumb.errors import InputError
+from crumb.files import write_bytes
 from crumb.reports.contact_sheet import even_steps
-from crumb.reports.report import Result
+from crumb.reports.families import Result
+from crumb.reports.panels import as_png
 from crumb.stream.config import StreamConfig
 from crumb.stream.run import open_dataset
 from crumb.stream.tasks import tasks_of
@@ -68,11 +69,6 @@ def sample_frames(result: Result) -> list[TaskFrames]:
     ]
 
 
-def data_uri(content: bytes, kind: str) -> str:
-    """Content as an address of itself."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
 def _config(settings: Mapping[str, Any], folder: Path) -> StreamConfig:
     """As much of the configuration as lays out the tasks."""
     sizes = [own.name for own in fields(TaskLayout)]
@@ -92,3 +88,29 @@ def _jpeg(dataset: Dataset, path: str) -> bytes:
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "JPEG", quality=_QUALITY)
     return content.getvalue()
+
+
+def task_frames(tasks: TaskList, images: Path, path: Path, columns: int = 10) -> None:
+    """Frames of each task, in even steps along the stream: one row a task.
+
+    Args:
+        tasks: laid out.
+        images: root folder of their paths.
+        path: of the PNG.
+        columns: frames per task, at most.
+    """
+    from matplotlib.figure import Figure
+
+    rows = len(tasks.tasks)
+    figure = Figure(figsize=(1.1 * columns, 1.32 * rows), dpi=100, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for number, (axes, frames) in enumerate(zip(grid, tasks.tasks, strict=True), 1):
+        for one in axes:
+            one.set(xticks=[], yticks=[], frame_on=False)
+        for one, place in zip(axes, even_steps(len(frames.paths), columns), strict=False):
+            with Image.open(images / frames.paths[place]) as image:
+                one.imshow(image.convert("RGB"))
+            one.set_title(tasks.classes[frames.labels[place]], fontsize=8, pad=2)
+        axes[0].set_ylabel(f"task {number}", fontsize=9)
+    figure.suptitle("The stream, from left to right and from top to bottom", fontsize=11)
+    write_bytes(path, as_png(figure))

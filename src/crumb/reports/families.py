@@ -1,0 +1,260 @@
+"""Results beside each other: how two differ run by run, and which are compared with which.
+
+Everything that presents results takes them from here: the tables of ``crumb compare`` and
+``crumb ablate``, ``crumb runs diff``, and the page of ``crumb report``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from crumb.errors import InputError
+from crumb.experiments.arms import UNABLATED
+from crumb.methods.registry import find_method
+from crumb.reports.intervals import SEED, Estimate, bootstrap_interval, estimate
+from crumb.reports.key_figures import KeyFigures, key_figures
+from crumb.reports.statistics import (
+    Effect,
+    effect_size,
+    holm,
+    paired_permutation,
+    wilcoxon,
+)
+from crumb.stream.record import FIGURES, RunRecord
+
+OWN_METHOD = "crumb"
+_NAMED, _BEST = "named by --baseline", "the best by mean final accuracy"
+_WHY = {UNABLATED: "the run that nothing was taken from", OWN_METHOD: "the only result of CRUMB"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """Finished runs of one method with one set of settings.
+
+    Attributes:
+        name: that no other result has.
+        method: by name.
+        records: of the finished runs, by number.
+        budget: bytes that exemplars were given in all; None where nothing was said.
+        settings: by ``section.name``; empty where the study that it is of has them.
+        folder: of the results; None likewise.
+    """
+
+    name: str
+    method: str
+    records: Sequence[RunRecord]
+    budget: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether it is an upper bound, which is no method for a stream."""
+        return find_method(self.method).offline
+
+    @cached_property
+    def figures(self) -> KeyFigures:
+        """Its key figures; it needs a finished run."""
+        return key_figures(self.records)
+
+    @cached_property
+    def finals(self) -> dict[int, float]:
+        """Final accuracy in percent, by number of the run."""
+        return runs_of(self.records)
+
+
+def runs_of(records: Iterable[RunRecord], figure: str = "final_accuracy") -> dict[int, float]:
+    """One of the key figures (:data:`FIGURES`) of each run, by the number of the run.
+
+    Raises:
+        InputError: there is no such figure, a run comes twice or lacks the figure.
+    """
+    if figure not in FIGURES:
+        raise InputError(figure, "is no figure of a run", f"give one of {', '.join(FIGURES)}")
+    found: dict[int, float] = {}
+    for record in records:
+        value = record.figures()[figure]
+        if record.run in found:
+            raise InputError(f"run {record.run}", "is given twice", "give each run once")
+        if value is None:
+            raise InputError(f"run {record.run}", f"has no {figure}", "choose another figure")
+        found[record.run] = value
+    return found
+
+
+# How two results differ.
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A result beside another, over the runs that both have.
+
+    Attributes:
+        result: that is compared.
+        reference: what it is compared with.
+        runs: numbers of the runs that both have, ascending; at least one.
+        values: a figure of each of these runs of the result.
+        others: the same of the reference.
+        permutation_p: :func:`paired_permutation` of the two.
+        holm_p: the same, adjusted for the number of comparisons by :func:`holm`.
+    """
+
+    result: Result
+    reference: Result
+    runs: Sequence[int]
+    values: Sequence[float]
+    others: Sequence[float]
+    permutation_p: float
+    holm_p: float
+
+    @property
+    def gaps(self) -> list[float]:
+        """Result minus reference, of each run."""
+        return [one - other for one, other in zip(self.values, self.others, strict=True)]
+
+    @cached_property
+    def gap(self) -> Estimate:
+        """Mean of the gaps with Student's t interval; above zero where the result has more."""
+        return estimate(self.gaps)
+
+    @cached_property
+    def gap_interval(self) -> tuple[float, float] | None:
+        """Of the mean gap, :func:`bootstrap_interval`."""
+        return bootstrap_interval(self.gaps)
+
+    @cached_property
+    def wilcoxon_p(self) -> float:
+        """:func:`wilcoxon` of the two."""
+        return wilcoxon(self.values, self.others)
+
+    @cached_property
+    def effect(self) -> Effect:
+        """:func:`effect_size` of result minus reference."""
+        return effect_size(self.values, self.others)
+
+
+def compare(
+    pairs: Iterable[tuple[Result, Result]], figure: str = "final_accuracy"
+) -> list[Difference]:
+    """Results beside references, over the runs of the same number that both have.
+
+    With n runs no p-value is below 2 / 2^n, and with m comparisons no smallest adjusted one below
+    m times that: 5 runs cannot make any of them significant at 0.05
+    (:func:`~crumb.reports.statistics.smallest_p`).
+
+    Args:
+        pairs: result and reference. Those that share no run are left out.
+        figure: one of :data:`FIGURES`, which every run must have.
+
+    Returns:
+        a difference for each pair, in the order given; p-values are adjusted for all of them.
+
+    Raises:
+        InputError: a value is not finite (the result is named), a run has no such figure.
+    """
+    found: list[Difference] = []
+    for one, other in pairs:
+        own, others = runs_of(one.records, figure), runs_of(other.records, figure)
+        if shared := sorted(own.keys() & others.keys()):
+            values, beside = ([runs[run] for run in shared] for runs in (own, others))
+            _check_finite(one, shared, values)
+            _check_finite(other, shared, beside)
+            p = paired_permutation(values, beside, SEED)
+            found.append(Difference(one, other, shared, values, beside, p, p))
+    adjusted = holm({str(place): one.permutation_p for place, one in enumerate(found)})
+    return [replace(one, holm_p=p) for one, p in zip(found, adjusted.values(), strict=True)]
+
+
+def _check_finite(result: Result, runs: Sequence[int], values: Sequence[float]) -> None:
+    for run, value in zip(runs, values, strict=True):
+        if not math.isfinite(value):
+            problem = f"run {run} is not finite"
+            raise InputError(result.name, problem, "run it again or leave it out")
+
+
+# What is compared with one another.
+
+
+@dataclass(frozen=True)
+class Family:
+    """Results that are compared with one another.
+
+    Attributes:
+        title: what they have in common.
+        budget: in bytes, of those that keep exemplars; None where that tells none apart.
+        results: best first, upper bounds last; at least one.
+        baseline: that the others are compared with.
+        why: it is the baseline, in words.
+    """
+
+    title: str
+    budget: int | None
+    results: Sequence[Result]
+    baseline: Result
+    why: str
+
+    @property
+    def ranked(self) -> list[Result]:
+        """The results that are no upper bounds; all where there is nothing else."""
+        return [one for one in self.results if not one.is_bound] or [*self.results]
+
+    @property
+    def _others(self) -> list[Result]:
+        return [one for one in self.results if one is not self.baseline and not one.is_bound]
+
+    @cached_property
+    def differences(self) -> list[Difference]:
+        """Of all but the baseline and upper bounds that share a run with it; best first."""
+        return compare((one, self.baseline) for one in self._others)
+
+    @property
+    def unpaired(self) -> list[Result]:
+        """The others that share no run with the baseline."""
+        return [one for one in self._others if not one.finals.keys() & self.baseline.finals.keys()]
+
+
+def family_of(
+    title: str, results: Iterable[Result], budget: int | None = None, named: str | None = None
+) -> Family:
+    """The family of some results; ``named`` is the baseline asked for, if any.
+
+    Raises:
+        InputError: several results are of the method that was named.
+    """
+    ordered = best_first(results)
+    baseline, why = _baseline(ordered, named)
+    return Family(title, budget, ordered, baseline, why)
+
+
+def best_first(results: Iterable[Result]) -> list[Result]:
+    """By mean final accuracy, upper bounds last."""
+    return sorted(results, key=lambda one: (one.is_bound, -one.figures.final.mean, one.name))
+
+
+def _baseline(results: Sequence[Result], named: str | None) -> tuple[Result, str]:
+    """What the others are compared with, and why."""
+    if named is not None:
+        meant = [one for one in results if one.name == named]
+        meant = meant or [one for one in results if one.method == named]
+        if len(meant) > 1:
+            names = ", ".join(one.name for one in meant)
+            problem = "is the method of several results"
+            raise InputError(f"--baseline {named}", problem, f"name one of {names}")
+        if meant:
+            return meant[0], _NAMED
+    whole = [one for one in results if one.name.rpartition("/")[2] == UNABLATED]
+    own = [one for one in results if one.method == OWN_METHOD]
+    for name, known in ((UNABLATED, whole), (OWN_METHOD, own)):
+        if len(known) == 1:
+            return known[0], _WHY[name]
+    return results[0], _BEST
+
+
+def in_bytes(budget: int | None) -> str:
+    """A budget in words."""
+    return "no exemplars kept" if budget is None else f"{budget:,} bytes"

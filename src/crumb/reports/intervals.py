@@ -1,0 +1,186 @@
+"""A number measured in several runs: its mean, and the interval of that mean.
+
+Tables and pages give Student's t (:func:`estimate`), which holds for few runs as well. Figures of
+``crumb analyse`` give the bootstrap interval (:func:`over_runs`), which never leaves what was
+measured and is too narrow for few runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crumb.errors import InputError, require
+from crumb.seeds import derive
+from crumb.stream.metrics import mean_and_deviation
+
+CONFIDENCE = 0.95
+_FEWEST_RESAMPLES = 1_000
+# Runs from which on a bootstrap interval holds the mean in some nine of ten cases.
+_MANY = 10
+SEED = 0
+"""Of resamples and permutations: the same numbers have the same interval in every report."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The mean of some runs, and how far it may be from that of all runs there could be.
+
+    Attributes:
+        mean: of the runs.
+        half: half the width of the 95 % interval (Student's t); None for a single run.
+        low: least of the runs.
+        high: most of the runs.
+    """
+
+    mean: float
+    half: float | None
+    low: float
+    high: float
+
+    def __format__(self, form: str) -> str:
+        """Mean and half of the interval, each in a format of numbers."""
+        mean = format(self.mean, form)
+        # The half is a length, which has no sign.
+        return mean if self.half is None else f"{mean} ± {format(self.half, form.lstrip('+'))}"
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean and interval of independent runs."""
+    mean, deviation = mean_and_deviation(values)
+    if deviation is None:
+        return Estimate(mean, None, mean, mean)
+    from scipy.stats import t
+
+    quantile = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
+    half = quantile * deviation / math.sqrt(len(values))
+    return Estimate(mean, half, min(values), max(values))
+
+
+def bootstrap_interval(
+    values: Sequence[float],
+    seed: int = 0,
+    resamples: int = 10_000,
+    level: float = CONFIDENCE,
+) -> tuple[float, float] | None:
+    """Bootstrap interval of the mean of runs, bias-corrected and accelerated (BCa).
+
+    Efron, "Better Bootstrap Confidence Intervals", JASA 1987. The interval never leaves the
+    range of the runs, so it is too narrow where these are few: of normal data the nominal 95 %
+    holds the true mean in about 72 % of cases for 3 runs, 84 % for 5 and 90 % for 10, where
+    Student's t (:func:`estimate`) holds it in 95 %. It depends on neither the order nor the unit of
+    the runs.
+
+    Args:
+        values: [n], one for each run.
+        seed: of the resamples; always the same gives the same numbers the same interval.
+        resamples: how many are drawn, at least 1,000.
+        level: of confidence, between 0 and 1.
+
+    Returns:
+        its ends, in the unit of the values. Runs that are all equal give that value twice, since
+        resamples of them cannot differ. None for one run or two: those of two take three values
+        only, and the interval from one run to the other would hold the centre half of the time.
+
+    Raises:
+        InputError: no values, one that is not finite, or an argument out of range.
+    """
+    require("resamples", resamples, resamples >= _FEWEST_RESAMPLES, "from 1,000 up")
+    require("level", level, 0 < level < 1, "between 0 and 1")
+    ordered = np.sort(finite(values))
+    low, high = float(ordered[0]), float(ordered[-1])
+    if len(ordered) < 3:
+        return None
+    if low == high:
+        return low, high
+    from scipy.stats import bootstrap
+
+    found = bootstrap(
+        ((ordered - low) / (high - low),),
+        _tied_mean,
+        n_resamples=resamples,
+        vectorized=True,
+        confidence_level=level,
+        method="BCa",
+        # Its newer name, rng, is unknown to scipy before 1.15.
+        random_state=generator(seed, "bootstrap"),  # pyright: ignore[reportCallIssue]
+    ).confidence_interval
+    return low + (high - low) * float(found.low), low + (high - low) * float(found.high)
+
+
+def _tied_mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Mean of values between 0 and 1, in which equal means are equal whatever the order summed.
+
+    The correction for bias counts resamples below the mean of the runs, and half of those at it,
+    which are many where runs are few.
+    """
+    return np.round(np.mean(values, axis=axis), 9)
+
+
+@dataclass(frozen=True)
+class OverRuns:
+    """A number measured in several runs.
+
+    Attributes:
+        mean: of the runs.
+        low: lower end of the 95 % bootstrap interval of the mean; None for fewer than 3 runs.
+        high: its upper end.
+        runs: how many.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    runs: int
+
+    def span(self) -> tuple[float, float | None, float | None]:
+        """Mean and ends of the interval, as tables have them."""
+        return self.mean, self.low, self.high
+
+    def bar(self) -> tuple[float, float]:
+        """Lengths of an error bar below and above the mean; none where there is no interval."""
+        if self.low is None or self.high is None:
+            return 0.0, 0.0
+        # The interval of very skew runs may lie beside their mean.
+        return max(0.0, self.mean - self.low), max(0.0, self.high - self.mean)
+
+
+def over_runs(values: Sequence[float]) -> OverRuns:
+    """Mean and interval of at least one run.
+
+    Raises:
+        InputError: a value is not finite.
+    """
+    low, high = bootstrap_interval(values) or (None, None)
+    return OverRuns(mean_and_deviation(values)[0], low, high, len(values))
+
+
+def in_words(runs: int) -> str:
+    """What a mean and its bar are, for captions."""
+    if runs == 1:
+        return "One run, so there is no interval."
+    if runs == 2:
+        return "Mean of 2 runs, too few for an interval."
+    few = ", which is too narrow for so few" if runs < _MANY else ""
+    return f"Mean of {runs} runs; bars: its 95 % bootstrap interval over the runs{few}."
+
+
+def finite(values: Sequence[float]) -> NDArray[np.float64]:
+    """The values as an array, float [n]; refuses none and those that are not finite."""
+    array = np.asarray(values, float)
+    if not array.size:
+        raise InputError("the runs", "are missing", "give at least one value")
+    if not np.isfinite(array).all():
+        raise InputError(
+            "the runs", "hold a value that is not finite", "find out which run diverged"
+        )
+    return array
+
+
+def generator(seed: int, purpose: str) -> np.random.Generator:
+    """Of resamples and permutations."""
+    return np.random.default_rng(derive(seed, purpose))

@@ -1,0 +1,116 @@
+"""The key figures of finished runs, and how tables show them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from crumb.reports.intervals import Estimate, estimate
+from crumb.reports.table import Cell, Column, Table
+from crumb.stream.record import FIGURES, RunRecord
+
+COLUMNS = {
+    "final": Column("final accuracy, %", ".1f"),
+    "average": Column("average accuracy, %", ".1f"),
+    "forgetting": Column("forgetting, points", ".1f"),
+    "replay_bytes": Column("replay bytes", ","),
+    "extra_bytes": Column("extra bytes", ","),
+    "total_bytes": Column("all extra bytes", ","),
+    "seconds": Column("seconds a run", ".0f"),
+    "time": Column("time, seconds a run", ",.1f"),
+    "gradient_steps": Column("gradient steps", ",.0f"),
+    "tail_maps": Column("maps through the tail", ",.0f"),
+    "image_passes": Column("passes over an image", ".2f"),
+    "runs": Column("runs"),
+}
+"""How a table shows each of the :class:`KeyFigures`, by its name."""
+WORK = ("gradient_steps", "tail_maps", "image_passes")
+# Of the process, which has run other cells before.
+_NOT_OF_A_CELL = "peak_memory_bytes"
+
+
+@dataclass(frozen=True)
+class KeyFigures:
+    """What tables say of the finished runs of one result.
+
+    Attributes:
+        final: accuracy after the last task on all classes, percent.
+        average: of the accuracies after each task, percent.
+        forgetting: percent points; None for a single task.
+        replay_bytes: of exemplars, the most of any run.
+        extra_bytes: of all else that is kept besides one copy of the network, the most of any run.
+        total_bytes: of both, the most of any run.
+        time: of learning and storing, seconds a run.
+        gradient_steps: a run; None, here and below, where no run counted them.
+        tail_maps: feature maps through the tail, a run.
+        image_passes: how often the stream showed an image.
+        runs: how many.
+    """
+
+    final: Estimate
+    average: Estimate
+    forgetting: Estimate | None
+    replay_bytes: int
+    extra_bytes: int
+    total_bytes: int
+    time: Estimate
+    gradient_steps: float | None
+    tail_maps: float | None
+    image_passes: float | None
+    runs: int
+
+    @property
+    def seconds(self) -> float:
+        """Mean of the time, without its interval."""
+        return self.time.mean
+
+    def cells(self, names: Sequence[str]) -> list[Cell]:
+        """Some of them, by the names of :data:`COLUMNS`."""
+        return [getattr(self, name) for name in names]
+
+
+def columns(names: Sequence[str]) -> list[Column]:
+    """The columns of these figures."""
+    return [COLUMNS[name] for name in names]
+
+
+def key_figures(records: Sequence[RunRecord]) -> KeyFigures:
+    """The key figures of at least one finished run."""
+    runs = [record.figures() for record in records]
+    known = {name: [v for run in runs if (v := run[name]) is not None] for name in FIGURES}
+    return KeyFigures(
+        estimate(known["final_accuracy"]),
+        estimate(known["average_accuracy"]),
+        estimate(known["forgetting"]) if known["forgetting"] else None,
+        max(record.replay_bytes for record in records),
+        max(record.extra_bytes for record in records),
+        max(record.replay_bytes + record.extra_bytes for record in records),
+        estimate(known["seconds"]),
+        _mean(known["gradient_steps"]),
+        _mean(known["tail_maps"]),
+        _mean(known["image_passes"]),
+        len(records),
+    )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def runs_table(head: Sequence[str], runs: Sequence[tuple[Sequence[Cell], RunRecord]]) -> Table:
+    """One row for each run: its figures, and the accuracy after each task.
+
+    Args:
+        head: of the columns that name a run, its number last.
+        runs: what names each but the number, and its record.
+    """
+    figures = [name for name in FIGURES if name != _NOT_OF_A_CELL]
+    rows: list[list[Cell]] = [
+        [*names, record.run, *map(record.figures().get, figures), *record.curve()]
+        for names, record in runs
+    ]
+    known = len(head) + len(figures)
+    width = max([known, *map(len, rows)])
+    curve = [f"accuracy_after_task_{number + 1}" for number in range(width - known)]
+    whole = [[*row, *[None] * (width - len(row))] for row in rows]
+    return Table([Column(name) for name in [*head, *figures, *curve]], whole)

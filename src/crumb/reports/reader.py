@@ -1,0 +1,157 @@
+"""Results read back: which lie in folders, which of them are of one stream, in which families."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crumb.errors import InputError
+from crumb.methods.registry import methods
+from crumb.reports.families import Family, Result, best_first, family_of, in_bytes
+from crumb.stream.folders import ResultsFolder, survey
+
+# Results that share all of these are of one stream: run r of each sees the same frames.
+_STREAM = ("command", "files.index", "stream.classes", "stream.filelists", "stream.protocol")
+_LAYOUT = "stream.layout."
+_BUDGET = "method.budget_bytes"
+_NEEDED = ("stream.dataset", "stream.protocol", "stream.method", "files.index")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Results over one stream.
+
+    Attributes:
+        results: best first, upper bounds last.
+        families: one, or one for each budget in bytes.
+    """
+
+    results: Sequence[Result]
+    families: Sequence[Family]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a report is about.
+
+    Attributes:
+        experiments: streams and their results.
+        unfinished: folders without a finished run.
+        pretrained: how many folders of pretraining there are, which is no stream.
+    """
+
+    experiments: Sequence[Experiment]
+    unfinished: Sequence[str]
+    pretrained: int
+
+    @property
+    def results(self) -> list[Result]:
+        """Of all experiments."""
+        return [result for experiment in self.experiments for result in experiment.results]
+
+
+def gather(folders: Iterable[Path], baseline: str | None = None) -> Report:
+    """Find results in folders and below, and sort them.
+
+    Args:
+        folders: of results, or that contain such.
+        baseline: name of a result or method to compare the others with; where it is not among the
+            results of a family, or not given, the run that nothing was taken from, the only one of
+            CRUMB, or the best.
+
+    Raises:
+        InputError: a folder holds no finished run or damaged files; there is no such baseline, or
+            it is not clear which is meant.
+    """
+    found: dict[Path, ResultsFolder] = {}
+    for folder in folders:
+        below = survey(folder)
+        for problem in below.problems.values():
+            raise problem
+        if not below.found:
+            remedy = "give folders that crumb stream, compare or ablate have written"
+            raise InputError(folder, "holds no results", remedy)
+        found |= {one.path.resolve(): one for one in below.found}
+    results: list[Result] = []
+    unfinished: list[str] = []
+    pretrained = 0
+    for folder, name in zip(found, short_names([*found]), strict=True):
+        one = found[folder]
+        if one.command != "stream":
+            pretrained += 1
+        elif not one.records:
+            unfinished.append(name)
+        else:
+            _check(one, folder)
+            results.append(result_of(one, name, folder))
+    if not results:
+        problem = "has no finished run of crumb stream"
+        raise InputError(" ".join(map(str, folders)), problem, "run one to its end")
+    if baseline is not None and not any(baseline in (r.name, r.method) for r in results):
+        names = ", ".join(result.name for result in results)
+        raise InputError(f"--baseline {baseline}", "is none of the results", f"name one of {names}")
+    streams: dict[tuple[object, ...], list[Result]] = {}
+    for result in results:
+        tasks = max(len(record.scores) for record in result.records)
+        key = (tasks, *map(str, stream_of(result.settings).items()))
+        streams.setdefault(key, []).append(result)
+    return Report(
+        [_experiment(group, baseline) for group in streams.values()], unfinished, pretrained
+    )
+
+
+def result_of(one: ResultsFolder, name: str, folder: Path) -> Result:
+    """What is in a results folder, under a name."""
+    budget = one.settings.get(_BUDGET)
+    return Result(name, one.method, one.records, budget, one.settings, folder)
+
+
+def stream_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that decide which images a run shows, in which order; None for no choice."""
+    names = [*_STREAM, *sorted(name for name in settings if name.startswith(_LAYOUT))]
+    return {name: settings.get(name) or None for name in names}
+
+
+def short_names(folders: Sequence[Path]) -> list[str]:
+    """The shortest ends of these paths that tell them apart, as names of results."""
+    names = []
+    for folder in folders:
+        count = 1
+        while sum(other.parts[-count:] == folder.parts[-count:] for other in folders) > 1:
+            count += 1
+        names.append("/".join(folder.parts[-count:]))
+    return names
+
+
+def _check(one: ResultsFolder, folder: Path) -> None:
+    """Refuse settings and runs that a report can say nothing of."""
+    path, remedy = folder / "config.toml", "make the results again"
+    if len({len(record.scores) for record in one.records}) > 1:
+        raise InputError(folder / "runs", "are of unequal numbers of tasks", remedy)
+    for name in _NEEDED:
+        if not isinstance(one.settings.get(name), str):
+            raise InputError(path, f"does not say {name}", remedy)
+    if one.method not in methods():
+        raise InputError(path, f"names a method {one.method!r}", f"know of {', '.join(methods())}")
+    budget = one.settings.get(_BUDGET)
+    if budget is not None and type(budget) is not int:
+        raise InputError(path, f"says {_BUDGET} = {budget!r}", remedy)
+
+
+def _experiment(results: Sequence[Result], named: str | None) -> Experiment:
+    ordered = best_first(results)
+    budgets = sorted({one.budget for one in ordered if one.budget is not None})
+    storing = {one.method for one in ordered if one.budget is not None}
+    # Where one method alone has several budgets, they are what is studied.
+    if len(budgets) < 2 or len(storing) < 2:
+        return Experiment(ordered, [family_of("All results", ordered, None, named)])
+    none = [one for one in ordered if one.budget is None and not one.figures.replay_bytes]
+    families = []
+    for budget in budgets:
+        own = [one for one in ordered if one.budget == budget or one in none]
+        families.append(family_of(f"In {in_bytes(budget)} of exemplars", own, budget, named))
+    if free := [one for one in ordered if one.budget is None and one not in none]:
+        families.append(family_of("Without a budget in bytes", free, None, named))
+    return Experiment(ordered, families)

@@ -1,0 +1,167 @@
+"""Tables: rows of typed cells, as text, Markdown, CSV, LaTeX and HTML."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from crumb.files import csv_text
+from crumb.reports.intervals import Estimate
+from crumb.reports.markup import Markup, render
+
+Cell: TypeAlias = str | int | float | Estimate | None
+_LATEX = {
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        name: with its unit.
+        form: in which its numbers are written, as :func:`format` takes it; CSV has all digits.
+        kind: of its cells: numbers stand flush right.
+        spread: whether it holds means with an interval, whose half is a column of its own in CSV.
+    """
+
+    name: str
+    form: str = ""
+    kind: Literal["number", "words", "code"] = "number"
+    spread: bool = False
+
+    def shown(self, cell: Cell) -> str:
+        """A cell as a reader sees it."""
+        if cell is None:
+            return "-"
+        return cell if isinstance(cell, str) else format(cell, self.form)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        columns: the first names the rows.
+        rows: a cell for each column; None is a value that there is not.
+        caption: what it shows; in HTML only.
+        best: places (row, column) of cells in bold; in HTML and LaTeX only.
+    """
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    caption: str = ""
+    best: frozenset[tuple[int, int]] = frozenset()
+
+    @property
+    def head(self) -> list[str]:
+        """Names of the columns."""
+        return [column.name for column in self.columns]
+
+    def shown(self) -> list[list[str]]:
+        """The cells as a reader sees them."""
+        return [
+            [column.shown(cell) for column, cell in zip(self.columns, row, strict=True)]
+            for row in self.rows
+        ]
+
+    def text(self, most: int = sys.maxsize) -> str:
+        """Columns side by side, a rule below the head; where that is too wide, a paragraph a row.
+
+        Args:
+            most: letters of a line; in a paragraph a word that is longer stays whole.
+        """
+        placed: list[list[str]] = []
+        for column, cells in zip(
+            self.columns, zip(self.head, *self.shown(), strict=True), strict=True
+        ):
+            flush = str.rjust if placed and column.kind == "number" else str.ljust
+            width = max(map(len, cells))
+            placed.append([flush(cell, width) for cell in cells])
+        head, *body = ["  ".join(line).rstrip() for line in zip(*placed, strict=True)]
+        text = "\n".join([head, "-" * len(head), *body])
+        return text if max(map(len, text.splitlines())) <= most else self._paragraphs(most)
+
+    def _paragraphs(self, width: int) -> str:
+        first, *others = self.head
+        paragraphs = [first, "-" * len(first)]
+        for name, *cells in self.shown():
+            pairs = zip(others, cells, strict=True)
+            named = [f"{head}: {cell}" for head, cell in pairs if cell]
+            paragraphs += [name, _folded(named, width)]
+        return "\n".join(paragraphs)
+
+    def markdown(self) -> str:
+        """A table in Markdown, without a line end."""
+        rows = [self.head, ["---"] * len(self.columns), *self.shown()]
+        return "\n".join(f"| {' | '.join(map(_in_markdown, row))} |" for row in rows)
+
+    def csv(self) -> str:
+        """Comma-separated, numbers in full; the half of an interval is in ``<column>_half``."""
+        head = [name for c in self.columns for name in (c.name, f"{c.name}_half")[: 1 + c.spread]]
+        return csv_text([[*self._values(row)] for row in self.rows], head)
+
+    def _values(self, row: Sequence[Cell]) -> Iterable[str | float | None]:
+        for column, cell in zip(self.columns, row, strict=True):
+            if isinstance(cell, Estimate):
+                yield cell.mean
+                yield cell.half
+            else:
+                yield cell
+                if column.spread:
+                    yield cell
+
+    def latex(self) -> str:
+        r"""A ``tabular`` for the package booktabs."""
+        kinds = ["r" if column.kind == "number" else "l" for column in self.columns]
+        rows = [[*map(_in_latex, row)] for row in self.shown()]
+        for place, number in self.best:
+            rows[place][number] = rf"\textbf{{{rows[place][number]}}}"
+        head, *body = [" & ".join(row) + r" \\" for row in [map(_in_latex, self.head), *rows]]
+        lines = [rf"\begin{{tabular}}{{l{''.join(kinds[1:])}}}", r"\toprule", head, r"\midrule"]
+        return "\n".join([*lines, *body, r"\bottomrule", r"\end{tabular}", ""])
+
+    def html(self) -> Markup:
+        """A table in a box of its own that scrolls; the first cell of a row is its heading."""
+        return render("table.html", table=self, label=" ".join(self.caption.split()[:12]))
+
+
+def plain(head: Sequence[str], rows: Iterable[Sequence[Cell]], numbers: bool = True) -> Table:
+    """A table of cells that need no format.
+
+    Args:
+        head: names of the columns.
+        rows: of cells.
+        numbers: whether all columns but the first stand flush right.
+    """
+    kind = "number" if numbers else "words"
+    return Table([Column(name, kind=kind) for name in head], [*rows])
+
+
+def _folded(items: Sequence[str], width: int) -> str:
+    """Items one after the other, indented; a line ends within one only if it is longer itself."""
+    tied = [item if len(item) > width - 3 else item.replace(" ", "\xa0") for item in items]
+    return textwrap.fill(
+        "; ".join(tied),
+        width,
+        initial_indent="  ",
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    ).replace("\xa0", " ")
+
+
+def _in_markdown(cell: str) -> str:
+    return " ".join(cell.replace("|", "\\|").splitlines())
+
+
+def _in_latex(cell: str) -> str:
+    return "".join(_LATEX.get(letter, letter) for letter in cell)

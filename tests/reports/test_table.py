@@ -1,0 +1,110 @@
+"""One table in each of its formats."""
+
+from __future__ import annotations
+
+import csv
+from html.parser import HTMLParser
+
+from crumb.reports.intervals import estimate
+from crumb.reports.table import Column, Table, plain
+
+# 1, 2, 3: the half is 4.303 / sqrt(3).
+HALF = 2.4841377117503303
+ODD = "a|b_$x$ <茶> \\{5 %}"
+TABLE = Table(
+    [
+        Column("name", kind="words"),
+        Column("accuracy, %", ".1f", spread=True),
+        Column("bytes", ","),
+        Column("how", kind="code"),
+    ],
+    [["er", estimate([1.0, 2.0, 3.0]), 12345, "crumb x"], [ODD, None, None, "y & z"]],
+    "What <they> reach.",
+    frozenset({(0, 1)}),
+)
+PLAIN = plain(["name", "first", "second thing"], [["a", "1", "2 or 3"], ["b", "", "4"]])
+
+
+def test_text_has_numbers_flush_right():
+    assert TABLE.text().splitlines() == [
+        "name                accuracy, %   bytes  how",
+        "--------------------------------------------",
+        "er                    2.0 ± 2.5  12,345  crumb x",
+        f"{ODD}            -       -  y & z",
+    ]
+
+
+def test_text_that_is_too_wide_becomes_paragraphs():
+    assert max(map(len, PLAIN.text(25).splitlines())) == 25
+    assert PLAIN.text(24).splitlines() == [
+        "name",
+        "----",
+        "a",
+        "  first: 1;",
+        "  second thing: 2 or 3",
+        "b",
+        "  second thing: 4",
+    ]
+    long = plain(["name", "classes"], [["a", " ".join(["word"] * 12)]]).text(30)
+    assert max(map(len, long.splitlines())) <= 30
+    assert long.count("word") == 12
+
+
+def test_markdown():
+    assert TABLE.markdown().splitlines() == [
+        "| name | accuracy, % | bytes | how |",
+        "| --- | --- | --- | --- |",
+        "| er | 2.0 ± 2.5 | 12,345 | crumb x |",
+        "| a\\|b_$x$ <茶> \\{5 %} | - | - | y & z |",
+    ]
+
+
+def test_csv_has_all_digits_and_the_half_in_its_own_column():
+    assert [*csv.reader(TABLE.csv().splitlines())] == [
+        ["name", "accuracy, %", "accuracy, %_half", "bytes", "how"],
+        ["er", "2.0", repr(HALF), "12345", "crumb x"],
+        [ODD, "", "", "", "y & z"],
+    ]
+
+
+def test_latex_escapes_what_it_would_read():
+    assert TABLE.latex().splitlines() == [
+        r"\begin{tabular}{lrrl}",
+        r"\toprule",
+        r"name & accuracy, \% & bytes & how \\",
+        r"\midrule",
+        r"er & \textbf{2.0 $\pm$ 2.5} & 12,345 & crumb x \\",
+        r"a|b\_\$x\$ <茶> \textbackslash{}\{5 \%\} & - & - & y \& z \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+class Cells(HTMLParser):
+    """Text of the elements that are asked for, and their attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, str | None, str]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        if tag in ("th", "td", "caption"):
+            self.found.append((tag, dict(attrs).get("class"), ""))
+
+    def handle_data(self, data):
+        if self.found:
+            *rest, (tag, kind, text) = self.found
+            self.found = [*rest, (tag, kind, text + data.strip("\n"))]
+
+
+def test_html_is_escaped():
+    html = str(TABLE.html())
+    cells = Cells(html).found
+    assert cells[0] == ("caption", None, "What <they> reach.")
+    assert [kind for _, kind, _ in cells[1:5]] == ["words", "number", "number", "code"]
+    name, *others = cells[-4:]
+    assert name == ("th", None, ODD.replace(" %", "\u00a0%"))
+    assert others == [("td", "number", "-"), ("td", "number", "-"), ("td", "code", "y & z")]
+    assert "<strong>2.0 ± 2.5</strong>" in html
+    assert "<code>crumb x</code>" in html
