@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from crumb.data.filelists import list_folder
 from crumb.data.index import Dataset, load_dataset
 from crumb.data.protocol import TaskList
 from crumb.data.resize import Resize
@@ -29,6 +30,7 @@ from crumb.stream import tensorboard
 from crumb.stream.checkpoint import Checkpoints, data_digest
 from crumb.stream.config import Mode, ProtocolConfig, StreamConfig
 from crumb.stream.loop import Plan, run_once
+from crumb.stream.record import RunRecord
 from crumb.stream.results import FILELISTS_RUN, PRETRAINED_RUN, Results
 from crumb.stream.skipping import broken_images, leave_out
 from crumb.stream.tasks import epochs_of, held_out, tasks_of
@@ -228,6 +230,8 @@ def prepare(job: Job) -> Prepared:
     for tasks in task_lists.values():
         check_memory(learner, tasks)
     results = Results(job.folder, settings_of(job, learner), config.resume, broken)
+    if config.filelists is not None:
+        _check_alike(job, results.finished())
     return Prepared(learner, task_lists, epochs, held, results)
 
 
@@ -300,7 +304,7 @@ def settings_of(job: Job, learner: Learner) -> dict[str, Any]:
         each = {f"{PRETRAINED_RUN}{run}": of_run(path, run) for run in job.task_lists}
         given |= each if OF_RUN in str(path) else {"pretrained": path}
     if job.config.filelists is not None:
-        files |= {f"{FILELISTS_RUN}{r}": data_digest(t) for r, t in job.task_lists.items()}
+        files |= {f"{FILELISTS_RUN}{r}": data_digest(t) for r, t in _listed(job).items()}
     for name, path in given.items():
         if path.is_file():
             with path.open("rb") as file:
@@ -310,6 +314,36 @@ def settings_of(job: Job, learner: Learner) -> dict[str, Any]:
     # So that it means the same wherever the next call is made.
     parts["network"]["weights"] = str(weights or job.network.weights)
     return {"command": job.command, **parts, **(job.more or {}), "files": files}
+
+
+def _listed(job: Job) -> dict[int, TaskList]:
+    """The tasks of runs that are asked for, and of finished ones whose lists are still there."""
+    found, config = dict(job.task_lists), job.config
+    assert config.filelists is not None
+    offline = find_method(config.method).offline
+    for run in {record.run for record in Results.finished_in(job.folder)} - found.keys():
+        if list_folder(config.filelists, config.protocol, run, offline).is_dir():
+            found[run] = tasks_of(config, job.dataset, run, offline)
+    return found
+
+
+def _check_alike(job: Job, finished: Sequence[RunRecord]) -> None:
+    """Refuse runs of different classes or numbers of tasks, over which no mean can be taken.
+
+    The lists of a finished run may be gone; its record still tells these.
+    """
+    shapes = {record.run: (set(record.classes), len(record.scores)) for record in finished}
+    shapes |= {run: (set(t.classes), len(t.tasks)) for run, t in job.task_lists.items()}
+    (first, (classes, count)), *others = sorted(shapes.items())
+    for run, (names, tasks) in others:
+        if tasks != count:
+            problem = f"have {tasks} tasks in run {run}, and {count} in run {first}"
+        elif names != classes:
+            problem = f"have {min(names ^ classes)} in only one of runs {first} and {run}"
+        else:
+            continue
+        remedy = f"give lists of one kind, or another {setting('output')}"
+        raise InputError(setting("filelists", job.config.filelists), problem, remedy)
 
 
 # Building what a run needs.
