@@ -15,6 +15,7 @@ from crumb.nets.config import NetworkConfig
 from crumb.stream.checkpoint import data_digest
 from crumb.stream.config import StreamConfig
 from crumb.stream.learner import OF_RUN, for_mode, of_run
+from crumb.stream.lists import listed
 from crumb.stream.settings import CONFIG, FILELISTS_RUN, PRETRAINED_RUN, check_same
 
 
@@ -85,7 +86,7 @@ def settings_of(job: Job, network: NetworkConfig, method: Any) -> dict[str, Any]
         each = {f"{PRETRAINED_RUN}{run}": of_run(path, run) for run in job.task_lists}
         given |= each if OF_RUN in str(path) else {"pretrained": path}
     if job.config.filelists is not None:
-        files |= {f"{FILELISTS_RUN}{r}": data_digest(t) for r, t in job.task_lists.items()}
+        files |= {f"{FILELISTS_RUN}{r}": data_digest(t) for r, t in listed(job).items()}
     for name, path in given.items():
         if path.is_file():
             with path.open("rb") as file:

@@ -26,6 +26,7 @@ from crumb.stream.checkpoint import Checkpoints
 from crumb.stream.config import ProtocolConfig, StreamConfig
 from crumb.stream.job import Job, settings_of
 from crumb.stream.learner import Networks, check_memory, new_learner, of_run
+from crumb.stream.lists import check_alike
 from crumb.stream.loop import Plan, run_once
 from crumb.stream.results import Results
 from crumb.stream.skipping import broken_images, leave_out
@@ -180,6 +181,8 @@ def prepare(job: Job, networks: Networks | None = None, pretrained: bool = True)
         check_memory(learner, tasks)
     settings = settings_of(job, learner.network.config, learner.config)
     results = Results(job.folder, settings, config.resume, broken)
+    if config.filelists is not None:
+        check_alike(job, results.finished())
     return Prepared(learner, task_lists, epochs, held, results)
 
 
