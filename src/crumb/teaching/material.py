@@ -105,11 +105,12 @@ def without_copies(
     Returns:
         the clips; and the files that are the same, each after the one that is shown.
     """
-    sides: tuple[list[str], list[str]] = ([], [])
-    for clip in clips:
-        sides[clip.share == 1] += map(str, clip.files)
-    pairs = same_pairs(Path(), kind, *sides, workers)
-    copies = {Path(held) for _, held in pairs}
+    learned, held = (
+        [str(path) for clip in clips if (clip.share == 1) is back for path in clip.files]
+        for back in (False, True)
+    )
+    pairs = same_pairs(Path(), kind, learned, held, workers)
+    copies = {Path(copy) for _, copy in pairs}
     return [
         replace(clip, share=0.0) if clip.share == 1 and not copies.isdisjoint(clip.files) else clip
         for clip in clips
