@@ -46,6 +46,8 @@ def sample_clips(tmp_path):
             clip = tmp_path / "my-clips" / folder / f"{Path(folder).name}_{session}.mp4"
             shutil.copy(clip, own / f"clip {number}.mp4")
     (tmp_path / "my-videos/lamp/notes.txt").touch()
+    bed = "households/bed_01_pivothead/bed_01_pivothead_tx.mp4"
+    shutil.copy(ROOT / "src/crumb/sample/clips" / bed, tmp_path / "bed.mp4")
     return tmp_path
 
 
@@ -95,16 +97,25 @@ def test_python_examples_run(page, workplace):
         exec(compile(body, page.name, "exec"), {})
 
 
-def test_the_first_example_of_the_readme_recognises_what_it_was_not_shown(
-    sample_clips, monkeypatch, capsys
-):
-    """As it is printed, with the network that it names."""
+def test_the_first_example_of_the_readme_prints_what_it_shows(sample_clips, monkeypatch, capsys):
+    """With the network that it names: each class is recognised in a clip that was not shown."""
     monkeypatch.chdir(sample_clips)
-    exec(compile(blocks(ROOT / "README.md", "python")[0], "README.md", "exec"), {})
-    both, third, best = capsys.readouterr().out.splitlines()
-    assert both == "['lamp', 'car']"
-    assert third == "person"
-    assert best.startswith("[[('person', 0.")
+    readme = ROOT / "README.md"
+    exec(compile(blocks(readme, "python")[0], "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert printed == blocks(readme, "text")[0] == "['lamp', 'car']\nperson\n"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/guide.md"])
+def test_what_is_taught_is_new_and_no_other_file_is_of_it(page, workplace, capsys):
+    lines = commands(ROOT / page)
+    learn = next(line for line in lines if line.startswith("crumb learn"))
+    teach = next(line for line in lines if line.startswith("crumb teach"))
+    run(learn, capsys)
+    label, clip = shlex.split(teach)[3:]
+    assert Path(clip).stem == label
+    run(teach, capsys)
+    assert f"taught {label} (a new class)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.name}")

@@ -73,17 +73,19 @@ def write_bytes(path: Path, content: bytes, remedy: str = WRITE_REMEDY, sync: bo
 
 
 def check_new_file(path: Path, name: str) -> None:
-    """See that a file can be written, before the work whose result it will hold.
+    """See that a new file can be written, before the work whose result it will hold.
 
     Args:
-        path: of the file; it may exist, and so may its folder.
+        path: of the file; its folder may exist.
         name: of what is to be changed, for the message.
 
     Raises:
-        InputError: it is a folder, or nothing can be written there.
+        InputError: there is such a file or folder, or nothing can be written there.
     """
     if path.is_dir():
         raise InputError(path, "is a folder", f"give {name} the name of a file")
+    if path.exists() or path.is_symlink():
+        raise InputError(path, "exists, and is not written over", f"remove it or give {name}")
     parent = next(one for one in path.absolute().parents if one.exists())
     try:
         handle, temporary = tempfile.mkstemp(_PART, f".{short_name(path.name)}.", parent)
@@ -92,6 +94,11 @@ def check_new_file(path: Path, name: str) -> None:
     except OSError as error:
         problem = f"cannot be written ({error.strerror})"
         raise InputError(path, problem, f"choose another {name}") from error
+
+
+def followed(path: Path) -> Path:
+    """The file that a link leads to, which writing must not replace by a file; else the path."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def short_name(name: str, most: int = 230) -> str:
@@ -142,6 +149,40 @@ def alone(folder: Path) -> Iterator[None]:
             time.sleep(_WAIT)
         yield
     finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """While no other process is in this context for the same file; waits until it is over.
+
+    The file may be replaced meanwhile. Where there is none, nobody has anything to read there.
+    """
+    descriptor = _lock_of(path)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _lock_of(path: Path) -> int | None:
+    """The file, opened and locked; None where it cannot be opened."""
+    while True:
+        try:
+            file_size(path)
+            descriptor = os.open(path, os.O_RDONLY)
+        except OSError:
+            return None
+        try:
+            while not try_lock(descriptor):
+                time.sleep(_WAIT)
+            # Who had the lock may have put another file in the place of this one.
+            if path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor)):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
         os.close(descriptor)
 
 

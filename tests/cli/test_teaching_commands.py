@@ -8,12 +8,16 @@ import json
 import shutil
 import signal
 import wave
+from pathlib import Path
 
 import av
 import pytest
 
+from crumb.cli.learn import Learn
 from crumb.cli.main import main
+from crumb.cli.stream import last_model
 from crumb.data import camera as cameras
+from crumb.files import read_tensors, write_tensors
 from crumb.methods.persistence import load
 
 
@@ -114,9 +118,17 @@ def test_predict_writes_frames_for_programs(model, folder, capsys, form):
 def test_predict_says_unknown_only_where_it_is_asked_to(model, folder, capsys):
     words = ["predict", str(model), str(folder / "person.mp4"), "--format", "jsonl"]
     assert main(words) == 0
-    assert json.loads(capsys.readouterr().out)["class"] in ("bed", "bottle", "car")
-    assert main([*words, "--unknown-share", "0.01"]) == 0
-    assert json.loads(capsys.readouterr().out)["class"] == "unknown"
+    nearest = json.loads(capsys.readouterr().out)
+    assert nearest["class"] in ("bed", "bottle", "car")
+    # The class that it is nearest to stays in the answer.
+    assert main([*words, "--unknown-share", "0.9999"]) == 0
+    unknown = json.loads(capsys.readouterr().out)
+    assert (unknown["class"], unknown["probability"]) == ("unknown", None)
+    assert unknown["runner_up"] == nearest["class"]
+    assert unknown["its_probability"] == nearest["probability"]
+    assert main([*words[:-2], "--unknown-share", "0.9999"]) == 0
+    share = f"{100 * nearest['probability']:.0f}"
+    assert capsys.readouterr().out.endswith(f": unknown, nearest {nearest['class']} {share} %\n")
 
 
 def test_predict_draws_into_a_clip(model, folder, tmp_path, capsys):
@@ -160,7 +172,10 @@ def test_forget_takes_a_class_out(model, folder, capsys):
     assert "classes left: bed, car" in capsys.readouterr().out
     assert load(model, "cpu").classes == ["bed", "car"]
     assert main(["predict", str(model), str(folder / "asked" / "bottle")]) == 0
-    assert "bottle 1" not in capsys.readouterr().out.partition(": ")[2]
+    (line,) = capsys.readouterr().out.splitlines()
+    answer = line.partition(".mp4: ")[2]
+    assert answer
+    assert "bottle" not in answer
 
 
 def test_info_says_what_a_model_is(learned, capsys):
@@ -208,7 +223,14 @@ def missing(path):
     return "own.crumb"
 
 
-@pytest.mark.parametrize("spoil", [damaged, other_version, other_backbone, missing])
+def misshapen(path):
+    tensors, meta = read_tensors(path, "")
+    tensors["moments.means"] = tensors["moments.means"][:, :-1]
+    write_tensors(path, tensors, meta)
+    return "own.crumb: is damaged (moments.means"
+
+
+@pytest.mark.parametrize("spoil", [misshapen, damaged, other_version, other_backbone, missing])
 @pytest.mark.parametrize("command", ["teach", "predict", "forget", "info"])
 def test_a_model_that_cannot_be_used_is_refused(refused, model, folder, tmp_path, spoil, command):
     names = spoil(model)
@@ -227,6 +249,9 @@ def test_a_model_that_cannot_be_used_is_refused(refused, model, folder, tmp_path
         (["teach", "MODEL", "x", "TEXT"], "neither a video nor an image"),
         (["teach", "MODEL", "x"], "no clip"),
         (["teach", "MODEL", "--undo"], "no lesson"),
+        (["teach", "MODEL", "unknown", "BROKEN"], "unknown"),
+        (["teach", "MODEL", "x\ny", "BROKEN"], "cannot be seen"),
+        (["teach", "MODEL", " ", "BROKEN"], "is blank"),
         (["teach", "MODEL", "x", "BROKEN", "--undo"], "leave them out"),
         (["forget", "MODEL", "unicorn"], "unicorn"),
         (["predict", "MODEL", "BROKEN"], "broken.mp4"),
@@ -238,6 +263,9 @@ def test_a_model_that_cannot_be_used_is_refused(refused, model, folder, tmp_path
         (["predict", "MODEL", "camera:0", "--annotate", "OUT"], "single clip"),
         (["predict", "MODEL", "BROKEN", "--annotate", "EMPTY"], "is a folder"),
         (["predict", "MODEL", "BROKEN", "--annotate", "OUT"], "broken.mp4"),
+        (["predict", "MODEL", "BROKEN", "--annotate", "BROKEN"], "broken.mp4: exists"),
+        (["predict", "MODEL", "BROKEN", "--annotate", "MODEL"], "own.crumb: exists"),
+        (["predict", "MODEL", "BROKEN", "--annotate", "TEXT"], "note.txt: exists"),
     ],
 )
 def test_bad_input_ends_in_one_line(refused, model, tmp_path, words, names):
@@ -263,5 +291,63 @@ def test_learn_refuses_before_it_works(refused, folder, network_words, tmp_path,
     )
     refused("learn", shown, "--output", tmp_path, names="is a folder", at=tmp_path)
     refused("learn", shown, "--method", "lwf", "--output", tmp_path / "m", names="lwf", at=tmp_path)
+    (tmp_path / "notes.txt").write_text("words")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name in ("notes.txt", "link"):
+        existing = tmp_path / name
+        refused("learn", shown, "--output", existing, names=f"{name}: exists", at=tmp_path)
+    for name, why in (("unknown", "no class"), ("-x", "flag"), ("a\u200bb", "cannot be seen")):
+        odd = tmp_path / f"odd{len(why)}"
+        shutil.copytree(shown / "bed", odd / name)
+        shutil.copytree(shown / "car", odd / "car")
+        refused("learn", odd, "--output", tmp_path / "m", names=why, at=tmp_path)
+    words = ["learn", shown, "--method", "er", "--write-policy", "end-of-task"]
+    words += ["--output", tmp_path / "m", *network_words]
+    refused(*words, names="--write-policy end-of-task", at=tmp_path)
     words = ["learn", shown, "--output", tmp_path / "m", "--budget-bytes", "20"]
     refused(*words, *network_words, names="--budget-bytes 20", at=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("folder", "model"), [("my.videos", "my.videos.crumb"), ("v1.2", "v1.2.crumb")]
+)
+def test_a_model_has_the_whole_name_of_its_folder(tmp_path, folder, model):
+    (tmp_path / folder).mkdir()
+    assert Learn(root=tmp_path / folder).model == Path(model)
+    (tmp_path / "list.csv").touch()
+    assert Learn(root=tmp_path / "list.csv").model == Path("list.crumb")
+
+
+def test_a_copy_of_a_clip_is_not_held_back(folder, network_words, tmp_path, capsys):
+    for name in ("bed", "car"):
+        (tmp_path / "two" / name).mkdir(parents=True)
+        clip = min((folder / "shown" / name).iterdir())
+        for number in (1, 2):
+            shutil.copy(clip, tmp_path / "two" / name / f"{number}.mp4")
+    words = ["learn", str(tmp_path / "two"), "--output", str(tmp_path / "m"), *network_words]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "note: 2 of what was to be held back are the same as others" in printed
+    assert "Nothing was held back" in printed
+    assert "accuracy looks better" not in printed
+    assert load(tmp_path / "m", "cpu").reach is None
+
+
+def test_a_learner_of_a_plain_stream_can_be_taught(words, network_words, tmp_path, folder, capsys):
+    """crumb is its default method, and stores its exemplars when a task is over."""
+    streamed = ["stream", *words, "--runs", "1", "--epochs-first-task", "1"]
+    assert main([*streamed, "--output", str(tmp_path / "out"), "--save-tasks"]) == 0
+    model = tmp_path / "out" / "learner_run0.safetensors"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == [f"model: {model}", f"next: crumb predict {model} CLIP"]
+    assert main(["teach", str(model), "new", str(folder / "person.mp4")]) == 0
+    assert "taught new (a new class)" in capsys.readouterr().out
+    assert main(["predict", str(model), str(folder / "person.mp4")]) == 0
+
+
+def test_the_model_of_a_stream_is_that_of_the_last_run_at_its_end(tmp_path):
+    assert last_model(tmp_path) is None
+    names = ["run9", "run10", "run10_task01", "run2_task12", "run11_task03"]
+    for name in names:
+        (tmp_path / f"learner_{name}.safetensors").touch()
+    assert last_model(tmp_path) == tmp_path / "learner_run10.safetensors"

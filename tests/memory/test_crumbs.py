@@ -84,11 +84,41 @@ def test_room_for_more_classes_costs_vectors_of_the_others():
     assert made.held.tolist() == [4, 1]
     made.make_room(3, 2)
     assert made.held.tolist() == [2, 1, 0]
-    assert torch.equal(made.codes[:2], before[:, :2])
+    assert {*rows(made, 0)} < {tuple(code) for code in before[0].tolist()}
+    assert torch.equal(made.codes[1], before[1, :2])
     made.drop(3)
     assert made.codes.shape == (3, 2, 1)
     assert made.vectors()[0].shape == (3, 3)
     assert made.nbytes + made.reading_bytes == ClassCrumbs.bytes_for(3, 3, 2)
+
+
+def rows(made, label):
+    """The codes of a class."""
+    return [tuple(code) for code in made.codes[label, : int(made.held[label])].tolist()]
+
+
+@pytest.mark.parametrize("narrowed", [9, 20])
+def test_each_frame_is_kept_with_the_same_chance_when_there_is_less_room(narrowed):
+    """Of 24 frames 8 are kept, and 3 after a new class has come."""
+    kept, repeats = torch.zeros(24), 2000
+    made = crumbs(16, each=8, classes=1)
+    made.refer(torch.zeros(16), torch.ones(16))
+    marks = vectors(24, 16)
+    place_of = {tuple(code): place for place, code in enumerate(made._encode(marks).tolist())}
+    assert len(place_of) == 24
+    for _ in range(repeats):
+        made.codes = torch.zeros(1, 8, 4, dtype=torch.uint8)
+        made.held = torch.zeros(1, dtype=torch.int16)
+        for start, stop in ((0, narrowed), (narrowed, 24)):
+            labels = torch.zeros(stop - start, dtype=torch.int64)
+            made.offer(marks[start:stop], labels, torch.tensor([start]))
+            made.make_room(1, 3)
+        for code in rows(made, 0):
+            kept[place_of[code]] += 1
+    share = 3 / 24
+    # Five standard deviations.
+    most = 5 * (share * (1 - share) / repeats) ** 0.5
+    assert (kept / repeats - share).abs().max() < most
 
 
 @pytest.mark.parametrize(("frames", "first"), [((30, 10), 3), ((10, 30), 1), ((1000, 1), 4)])
@@ -98,7 +128,18 @@ def test_merged_classes_share_the_room(frames, first):
     made.offer(vectors(10), torch.tensor([0] * 4 + [2] * 6), torch.tensor([0, 0, 0]))
     # One slot of the second class is empty.
     made.held[2] = 3 if frames[0] < 1000 else 1
-    one, two = made.codes[0].clone(), made.codes[2].clone()
-    made.merge(0, 2, frames)
-    assert made.held.tolist() == [4, 0]
-    assert torch.equal(made.codes[0], torch.cat([one[:first], two[: 4 - first]]))
+    one, two = rows(made, 0), rows(made, 2)
+    drawn = set()
+    for _ in range(60):
+        again = crumbs(8, each=4, classes=3)
+        again._draws = made._draws
+        again.codes, again.held = made.codes.clone(), made.held.clone()
+        again.merge(0, 2, frames)
+        assert again.held.tolist() == [4, 0]
+        both = rows(again, 0)
+        assert {*both[:first]} <= {*one}
+        assert {*both[first:]} <= {*two}
+        assert len({*both}) == 4
+        drawn |= {*both}
+    # Not always the same ones: whatever was held can be kept.
+    assert drawn == ({*one} if first == 4 else {*one, *two})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from networks import batch_of, images_of, tiny_network
@@ -106,6 +108,46 @@ def test_a_frame_counts_once(name):
     assert all(torch.equal(value, after[key]) for key, value in before.items())
 
 
+def resident_bytes() -> int:
+    """Memory of this process; 0 where the system does not say."""
+    file = Path("/proc/self/statm")
+    return 4096 * int(file.read_text().split()[1]) if file.exists() else 0
+
+
+def test_a_million_frames_leave_what_one_batch_would_in_the_same_bytes(monkeypatch):
+    """Through the learner: statistics, crumbs and their reference, within a budget."""
+    learner = make(budget_bytes=600, classes_expected=3)
+    assert isinstance(learner, StreamingLda)
+    count, size, repeats, wide = 20_000, 1000, 50, learner.dimensions
+    draws = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 3, (count,), generator=draws)
+    centres = 3 * torch.randn(3, wide, generator=draws)
+    mixing = torch.randn(wide, wide, generator=draws) / wide**0.5
+    table = torch.randn(count, wide, generator=draws) @ mixing + centres[labels]
+    vectors_of(learner, monkeypatch, table)
+    learner.meet(["a", "b", "c"])
+    batches = [numbered(labels[at : at + size].tolist(), at) for at in range(0, count, size)]
+    held, resident = learner.bytes_held(), []
+    for _ in range(repeats):
+        for batch in batches:
+            learner.learn(batch)
+        resident.append(resident_bytes())
+    assert learner.frames_seen() == repeats * count == 1_000_000
+    assert learner.bytes_held() == held
+    assert held.replay + held.extra <= 600
+    # A number kept of each frame would come to 6 MB.
+    assert max(resident[10:]) - resident[9] < 4 << 20
+    exact = table.double()
+    means = torch.stack([exact[labels == label].mean(0) for label in range(3)])
+    deviations = exact - means[labels]
+    covariance = deviations.T @ deviations / count
+    spread = covariance.diagonal().sqrt()
+    assert ((learner.moments.mean_vectors() - means).abs() / spread).max() < 0.04
+    errors = (learner.moments.covariance_matrix() - covariance).abs()
+    assert (errors / torch.outer(spread, spread)).max() < 0.03
+    assert all(share is not None and share > 80 for share in learner.self_test())
+
+
 def test_square_roots_keep_their_signs():
     learner, plain = make(transform="sqrt"), make(transform="none")
     features = batch_of(plain, 0, 1).features
@@ -119,10 +161,19 @@ def test_square_roots_keep_their_signs():
     torch.testing.assert_close(vectors @ vectors.T, expected @ expected.T, rtol=1e-4, atol=1e-5)
 
 
-def test_dropout_is_not_applied():
-    one, other = taught(), taught()
-    torch.testing.assert_close(one.moments.mean_vectors(), other.moments.mean_vectors())
-    assert one.network.tail.training
+@pytest.mark.parametrize("name", ["ncm", "slda"])
+def test_dropout_is_not_applied(name):
+    kind = find_method(name)
+    learners: list[ClosedForm] = []
+    for dropout in (0.0, 0.9):
+        learner = kind(tiny_network(dropout), kind.Config())
+        assert isinstance(learner, ClosedForm)
+        learner.meet(["a", "b"])
+        learner.learn(batch_of(learner, 0, 1, 0, 1))
+        assert learner.network.tail.training
+        learners.append(learner)
+    one, other = learners
+    assert torch.equal(one.moments.mean_vectors(), other.moments.mean_vectors())
 
 
 @pytest.mark.parametrize(("name", "dimensions"), [("slda", 4), ("ncm", 7)])
@@ -192,13 +243,33 @@ def test_limits_hold_for_frames_that_were_learned_and_not_for_other_things():
     assert (-2 * strange.max(1).values > limits[strange.argmax(1)]).all()
     unknown = make(crumbs=0)
     assert isinstance(unknown, StreamingLda)
-    assert unknown.distance_limits(0.1).tolist() == []
+    unknown.observe(images_of(0, 4), "red")
+    with pytest.raises(InputError, match=r"unknown_share=0.1: cannot be measured"):
+        unknown.predict(images_of(0, 1), unknown_share=0.1)
 
 
 def test_one_frame_of_each_class_is_enough():
     learner = make()
     learner.observe(torch.cat([images_of(0, 1), images_of(1, 1)]), ["red", "blue"])
     assert learner.predict(torch.cat([images_of(0, 1), images_of(1, 1)])) == ["red", "blue"]
+    with pytest.raises(InputError, match=r"unknown_share=0.01: cannot be measured"):
+        learner.predict(images_of(0, 1), unknown_share=0.01)
+
+
+def test_what_was_held_back_says_how_far_known_things_may_be():
+    """Frames that were learned from are near; others of the same classes are twice as far."""
+    learner = make(crumbs=100)
+    assert isinstance(learner, StreamingLda)
+    learner.meet(["a", "b"])
+    learner.learn(batch_of(learner, *[0, 1] * 100))
+    near = learner.distance_limits(0.05)
+    with learner.evaluation():
+        scores = learner.scores(batch_of(learner, *[0] * 40, seed=5000).features)
+    learner.measure_reach([2 * scores], [0])
+    far = learner.distance_limits(0.05)
+    assert (far > near).all()
+    beyond = (-4 * scores[:, 0] > far[0]).float().mean()
+    assert 0 <= beyond < 0.2
 
 
 def test_a_covariance_that_rounding_left_without_a_factor_is_mended():

@@ -11,6 +11,7 @@ from networks import images_of, tiny_network
 from PIL import Image
 
 from crumb.errors import InputError
+from crumb.methods import persistence
 from crumb.methods.registry import find_method
 
 
@@ -129,8 +130,6 @@ def test_repr_says_what_it_is():
 
 
 def test_a_saved_learner_keeps_its_temperature(tmp_path, monkeypatch):
-    from crumb.methods import persistence
-
     monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network())
     learner = taught()
     learner.temperature = 2.5
@@ -152,3 +151,99 @@ def test_unicode_forms_of_a_name_are_one_class():
         learner.rename("\u00d6l", apart)
     learner.forget(apart)
     assert learner.classes == ["\u00d6l"]
+
+
+NAMES = {
+    "": "non-empty strings",
+    "  ": "is blank",
+    " cup": "begins or ends with a blank",
+    "a\nb": "which cannot be seen",
+    "\x1b[31mred": "which cannot be seen",
+    "car\u200b": "which cannot be seen",
+    "car\u200d": "which cannot be seen",
+    "\u202ecar": "which cannot be seen",
+    "unknown": "is the answer to what is no class",
+}
+
+
+@pytest.mark.parametrize(("name", "problem"), NAMES.items())
+def test_names_that_no_class_can_have(name, problem):
+    learner = taught()
+    calls = [
+        lambda: learner.observe(images_of(0, 1), name),
+        lambda: learner.partial_fit(images_of(0, 1), "red", classes=["red", name]),
+    ]
+    if name:
+        calls.append(lambda: learner.rename("red", name))
+    for call in calls:
+        with pytest.raises(InputError, match=problem) as caught:
+            call()
+        assert len(str(caught.value).splitlines()) == 1
+        assert str(caught.value).isprintable()
+    assert learner.classes == ["red", "blue"]
+
+
+@pytest.mark.parametrize(
+    "name", ["red cup", "Äpfel", "کتاب\u200cها", "\U0001f469\u200d\U0001f52c", "-1", "杯"]
+)
+def test_names_of_any_script(name):
+    learner = make()
+    learner.observe(images_of(0, 2), name)
+    assert learner.classes == [name]
+
+
+@pytest.mark.parametrize("classes", [["zebra", "red", "blue", "grey"], ["red", "zebra", "blue"]])
+def test_a_class_that_was_never_seen_changes_no_calibration(classes):
+    shown = torch.cat([images_of(0, 6, 900), images_of(1, 6, 900)])
+    names = ["red"] * 6 + ["blue"] * 6
+    found = []
+    for order in (["red", "blue"], classes):
+        learner = make().partial_fit(images_of(0, 6), "red", classes=order)
+        learner.observe(images_of(1, 6), "blue")
+        found.append((learner.calibrate(shown, names), learner.reach))
+    assert found[0][0] == pytest.approx(found[1][0])
+    assert found[0][1] == pytest.approx(found[1][1], rel=1e-4)
+
+
+def test_calibration_says_how_far_known_things_may_be():
+    learner = taught(crumbs=50)
+    other = images_of(0, 8, 900) // 4 * 3
+    assert set(learner.predict(other, unknown_share=0.01)) == {"unknown"}
+    learner.calibrate(torch.cat([other, images_of(1, 8, 900)]), ["red"] * 8 + ["blue"] * 8)
+    assert learner.predict(other, unknown_share=0.01) == learner.predict(other)
+
+
+def test_nothing_is_met_when_a_call_fails(photos, tmp_path):
+    learner = make()
+    for what, names in (
+        (tmp_path / "gone.png", "a"),
+        (images_of(0, 2), ["a"]),
+        (images_of(0, 2), ["a", 3]),
+    ):
+        with pytest.raises(InputError):
+            learner.partial_fit(what, names, classes=["a", "b"])
+        assert learner.classes == []
+
+
+@pytest.mark.parametrize("call", ["predict", "predict_proba", "top"])
+def test_a_learner_that_has_seen_nothing_has_no_answer(call):
+    learner = make()
+    learner.meet(["a", "b"])
+    with pytest.raises(InputError, match="predict: no frame has been observed yet"):
+        getattr(learner, call)(images_of(0, 1))
+
+
+def test_paths_and_images_are_not_mixed(photos):
+    learner = taught()
+    with pytest.raises(InputError, match="images: are mixed with paths; give a list of either"):
+        learner.predict([photos["red"][0], images_of(0, 1)[0]])
+
+
+def test_reach_is_saved(tmp_path, monkeypatch):
+    monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network())
+    learner = taught()
+    learner.save(tmp_path / "m.crumb")
+    assert persistence.load(tmp_path / "m.crumb").reach is None
+    learner.calibrate(images_of(0, 5, 900), "red")
+    learner.save(tmp_path / "m.crumb")
+    assert persistence.load(tmp_path / "m.crumb").reach == learner.reach is not None

@@ -7,15 +7,22 @@ from typing import Any
 
 import pytest
 import torch
-from networks import images_of, tiny_network
+from networks import images_of, learn_task, tiny_network
 from PIL import Image
 
 from crumb.errors import InputError
+from crumb.methods import persistence
 from crumb.methods.answers import UNKNOWN, together, verdict
 from crumb.methods.registry import find_method
 from crumb.teaching.asking import answer_rows, files_below
-from crumb.teaching.files import former, replace_model, undo
-from crumb.teaching.lesson import Change, changes, learn_clips, refuse_boundaries, self_test
+from crumb.teaching.lesson import (
+    Change,
+    changes,
+    learn_clips,
+    load_to_teach,
+    refuse_boundaries,
+    self_test,
+)
 from crumb.teaching.material import Clip, hold_back
 
 
@@ -71,12 +78,14 @@ def test_wrong_answers_are_counted_by_what_they_were(clips, tmp_path):
     assert reports["blue"].accuracy == 0
 
 
-def test_the_temperature_is_measured_on_whole_clips_only(clips):
+def test_temperature_and_reach_are_measured_on_whole_clips_only(clips):
     one_each, several = make(), make()
     learn_clips(one_each, hold_back(clips[::2]))
     assert one_each.temperature == 8.0
+    assert one_each.reach is None
     learn_clips(several, hold_back(clips))
     assert several.temperature != 8.0
+    assert several.reach is not None
 
 
 def test_a_lesson_that_does_harm_names_who_lost(clips):
@@ -151,48 +160,41 @@ def test_what_is_farther_than_the_limit_is_unknown():
     learner.meet(["a", "b"])
     scores = torch.tensor([-3.0, -9.0])
     assert verdict(learner, scores, torch.tensor([6.1, 0.0])).name == "a"
-    assert verdict(learner, scores, torch.tensor([5.9, 99.0])).name == UNKNOWN
+    found = verdict(learner, scores, torch.tensor([5.9, 99.0]))
+    # The class that it is nearest to is not lost, and "unknown" has no probability of its own.
+    assert (found.name, found.probability, found.runner_up) == (UNKNOWN, None, "a")
+    assert found.runner_up_probability == learner_chance(learner, scores)
 
 
-def test_a_lesson_can_be_taken_back_once(clips, tmp_path):
-    model = tmp_path / "model.crumb"
-    learner = make()
-    learn_clips(learner, clips[:2])
-    learner.save(model)
-    first = model.read_bytes()
-    learn_clips(learner, clips[2:4])
-    replace_model(learner, model)
-    assert model.read_bytes() != first
-    undo(model)
-    assert model.read_bytes() == first
-    assert not former(model).exists()
-    with pytest.raises(InputError, match="has no lesson to take back"):
-        undo(model)
-    with pytest.raises(InputError, match="no such file"):
-        undo(tmp_path / "other")
-
-
-def test_a_lesson_that_cannot_be_written_leaves_both_files(clips, tmp_path, monkeypatch):
-    model = tmp_path / "model.crumb"
-    learner = make()
-    learn_clips(learner, clips)
-    learner.save(model)
-    replace_model(learner, model)
-    before = {path: path.read_bytes() for path in tmp_path.glob("model*")}
-
-    def full(path: object) -> None:
-        raise InputError(model, "cannot be written (No space left on device)", "free space")
-
-    monkeypatch.setattr(learner, "save", full)
-    with pytest.raises(InputError, match="No space"):
-        replace_model(learner, model)
-    assert {path: path.read_bytes() for path in tmp_path.glob("model*")} == before
+def learner_chance(learner: Any, scores: torch.Tensor) -> float:
+    return float((scores.double() / learner.temperature).softmax(0).max())
 
 
 def test_methods_that_need_boundaries_are_refused():
     with pytest.raises(InputError, match="m: is of method lwf, which must be told when tasks"):
         refuse_boundaries(make("lwf"), "m")
     refuse_boundaries(make("finetune"), "m")
+    # Here it is the policy that asks for them, not the method.
+    with pytest.raises(InputError) as caught:
+        refuse_boundaries(make("er", write_policy="end-of-task"), "m")
+    assert caught.value.in_flags().startswith("--write-policy end-of-task: must be told")
+    assert caught.value.in_flags().endswith("give --write-policy on-arrival")
+
+
+def test_a_streamed_model_that_stored_at_the_end_of_tasks_can_be_taught(tmp_path, monkeypatch):
+    monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network())
+    learner = make("er", memory_size=6, write_policy="end-of-task")
+    learner.begin_task(["red", "blue"])
+    learn_task(learner, 0, 1)
+    learner.save(tmp_path / "streamed")
+    loaded = load_to_teach(tmp_path / "streamed", "cpu")
+    loaded.observe(images_of(2, 4), "grey")
+    assert loaded.classes == ["red", "blue", "grey"]
+    # What it had stored is still there, and what it was taught has joined it.
+    assert len(loaded.exemplars) == 6
+    make("lwf").save(tmp_path / "lwf")
+    with pytest.raises(InputError, match="is of method lwf"):
+        load_to_teach(tmp_path / "lwf", "cpu")
 
 
 def test_files_are_found_in_folders_and_system_folders_are_not(tmp_path):

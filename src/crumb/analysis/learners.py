@@ -81,7 +81,7 @@ def _files(paths: Sequence[Path]) -> list[Path]:
             continue
         held = sorted(path.glob("learner_run*.safetensors"))
         if not held:
-            remedy = "stream with --save-model, or --save-tasks"
+            remedy = "stream without --no-save-model, or with --save-tasks"
             raise InputError(path, "holds no learner_run*.safetensors", remedy)
         files += held
     return files

@@ -38,8 +38,8 @@ class Analyse:
     """
 
     learners: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Files that `crumb stream --save-model` or `--save-tasks` kept, of one or more runs; or the
-    results folder that holds them."""
+    """Files of learners that `crumb stream` kept, of one or more runs, with `--save-tasks` of each
+    task as well; or the results folder that holds them."""
     dataset: Path
     """Folder written by `crumb index`, that the learners were streamed on."""
     before: Path | None = None

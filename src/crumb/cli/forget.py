@@ -12,7 +12,7 @@ import tyro
 from crumb.cli.parsing import parse
 from crumb.cli.teach import tell_changes
 from crumb.methods.persistence import load
-from crumb.teaching.files import replace_model
+from crumb.teaching.files import held, replace_model
 from crumb.teaching.lesson import changes, self_test
 
 
@@ -29,10 +29,11 @@ class Forget:
 def run(words: Sequence[str]) -> None:
     """Forget, and print what the model knew before and after."""
     command = parse(Forget, words, "crumb forget")
-    learner = load(command.model)
-    before = self_test(learner)
-    learner.forget(command.label)
-    replace_model(learner, command.model)
+    with held(command.model) as file:
+        learner = load(file)
+        before = self_test(learner)
+        learner.forget(command.label)
+        replace_model(learner, file)
     left = ", ".join(learner.classes) or "none"
     print(f"forgot {command.label}; classes left: {left}")
     tell_changes(changes(before, learner))

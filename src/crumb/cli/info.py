@@ -34,7 +34,7 @@ def run(words: Sequence[str]) -> None:
         print(f"{name + ':':12} {value}")
     print()
     print(_classes(learner))
-    if former(command.model).exists():
+    if former(command.model) is not None:
         print("\nThe last lesson can be taken back: crumb teach MODEL --undo")
 
 

@@ -14,6 +14,7 @@ import tyro
 from tqdm import tqdm
 
 from crumb.cli.parsing import Preset, option, parse_parts
+from crumb.data.names import class_name
 from crumb.data.resize import Resize
 from crumb.data.sets.folder import Folder, Survey
 from crumb.device import choose_device
@@ -26,7 +27,7 @@ from crumb.nets.config import NetworkConfig
 from crumb.reports.table import plain
 from crumb.stream.config import at_least
 from crumb.teaching.lesson import ClassReport, learn_clips, refuse_boundaries
-from crumb.teaching.material import clips_of, hold_back
+from crumb.teaching.material import clips_of, hold_back, without_copies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,10 @@ class Learn:
     @property
     def model(self) -> Path:
         """The file that is written."""
-        return self.output or Path(f"{self.root.resolve().stem}.crumb")
+        root = self.root.resolve()
+        # Of a table without its ending; of a folder all of it, as v1.1 and v1.2 are two.
+        name = root.stem if root.is_file() else root.name
+        return self.output or Path(f"{name or 'root'}.crumb")
 
 
 def run(words: Sequence[str]) -> None:
@@ -79,19 +83,22 @@ def run(words: Sequence[str]) -> None:
     )
     command: Learn = parsed.learn
     check_new_file(command.model, setting("output"))
-    survey = Folder(
+    folder = Folder(
         root=command.root, table=command.table, only=command.only, resize=command.resize
-    ).survey
+    )
+    survey = folder.survey
     _tell(survey)
     started = time.perf_counter()
     learner = _learner(command, parsed.network, parsed.method)
     refuse_boundaries(learner, setting("method", name))
     clips = clips_of(survey)
     if command.hold_back:
-        clips = hold_back(clips)
+        clips, same = without_copies(hold_back(clips), survey.kind, folder.workers)
+        _tell_copies(same)
     readings = len(clips) + 2 * sum(clip.share > 0 for clip in clips)
     with tqdm(total=readings, unit="clip", desc="learning", disable=None, leave=False) as bar:
         reports = learn_clips(learner, clips, bar.update)
+    check_new_file(command.model, setting("output"))
     learner.save(command.model)
     seconds = time.perf_counter() - started
     print(table(reports))
@@ -128,12 +135,30 @@ def _tell(survey: Survey) -> None:
     for why, paths in survey.unused.items():
         print(f"left out: {len(paths)} ({why}), the first {paths[0]}")
     for note in survey.notes:
-        print(f"note: {note}")
+        if note not in survey.test_notes:
+            print(f"note: {note}")
     sys.stdout.flush()
     if len(names) < 2:
         raise InputError(
             survey.where, "holds a single class", "add a folder for each thing to tell apart"
         )
+    for name in names:
+        where = f"{survey.where}, class"
+        class_name(name, where)
+        if name.startswith("-"):
+            problem = "begins like a flag, so that no command could name it"
+            raise InputError(f"{where} {name!r}", problem, "give it another name")
+
+
+def _tell_copies(same: Sequence[tuple[str, str]]) -> None:
+    if same:
+        shown, held = same[0]
+        verb = "is the same as one" if len(same) == 1 else "are the same as others"
+        print(
+            f"note: {len(same)} of what was to be held back {verb} that is learned from "
+            f"({held} and {shown}), so nothing is measured on it"
+        )
+        sys.stdout.flush()
 
 
 def table(reports: dict[str, ClassReport]) -> str:

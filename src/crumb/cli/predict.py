@@ -110,7 +110,7 @@ class Writer:
         values: list[object] = [
             printable(source),
             verdict.name,
-            round(verdict.probability, 4),
+            None if verdict.probability is None else round(verdict.probability, 4),
             verdict.runner_up,
             round(verdict.runner_up_probability, 4),
         ]
@@ -123,10 +123,16 @@ class Writer:
             print(json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False))
         else:
             where = printable(source) + (f", second {number - 1}" if self._frames else "")
-            other = f", else {verdict.runner_up} {100 * verdict.runner_up_probability:.0f} %"
-            line = f"{where}: {verdict.name} {100 * verdict.probability:.0f} %"
-            print(line + (other if verdict.runner_up else ""))
+            print(f"{where}: {_words(verdict)}")
         sys.stdout.flush()
+
+
+def _words(verdict: Verdict) -> str:
+    other = f"{verdict.runner_up} {100 * verdict.runner_up_probability:.0f} %"
+    if verdict.probability is None:
+        return f"{verdict.name}, nearest {other}"
+    found = f"{verdict.name} {100 * verdict.probability:.0f} %"
+    return f"{found}, else {other}" if verdict.runner_up else found
 
 
 def _watch(camera: str, learner: Learner, limits: Tensor | None) -> Iterator[Answer]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -29,9 +31,19 @@ def run(words: Sequence[str]) -> None:
         count = len(results.skipped)
         print(f"broken images left out: {count}, listed in {results.folder / 'skipped.csv'}")
     print(f"results: {results.folder}")
-    if models := sorted(results.folder.glob("learner_run*[0-9].safetensors")):
-        print(f"model: {models[-1]}")
-        print(f"next: crumb predict {shlex.quote(str(models[-1]))} CLIP")
+    if (model := last_model(results.folder)) is not None:
+        print(f"model: {model}")
+        print(f"next: crumb predict {shlex.quote(str(model))} CLIP")
+
+
+def last_model(folder: Path) -> Path | None:
+    """The learner of the last run in a results folder, at its end; None where none was kept."""
+    found = {
+        int(name[1]): path
+        for path in folder.iterdir()
+        if (name := re.fullmatch(r"learner_run(\d+)\.safetensors", path.name))
+    }
+    return found[max(found)] if found else None
 
 
 def settings(words: Sequence[str]) -> tuple[StreamConfig, NetworkConfig, Any]:

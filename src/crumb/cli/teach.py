@@ -11,13 +11,12 @@ from typing import Annotated
 import tyro
 
 from crumb.cli.parsing import parse
-from crumb.data.names import canonical
+from crumb.data.names import class_name
 from crumb.errors import InputError, setting
-from crumb.methods.persistence import load
 from crumb.reports.table import plain
 from crumb.teaching.asking import files_below
-from crumb.teaching.files import replace_model, undo
-from crumb.teaching.lesson import Change, changes, refuse_boundaries, self_test, show
+from crumb.teaching.files import held, replace_model, undo
+from crumb.teaching.lesson import Change, changes, load_to_teach, self_test, show
 from crumb.teaching.material import Clip
 
 
@@ -49,17 +48,17 @@ def run(words: Sequence[str]) -> None:
     if not command.label or not command.clips:
         usage = "crumb teach MODEL LABEL CLIP..."
         raise InputError("crumb teach", "names no class or no clip", f"call {usage}")
-    learner = load(command.model, command.device)
-    refuse_boundaries(learner, command.model)
-    label = canonical(command.label)
-    new = label not in learner.classes
-    before = self_test(learner)
-    frames = 0
-    for path in files_below(command.clips):
-        pixels = Clip(label, (path,)).pixels(learner.network.preprocessing)
-        show(learner, pixels, label)
-        frames += len(pixels)
-    replace_model(learner, command.model)
+    label = class_name(command.label, "LABEL")
+    with held(command.model) as file:
+        learner = load_to_teach(file, command.device)
+        new = label not in learner.classes
+        before = self_test(learner)
+        frames = 0
+        for path in files_below(command.clips):
+            pixels = Clip(label, (path,)).pixels(learner.network.preprocessing)
+            show(learner, pixels, label)
+            frames += len(pixels)
+        replace_model(learner, file)
     kind = "a new class" if new else "known before"
     print(f"taught {label} ({kind}) from {frames:,} frames")
     tell_changes(changes(before, learner))

@@ -6,6 +6,12 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 
+from crumb.errors import InputError
+
+UNKNOWN = "unknown"
+"""The answer to what is too far from every class, where that is asked for; the name of no class."""
+_JOINERS = "\u200c\u200d"
+
 
 def canonical(name: str) -> str:
     """The one form of a name that Unicode can write in several, such as ä or a with two dots.
@@ -13,6 +19,37 @@ def canonical(name: str) -> str:
     macOS writes the parts, Linux and Windows the letter; both are read as the letter (NFC).
     """
     return unicodedata.normalize("NFC", name)
+
+
+def class_name(name: str, where: object) -> str:
+    """A name that a learner may give as an answer, in its one form.
+
+    Args:
+        name: as it was given.
+        where: it was given, for the message.
+
+    Raises:
+        InputError: it is empty, begins or ends with a blank, holds a sign that cannot be seen or
+            that a terminal obeys, or is "unknown", which is no class.
+    """
+    name = canonical(name)
+    given = f"{where} {name!r}"
+    if not name.strip():
+        raise InputError(given, "is blank", "give the class a name")
+    if name != name.strip():
+        raise InputError(given, "begins or ends with a blank", "leave it out")
+    if hidden := [sign for place, sign in enumerate(name) if _is_hidden(name, place)]:
+        raise InputError(given, f"holds {hidden[0]!r}, which cannot be seen", "leave it out")
+    if name == UNKNOWN:
+        raise InputError(given, "is the answer to what is no class", "give it another name")
+    return name
+
+
+def _is_hidden(name: str, place: int) -> bool:
+    if name[place] in _JOINERS:
+        # Persian words and pictures of people need them; they join no letters of ours.
+        return place == 0 or name[place - 1].isascii()
+    return unicodedata.category(name[place]) in ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def alike_line(names: Iterable[str]) -> list[str]:

@@ -25,14 +25,20 @@ def is_path(what: Any) -> TypeGuard[AnyPath]:
 
 
 def paths_in(what: Any) -> list[Path] | None:
-    """The paths, where this is one or a list, tuple or array of them; None for anything else."""
+    """The paths, where this is one or a list, tuple or array of them; None for anything else.
+
+    Raises:
+        InputError: paths and images are mixed.
+    """
     if is_path(what):
         return [Path(what)]
     if isinstance(what, np.ndarray) and what.ndim == 1:
         what = what.tolist()
-    if isinstance(what, (list, tuple)) and what and all(map(is_path, what)):
-        return [Path(path) for path in what]
-    return None
+    if not isinstance(what, (list, tuple)) or not any(map(is_path, what)):
+        return None
+    if not all(map(is_path, what)):
+        raise InputError("images", "are mixed with paths", "give a list of either")
+    return [Path(path) for path in what]
 
 
 def check_file(path: AnyPath) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from crumb.codebook.nearest import nearest_blocks
+from crumb.memory.checked import check_finite, check_forms
 from crumb.seeds import generator
 
 SLICE = 4
@@ -142,10 +143,18 @@ class ClassCrumbs:
     def make_room(self, classes: int, each: int) -> None:
         """Rows for classes up to this number; of each class at most so many vectors."""
         missing = max(0, classes - len(self.held))
-        codes = self.codes[:, :each]
+        codes = self.codes[:, :each].clone()
+        for label, count in enumerate(self.held.tolist()):
+            # Part of a random sample is one only if it is drawn from it.
+            if count > each:
+                codes[label] = self.codes[label, self._drawn(count, each)]
         self.codes = torch.cat([codes, codes.new_zeros(missing, *codes.shape[1:])])
         held = self.held.clamp(max=codes.shape[1])
         self.held = torch.cat([held, held.new_zeros(missing)])
+
+    def _drawn(self, count: int, kept: int) -> Tensor:
+        """So many places of the first ``count``, drawn at random."""
+        return torch.randperm(count, generator=self._draws)[:kept].to(self.codes.device)
 
     def drop(self, dimensions: int) -> None:
         """Keep the leading dimensions."""
@@ -159,11 +168,15 @@ class ClassCrumbs:
 
     def merge(self, label: int, other: int, frames: tuple[int, int]) -> None:
         """Sample class ``label`` from both, in proportion to their frames, and remove ``other``."""
-        one, two = (list(range(int(self.held[n]))) for n in (label, other))
+        one, two = (int(self.held[n]) for n in (label, other))
         first = round(self.each * frames[0] / max(sum(frames), 1))
-        first = max(min(first, len(one)), min(len(one), self.each - len(two)))
+        first = max(min(first, one), min(one, self.each - two))
+        second = min(two, self.each - first)
         both = torch.cat(
-            [self.codes[label, one[:first]], self.codes[other, two[: self.each - first]]]
+            [
+                self.codes[label, self._drawn(one, first)],
+                self.codes[other, self._drawn(two, second)],
+            ]
         )
         self.codes[label, : len(both)] = both
         self.held[label] = len(both)
@@ -174,6 +187,14 @@ class ClassCrumbs:
         return {name: getattr(self, name) for name in ("codes", "held", "reference")}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue with the codes of :meth:`state_dict`."""
+        """Continue with the codes of :meth:`state_dict`.
+
+        Raises:
+            ValueError: they are not of so many classes, crumbs and dimensions, or cannot be.
+        """
+        check_forms(state, self.state_dict())
+        check_finite(state)
+        if bool(((state["held"] < 0) | (state["held"] > self.each)).any()):
+            raise ValueError("held is not a number of crumbs")
         for name, value in state.items():
             setattr(self, name, value.to(self.codes.device).clone())

@@ -7,7 +7,11 @@ import math
 import torch
 from torch import Tensor
 
+from crumb.memory.checked import check_finite, check_forms
 from crumb.memory.halves import pack, round_randomly, triangle_size, unpack
+
+_MOST_EXPONENT = 149
+"""Of the smallest number that float32 holds."""
 
 
 class ClassMoments:
@@ -177,6 +181,15 @@ class ClassMoments:
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue with the figures of :meth:`state_dict`."""
+        """Continue with the figures of :meth:`state_dict`.
+
+        Raises:
+            ValueError: they are not of so many classes and dimensions, or cannot be.
+        """
+        check_forms(state, self.state_dict())
+        check_finite(state)
+        frames, exponent = state["pooled"].tolist()
+        if frames < 0 or bool((state["counts"] < 0).any()) or abs(exponent) > _MOST_EXPONENT:
+            raise ValueError("counts of frames or their exponent cannot be")
         for name, value in state.items():
             setattr(self, name, value.to(self.means.device).clone())

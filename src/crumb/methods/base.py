@@ -278,6 +278,14 @@ class Learner(Described, Teachable, ABC):
         """
         return None
 
+    def measure_reach(self, scores: Sequence[Tensor], labels: Sequence[int]) -> None:
+        """Note how far things are that were not learned from, for methods that measure distances.
+
+        Args:
+            scores: of the frames of each thing, [frames, classes].
+            labels: of each thing.
+        """
+
     @contextmanager
     def inference(self) -> Iterator[None]:
         """A context in which the network is in eval mode and records no gradients."""

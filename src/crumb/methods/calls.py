@@ -11,12 +11,20 @@ from torch import Tensor
 
 from crumb.data.batches import Batch
 from crumb.data.images import as_images
-from crumb.data.names import canonical
+from crumb.data.names import class_name
 from crumb.data.shown import check_file, is_path, paths_in, pixels_of_file
 from crumb.device import usual_torch
 from crumb.errors import InputError, setting, shown
 from crumb.kinds import whole_number
-from crumb.methods.answers import answers, best, limits_of, probabilities, verdict
+from crumb.methods.answers import (
+    answers,
+    best,
+    frame_scores,
+    limits_of,
+    probabilities,
+    together,
+    verdict,
+)
 from crumb.methods.confidence import fit_temperature
 
 if TYPE_CHECKING:
@@ -24,8 +32,11 @@ if TYPE_CHECKING:
 
 
 @usual_torch()
-def observe(learner: Learner, what: Any, labels: Any, batch_size: int) -> dict[str, float]:
-    """See :meth:`Teachable.observe`."""
+def observe(
+    learner: Learner, what: Any, labels: Any, batch_size: int, classes: Any = ()
+) -> dict[str, float]:
+    """See :meth:`Teachable.observe`; ``classes`` are met first, unless the call fails."""
+    first = _met_first(classes)
     if learner.needs_task_boundaries or learner.offline:
         raise _unable_to_observe(learner)
     size = whole_number("batch_size", batch_size, 1)
@@ -33,7 +44,9 @@ def observe(learner: Learner, what: Any, labels: Any, batch_size: int) -> dict[s
     paths = paths_in(what)
     if paths is None:
         pixels = as_images(what, *shape)
-        return _learn(learner, pixels, _names(labels, len(pixels)), size)
+        names = _names(labels, len(pixels))
+        learner.meet(first)
+        return _learn(learner, pixels, names, size)
     names = _names(labels, len(paths), "paths")
     # What is missing is found before anything is learned.
     for path in paths:
@@ -41,6 +54,7 @@ def observe(learner: Learner, what: Any, labels: Any, batch_size: int) -> dict[s
     losses: dict[str, float] = {}
     for path, name in zip(paths, names, strict=True):
         pixels = pixels_of_file(path, *shape)
+        learner.meet(first)
         losses = _learn(learner, pixels, [name] * len(pixels), size)
     return losses
 
@@ -106,19 +120,20 @@ def top(learner: Learner, what: Any, k: int, batch_size: int) -> list[list[tuple
 def calibrate(learner: Learner, what: Any, labels: Any, batch_size: int) -> float:
     """See :meth:`Teachable.calibrate`."""
     size = whole_number("batch_size", batch_size, 1)
-    scores = torch.stack(list(answers(learner, what, size)))
-    names = _names(labels, len(scores), "images or clips")
+    found = list(frame_scores(learner, what, size))
+    names = _names(labels, len(found), "images or clips")
     truth = torch.tensor([learner.label_of(name) for name in names])
+    scores = torch.stack([together(one) for one in found])
     if not scores.gather(1, truth[:, None]).isfinite().all():
         raise InputError("labels", "name a class without frames", "observe it first")
     learner.temperature = fit_temperature(scores, truth, 1 / (len(scores) + 2))
+    learner.measure_reach(found, truth.tolist())
     return learner.temperature
 
 
-def meet(learner: Learner, classes: Any) -> None:
-    """Give labels to classes before any frame of them is seen."""
+def _met_first(classes: Any) -> list[str]:
     classes = _plain(classes)
-    learner.meet(_listed([classes] if isinstance(classes, str) else classes))
+    return _listed([classes] if isinstance(classes, str) else classes)
 
 
 def _names(labels: Any, count: int, what: str = "images") -> list[str]:
@@ -144,4 +159,5 @@ def _listed(labels: Any) -> list[str]:
     if unusable := [name for name in names if not isinstance(name, str) or not name]:
         problem = f"{shown(unusable[0])} is no class name"
         raise InputError("labels", problem, "give non-empty strings")
-    return [canonical(str(name)) for name in names]
+    known = {name: class_name(str(name), "labels") for name in dict.fromkeys(names)}
+    return [known[name] for name in names]

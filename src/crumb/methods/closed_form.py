@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from crumb.data.batches import Batch
 from crumb.errors import InputError, require, setting
 from crumb.kinds import check_kinds
+from crumb.memory.checked import check_finite, check_forms, check_names
 from crumb.memory.moments import ClassMoments
 from crumb.methods.base import BytesHeld, Learner, under
 from crumb.nets.split import SplitNetwork
@@ -209,14 +210,44 @@ class ClosedForm(Learner):
         """No exemplars; the statistics."""
         return BytesHeld(0, self.moments.nbytes, self.moments.nbytes)
 
+    def kept(self) -> dict[str, Tensor]:
+        """The statistics and their directions."""
+        moments = {f"moments.{name}": value for name, value in self.moments.state_dict().items()}
+        return {"directions": self._directions} | moments
+
+    def take_shape(self, state: dict[str, Tensor]) -> None:
+        """Make room for what a state of :meth:`kept` holds of the classes met.
+
+        Raises:
+            ValueError: no learner with these settings has it.
+        """
+        count = state["directions"].shape[-1]
+        if not 1 <= count <= self.dimensions:
+            raise ValueError(f"there are {count} directions, where {self.dimensions} are the most")
+        self.make_room(len(self.classes))
+        self._directions = self._directions[:, :count].clone()
+        self.drop(count)
+
     def state_dict(self) -> dict[str, Tensor]:
-        """Network and generators; the statistics and their directions."""
-        state = super().state_dict() | {"directions": self._directions}
-        return state | {f"moments.{name}": v for name, v in self.moments.state_dict().items()}
+        """Network and generators, and what is kept."""
+        return super().state_dict() | self.kept()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue with :meth:`state_dict` of a learner with the same settings and classes."""
+        """Continue with :meth:`state_dict` of a learner with the same settings and classes.
+
+        Raises:
+            ValueError: it is of no such learner.
+        """
         super().load_state_dict(state)
-        self._directions = state["directions"].to(self.device).clone()
-        self.moments.load_state_dict(under(state, "moments."))
+        own = {
+            name: value
+            for name, value in state.items()
+            if not name.startswith(("network.", "generator."))
+        }
+        check_names(own, self.kept())
+        self.take_shape(own)
+        check_forms(own, self.kept())
+        check_finite(own)
+        self._directions = own["directions"].to(self.device).clone()
+        self.moments.load_state_dict(under(own, "moments."))
         self._changed()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -28,7 +29,8 @@ def fit_temperature(scores: Tensor, labels: Tensor, doubt: float = 0.0) -> float
         from 0.05 to 200; golden-section search in log T, in which the likelihood has one peak.
     """
     scores, labels = scores.double(), labels.to(scores.device)
-    scores = scores[:, scores.isfinite().all(0)] if doubt else scores
+    possible = scores.isfinite().all(0)
+    scores, labels = scores[:, possible], (possible.cumsum(0) - 1)[labels]
 
     def cost(log: float) -> float:
         return float(cross_entropy(scores / math.exp(log), labels, label_smoothing=doubt))
@@ -42,13 +44,10 @@ def fit_temperature(scores: Tensor, labels: Tensor, doubt: float = 0.0) -> float
     return math.exp((low + high) / 2)
 
 
-def distance_limits(
-    distances: Tensor, labels: Tensor, classes: int, mean: float, share: float
-) -> Tensor:
-    """How far all but a share of a class's own frames are from it.
-
-    Squared Mahalanobis distances of normally distributed frames have a gamma distribution, whose
-    mean and spread a few frames of each class tell.
+def own_distances(
+    distances: Tensor, labels: Tensor, classes: int, mean: float
+) -> tuple[Tensor, float] | None:
+    """How far the frames of each class are from it, by a few sample frames of each.
 
     Args:
         distances: float [n], squared distances of sample frames from their own class.
@@ -56,21 +55,57 @@ def distance_limits(
         classes: number of them.
         mean: of the squared distance over all frames, which scales those of the samples: they were
             coded, and coding adds to a distance.
-        share: of a class's own frames that are farther than its limit, above 0 and below 1.
 
     Returns:
-        float64 [classes]; a class without samples has the limit of them all.
+        mean squared distances, float64 [classes], of which that of all classes counts as one more
+        frame of each: a single frame is where its class is; and their variance within classes, as
+        a share of the squared mean. None where no distance is above zero.
     """
-    from scipy.stats import gamma
-
-    distances = distances.double() * (mean / distances.double().mean())
+    distances = distances.double()
+    if not len(distances) or not mean > 0 or not distances.mean() > 0:
+        return None
+    distances = distances * (mean / distances.mean())
     means = torch.full((classes,), float(mean), dtype=torch.float64)
     spreads = []
     for label in labels.unique().tolist():
         own = distances[labels == label]
-        means[label] = own.mean()
-        if len(own) > 1:
+        means[label] = (own.sum() + mean) / (len(own) + 1)
+        if len(own) > 1 and own.mean() > 0:
             spreads.append(float(own.var() / own.mean() ** 2))
-    relative = sum(spreads) / len(spreads) if spreads else 1.0
-    limits = gamma.isf(share, 1 / max(relative, 1e-6), scale=means.numpy() * max(relative, 1e-6))
-    return torch.from_numpy(limits)
+    return means, sum(spreads) / len(spreads) if spreads else 1.0
+
+
+def reach_of(ratios: Sequence[Tensor]) -> tuple[float, float]:
+    """How much farther frames are that were not learned from.
+
+    Args:
+        ratios: of each clip, float [frames], squared distances of its frames from their class, as
+            multiples of the mean of the frames that were learned from.
+
+    Returns:
+        mean of the multiples, at least 1, and their variance as a share of the squared mean.
+    """
+    every = torch.cat([one.double() for one in ratios])
+    mean = float(every.mean())
+    variance = float(every.var()) / mean**2 if len(every) > 1 and mean > 0 else 1.0
+    return max(mean, 1.0), variance
+
+
+def distance_limits(means: Tensor, variance: float, share: float) -> Tensor:
+    """How far all but a share of a class's own frames are from it.
+
+    Squared Mahalanobis distances of normally distributed frames have a gamma distribution, of
+    which mean and variance are enough.
+
+    Args:
+        means: float64 [classes], mean squared distances.
+        variance: of the squared distances, as a share of the squared mean.
+        share: of a class's own frames that are farther than its limit, above 0 and below 1.
+
+    Returns:
+        float64 [classes].
+    """
+    from scipy.stats import gamma
+
+    variance = max(variance, 1e-6)
+    return torch.from_numpy(gamma.isf(share, 1 / variance, scale=means.numpy() * variance))

@@ -15,6 +15,7 @@ from crumb.device import choose_device, usual_torch
 from crumb.errors import InputError, setting
 from crumb.files import read_tensors
 from crumb.kinds import given
+from crumb.memory.checked import check_finite, check_forms
 from crumb.methods.base import Learner, under
 from crumb.methods.registry import find_method
 from crumb.methods.saving import KEY, VERSION
@@ -72,11 +73,36 @@ def load(
         learner.start_head(about["outputs"])
         learner.classes = list(about["classes"])
         learner.temperature = _temperature(about, learner)
+        learner.reach = _reach(about)
+        if len(learner.classes) > about["outputs"]:
+            raise ValueError("it has more classes than outputs")
         learner.load_state_dict(tensors)
+        if write_policy is None:
+            # With another policy other tensors are kept.
+            _check(tensors, learner.state_dict())
+    except InputError as error:
+        subject, problem, _ = error.parts
+        raise InputError(file, f"cannot be loaded ({subject} {problem})", _REMEDY) from error
     except DAMAGE as error:
         raise InputError(file, f"is damaged ({error})", _REMEDY) from error
     network.config = NetworkConfig(**about["network"])
     return learner
+
+
+def _check(found: dict[str, Tensor], taken: dict[str, Tensor]) -> None:
+    """See that all of a file was taken over, as it is there.
+
+    Raises:
+        ValueError: tensors are missing or too many, or of other types or shapes; or weights are not
+            finite.
+    """
+    # A later version may draw from more generators.
+    one, other = (
+        {name: value for name, value in state.items() if not name.startswith("generator.")}
+        for state in (found, taken)
+    )
+    check_forms(one, other)
+    check_finite({name: value for name, value in one.items() if name.startswith("network.")})
 
 
 def _temperature(about: dict[str, Any], learner: Learner) -> float:
@@ -85,6 +111,16 @@ def _temperature(about: dict[str, Any], learner: Learner) -> float:
     if not 0 < temperature < float("inf"):
         raise ValueError(f"its temperature is {temperature}")
     return temperature
+
+
+def _reach(about: dict[str, Any]) -> tuple[float, float] | None:
+    # Older versions had none.
+    if (found := about.get("reach")) is None:
+        return None
+    farther, variance = map(float, found)
+    if not (1 <= farther < float("inf") and 0 <= variance < float("inf")):
+        raise ValueError(f"its reach is {farther}, {variance}")
+    return farther, variance
 
 
 def _resize(about: dict[str, Any]) -> Resize:
@@ -154,7 +190,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         about = json.loads(meta[KEY])
         version = about["version"]
         complete = all(isinstance(about.get(key), kind) for key, kind in _ABOUT.items())
-        complete = complete and all(isinstance(name, str) for name in about["classes"])
+        names = about["classes"] if complete else []
+        complete = complete and all(isinstance(name, str) and name for name in names)
+        complete = complete and len(set(names)) == len(names)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(path, "is damaged: its description is unreadable", _REMEDY) from error
     if version != VERSION:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crumb.device import usual_torch
-from crumb.files import write_tensors
+from crumb.files import followed, write_tensors
 from crumb.kinds import given
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ def save(learner: Learner, path: str | Path) -> None:
         "seed": learner.seed,
         "classes": learner.classes,
         "temperature": learner.temperature,
+        "reach": learner.reach,
         "outputs": learner.network.outputs,
     }
     described = {"version": VERSION, **about}
     # One key, because several are written in an order that changes from file to file.
-    write_tensors(file, learner.state_dict(), {KEY: json.dumps(described)})
+    write_tensors(followed(file), learner.state_dict(), {KEY: json.dumps(described)})

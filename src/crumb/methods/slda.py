@@ -6,6 +6,7 @@ CVPR Workshops 2020, arXiv 1909.01520.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -16,7 +17,7 @@ from crumb.errors import require
 from crumb.memory.crumbs import ClassCrumbs
 from crumb.methods.base import BytesHeld, under
 from crumb.methods.closed_form import ClosedForm, ClosedFormConfig
-from crumb.methods.confidence import distance_limits
+from crumb.methods.confidence import distance_limits, own_distances, reach_of
 from crumb.methods.described import Ranges
 from crumb.methods.registry import register
 from crumb.nets.split import SplitNetwork
@@ -146,11 +147,28 @@ class StreamingLda(ClosedForm):
     def distance_limits(self, share: float) -> Tensor:
         """Squared distances that all but ``share`` of a class's own frames keep, [classes].
 
-        Infinite where there are no crumbs to tell.
+        By its crumbs and, where :meth:`measure_reach` was called, by frames that were not learned
+        from. Infinite where no distance can be measured.
         """
-        unlimited = torch.full((len(self.classes),), torch.inf, dtype=torch.float64)
-        if self.crumbs is None or not bool(self.crumbs.held.any()):
-            return unlimited
+        if (own := self._own_distances()) is None:
+            return torch.full((len(self.classes),), torch.inf, dtype=torch.float64)
+        means, variance = own
+        if self.reach is not None:
+            farther, variance = self.reach
+            means = means * farther
+        return distance_limits(means, variance, share)
+
+    def measure_reach(self, scores: Sequence[Tensor], labels: Sequence[int]) -> None:
+        """Note how much farther from their class frames are that were not learned from."""
+        if (own := self._own_distances()) is not None:
+            means, _ = own
+            pairs = zip(scores, labels, strict=True)
+            self.reach = reach_of([-2 * one[:, label] / means[label] for one, label in pairs])
+
+    def _own_distances(self) -> tuple[Tensor, float] | None:
+        """What :func:`crumb.methods.confidence.own_distances` makes of the crumbs."""
+        if self.crumbs is None:
+            return None
         with self.evaluation():
             vectors, labels = self.crumbs.vectors()
             nearness = self.nearness(vectors * self.moments.scale)
@@ -158,7 +176,7 @@ class StreamingLda(ClosedForm):
             whitener, _ = self.prepare()
             spread = whitener.T @ self.moments.covariance_matrix() @ whitener
         mean = float(spread.trace())
-        return distance_limits(distances.cpu(), labels.cpu(), len(self.classes), mean, share)
+        return own_distances(distances.cpu(), labels.cpu(), len(self.classes), mean)
 
     # Room for classes.
 
@@ -208,13 +226,23 @@ class StreamingLda(ClosedForm):
         extra = self.moments.nbytes + self.crumbs.reading_bytes
         return BytesHeld(self.crumbs.nbytes, extra, extra)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Network and generators; statistics, directions and crumbs."""
+    def kept(self) -> dict[str, Tensor]:
+        """Statistics, directions and crumbs."""
         crumbs = {} if self.crumbs is None else self.crumbs.state_dict()
-        return super().state_dict() | {f"crumbs.{name}": v for name, v in crumbs.items()}
+        return super().kept() | {f"crumbs.{name}": value for name, value in crumbs.items()}
+
+    def take_shape(self, state: dict[str, Tensor]) -> None:
+        """Make room for what a state of :meth:`kept` holds of the classes met."""
+        super().take_shape(state)
+        if self.crumbs is not None:
+            self.crumbs.make_room(len(self.classes), state["crumbs.codes"].shape[1])
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue with :meth:`state_dict` of a learner with the same settings and classes."""
+        """Continue with :meth:`state_dict` of a learner with the same settings and classes.
+
+        Raises:
+            ValueError: it is of no such learner.
+        """
         super().load_state_dict(state)
         if self.crumbs is not None:
             self.crumbs.load_state_dict(under(state, "crumbs."))

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 
-from crumb.data.names import canonical
+from crumb.data.names import canonical, class_name
 from crumb.errors import InputError, setting, shown
 from crumb.methods import calls, saving
 
 if TYPE_CHECKING:
     from crumb.methods.base import Learner
+
+_BATCH = 21
 
 
 class Teachable:
@@ -33,13 +35,17 @@ class Teachable:
         name: of the method.
         classes: names in the order in which they were met.
         temperature: what scores are divided by where they become probabilities.
+        reach: of frames that were not learned from, by which "unknown" is told: their mean squared
+            distance, as a multiple of that of learned ones, and its variance, as a share of the
+            squared mean. None until it is measured.
     """
 
     name: ClassVar[str]
     classes: list[str]
     temperature: float
+    reach: tuple[float, float] | None = None
 
-    def observe(self, what: Any, labels: Any, batch_size: int = 21) -> dict[str, float]:
+    def observe(self, what: Any, labels: Any, batch_size: int = _BATCH) -> dict[str, float]:
         """Learn from labelled frames, each seen once; class names may be new at any time.
 
         Args:
@@ -98,7 +104,7 @@ class Teachable:
         return calls.top(_learner(self), what, k, batch_size)
 
     def calibrate(self, what: Any, labels: Any, batch_size: int = 128) -> float:
-        """Measure the temperature on things that the learner has not learned from.
+        """Measure temperature and reach on things that the learner has not learned from.
 
         Args:
             what: images, a path or paths.
@@ -142,7 +148,7 @@ class Teachable:
         label = self.label_of(name)
         if not isinstance(new, str) or not new:
             raise InputError("rename", f"{shown(new)} is no class name", "give a non-empty string")
-        new = canonical(str(new))
+        new = class_name(str(new), "rename to")
         if new in self.classes and self.classes.index(new) != label:
             problem = f"there is a class {new!r} already"
             raise InputError("rename", problem, "merge the two, or choose another name")
@@ -185,9 +191,7 @@ class Teachable:
         Raises:
             InputError: as for :meth:`observe`.
         """
-        if classes is not None:
-            calls.meet(_learner(self), classes)
-        self.observe(X, y)
+        calls.observe(_learner(self), X, y, _BATCH, () if classes is None else classes)
         return self
 
     def __repr__(self) -> str:

@@ -55,4 +55,10 @@ def stream(
         resume=begun,
         **parts[0],
     )
-    return stream_with(config, NetworkConfig(**parts[1]), kind.Config(**parts[2]))
+    try:
+        return stream_with(config, NetworkConfig(**parts[1]), kind.Config(**parts[2]))
+    except InputError as error:
+        if error.setting != "resume":
+            raise
+        # Here it is the output that says so.
+        raise type(error)(setting("output", output), *error.parts[1:]) from error

@@ -64,7 +64,8 @@ def draw(frame: Image.Image, verdict: Verdict) -> Image.Image:
     picture = frame.copy()
     pen = ImageDraw.Draw(picture, "RGBA")
     font = ImageFont.load_default(max(12, picture.height // 20))
-    text = f"{verdict.name}  {100 * verdict.probability:.0f} %"
+    sure = "" if verdict.probability is None else f"  {100 * verdict.probability:.0f} %"
+    text = f"{verdict.name}{sure}"
     top = picture.height - 2 * picture.height // 15
     pen.rectangle((0, top, picture.width, picture.height), fill=(0, 0, 0, 170))
     pen.text((picture.width // 40, top + picture.height // 40), text, "white", font)

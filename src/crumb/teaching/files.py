@@ -1,54 +1,105 @@
-"""Model files that a lesson replaces, and that can be brought back."""
+"""Model files that a lesson replaces, and that can be brought back.
+
+The model as it was lies beside the new one, in a file whose name holds a digest of the new one. So
+it belongs to that model and to no other, and a process that is killed leaves a model with what
+belongs to it: the file is written first, and the model is then replaced in one step.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import glob
+import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from crumb.errors import InputError
-from crumb.files import write_bytes
+from crumb.files import followed, locked, short_name, write_bytes
 from crumb.methods.base import Learner
 
-UNDO = ".before"
-"""What is added to the name of a model for the file as it was before the last lesson."""
+UNDO = ".before-"
+"""Between the name of a model and a digest of it in the name of what it was before its lesson."""
 _REMEDY = "make its folder writable or free space"
 
 
-def former(model: Path) -> Path:
-    """Where a model lies as it was before its last lesson."""
-    return model.with_name(model.name + UNDO)
+@contextlib.contextmanager
+def held(model: Path) -> Iterator[Path]:
+    """A model that no other lesson changes meanwhile; waits until another one is over.
+
+    Args:
+        model: of which a lesson loads, changes and replaces the file. There need be none.
+
+    Returns:
+        the file itself, where ``model`` is a link to it.
+    """
+    file = followed(model)
+    with locked(file):
+        yield file
+
+
+def former(model: Path) -> Path | None:
+    """Where a model lies as it was before its last lesson; None if that cannot be taken back."""
+    file = followed(model)
+    before = _before(file, file.read_bytes())
+    return before if before.is_file() else None
 
 
 def replace_model(learner: Learner, model: Path) -> None:
-    """Write a learner over its file; the file as it was stays beside it.
+    """Write a learner over the file of a model that is :func:`held`; keep the file as it was.
 
     Raises:
-        InputError: nothing can be written there; the model is as it was.
+        InputError: nothing can be written there; the model is as it was, and so is what its last
+            lesson is taken back with.
     """
-    before = former(model)
-    ready = before.with_name(before.name + ".new")
+    new = model.with_name(f".{short_name(model.name)}.new")
+    written: Path | None = None
     try:
-        write_bytes(ready, model.read_bytes(), _REMEDY)
-        learner.save(model)
-        ready.replace(before)
+        old = model.read_bytes()
+        outdated = _before(model, old)
+        learner.save(new)
+        before = _before(model, new.read_bytes())
+        for path in model.parent.glob(
+            f"{glob.escape(short_name(model.name))}{UNDO}{'[0-9a-f]' * 16}"
+        ):
+            # Of a model that is no longer there.
+            if path not in (outdated, before):
+                path.unlink()
+        if before != outdated:
+            written = before
+            write_bytes(before, old, _REMEDY)
+        new.replace(model)
+        written = None
+        if before != outdated:
+            outdated.unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(before, f"cannot be written ({error.strerror})", _REMEDY) from error
+        raise InputError(model, f"cannot be written ({error.strerror})", _REMEDY) from error
     finally:
-        with contextlib.suppress(OSError):
-            ready.unlink()
+        for path in (new, written):
+            if path is not None:
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
 
 def undo(model: Path) -> None:
     """Bring a model back as it was before its last lesson.
 
     Raises:
-        InputError: there was no lesson, or the last one was taken back, or nothing can be written.
+        InputError: there was no lesson, the last one was taken back, the model was written anew
+            since, or nothing can be written.
     """
-    if not model.exists():
-        raise InputError(model, "no such file", "name a model that was taught something")
-    if not former(model).exists():
-        raise InputError(model, "has no lesson to take back", "teach it something first")
-    try:
-        former(model).replace(model)
-    except OSError as error:
-        raise InputError(model, f"cannot be written ({error.strerror})", _REMEDY) from error
+    with held(model) as file:
+        try:
+            if (before := former(file)) is None:
+                raise InputError(model, "has no lesson to take back", "teach it something first")
+            before.replace(file)
+        except FileNotFoundError as error:
+            remedy = "name a model that was taught something"
+            raise InputError(model, "no such file", remedy) from error
+        except OSError as error:
+            raise InputError(model, f"cannot be changed ({error.strerror})", _REMEDY) from error
+
+
+def _before(model: Path, content: bytes) -> Path:
+    """Where a model of this content would have what it was before its last lesson."""
+    mark = hashlib.sha256(content).hexdigest()[:16]
+    return model.with_name(f"{short_name(model.name)}{UNDO}{mark}")

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from crumb.data.batches import Batch
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
+from crumb.memory.capacity import END_OF_TASK, ON_ARRIVAL
 from crumb.methods.answers import scores_of
 from crumb.methods.base import Learner
 from crumb.methods.confidence import fit_temperature
+from crumb.methods.persistence import load
 from crumb.methods.slda import StreamingLda
 from crumb.teaching.material import Clip, in_turn
 
@@ -99,12 +102,14 @@ def learn_clips(
             _note(reports[clip.class_name], clip, learner.classes, found.argmax(1).tolist())
             if clip.share == 1:
                 scores.append(found)
-                labels += [learner.classes.index(clip.class_name)] * len(back)
+                labels.append(learner.classes.index(clip.class_name))
         progress()
     if scores:
         # The end of a clip that was learned from tells nothing of how sure to be of another one.
         doubt = 1 / (len(scores) + 2)
-        learner.temperature = fit_temperature(torch.cat(scores), torch.tensor(labels), doubt)
+        each = [label for found, label in zip(scores, labels, strict=True) for _ in found]
+        learner.temperature = fit_temperature(torch.cat(scores), torch.tensor(each), doubt)
+        learner.measure_reach(scores, labels)
     for clip in held:
         waiting.add(clip.class_name, clip.parts(preprocessing)[1])
         progress()
@@ -180,15 +185,39 @@ def changes(before: dict[str, float | None], learner: Learner) -> list[Change]:
     return [Change(name, value, after[name]) for name, value in before.items() if name in after]
 
 
+def load_to_teach(model: Path, device: str) -> Learner:
+    """A model that can be shown one thing more.
+
+    One that was streamed with task boundaries only because it stored exemplars at the end of a
+    task (``crumb``) stores them on arrival from now on.
+
+    Raises:
+        InputError: the file cannot be used, or see :func:`refuse_boundaries`.
+    """
+    learner = load(model, device)
+    if learner.needs_task_boundaries and not type(learner).needs_task_boundaries:
+        learner = load(model, device, ON_ARRIVAL)
+    refuse_boundaries(learner, model)
+    return learner
+
+
 def refuse_boundaries(learner: Learner, source: object) -> None:
     """Refuse a learner that cannot be shown one thing more.
 
     Raises:
-        InputError: naming ``source``: its method must be told when tasks begin and end.
+        InputError: naming ``source``, or the write policy: it must be told when tasks begin and
+            end.
     """
-    if learner.needs_task_boundaries or learner.offline:
+    if not (learner.needs_task_boundaries or learner.offline):
+        return
+    if learner.offline or type(learner).needs_task_boundaries:
         raise InputError(
             source,
             f"is of method {learner.name}, which must be told when tasks begin and end",
             "use a model of slda, ncm, er or crumb",
         )
+    raise InputError(
+        setting("write_policy", END_OF_TASK),
+        "must be told when tasks end, and here there are none",
+        f"give {setting('write_policy', ON_ARRIVAL)}",
+    )

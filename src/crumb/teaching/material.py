@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from crumb.data.sets.folder import Survey
 from crumb.data.sets.folder_layout import IMAGES
+from crumb.data.sets.folder_warnings import same_pairs
 from crumb.data.shown import pixels_of_file
 from crumb.nets.config import Preprocessing
 
@@ -89,6 +90,31 @@ def hold_back(clips: Sequence[Clip]) -> list[Clip]:
     return [
         Clip(clip.class_name, clip.files, share) for clip, share in zip(clips, shares, strict=True)
     ]
+
+
+def without_copies(
+    clips: Sequence[Clip], kind: str, workers: int
+) -> tuple[list[Clip], list[tuple[str, str]]]:
+    """The same clips; none is held back that is the same as one that is shown.
+
+    Args:
+        clips: with what is held back of each.
+        kind: "videos" or "images".
+        workers: threads that read images.
+
+    Returns:
+        the clips; and the files that are the same, each after the one that is shown.
+    """
+    learned, held = (
+        [str(path) for clip in clips if (clip.share == 1) is back for path in clip.files]
+        for back in (False, True)
+    )
+    pairs = same_pairs(Path(), kind, learned, held, workers)
+    copies = {Path(copy) for _, copy in pairs}
+    return [
+        replace(clip, share=0.0) if clip.share == 1 and not copies.isdisjoint(clip.files) else clip
+        for clip in clips
+    ], pairs
 
 
 def in_turn(clips: Sequence[Clip]) -> Iterator[Clip]:

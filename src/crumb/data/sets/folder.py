@@ -52,6 +52,7 @@ class Survey:
         sides: Images to train on and to test on, by class; of videos one for each second.
         unused: Paths of what cannot be used, by the reason.
         notes: A line for each thing that is odd.
+        test_notes: Those of the notes that are about what is tested on.
     """
 
     where: Path
@@ -63,6 +64,7 @@ class Survey:
     sides: Mapping[str, tuple[int, int]]
     unused: Mapping[str, Sequence[str]]
     notes: tuple[str, ...]
+    test_notes: tuple[str, ...]
 
     @property
     def class_ids(self) -> dict[str, int]:
@@ -153,11 +155,10 @@ class Folder(ClipSource):
             for clip in clips
         ]
         parts = self._parts(clips, images, tested, split)
-        notes = [
-            *found.notes,
+        test_notes = (
             *warnings(kind, clips, tested, split),
             *same_on_both_sides(found.root, kind, parts, self.workers),
-        ]
+        )
         unused = {why: tuple(paths) for why, paths in found.unused.items()}
         return Survey(
             where=self.table or self.root,
@@ -168,7 +169,8 @@ class Folder(ClipSource):
             split=split,
             sides=_sides(parts),
             unused=unused,
-            notes=tuple(notes),
+            notes=(*found.notes, *test_notes),
+            test_notes=test_notes,
         )
 
     def sample(self) -> Sample:

@@ -61,16 +61,9 @@ def same_on_both_sides(root: Path, kind: str, parts: Sequence[Part], workers: in
     for part in parts:
         paths = part.clip.files if kind == VIDEOS else part.images
         sides[part.is_test] += paths
-    if not (sides[False] and sides[True]):
-        return []
-    if kind == IMAGES and len(sides[False]) + len(sides[True]) <= _MOST_IMAGES:
-        pairs = _same_images(root, sides[False], sides[True], workers)
-    elif kind == IMAGES or not set(sides[False]) & set(sides[True]):
-        pairs = _same_files(root, sides[False], sides[True])
-    else:
-        # With --split image both sides are of the same videos, which another line says.
-        pairs = []
-    if not pairs:
+    # With --split image both sides are of the same videos, which another line says.
+    apart = kind == IMAGES or not set(sides[False]) & set(sides[True])
+    if not apart or not (pairs := same_pairs(root, kind, sides[False], sides[True], workers)):
         return []
     verb = "is" if len(pairs) == 1 else "are"
     trained, tested = pairs[0]
@@ -78,6 +71,17 @@ def same_on_both_sides(root: Path, kind: str, parts: Sequence[Part], workers: in
         f"{len(pairs)} of the {len(sides[True])} {kind} that are tested on {verb} also trained on "
         f"({trained} and {tested} are the same); accuracy looks better than it is"
     ]
+
+
+def same_pairs(
+    root: Path, kind: str, trained: Sequence[str], tested: Sequence[str], workers: int
+) -> list[tuple[str, str]]:
+    """Each file that is tested on and is the same as one that is trained on, after that one."""
+    if not (trained and tested):
+        return []
+    if kind == IMAGES and len(trained) + len(tested) <= _MOST_IMAGES:
+        return _same_images(root, trained, tested, workers)
+    return _same_files(root, trained, tested)
 
 
 def _same_images(
