@@ -116,7 +116,7 @@ class Bic(Rehearsal[SplitExemplars]):
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
         """One step of lambda L_d + (1 - lambda) L_c, on what is not held out."""
-        old = self._new_from = self.previous.classes
+        old = self._new_from = self.previous.known
         self.previous.show(batch.labels)
         mine = ~self._hold_out(batch)
         kept = batch.features[mine.to(batch.features.device)]
@@ -158,7 +158,7 @@ class Bic(Rehearsal[SplitExemplars]):
         """Copy the network with its correction; the task is not read again."""
         with self.evaluation():
             self._previous_from, self._previous_correction = self._new_from, self._correction
-        self.previous.remember(len(self.classes))
+        self.previous.finish(len(self.classes))
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:

@@ -163,6 +163,7 @@ class EwcSettings(CommonSettings, total=False):
     weight_decay: float
     clip: float
     regularisation: float
+    trained_outputs: Literal["task", "all"]
     form: Literal["per-task", "online"]
     gamma: float
     fisher: Literal["sampled", "empirical"]
@@ -241,6 +242,7 @@ class L2Settings(CommonSettings, total=False):
     weight_decay: float
     clip: float
     regularisation: float
+    trained_outputs: Literal["task", "all"]
 
 
 class LwfSettings(CommonSettings, total=False):
@@ -271,6 +273,7 @@ class MasSettings(CommonSettings, total=False):
     weight_decay: float
     clip: float
     regularisation: float
+    trained_outputs: Literal["task", "all"]
 
 
 class NcmSettings(CommonSettings, total=False):
@@ -345,6 +348,7 @@ class SiSettings(CommonSettings, total=False):
     weight_decay: float
     clip: float
     regularisation: float
+    trained_outputs: Literal["task", "all"]
     damping: float
 
 
