@@ -28,8 +28,8 @@ METHOD_NOTES = {
     "last reading counts.",
     "mas": "It adds to the importance after every epoch, so that a task that is read "
     "twice counts twice.",
-    "lwf": "The original goes on with one network through all its runs: only run 0 starts anew. "
-    "Its loss is that of lwf_mc (--method lwf_mc).",
+    "lwf_mc": "The original calls it LwF; its loss is that of LwF-MC. It goes on with one network "
+    "through all its runs: only run 0 starts anew.",
     "stable_sgd": "The original's program for toybox is told the task when it is tested; that for "
     "cifar100 is told it in training.",
     "er": "It is called naive rehearsal there, and stops with an error in the first task.",

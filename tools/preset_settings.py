@@ -24,7 +24,7 @@ METHODS = {
     "EWC": "ewc",
     "SI": "si",
     "MAS": "mas",
-    "LwF": "lwf",
+    "LwF": "lwf_mc",
     "Stable_SGD": "stable_sgd",
     "NaiveRehearsal": "er",
     "GEM": "gem",
@@ -41,7 +41,13 @@ METHODS = {
     "REMIND_unlimited_memory": "remind",
     "REMIND_random_codebook": "remind",
 }
-"""Names of methods in the table, and ours."""
+"""Names of methods in the table, and ours: of what its program computes."""
+
+NAMES = {"lwf_mc": "lwf"}
+"""How presets are called, where that is not by our name of the method."""
+
+PENALTIES = ("l2", "ewc", "si", "mas")
+"""Their programs train all outputs that have been met, at each task."""
 
 NO_PRESET = {
     "CRUMB_eval": "only tests saved models",
@@ -142,7 +148,7 @@ class Row:
         if self.variant:
             return f"{self.where}/ablation/{self.variant}"
         suffix = re.search("_(unlimited_memory|block_length_32|random_codebook)$", self.method)
-        return f"{self.where}/{self.ours}{suffix[0] if suffix else ''}"
+        return f"{self.where}/{NAMES.get(self.ours, self.ours)}{suffix[0] if suffix else ''}"
 
     @property
     def where(self) -> str:
@@ -268,6 +274,8 @@ def _other(row: Row, base: Row | None) -> dict[str, Any]:
         method["storage"] = "none"
     if row.reg_coef:
         method["margin" if row.ours == "gem" else "regularisation"] = number(row.reg_coef)
+    if row.ours in PENALTIES:
+        method["trained_outputs"] = "all"
     for fact, setting in EXTRA.items():
         if fact in row.facts:
             method[setting] = _setting(fact, row.facts[fact])

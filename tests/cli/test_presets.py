@@ -47,6 +47,8 @@ SOMEWHERE = {
     "aanets": ("cifar100", "core50"),
 }
 RIVALS = {*EVERYWHERE, *SOMEWHERE}
+# What the original calls LwF has the losses of LwF-MC.
+RUNS = {"lwf": "lwf_mc"}
 NAMES = preset_names()
 PRESETS = Path(str(files("crumb") / "presets"))
 
@@ -132,7 +134,7 @@ def test_every_preset_resolves_or_is_of_a_method_to_come(name):
     numbers = {"method", "batch_size", "epochs_first_task", "epochs", "layout"}
     assert sections["stream"].keys() - {"protocol"} == numbers
     method = sections["stream"]["method"]
-    assert method in {*METHODS, *RIVALS}
+    assert method in {*METHODS, *(RUNS.get(rival, rival) for rival in RIVALS)}
     kind = methods()[method]
     config = StreamConfig(Path("data"))
     filled = preset.fill({"stream": config, "network": network, "method": kind.Config()})
@@ -178,7 +180,7 @@ RIVALS_NUMBERS = {
     "core50/ewc": (21, 10, 0.0001, {"regularisation": 100}),
     "toybox/ewc": (21, 1, 0.0001, {"regularisation": 100}),
     "imagenet/l2": (128, 20, 0.001, {"regularisation": 100}),
-    "core50/si": (21, 10, 0.0001, {"regularisation": 0.01}),
+    "core50/si": (21, 10, 0.0001, {"regularisation": 0.01, "trained_outputs": "all"}),
     "imagenet/si": (128, 20, 0.001, {"regularisation": 100}),
     "core50/mas": (21, 10, 0.001, {"regularisation": 1}),
     "toybox/mas": (21, 1, 0.0001, {"regularisation": 1}),
@@ -207,6 +209,8 @@ def test_numbers_of_rivals_are_the_published_ones(name):
         batch,
         epochs,
     )
+    method = name.partition("/")[2]
+    assert sections["stream"]["method"] == RUNS.get(method, method)
     assert settings["lr"] == lr
     assert {key: settings[key] for key in more} == more
 

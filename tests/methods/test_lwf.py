@@ -119,6 +119,16 @@ def test_a_class_that_comes_back_is_learned_from_its_labels_again():
     assert learner.learn(batch)["classification"].item() == rounded(expected, terms=8, magnitude=4)
 
 
+def test_a_class_that_comes_back_is_not_distilled():
+    learner = second_task(learner_of(momentum=0.0))
+    learner.learn(batch_of(learner, 1, 2, seed=20))
+    batch = batch_of(learner, 2, 3, seed=30)
+    # Of the old classes one is left, and a softmax of one is always 1.
+    assert learner.learn(batch)["distillation"].item() == 0
+    learner.learn(batch_of(learner, 0, 2, seed=40))
+    assert learner.learn(batch).keys() == {"classification"}
+
+
 def test_no_distillation_in_the_first_task():
     learner = learner_of()
     assert learner.learn(batch_of(learner, 0, 1)).keys() == {"classification"}

@@ -11,7 +11,7 @@ from closed_form import (
     learner_of,
     task_of,
 )
-from test_conformance import batch_of
+from networks import batch_of
 
 from crumb.data.batches import Batch
 from crumb.methods.mas import MAS

@@ -10,8 +10,10 @@ import torch
 from closed_form import learner_of, task_of
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import Task, batch_of, tiny_network
+from networks import TERMS, Task, batch_of, tiny_network
+from tests.rounding import rounded
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from crumb.data.batches import Batch
 from crumb.errors import InputError
@@ -125,6 +127,44 @@ def test_without_a_past_it_is_fine_tuning(kind):
         assert torch.equal(value, learner.parameters()[name])
 
 
+@FAMILY
+@pytest.mark.parametrize("outputs", ["task", "all"])
+def test_new_images_are_told_from_the_classes_of_the_task_alone(kind, outputs):
+    learner = taught(kind, trained_outputs=outputs, dropout=0.0)
+    learner.begin_task(["e", "f"])
+
+    def direct(*labels):
+        batch = batch_of(learner, *labels, seed=70)
+        logits = learner.network(batch.features).detach()
+        return logits, batch.labels, learner.learn(batch)["direct"].item()
+
+    logits, labels, found = direct(4, 5, 5)
+    task = cross_entropy(logits[:, 4:6], labels - 4).item()
+    everything = cross_entropy(logits[:, :6], labels).item()
+    assert found == rounded(task if outputs == "task" else everything, TERMS, magnitude=4)
+    assert abs(task - everything) > 0.1
+    if outputs == "all":
+        return
+    # A class that comes back is the task's from then on, in batches without it as well.
+    direct(1, 4)
+    logits, _, found = direct(4, 5)
+    expected = cross_entropy(logits[:, [1, 4, 5]], torch.tensor([1, 2])).item()
+    assert found == rounded(expected, TERMS, magnitude=4)
+    # In the next task it is not.
+    learner.end_task(task_of(learner, 4, 5))
+    learner.begin_task(["g"])
+    logits, _, found = direct(6, 6)
+    assert found == rounded(0, TERMS, magnitude=1)
+
+
+@FAMILY
+def test_before_any_task_has_ended_all_classes_are_the_present_ones(kind):
+    learner = learner_of(kind, "a", "b", "c", dropout=0.0)
+    batch = batch_of(learner, 2, 2)
+    expected = cross_entropy(learner.network(batch.features)[:, :3], batch.labels).item()
+    assert learner.learn(batch)["direct"].item() == rounded(expected, TERMS, magnitude=4)
+
+
 def taught(kind, **settings):
     """Two tasks of two classes each, in a head with room for more."""
     learner = learner_of(kind, "a", "b", outputs=6, **settings)
@@ -144,8 +184,9 @@ def test_classes_not_met_have_no_importance(kind):
     for slot in learner.penalty.slots:
         for name in learner.head_parameters():
             assert slot.importances[name][4:].count_nonzero() == 0
-    last = learner.penalty.slots[-1].importances["tail.classifier.bias"]
-    assert last[:4].count_nonzero() == 4
+    name = "tail.classifier.bias"
+    total = torch.stack([slot.importances[name] for slot in learner.penalty.slots]).sum(0)
+    assert total[:4].count_nonzero() == 4
 
 
 @FAMILY
@@ -167,13 +208,15 @@ def test_growth_of_the_head_leaves_the_penalty_as_it_is(kind):
 @FAMILY
 def test_bytes_held_are_what_is_saved_beside_the_network(kind):
     learner = taught(kind)
-    own = [v for n, v in learner.state_dict().items() if n.startswith(("penalty.", "path."))]
+    kept = ("penalty.", "path.", "present.")
+    own = [v for name, v in learner.state_dict().items() if name.startswith(kept)]
     assert learner.bytes_held().replay == 0
     assert learner.bytes_held().extra == sum(value.nbytes for value in own)
     weights = sum(p.nbytes for p in learner.parameters().values())
     copies = {L2: 1, EWC: 4, SI: 3, MAS: 2}[kind] * weights
     # The importance 1 of L2 is a number for each tensor, or for each row of the head.
-    assert learner.bytes_held().extra == copies + (2 * 4 + 2 * 6 * 4 if kind is L2 else 0)
+    # And how many classes the last task knew, in eight bytes.
+    assert learner.bytes_held().extra == copies + (2 * 4 + 2 * 6 * 4 if kind is L2 else 0) + 8
 
 
 @FAMILY
@@ -195,7 +238,7 @@ def test_saved_tensors_of_another_shape_are_refused(kind, tmp_path, monkeypatch)
     monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network(0.5))
     learner = taught(kind)
     state = learner.state_dict()
-    for name in [key for key in state if key.startswith(("penalty.", "path."))]:
+    for name in [key for key in state if key.startswith(("penalty.", "path.", "present.known"))]:
         wrong = state | {name: torch.zeros(3, 1, 1)}
         learner.state_dict = lambda wrong=wrong: wrong
         learner.save(tmp_path / "learner")

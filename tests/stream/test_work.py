@@ -53,7 +53,7 @@ def test_every_way_through_the_tail_counts(weights: Path, network_words: list[st
     network = build_network(NetworkConfig(network_words[1], network_words[3], str(weights)))
     maps = torch.zeros(3, *network.feature_shape)
     teacher = PreviousNetwork(network)
-    teacher.remember(2)
+    teacher.finish(2)
     for number, way in enumerate(
         (network, network.penultimate, lambda f: network(f, linear=True), teacher.logits), 1
     ):

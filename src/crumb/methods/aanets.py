@@ -103,7 +103,7 @@ class Aanets(Icarl):
         logits = self.active(self.network(features))
         losses = {"classification": cross_entropy(logits, labels)}
         loss = losses["classification"]
-        if old := self.previous.classes:
+        if old := self.previous.known:
             targets = self.previous.logits(features)
             losses["distillation"] = distillation(logits[:, :old], targets, self.config.temperature)
             loss = loss + self.config.distillation * losses["distillation"]

@@ -117,7 +117,7 @@ class Bic(Rehearsal[SplitExemplars]):
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
         """One step of lambda L_d + (1 - lambda) L_c, on what is not held out."""
-        old = self._new_from = self.previous.classes
+        old = self._new_from = self.previous.known
         self.previous.show(batch.labels)
         mine = ~self._hold_out(batch)
         kept = batch.features[mine.to(batch.features.device)]
@@ -159,7 +159,7 @@ class Bic(Rehearsal[SplitExemplars]):
         """Copy the network with its correction; the task is not read again."""
         with self.evaluation():
             self._previous_from, self._previous_correction = self._new_from, self.prepared
-        self.previous.remember(len(self.classes))
+        self.previous.finish(len(self.classes))
 
     def scores(self, features: Tensor) -> Tensor:
         """Logits of the classes met so far, [B, classes], corrected within :meth:`evaluation`."""

@@ -58,7 +58,8 @@ class EWC(PenaltyLearner):
 
     F_t is the diagonal of the Fisher information at the end of task t: the mean over its frames
     of the squared gradient of log p(y | frame), frame by frame, in eval mode. By definition y is
-    drawn from the network's own p; ``empirical`` takes the true label instead.
+    drawn from the network's own p; ``empirical`` takes the true label instead. p is over the
+    outputs that the task trains.
 
     The online form has a single term, gamma F* (theta - theta_{t-1})^2, in which
     F* <- gamma F* + F_t after each task.
@@ -78,6 +79,7 @@ class EWC(PenaltyLearner):
     def end_task(self, batches: Batches) -> None:
         """Second reading of the task: the Fisher information of the present weights."""
         importances = self.mean_gradients(self._surprises(batches), torch.square)
+        super().end_task(batches)
         slot = Slot(copies(self.parameters()), importances)
         if self.config.form == "per-task":
             self.penalty.slots.append(slot)
@@ -91,7 +93,8 @@ class EWC(PenaltyLearner):
     def _surprises(self, batches: Batches) -> Iterator[Tensor]:
         """-log p(y) of each frame."""
         for features, label in frames(batches, "Fisher information", self.config.fisher_samples):
-            surprises = -self.active(self.network(features))[0].log_softmax(0)
+            self.present.shown.add(label)
+            surprises = -self.trained_logits(features)[0].log_softmax(0)
             if self.config.fisher == "sampled":
                 label = self._draw(surprises.detach())
             yield surprises[label]

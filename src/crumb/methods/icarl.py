@@ -42,7 +42,7 @@ def sigmoid_targets(
         targets, float [B, classes]: sigmoids for old classes, one-hot labels for the others; and
         which classes are old, bool [classes].
     """
-    targets, known = one_hot(labels, classes).float(), previous.classes
+    targets, known = one_hot(labels, classes).float(), previous.known
     old = previous.old(classes).to(features.device)
     if known:
         before = previous.logits(features, linear=True).sigmoid()
@@ -183,7 +183,7 @@ class Icarl(Rehearsal[ChosenExemplars]):
         for label in memory.counts:
             self._running.pop(label, None)
             self._frames.pop(label, None)
-        self.previous.remember(len(self.classes))
+        self.previous.finish(len(self.classes))
 
     def _choose(self, batches: Batches, share: int) -> dict[int, list[int]]:
         """Positions among exemplars and frames, by label, as :func:`store` takes them."""

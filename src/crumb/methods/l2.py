@@ -43,6 +43,7 @@ class L2(PenaltyLearner):
     def end_task(self, batches: Batches) -> None:
         """The present weights become the anchors; nothing is read."""
         self.penalty.slots = [Slot(copies(self.parameters()), self._ones())]
+        super().end_task(batches)
 
     def _ones(self) -> Named:
         """1 for all but the rows of classes not met: one number for each tensor, or head row."""

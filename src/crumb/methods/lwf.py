@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
@@ -73,13 +72,14 @@ class Lwf(Distiller):
         """One step of L_new + distillation * L_old; no L_old in the first task."""
         self.previous.show(batch.labels)
         logits = self.active(self.network(batch.features))
-        absent = self.previous.old(len(self.classes)).to(logits.device)
         labels = batch.labels.to(logits.device, non_blocking=True)
-        losses = {"classification": cross_entropy(logits.masked_fill(absent, -torch.inf), labels)}
+        losses = {"classification": cross_entropy(self.previous.without_old(logits), labels)}
         loss = losses["classification"]
-        if old := self.previous.classes:
-            targets = self.previous.logits(batch.features)
-            losses["distillation"] = distillation(logits[:, :old], targets, self.config.temperature)
+        # A class that the task shows again is learned from its labels, not from old answers.
+        if len(old := self.previous.old(self.previous.known).nonzero().flatten()):
+            old = old.to(logits.device)
+            targets = self.previous.logits(batch.features)[:, old]
+            losses["distillation"] = distillation(logits[:, old], targets, self.config.temperature)
             loss = loss + self.config.distillation * losses["distillation"]
         self.step(loss)
         return {name: loss.detach() for name, loss in losses.items()}

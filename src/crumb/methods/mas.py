@@ -55,6 +55,7 @@ class MAS(PenaltyLearner):
             for name, past in slot.importances.items():
                 importances[name] += past
         self.penalty.slots = [Slot(copies(self.parameters()), importances)]
+        super().end_task(batches)
 
     def _norms(self, batches: Batches) -> Iterator[Tensor]:
         """Squared L2 norm of the logits of each frame."""

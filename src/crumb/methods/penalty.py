@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from crumb.data.batches import Batch, Batches
 from crumb.errors import require
 from crumb.methods.base import BytesHeld, Learner, under
+from crumb.methods.present import PresentTask
 from crumb.methods.training import MOST_FLOAT, TrainingConfig
 from crumb.nets.split import SplitNetwork
 
@@ -31,6 +33,9 @@ class PenaltyConfig(TrainingConfig):
 
     regularisation: float = 1.0
     """Weight of the penalty (no factor of one half)."""
+    trained_outputs: Literal["task", "all"] = "task"
+    """New images are told apart from the classes of the present task alone, as the authors'
+    programs do it, or from all classes met so far."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -130,8 +135,14 @@ class PenaltyLearner(Learner):
     head that had room for it from the start learns as one that grew does. As for every learner
     here, the gradient of the whole loss is clipped element by element.
 
+    The cross entropy is over the outputs of the present task alone: those of classes that had not
+    been met when the last task ended, and of others that the task has shown. Over all outputs, new
+    images push those of absent classes down, which no penalty could hold. Where no task has ended
+    yet, as for a caller who names none, these are all classes. Predictions are over all classes.
+
     Attributes:
         penalty: anchors and importances.
+        present: the classes of the present task.
     """
 
     needs_task_boundaries = True
@@ -142,16 +153,32 @@ class PenaltyLearner(Learner):
     ) -> None:
         super().__init__(network, config, seed, device)
         self.penalty = QuadraticPenalty()
+        self.present = PresentTask()
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
         """One step of cross entropy + regularisation * penalty."""
-        loss = self.loss(batch.features, batch.labels)
+        loss = self.direct_loss(batch)
         losses = {"direct": loss}
         if (penalty := self.penalty(self.parameters())) is not None:
             losses["penalty"] = penalty
             loss = loss + self.config.regularisation * penalty
         self.step(loss)
         return {name: value.detach() for name, value in losses.items()}
+
+    def direct_loss(self, batch: Batch) -> Tensor:
+        """Mean cross entropy of new images over the outputs that are trained."""
+        self.present.show(batch.labels)
+        logits = self.trained_logits(batch.features)
+        return cross_entropy(logits, batch.labels.to(logits.device, non_blocking=True))
+
+    def trained_logits(self, features: Tensor) -> Tensor:
+        """Logits of the classes met so far, [B, classes]; minus infinity where none is trained."""
+        logits = self.active(self.network(features))
+        return self.present.without_old(logits) if self.config.trained_outputs == "task" else logits
+
+    def end_task(self, batches: Batches) -> None:
+        """The task's own outputs are none of the next one's."""
+        self.present.finish(len(self.classes))
 
     def mean_gradients(
         self, losses: Iterable[Tensor], magnitude: Callable[[Tensor], Tensor]
@@ -190,18 +217,20 @@ class PenaltyLearner(Learner):
         self.penalty.follow_head(self.head_parameters(), len(self.classes))
 
     def bytes_held(self) -> BytesHeld:
-        """No exemplars; anchors and importances."""
-        return BytesHeld(0, self.penalty.nbytes)
+        """No exemplars; anchors, importances and the classes of the task."""
+        return BytesHeld(0, self.penalty.nbytes + self.present.nbytes)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Network, generators and momentum; anchors and importances."""
+        """Network, generators and momentum; anchors, importances, the classes of the task."""
         own = {f"penalty.{name}": value for name, value in self.penalty.state_dict().items()}
+        own |= {f"present.{name}": value for name, value in self.present.state_dict().items()}
         return super().state_dict() | own
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over :meth:`state_dict` of a learner with the same settings and classes."""
         super().load_state_dict(state)
         self.penalty.load_state_dict(under(state, "penalty."), self.parameters())
+        self.present.load_state_dict(under(state, "present."))
 
 
 def frames(batches: Batches, title: str, most: int | None = None) -> Iterator[tuple[Tensor, int]]:

@@ -10,12 +10,11 @@ from torch.func import functional_call
 
 from crumb.data.batches import Batches
 from crumb.methods.base import BytesHeld, Learner, under
+from crumb.methods.present import SHOWN, PresentTask
 from crumb.nets.split import SplitNetwork
 
-_SHOWN = "shown"
 
-
-class PreviousNetwork:
+class PreviousNetwork(PresentTask):
     """A frozen copy of the tail's weights; of the head only the rows of the classes so far.
 
     The copy is computed with by lending its weights to the live network, so it is of the same
@@ -26,29 +25,17 @@ class PreviousNetwork:
 
     Attributes:
         weights: by the names of the network's own parameters; empty before the first copy.
-        shown: labels that the present task has shown.
+        known: classes of which it has logits.
     """
 
     def __init__(self, network: SplitNetwork) -> None:
+        super().__init__()
         self._network = network
         self.weights: dict[str, Tensor] = {}
-        self.shown: set[int] = set()
 
-    def show(self, labels: Tensor) -> None:
-        """Note which classes the present task shows; int64 [B], on the CPU."""
-        self.shown.update(labels.tolist())
-
-    def old(self, classes: int) -> Tensor:
-        """Of so many classes those that the copy knows and the task has not shown, bool [classes].
-
-        All others are new to the task: a class that comes back is learned from its images again.
-        """
-        known = self.classes
-        return torch.tensor([n < known and n not in self.shown for n in range(classes)])
-
-    def remember(self, classes: int) -> None:
+    def finish(self, classes: int) -> None:
         """The task is over: copy the present tail, with the head's rows of this many classes."""
-        self.shown.clear()
+        super().finish(classes)
         present = self._parameters()
         self.weights = {
             name: _copy(p, p[:classes] if name in self._of_head() else p)
@@ -56,14 +43,9 @@ class PreviousNetwork:
         }
 
     @property
-    def classes(self) -> int:
-        """Of which it has logits."""
-        return len(self.weights[self._of_head()[0]]) if self.weights else 0
-
-    @property
     def nbytes(self) -> int:
         """Bytes of the copy and of the labels shown."""
-        return sum(value.nbytes for value in self.weights.values()) + 8 * len(self.shown)
+        return sum(value.nbytes for value in self.state_dict().values())
 
     @torch.no_grad()
     def logits(self, features: Tensor, linear: bool = False) -> Tensor:
@@ -77,14 +59,16 @@ class PreviousNetwork:
 
     def state_dict(self) -> dict[str, Tensor]:
         """The copy, and which classes the task has shown."""
-        return {**self.weights, _SHOWN: torch.tensor(sorted(self.shown), dtype=torch.int64)}
+        # How many are known the copy tells.
+        return {**self.weights, SHOWN: super().state_dict()[SHOWN]}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over :meth:`state_dict` of a copy of the same network."""
         present = self._parameters()
-        copied = {name: value for name, value in state.items() if name != _SHOWN}
+        copied = {name: value for name, value in state.items() if name != SHOWN}
         self.weights = {name: _copy(present[name], value) for name, value in copied.items()}
-        self.shown = set(state[_SHOWN].tolist())
+        super().load_state_dict(state)
+        self.known = len(self.weights[self._of_head()[0]]) if self.weights else 0
 
     def _parameters(self) -> dict[str, nn.Parameter]:
         return self._network.trained()
@@ -116,7 +100,7 @@ class Distiller(Learner):
 
     def end_task(self, batches: Batches) -> None:
         """Copy the network; the task is not read again."""
-        self.previous.remember(len(self.classes))
+        self.previous.finish(len(self.classes))
 
     def bytes_held(self) -> BytesHeld:
         """The copy of the network and what the task has shown."""

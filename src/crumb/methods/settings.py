@@ -165,6 +165,7 @@ class EwcSettings(CommonSettings, total=False):
     weight_decay: float
     clip: float
     regularisation: float
+    trained_outputs: Literal["task", "all"]
     form: Literal["per-task", "online"]
     gamma: float
     fisher: Literal["sampled", "empirical"]
@@ -243,6 +244,7 @@ class L2Settings(CommonSettings, total=False):
     weight_decay: float
     clip: float
     regularisation: float
+    trained_outputs: Literal["task", "all"]
 
 
 class LwfSettings(CommonSettings, total=False):
@@ -273,6 +275,7 @@ class MasSettings(CommonSettings, total=False):
     weight_decay: float
     clip: float
     regularisation: float
+    trained_outputs: Literal["task", "all"]
 
 
 class NcmSettings(CommonSettings, total=False):
@@ -347,6 +350,7 @@ class SiSettings(CommonSettings, total=False):
     weight_decay: float
     clip: float
     regularisation: float
+    trained_outputs: Literal["task", "all"]
     damping: float
 
 

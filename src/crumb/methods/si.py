@@ -87,7 +87,7 @@ class SI(PenaltyLearner):
         """One step of cross entropy + regularisation * penalty; the path goes on."""
         self._begin()
         parameters, before = self.parameters(), copies(self.parameters())
-        loss = self.loss(batch.features, batch.labels)
+        loss = self.direct_loss(batch)
         losses = {"direct": loss.detach()}
         gradients = gradients_of(loss, parameters)
         # Linear, with the gradient of the loss: the network is gone through backwards only once.
@@ -117,6 +117,7 @@ class SI(PenaltyLearner):
             importances[name] = (slot.importances.get(name, 0) + gained).clamp_(min=0)
         self.penalty.slots = [Slot(copies(self.parameters()), importances)]
         self.path = zeros(self.parameters())
+        super().end_task(batches)
 
     def _resize_head(self, outputs: int) -> None:
         super()._resize_head(outputs)
@@ -124,8 +125,8 @@ class SI(PenaltyLearner):
             self.path = with_rows(self.path, zeros(self.head_parameters()), len(self.classes))
 
     def bytes_held(self) -> BytesHeld:
-        """No exemplars; anchors, importances and the path."""
-        return BytesHeld(0, self.penalty.nbytes + nbytes(self.path))
+        """No exemplars; anchors, importances, the classes of the task and the path."""
+        return BytesHeld(0, super().bytes_held().extra + nbytes(self.path))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Network, generators and momentum; anchors, importances and the path."""
