@@ -31,7 +31,7 @@ from crumb.experiments.tuned import (
     write_tuned,
 )
 from crumb.features.features import FeatureStore
-from crumb.methods.base import Ranges
+from crumb.methods.described import Ranges
 from crumb.methods.registry import find_method
 from crumb.nets.config import NetworkConfig
 from crumb.seeds import derive
