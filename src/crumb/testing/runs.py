@@ -152,7 +152,9 @@ def main_run(variant: Variant) -> MainRun:
         if event in SAVED:
             run.files[event] = saved(learner)
     run.untouched = global_random_state() == before
-    gc.collect()
+    if any(one() is not None for one in shown):
+        # What refers to itself goes when it is collected, which takes long.
+        gc.collect()
     run.alive = sum(one() is not None for one in shown)
     return run
 
