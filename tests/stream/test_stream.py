@@ -197,10 +197,37 @@ def test_lists_that_have_changed_are_refused(streamed: Streamed, listed: tuple[R
     for runs in (["--runs", "2"], ["--first-run", "1", "--runs", "1"]):
         with pytest.raises(InputError, match=r"contents of the lists of run 1 \(filelists\)"):
             streamed("--resume", str(results.folder), *runs, epochs=None)
-    # What run 1 began with is not forgotten by a call about run 0.
+    # Whatever runs are asked for: all that are finished are averaged.
+    with pytest.raises(InputError, match="other contents of the lists of run 1"):
+        streamed("--resume", str(results.folder), "--runs", "1", epochs=None)
+    # What run 1 began with is not forgotten by a call that cannot know its lists.
+    lists.joinpath("class_iid/run1").rename(lists / "gone")
     streamed("--resume", str(results.folder), "--runs", "1", epochs=None)
+    lists.joinpath("gone").rename(lists / "class_iid/run1")
     with pytest.raises(InputError, match="other contents of the lists of run 1"):
         streamed("--resume", str(results.folder), "--runs", "2", epochs=None)
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_lists_of_runs_that_cannot_be_averaged(
+    streamed: Streamed,
+    listed: tuple[Results, Path],
+    dataset: Dataset,
+    tmp_path: Path,
+    is_finished: bool,
+):
+    """Run 0 may be finished and its lists gone: its record tells its tasks."""
+    results, lists = listed
+    shutil.rmtree(lists / "class_iid/run1")
+    write_task_list(lay_out(dataset, "class_iid", 1, layout=TaskLayout(classes_per_task=1)), lists)
+    words = ["--runs", "2", "--output", str(tmp_path / "new")]
+    if is_finished:
+        shutil.rmtree(lists / "class_iid/run0")
+        words = ["--resume", str(results.folder), "--first-run", "1", "--runs", "1"]
+    else:
+        words += ["--method", "finetune", "--protocol", "class_iid", "--filelists", str(lists)]
+    with pytest.raises(InputError, match=r"have \d tasks in run 1, and \d in run 0"):
+        streamed(*words, epochs=None if is_finished else 1)
 
 
 def test_lists_may_be_moved(streamed: Streamed, listed: tuple[Results, Path], tmp_path: Path):

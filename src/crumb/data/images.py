@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError, _imaging
 from torch import Tensor
 
 from crumb.data.heic import HEIC_REMEDY, is_heic, reads_heic
-from crumb.data.metadata import without_metadata
+from crumb.data.metadata import with_less_metadata
 from crumb.data.resize import Resize, to_square
 from crumb.data.shards import member_size, open_image
 from crumb.errors import InputError
@@ -89,13 +89,11 @@ def _read(path: Path, size: int, resize: Resize) -> Tensor:
     # Each kind of metadata has its own ways to be broken.
     except Exception as error:
         with open_image(path) as file:
-            bare = without_metadata(file.read())
-        if bare is None:
-            raise
-        try:
-            return _decode(io.BytesIO(bare), path, size, resize)
-        except Exception:
-            raise error from None
+            content = file.read()
+        for less in with_less_metadata(content):
+            with contextlib.suppress(Exception):
+                return _decode(io.BytesIO(less), path, size, resize)
+        raise error from None
 
 
 def _decode(file: IO[bytes], path: Path, size: int, resize: Resize) -> Tensor:

@@ -3,56 +3,74 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator, Sequence
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-# Nothing in these says which pixels a picture has.
-_NO_PIXELS = frozenset(
-    [
-        *(b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"gAMA", b"cHRM", b"sRGB", b"pHYs", b"tIME"),
-        *(b"bKGD", b"hIST", b"sBIT", b"sPLT", b"cICP", b"mDCV", b"mDCv", b"cLLI", b"cLLi", b"oFFs"),
-    ]
-)
+# Lower case marks chunks without which a picture can be shown; this one says what is transparent.
+_PNG_PIXELS = b"tRNS"
+_PNG_TURNS = (b"tEXtRaw profile type exif\0", b"zTXtRaw profile type exif\0", b"iTXtXML:com.adobe.")
 _JPEG_START, _JPEG_SCAN, _JPEG_COMMENT = b"\xff\xd8", 0xDA, 0xFE
-# Those of JFIF and of Adobe say how colours are stored.
 _JPEG_METADATA = frozenset(range(0xE1, 0xF0)) - {0xEE} | {_JPEG_COMMENT}
+_JPEG_TURNS = (b"\xe1Exif\0", b"\xe1http://ns.adobe.com/xap/")
+# These say how colours are stored, where they are long enough to say anything.
+_JPEG_COLOURS = ((b"\xe0JFIF\0", 14), (b"\xeeAdobe", 12))
+
+# A part of a file, whether it is metadata, and whether it may tell which side of a picture is up.
+_Part = tuple[bytes, bool, bool]
 
 
-def without_metadata(content: bytes) -> bytes | None:
-    """A PNG or JPEG file without texts, EXIF, colour profile and the like.
+def with_less_metadata(content: bytes) -> Iterator[bytes]:
+    """A PNG or JPEG file with less and less of its texts, EXIF, colour profile and the like.
 
-    Everything else, check sums included, stays as it is: damage to pixels is still noticed.
+    What may tell which side is up is left out last: first all of it is kept, then each part of it
+    alone, then nothing. Everything else, check sums included, stays as it is: damage to pixels is
+    still noticed.
 
-    Returns:
-        the shorter file; None where there is nothing to leave out, or the file is of another kind.
+    Yields:
+        shorter files; none where there is nothing to leave out, or the file is of another kind.
     """
     if content.startswith(_PNG):
-        bare = _bare_png(content)
+        parts = [*_png_parts(content)]
     elif content.startswith(_JPEG_START):
-        bare = _bare_jpeg(content)
+        parts = [*_jpeg_parts(content)]
     else:
-        return None
-    return bare if len(bare) < len(content) else None
+        return
+    turns = [place for place, (_, _, turns) in enumerate(parts) if turns]
+    several = [turns] if len(turns) > 1 else []
+    for kept in (*several, *([place] for place in turns), []):
+        less = _without(parts, kept)
+        if len(less) < len(content):
+            yield less
 
 
-def _bare_png(content: bytes) -> bytes:
-    kept, place = [_PNG], len(_PNG)
+def _without(parts: Sequence[_Part], kept: Sequence[int]) -> bytes:
+    return b"".join(
+        part for place, (part, extra, _) in enumerate(parts) if not extra or place in kept
+    )
+
+
+def _png_parts(content: bytes) -> Iterator[_Part]:
+    yield _PNG, False, False
+    place = len(_PNG)
     while place + 8 <= len(content):
         length, kind = struct.unpack_from(">I4s", content, place)
         end = place + 12 + length
-        if kind not in _NO_PIXELS:
-            kept.append(content[place:end])
+        extra = kind[:1].islower() and kind != _PNG_PIXELS
+        turns = kind == b"eXIf" or content.startswith(_PNG_TURNS, place + 4)
+        yield content[place:end], extra, turns
         place = end
-    return b"".join(kept)
 
 
-def _bare_jpeg(content: bytes) -> bytes:
-    kept, place = [_JPEG_START], len(_JPEG_START)
+def _jpeg_parts(content: bytes) -> Iterator[_Part]:
+    yield _JPEG_START, False, False
+    place = len(_JPEG_START)
     while place + 4 <= len(content) and content[place] == 0xFF:
         kind, length = content[place + 1], int.from_bytes(content[place + 2 : place + 4], "big")
         if kind == _JPEG_SCAN or length < 2:
             break
         end = place + 2 + length
-        if kind not in _JPEG_METADATA:
-            kept.append(content[place:end])
+        named = bytes([kind]) + content[place + 4 : end]
+        short = any(named.startswith(name) and len(named) <= n for name, n in _JPEG_COLOURS)
+        yield content[place:end], kind in _JPEG_METADATA or short, named.startswith(_JPEG_TURNS)
         place = end
-    return b"".join([*kept, content[place:]])
+    yield content[place:], False, False
