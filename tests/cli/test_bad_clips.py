@@ -143,7 +143,6 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "half": (cut(0.5), "is cut short"),
     "90 %": (cut(0.9), "is cut short"),
     "99 %": (cut(0.99), "is cut short"),
-    "all but one byte": (cut_by(1), "is cut short"),
     "noise at the start": (noise(0, 64), "cannot be decoded"),
     "noise all over": (noise(0, 10**6), "cannot be decoded"),
     "a folder": (folder, "it is a folder"),

@@ -11,10 +11,14 @@ from crumb.data.clock import Clock
 TENTH = Fraction(1, 10)
 
 
-def times(stamps: list[int | None], duration: int | None = None) -> tuple[list[float], int]:
+def times(
+    stamps: list[int | None], duration: int | None = None, jumps: bool = True
+) -> tuple[list[float], int]:
     """Times in tenths of a second, and the gaps that were closed."""
-    clock = Clock(TENTH)
-    found = [clock.tick(stamp, duration) / TENTH for stamp in stamps]
+    clock = Clock(TENTH, jumps)
+    found = [
+        clock.tick(stamp, duration, stamps[place:]) / TENTH for place, stamp in enumerate(stamps, 1)
+    ]
     return [float(time) for time in found], clock.gaps
 
 
@@ -42,8 +46,41 @@ def test_times(stamps: list[int | None], expected: list[float], gaps: int):
 
 
 def test_time_stamps_that_stand_still_lose_no_frame():
-    found, _ = times([7] * 50, duration=2)
-    assert found == [2.0 * number for number in range(50)]
+    assert times([7] * 50, duration=2) == ([2.0 * number for number in range(50)], 0)
+
+
+@pytest.mark.parametrize("jumps", [True, False])
+@pytest.mark.parametrize("step", [50, 110, 600, 36_000])
+def test_a_slow_clip_is_slow(step: int, jumps: bool):
+    """One frame a minute or an hour, with and without a faster part."""
+    slow = [step * number for number in range(8)]
+    assert times([*slow], jumps=jumps) == (slow, 0)
+    mixed = [0, 2, 4, *(4 + one for one in slow[1:]), slow[-1] + 6, slow[-1] + 8]
+    assert times([*mixed], jumps=jumps) == (mixed, 0)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 50])
+@pytest.mark.parametrize("rise", [10, 50])
+@pytest.mark.parametrize("duration", [None, 4, 10])
+def test_frames_of_one_time_stamp_share_the_time_until_the_next(
+    count: int, rise: int, duration: int | None
+):
+    """So are those of a recorder whose clock has whole seconds."""
+    stamps = [rise * (number // count) for number in range(6 * count)]
+    found, gaps = times([*stamps], duration)
+    assert (gaps, found) == (0, pytest.approx([rise / count * n for n in range(6 * count)]))
+
+
+def test_pauses_are_meant_where_clocks_do_not_jump():
+    pauses = [0, 5, 10, 400, 405, 900, 905]
+    assert times([*pauses], jumps=False) == (pauses, 0)
+    assert times([*pauses]) == ([0, 5, 10, 15, 20, 25, 30], 2)
+
+
+def test_each_of_many_pauses_shows_what_comes_after_it():
+    """Pages of a recorded screen, of which two frames follow each other."""
+    pages = [time + page * 7000 for page in range(4) for time in (0, 1)]
+    assert times([*pages], jumps=False) == ([0, 1, 10, 11, 20, 21, 30, 31], 3)
 
 
 def test_without_durations_the_last_step_is_repeated():

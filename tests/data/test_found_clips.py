@@ -15,7 +15,7 @@ from PIL import Image
 from video_clips import STEP, seconds, write_clip
 
 from crumb.data.sets.folder import Folder
-from crumb.data.video import clip_length, frames_at_one_per_second
+from crumb.data.video import ClipLength, clip_length, frames_at_one_per_second
 from crumb.errors import InputError
 
 CASES = Path(__file__).parent / "cases"
@@ -79,7 +79,7 @@ def test_joined_transport_streams(tmp_path: Path):
     joined.write_bytes(b"".join(part.read_bytes() for part in parts))
     expected = [level for part in parts for level in brightness(part)]
     assert (len(expected), brightness(joined)) == (12, expected)
-    assert vars(clip_length(joined)) == {"seconds": 12.0, "gaps": 1}
+    assert clip_length(joined) == ClipLength(12.0, gaps=1)
     assert clip_length(parts[0]).gaps == 0
 
 
@@ -90,29 +90,84 @@ def test_joined_transport_streams(tmp_path: Path):
         ("ts", "libx264", 4, B_FRAMES),
         ("ts", "libx264", 1, B_FRAMES),
         ("mpg", "mpeg2video", 25, {"bf": "2"}),
+        ("mkv", "libx264", 4, B_FRAMES),
+        ("avi", "libx264", 4, B_FRAMES),
     ],
 )
 def test_joined_clips_of_any_kind(
     tmp_path: Path, name: str, codec: str, rate: int, options: dict[str, str]
 ):
-    paths = [tmp_path / f"{number}.{name}" for number in range(3)]
-    for start, path in zip((0, 2, 1), paths, strict=True):
+    # Of Matroska FFmpeg reads two.
+    starts = (0, 2) if name == "mkv" else (0, 2, 1)
+    paths = [tmp_path / f"{number}.{name}" for number in range(len(starts))]
+    for start, path in zip(starts, paths, strict=True):
         write(path, 3 * rate, rate, codec, options, start=start)
     joined = tmp_path / f"joined.{name}"
     joined.write_bytes(b"".join(path.read_bytes() for path in paths))
     expected = [level for path in paths for level in brightness(path)]
-    assert len(expected) == 9
+    assert len(expected) == 3 * len(starts)
     assert brightness(joined) == pytest.approx(expected, abs=2)
-    assert vars(clip_length(joined)) == {"seconds": 9.0, "gaps": 2}
+    assert clip_length(joined) == ClipLength(
+        3.0 * len(starts), gaps=0 if name == "avi" else len(starts) - 1
+    )
 
 
-@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
-@pytest.mark.parametrize("jump", [10_001, 300_000, 7_200_000])
+@pytest.mark.parametrize(
+    ("name", "jump"),
+    [
+        *(("clip.ts", 10_001), ("clip.ts", 300_000), ("clip.ts", 7_200_000)),
+        *(("clip.mp4", 61_000), ("clip.mkv", 61_000), ("clip.mkv", 300_000)),
+        *(("clip.mp4", 300_000), ("clip.mp4", 7_200_000)),
+    ],
+)
 def test_a_jump_is_closed_and_counted(tmp_path: Path, name: str, jump: int):
     """The frame after it comes a second after the one before it, like all others."""
     write_clip(tmp_path / name, [0, 1000, 2000, 2000 + jump, 3000 + jump])
     assert numbers(tmp_path / name) == [0, 1, 2, 3, 4]
-    assert vars(clip_length(tmp_path / name)) == {"seconds": pytest.approx(5), "gaps": 1}
+    assert clip_length(tmp_path / name) == ClipLength(pytest.approx(5), gaps=1)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts"])
+@pytest.mark.parametrize("step", [12, 60])
+def test_a_time_lapse_loses_no_picture(tmp_path: Path, name: str, step: int):
+    write_clip(tmp_path / name, [1000 * step * number for number in range(4)])
+    found = numbers(tmp_path / name)
+    assert (len(found), sorted(set(found))) == (3 * step + 1, [0, 1, 2, 3])
+    # The last picture is as long as the container says.
+    length = clip_length(tmp_path / name)
+    assert (3 * step <= length.seconds < 4 * step + 1, length.gaps) == (True, 0)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
+def test_a_recorded_screen_stands_still(tmp_path: Path, name: str):
+    write_clip(tmp_path / name, [0, 500, 20_500, 21_000, 61_000])
+    assert [numbers(tmp_path / name).count(number) for number in range(5)] == [1, 0, 20, 1, 40]
+    assert clip_length(tmp_path / name).gaps == 0
+
+
+@pytest.mark.parametrize("name", ["clip.mkv", "clip.flv"])
+@pytest.mark.parametrize("bframes", [0, 2])
+def test_a_clock_of_whole_seconds(tmp_path: Path, name: str, bframes: int):
+    """Of four frames a second; each second has the number of its first frame."""
+    path = tmp_path / name
+    options = {"x264-params": f"bframes={bframes}:b-adapt=0:scenecut=0:threads=1", "qp": "2"}
+    with av.open(str(path), "w") as output:
+        stream: Any = output.add_stream("libx264", rate=4)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        stream.options = options
+        packets = []
+        for number in range(20):
+            grey = np.full((32, 32, 3), number * STEP, np.uint8)
+            frame = av.VideoFrame.from_ndarray(grey, format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 4)
+            packets += stream.encode(frame)
+        for packet in [*packets, *stream.encode()]:
+            # Of the order of decoding a second earlier, as frames are not shown before it.
+            packet.dts = packet.dts // 4 * 4 - 4
+            packet.pts = packet.pts // 4 * 4
+            output.mux(packet)
+    assert numbers(path) == [0, 4, 8, 12, 16]
+    assert clip_length(path) == ClipLength(pytest.approx(5, abs=0.6), gaps=0)
 
 
 @pytest.mark.parametrize("rate", [1, 2, 5])
@@ -175,6 +230,22 @@ def test_the_survey_names_joined_clips(tmp_path: Path):
     (note,) = [note for note in survey.notes if "gaps" in note]
     assert note.startswith("2 gaps in time stamps")
     assert note.endswith("cat/a.ts (1), cat/b.ts (1)")
+
+
+@pytest.mark.parametrize("name", ["mp4", "mov", "flv", "wmv", "mkv"])
+def test_the_survey_names_files_that_are_read_in_part(tmp_path: Path, name: str):
+    """FFmpeg stops at the end of the first or second of these; of AVI and MPEG it reads all."""
+    root = tmp_path / "mine"
+    (root / "cat").mkdir(parents=True)
+    codec = "mpeg4" if name == "wmv" else "libx264"
+    for number in (1, 2):
+        write(root / f"cat/{number}.{name}", 8, 4, codec)
+    several = b"".join((root / f"cat/{number}.{name}").read_bytes() for number in (1, 2, 2))
+    assert not clip_length(root / f"cat/1.{name}").is_joined
+    (root / f"cat/3.{name}").write_bytes(several)
+    survey = Folder(root=root, output=tmp_path / "set").survey
+    (note,) = [note for note in survey.notes if "joined" in note]
+    assert note.endswith(f": cat/3.{name}")
 
 
 # Orientation.
@@ -260,6 +331,54 @@ def test_the_larger_stream_is_the_video(tmp_path: Path, sizes: tuple[int, int]):
     assert brightness(path) == pytest.approx([192, 192], abs=2)
 
 
+def with_picture(path: Path, video: bool, first: bool, sound: bool) -> None:
+    """A file with a large picture that is not marked as a cover."""
+    grey = np.full((64, 64, 3), 250, np.uint8)
+    with av.open(str(path), "w") as container:
+        streams: dict[bool, Any] = {}
+        for moves in [not first, first] if video else [False]:
+            size, codec = (32, "libx264") if moves else (64, "mjpeg")
+            streams[moves] = container.add_stream(codec, rate=4 if moves else 1)
+            streams[moves].width = streams[moves].height = size
+            streams[moves].pix_fmt = "yuv420p" if moves else "yuvj420p"
+        tone = container.add_stream("aac", rate=8000) if sound else None
+        picture = av.VideoFrame.from_ndarray(grey, format="rgb24")
+        container.mux([*streams[False].encode(picture), *streams[False].encode()])
+        for number in range(12 * video):
+            dark = np.full((32, 32, 3), number // 4 * STEP, np.uint8)
+            frame = av.VideoFrame.from_ndarray(dark, format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 4)
+            container.mux(streams[True].encode(frame))
+        if video:
+            container.mux(streams[True].encode())
+        if tone is not None:
+            silence = np.zeros((1, 24_000), np.float32)
+            heard = av.AudioFrame.from_ndarray(silence, "fltp", layout="mono")
+            heard.sample_rate, heard.pts = 8000, 0
+            container.mux([*tone.encode(heard), *tone.encode()])
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.wmv"])
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("sound", [True, False])
+def test_a_picture_that_is_not_marked_as_a_cover(
+    tmp_path: Path, name: str, first: bool, sound: bool
+):
+    with_picture(tmp_path / name, True, first, sound)
+    assert numbers(tmp_path / name) == [0, 1, 2]
+    assert clip_length(tmp_path / name).seconds == pytest.approx(3)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.wmv"])
+def test_sound_and_a_picture_are_no_video(tmp_path: Path, name: str):
+    with_picture(tmp_path / name, False, True, True)
+    with pytest.raises(InputError, match="has no video stream"):
+        clip_length(tmp_path / name)
+    # A clip of one frame is one.
+    with_picture(tmp_path / f"of_one_frame_{name}", False, True, False)
+    assert clip_length(tmp_path / f"of_one_frame_{name}").seconds > 0
+
+
 # What comes after the video.
 
 
@@ -319,3 +438,52 @@ def test_fragments_that_are_cut_short(tmp_path: Path, missing: int):
     path.write_bytes(content[: end - missing])
     with pytest.raises(InputError, match=r"clip\.mp4: is cut short"):
         numbers(path)
+
+
+@pytest.mark.parametrize("missing", [1, 5, 60])
+def test_an_index_whose_texts_are_cut(tmp_path: Path, missing: int):
+    path = tmp_path / "clip.mp4"
+    write(path, 12, 4)
+    content = path.read_bytes()
+    assert content.rindex(b"stbl") < content.rindex(b"udta") < len(content) - missing
+    path.write_bytes(content[:-missing])
+    assert numbers(path) == [0, 4, 8]
+
+
+def test_an_index_that_is_cut(tmp_path: Path):
+    path = tmp_path / "clip.mp4"
+    write(path, 12, 4)
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex(b"udta") - 8])
+    with pytest.raises(InputError, match="is cut short"):
+        numbers(path)
+
+
+@pytest.mark.parametrize("flags", ["", "+default_base_moof", "+omit_tfhd_offset"])
+@pytest.mark.parametrize("codec", ["libx264", "mjpeg"])
+def test_fragments_and_what_looks_like_one(tmp_path: Path, flags: str, codec: str):
+    path = tmp_path / "clip.mp4"
+    with av.open(
+        str(path), "w", container_options={"movflags": f"frag_keyframe+empty_moov{flags}"}
+    ) as output:
+        stream: Any = output.add_stream(codec, rate=4)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.codec_context.gop_size = 4
+        for number in range(12):
+            grey = np.full((32, 32, 3), number * STEP, np.uint8)
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+        output.mux(stream.encode())
+    content = path.read_bytes()
+    for trailer in (
+        *(b"", b"\0\0\xff\xffmdat" + b"z" * 50, b"\0\0\0\x10moof" + b"z" * 8),
+        *(b"\0\0\xff\xffmoof" + b"z" * 50, b"text of an app"),
+    ):
+        path.write_bytes(content + trailer)
+        assert numbers(path) == [0, 4, 8]
+    # The list of fragments is last; before it lie the frames.
+    end = content.rfind(b"mfra") - 4 if b"mfra" in content else len(content)
+    for cut in (end - 1, content.rindex(b"moof") + 30):
+        path.write_bytes(content[:cut])
+        with pytest.raises(InputError, match="is cut short"):
+            numbers(path)

@@ -27,6 +27,9 @@ from crumb.data.system_folders import REASON, is_system_folder
         *("$RECYCLE.BIN", "$Recycle.Bin", "RECYCLER", "System Volume Information", "found.000"),
         *("__MACOSX", ".Trashes", ".Trash-1000", ".Spotlight-V100", ".fseventsd", ".AppleDouble"),
         *(".thumbnails", "LOST.DIR", "~snapshot", ".ipynb_checkpoints", "THMBNL"),
+        *("Network Recycle Bin", "Network Recycle Bin 1", "Recycle Bin", "trashbox", "RecycleBin$"),
+        *("iPod Photo Cache", "DfsrPrivate", "_vti_cnf", "$INPLACE.~TR", "$GetCurrent"),
+        *("$Windows.~BT", "$WINDOWS.~Q", "$NewOfTomorrow.~ZZ", "iPhoto Library"),
         *("My.photoslibrary", "Catalog Previews.lrdata", "@GMT-2024.01.01-00.00.00"),
     ],
 )
@@ -35,7 +38,20 @@ def test_known_system_folders(name: str):
 
 
 @pytest.mark.parametrize(
-    "name", ["recycled", "recycler", "eaDir", "#1", "@home", "lost", "thumbnails", "found", "trash"]
+    "name",
+    [
+        "recycled",
+        "recycler",
+        "eaDir",
+        "#1",
+        "@home",
+        "lost",
+        "thumbnails",
+        "found",
+        "trash",
+        "$1 coin",
+        "recycle",
+    ],
 )
 def test_names_that_a_class_may_have(name: str):
     assert not is_system_folder(name)
@@ -59,6 +75,13 @@ def test_a_stick_and_a_synology_share(tmp_path: Path):
             *("apple/@eaDir/", "ball/@eaDir/", "cup/.thumbnails/", "cup/@eaDir/"),
         )
     }
+
+
+def test_folders_that_begin_as_those_of_windows_are_pointed_out(tmp_path: Path):
+    for name in ("cup", "mug", "$Odd"):
+        put(tmp_path / "mine", f"{name}/1.jpg")
+    (note,) = [note for note in read_tree(tmp_path / "mine").notes if "$" in note]
+    assert note == "$Odd is called as folders of Windows are; if it is none of yours, take it out"
 
 
 def test_a_table_that_lists_them(tmp_path: Path):

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from itertools import pairwise
+from typing import NamedTuple
 
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
-LONGEST_STEP = 10
-"""Seconds from one frame to the next, at most; ffmpeg's limit for streams whose clocks jump."""
+LONGEST_STEP, LONGEST_PAUSE = 10, 60
+"""Seconds from one frame to the next, at most, unless the frames beside it are as far apart. The
+first is ffmpeg's limit for formats whose clocks jump (MPEG streams); in others a pause is likely
+meant, as in the recording of a screen, up to the second."""
+AHEAD = 256
+"""Frames that are looked ahead. A clock of whole seconds stands still for 60 of 60 a second."""
+# How much longer than the steps beside it a step is that no rate of frames explains.
+_OUT_OF_PROPORTION = 10
 # As in ffmpeg: time stamps of MPEG streams may be off by a frame or two, and catch up later.
 _JITTER = Fraction(1, 10)
 # What FFmpeg takes for a stream that says nothing.
@@ -18,13 +28,17 @@ _USUAL_STEP = Fraction(1, 25)
 class Clock:
     """Seconds since the first frame, counted up from time stamps.
 
-    A time stamp that goes back by more than a tenth of a second and a frame, or forward by more
-    than ``LONGEST_STEP``, is a gap. It is closed: the frame follows as the frames before it did,
-    and those after it follow by their time stamps. A frame whose time stamp does not increase,
-    or that has none, follows in the same way; the next one that is in time is on time again.
+    Time stamps that rise are right, however coarse or far apart; frames of one time stamp share the
+    time until the next. A time stamp that goes back by more than a tenth of a second and a frame is
+    a gap, and so is one step forward that is longer than a limit and ten times as long as the steps
+    before and after it. A gap is closed: the frame follows as the frames before it did, and those
+    after it follow by their time stamps. A frame whose time stamp goes back by less, or that has
+    none, follows in the same way; the next one that is in time is on time again.
 
     Args:
         unit: of time stamps and durations, in seconds.
+        jumps: whether the format is one whose clocks jump. In others the frame after a jump is the
+            first of a new second, so that each of many pauses shows what comes after it.
 
     Attributes:
         gaps: how many were closed.
@@ -32,10 +46,11 @@ class Clock:
         seconds: of the last frame.
     """
 
-    def __init__(self, unit: Fraction) -> None:
+    def __init__(self, unit: Fraction, jumps: bool = True) -> None:
         self.gaps = self.faults = 0
         self.seconds = Fraction(0)
-        self._unit = unit
+        self._unit, self._jumps = unit, jumps
+        self._longest = LONGEST_STEP if jumps else LONGEST_PAUSE
         self._begun = False
         self._last_stamp: int | None = None
         # The time of stamp 0; unknown before the first stamp.
@@ -43,17 +58,20 @@ class Clock:
         self._step: Fraction | None = None
         self._duration: Fraction | None = None
 
-    def tick(self, stamp: int | None, duration: int | None) -> Fraction:
+    def tick(
+        self, stamp: int | None, duration: int | None, ahead: Sequence[int | None] = ()
+    ) -> Fraction:
         """The time of the next frame, in seconds.
 
         Args:
             stamp: its time stamp, if it has one.
             duration: how long it is said to last; 0 or None where that is unknown.
+            ahead: time stamps of frames that come after it, as far as they are known.
         """
         step = self._usual_step()
         follows = self.seconds + step if self._begun else self.seconds
         if stamp is not None:
-            follows = self._by_stamp(stamp, step, follows)
+            follows = self._by_stamp(stamp, step, follows, ahead)
         self.seconds, self._begun = follows, True
         self._duration = duration * self._unit if duration else None
         return self.seconds
@@ -62,7 +80,9 @@ class Clock:
         """When the last frame ends, in seconds; 0 if there was none."""
         return self.seconds + self._usual_step() if self._begun else Fraction(0)
 
-    def _by_stamp(self, stamp: int, step: Fraction, follows: Fraction) -> Fraction:
+    def _by_stamp(
+        self, stamp: int, step: Fraction, follows: Fraction, ahead: Sequence[int | None]
+    ) -> Fraction:
         """The time that a stamp tells, or ``follows`` where it cannot be true."""
         at = stamp * self._unit
         last, self._last_stamp = self._last_stamp, stamp
@@ -71,16 +91,40 @@ class Clock:
             return follows
         told = self._origin + at
         late = self.seconds - told
-        if late > max(_JITTER, step) or -late > LONGEST_STEP:
+        if stamp == last:
+            self.faults += 1
+            shared = self._shared(stamp, ahead)
+            return follows if shared is None else self.seconds + shared
+        jumped = -late > self._longest and self._is_jump(-late, stamp, ahead)
+        if jumped or late > max(_JITTER, step):
             self.gaps += 1
             self.faults += 1
+            if jumped and not self._jumps:
+                follows = max(follows, Fraction(math.floor(self.seconds) + 1))
             self._origin = follows - at
             return follows
-        self.faults += stamp <= last
+        self.faults += stamp < last
         if late >= 0:
             return follows
         self._step = told - self.seconds
         return told
+
+    def _shared(self, stamp: int, ahead: Sequence[int | None]) -> Fraction | None:
+        """What is left until the next stamp for each frame that has this one; None if unknown."""
+        assert self._origin is not None
+        rise = _next(stamp, ahead)
+        if rise is None or (rise - stamp) * self._unit > self._longest:
+            return None
+        left = self._origin + rise * self._unit - self.seconds
+        # The last frame, this one, and those ahead.
+        return max(left / (2 + ahead.count(stamp)), Fraction(0))
+
+    def _is_jump(self, step: Fraction, stamp: int, ahead: Sequence[int | None]) -> bool:
+        """Whether a step is out of proportion to those before and after it."""
+        rise = _next(stamp, ahead)
+        after = None if rise is None else (rise - stamp) * self._unit
+        beside = [one for one in (self._step, after) if one is not None]
+        return bool(beside) and step > _OUT_OF_PROPORTION * max(beside)
 
     def _usual_step(self) -> Fraction:
         if self._step is not None:
@@ -88,6 +132,52 @@ class Clock:
         if self._duration is not None and 0 < self._duration <= LONGEST_STEP:
             return self._duration
         return _USUAL_STEP
+
+
+def _next(stamp: int, ahead: Sequence[int | None]) -> int | None:
+    """The smallest stamp ahead that is larger."""
+    return min((one for one in ahead if one is not None and one > stamp), default=None)
+
+
+class Times(NamedTuple):
+    """What a packet says of time; the packet itself would keep its frame in memory."""
+
+    shown: int | None
+    decoded: int | None
+    duration: int | None
+    is_key: bool
+
+
+def clock_of(packets: Sequence[Times], unit: Fraction, jumps: bool) -> Clock:
+    """The clock of a clip of which no frame is decoded, after its last frame.
+
+    As with frames, the time stamps with fewer faults are taken.
+
+    Args:
+        packets: of its video, in the order of the file.
+        unit: of time stamps, in seconds.
+        jumps: as of :class:`Clock`.
+    """
+    in_order = [packet for group in _groups(packets) for packet in sorted(group, key=_shown_at)]
+    shown, decoded = Clock(unit, jumps), Clock(unit, jumps)
+    stamps = [packet.shown for packet in in_order]
+    for place, packet in enumerate(in_order):
+        shown.tick(packet.shown, packet.duration, stamps[place + 1 : place + 1 + AHEAD])
+    stamps = [packet.decoded for packet in packets]
+    for place, packet in enumerate(packets):
+        decoded.tick(packet.decoded, packet.duration, stamps[place + 1 : place + 1 + AHEAD])
+    return shown if shown.faults <= decoded.faults else decoded
+
+
+def _groups(packets: Sequence[Times]) -> Iterator[Sequence[Times]]:
+    """A key frame each and those up to the next: frames change places among these only."""
+    starts = [place for place, packet in enumerate(packets) if place and packet.is_key]
+    for start, end in pairwise([0, *starts, len(packets)]):
+        yield packets[start:end]
+
+
+def _shown_at(packet: Times) -> int:
+    return 0 if packet.shown is None else packet.shown
 
 
 class FrameClock:
@@ -100,10 +190,11 @@ class FrameClock:
 
     Args:
         unit: of time stamps, in seconds.
+        jumps: as of :class:`Clock`.
     """
 
-    def __init__(self, unit: Fraction) -> None:
-        self._shown, self._decoded = Clock(unit), Clock(unit)
+    def __init__(self, unit: Fraction, jumps: bool) -> None:
+        self._shown, self._decoded = Clock(unit, jumps), Clock(unit, jumps)
         self._sent: list[int] = []
         self._last_sent: int | None = None
         self._ascending = True
@@ -117,8 +208,13 @@ class FrameClock:
             self._last_sent = packet.pts
             self._sent.append(packet.pts)
 
-    def tick(self, frame: VideoFrame) -> Fraction:
-        """The time of the next frame that comes out, in seconds since the first."""
+    def tick(self, frame: VideoFrame, ahead: Iterable[Packet]) -> Fraction:
+        """The time of the next frame that comes out, in seconds since the first.
+
+        Args:
+            frame: that came out.
+            ahead: packets that have not gone into the decoder.
+        """
         if frame.pts is not None:
             overtaken = any(stamp < frame.pts for stamp in self._sent)
             # Packets before the first frame may be left over from one that was cut off.
@@ -126,8 +222,11 @@ class FrameClock:
             if not self._shuffled:
                 self._sent = [stamp for stamp in self._sent if stamp > frame.pts]
         self._begun = True
-        shown = self._shown.tick(frame.pts, frame.duration)
-        decoded = self._decoded.tick(frame.dts, frame.duration)
+        packets = [*ahead]
+        shown_ahead = [*self._sent, *(packet.pts for packet in packets)]
+        decoded_ahead = [packet.dts for packet in packets]
+        shown = self._shown.tick(frame.pts, frame.duration, shown_ahead)
+        decoded = self._decoded.tick(frame.dts, frame.duration, decoded_ahead)
         if self._shuffled:
             self._sent.clear()
             return decoded

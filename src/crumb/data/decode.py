@@ -28,8 +28,9 @@ from crumb.errors import InputError, setting
 from crumb.files import file_size, read_json, short_name, write_json
 
 _FORMAT, _VERSION = "crumb-frames", 1
-# Changes whenever a clip can give other frames than before: it is then decoded again.
-_DECODING = 2
+DECODING = 3
+"""Number of the way from a clip to frames; to be raised whenever other frames or pixels come out:
+clips are then decoded again. ``tests/data/test_pinned_frames.py`` fails where that is forgotten."""
 _FORMERLY = {"decoding": 1, "resize": "squash"}
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _CLIPS_BETWEEN_RECORDS = 200
@@ -95,7 +96,7 @@ def decode_clips(
         raise InputError(setting("workers"), f"is {workers}", "give a number of at least 1")
     known = _read_record(record) if record.exists() else {}
     files = {
-        clip.key: _file(clip.source) | {"decoding": _DECODING, "resize": resize} for clip in clips
+        clip.key: _file(clip.source) | {"decoding": DECODING, "resize": resize} for clip in clips
     }
     done: dict[str, Decoded] = {}
     for clip in clips:

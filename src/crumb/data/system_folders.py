@@ -22,16 +22,18 @@ _NAMES = frozenset(
         # QNAP, Western Digital, NetApp, ZFS and other servers.
         *("@Recycle", "@Recently-Snapshot", ".@__thumb", ".@upload_cache", ".@analytic"),
         *(".streams", ".wdmc", ".wdcache", ".twonkymedia", ".snapshot", ".snapshots", "~snapshot"),
-        *(".zfs", "lost+found"),
+        *(".zfs", "lost+found", "Network Recycle Bin", "Recycle Bin", "trashbox", "RecycleBin$"),
+        *("DfsrPrivate", "_vti_cnf", "_vti_pvt"),
         # Windows.
-        *("$RECYCLE.BIN", "System Volume Information", "$WinREAgent", "$SysReset", "$Extend"),
-        *("$Windows.~BT", "$Windows.~WS", "$WINDOWS.~Q", "$AV_ASW", "Config.Msi", "MSOCache"),
+        *("System Volume Information", "$WinREAgent", "$SysReset", "$Extend", "$GetCurrent"),
+        *("$AV_ASW", "Config.Msi", "MSOCache"),
         *("msdownld.tmp", "WindowsImageBackup", "WpSystem", "_gsdata_"),
         # macOS, and what it leaves on other file systems and in ZIP files.
         *("__MACOSX", ".Trash", ".Trashes", ".Spotlight-V100", ".fseventsd", ".TemporaryItems"),
         *(".DocumentRevisions-V100", ".AppleDouble", ".AppleDB", ".AppleDesktop"),
         *("Network Trash Folder", "Temporary Items", "TheVolumeSettingsFolder"),
-        *("TheFindByContentFolder", ".MobileBackups", ".apdisk"),
+        *("TheFindByContentFolder", ".MobileBackups", ".apdisk", "iPod Photo Cache"),
+        *("iPhoto Library", "Aperture Library"),
         # Linux desktops, phones, cameras.
         *(".thumbnails", ".thumb", ".thumbs", ".xvpics", ".comments", ".dtrash", "LOST.DIR"),
         *(".picasaoriginals", ".globalTrash", ".trashbin", ".estrongs"),
@@ -43,7 +45,9 @@ _NAMES = frozenset(
 # Words that a class may have, in other letters.
 _EXACT = frozenset(["RECYCLER", "RECYCLED", "THMBNL"])
 _PATTERNS = re.compile(
-    r"\.trash-[0-9]+|found\.[0-9]{3}|\$recycle\.bin.*|@gmt-[0-9.-]+"
+    r"\.trash-[0-9]+|found\.[0-9]{3}|\$recycle\.bin.*|@gmt-[0-9.-]+|network recycle bin [0-9]+"
+    # Of Windows Setup: $Windows.~BT, $WINDOWS.~Q, $INPLACE.~TR and others.
+    r"|\$[^/]+\.~[a-z]+"
     # Photo libraries of macOS and Lightroom: one file to their owner, thousands of previews within.
     r"|.+\.(photoslibrary|photolibrary|migratedphotolibrary|aplibrary|lrdata)",
     re.IGNORECASE,

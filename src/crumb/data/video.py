@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import struct
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,12 +14,15 @@ import av
 import av.error
 import numpy as np
 from av.container import InputContainer
+from av.format import Flags
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image
 
-from crumb.data.clock import Clock, FrameClock
+from crumb.data.boxes import is_cut_short, runs_over
+from crumb.data.clock import AHEAD, Clock, FrameClock, Times, clock_of
 from crumb.data.resize import Resize, to_square
 from crumb.errors import InputError
 from crumb.files import file_size
@@ -39,6 +42,12 @@ _PICTURES = (
     | Disposition.dependent
 )
 _DEFAULT_IS_WORTH = 5_000_000
+_OPTIONS = {"format_whitelist": _CONTAINERS, "max_pixels": str(_MOST_PIXELS)}
+# Packets of one stream after which another that has but one is a picture.
+_MOST_COUNTED = 250
+# How files begin of which FFmpeg reads one (MP4, FLV, ASF, NUT) or two (Matroska).
+_JOINED = (b"ftyp", b"FLV\x01", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", b"nut/", b"\x1aE\xdf\xa3")
+_BEGINNING = 12
 # The four numbers of a display matrix, by their signs, and what they ask for.
 _TURNS = {
     (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
@@ -58,10 +67,11 @@ def frames_at_one_per_second(
 
     Frame n (n from 1) is the first frame whose time since the first frame is at least n - 1
     seconds, by the clip's own time stamps; a clip of variable frame rate that stands still for
-    seconds, at most ten, repeats a frame. Where time stamps restart (joined clips), jump by more
-    than ten seconds or do not increase, the gap is closed (:mod:`crumb.data.clock`), so that no
-    frame is lost or repeated. ffmpeg at one frame a second rounds times: it takes another frame of
-    the same second, and may give one frame fewer where a clip ends in the first half of a second.
+    seconds repeats a frame, and so does one of fewer frames than one a second. Where time stamps
+    restart (joined clips), jump out of proportion or do not increase, the gap is closed
+    (:mod:`crumb.data.clock`), so that no frame is lost or repeated. ffmpeg at one frame a second
+    rounds times: it takes another frame of the same second, and may give one frame fewer where a
+    clip ends in the first half of a second.
 
     Args:
         path: A video in a usual container (MP4, QuickTime, Matroska, WebM, AVI, MPEG, ...) or a
@@ -101,11 +111,13 @@ class ClipLength:
 
     Attributes:
         seconds: from its first frame to the end of its last one, gaps closed.
-        gaps: how often its time stamps restart, jump or do not increase.
+        gaps: how often its time stamps restart or jump.
+        is_joined: whether another file follows the end of it, which FFmpeg does not read.
     """
 
     seconds: float
     gaps: int
+    is_joined: bool = False
 
 
 def clip_length(path: Path) -> ClipLength:
@@ -118,21 +130,28 @@ def clip_length(path: Path) -> ClipLength:
     """
     with _opened(path) as container:
         stream = _video_stream(path, container)
-        clock = Clock(stream.time_base or Fraction(1))
-        entries = stream.index_entries
-        if stream.frames and len(entries) == stream.frames:
-            for entry in entries:
-                clock.tick(entry.timestamp, None)
-            told = (stream.duration or 0) * (stream.time_base or Fraction(1))
+        unit, jumps = stream.time_base or Fraction(1), _jumps(container)
+        entries, told = stream.index_entries, Fraction(0)
+        # Those of other formats do not list what is joined to a file.
+        if "mp4" in container.format.name and stream.frames and len(entries) == stream.frames:
+            clock = Clock(unit, jumps)
+            stamps = [entry.timestamp for entry in entries]
+            for place, stamp in enumerate(stamps, 1):
+                clock.tick(stamp, None, stamps[place : place + AHEAD])
+            told = (stream.duration or 0) * unit
+            end = max(entry.pos + entry.size for entry in entries)
         else:
+            times, end = [], 0
             for packet in container.demux(stream):
                 if packet.size:
-                    clock.tick(packet.dts, packet.duration)
-            told = Fraction(0)
+                    times.append(Times(packet.pts, packet.dts, packet.duration, packet.is_keyframe))
+                    end = max(end, (packet.pos or 0) + packet.size)
+            clock = clock_of(times, unit, jumps)
         seconds = clock.end()
         if not seconds:
             raise InputError(path, "has no frames", _REMEDY)
-        return ClipLength(float(told if told and not clock.gaps else seconds), clock.gaps)
+        seconds = told if told and not clock.gaps else seconds
+        return ClipLength(float(seconds), clock.gaps, _is_joined(path, end))
 
 
 @contextmanager
@@ -145,19 +164,51 @@ def _opened(path: Path) -> Iterator[InputContainer]:
     try:
         # Absolute, or FFmpeg takes what is before a colon in a name for a protocol.
         name = str(path.absolute())
-        options = {"format_whitelist": _CONTAINERS, "max_pixels": str(_MOST_PIXELS)}
-        with av.open(name, options=options) as container:
-            if _lacks_frames(path, container, size):
+        with av.open(name, options=_OPTIONS) as container:
+            if "mp4" in container.format.name and _lacks_frames(path, container, size):
                 raise InputError(path, "is cut short", _REMEDY)
             yield container
     # PyAV raises ValueError beside its own errors for broken headers.
     except (av.error.FFmpegError, ValueError) as error:
-        if _last_box(path, size).runs_over:
+        if runs_over(path, size):
             raise InputError(path, "is cut short", _REMEDY) from error
         reason = getattr(error, "strerror", None) or str(error)
         if isinstance(error, av.error.ArgumentError):
             reason = "it is no video, or a broken one"
         raise InputError(path, f"cannot be decoded ({reason})", _REMEDY) from error
+
+
+def _lacks_frames(path: Path, container: InputContainer, size: int) -> bool:
+    """Whether frames that an MP4 or QuickTime file lists lie behind its end.
+
+    The decoder stays silent where the cut happens to fall between two frames.
+    """
+    entries = _video_stream(path, container).index_entries
+    return any(entry.pos + entry.size > size for entry in entries) or is_cut_short(path, size)
+
+
+def _is_joined(path: Path, end: int) -> bool:
+    """Whether what follows the last frame that FFmpeg finds begins as the file does.
+
+    ``cat`` makes such a one of two MP4, FLV or WMV files, or of three Matroska files.
+    """
+    with path.open("rb") as file:
+        first = file.read(_BEGINNING)
+        # Of MP4 the size of the first box comes before its name.
+        place = 4 if first[4:8] == b"ftyp" else 0
+        if not first.startswith(_JOINED, place):
+            return False
+        file.seek(end)
+        kept = b""
+        while part := file.read(1 << 20):
+            if first[place:] in kept + part:
+                return True
+            kept = part[-_BEGINNING:]
+    return False
+
+
+def _jumps(container: InputContainer) -> bool:
+    return bool(container.format.flags & Flags.ts_discont.value)
 
 
 def _video_stream(path: Path, container: InputContainer) -> VideoStream:
@@ -168,14 +219,33 @@ def _video_stream(path: Path, container: InputContainer) -> VideoStream:
     known = [stream for stream in videos if stream.codec_context is not None]
     if not known:
         raise InputError(path, "has a video stream of an unknown format", _REMEDY)
+    # A cover that is not marked has one frame, and MP4 alone says how many there are.
+    counted = "mp4" in container.format.name and all(s.frames > 1 for s in known)
+    if not counted and len(known) + len(container.streams.audio) > 1:
+        moving = _moving(container.name, [stream.index for stream in known])
+        known = [stream for stream in known if stream.index in moving] or known
+        if not moving and container.streams.audio:
+            raise InputError(path, "has no video stream", _REMEDY)
     return max(known, key=_worth)
 
 
-def _worth(stream: VideoStream) -> tuple[bool, int]:
-    """A picture that is not marked as a cover has one frame."""
+def _moving(name: str, streams: Sequence[int]) -> set[int]:
+    """The streams that have more than one packet, among the first of a file if there are any."""
+    counted: Counter[int] = Counter()
+    with av.open(name, options=_OPTIONS) as container:
+        for packet in container.demux([container.streams[index] for index in streams]):
+            counted[packet.stream_index] += bool(packet.size)
+            if counted[packet.stream_index] > _MOST_COUNTED:
+                break
+            if all(counted[index] > 1 for index in streams):
+                break
+    return {index for index, count in counted.items() if count > 1}
+
+
+def _worth(stream: VideoStream) -> int:
     is_default = bool(stream.disposition & Disposition.default)
     area = stream.codec_context.width * stream.codec_context.height
-    return stream.frames != 1, area + _DEFAULT_IS_WORTH * is_default
+    return area + _DEFAULT_IS_WORTH * is_default
 
 
 def _sample(
@@ -186,21 +256,32 @@ def _sample(
     stream.codec_context.thread_count = 1
     # Damage is an error; the decoder would paint over it.
     stream.codec_context.options = {"err_detect": "explode", "max_pixels": str(_MOST_PIXELS)}
-    clock = FrameClock(stream.time_base or Fraction(1))
+    clock = FrameClock(stream.time_base or Fraction(1), _jumps(container))
     # Of some formats 0, for unknown.
     pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
     taken = 0
-    for packet in container.demux(stream):
+    for packet, ahead in _with_ahead(container.demux(stream)):
         clock.send(packet)
         for frame in packet.decode():
             assert isinstance(frame, VideoFrame)
-            seconds, image = clock.tick(frame), None
+            seconds, image = clock.tick(frame, ahead), None
             while seconds >= taken:
                 image = image or _square(frame, size, resize, pixel_aspect)
                 taken += 1
                 yield image
     if taken == 0:
         raise InputError(path, "has no frames", _REMEDY)
+
+
+def _with_ahead(packets: Iterator[Packet]) -> Iterator[tuple[Packet, deque[Packet]]]:
+    """Each packet, and those that come after it as far as they are looked at."""
+    ahead: deque[Packet] = deque()
+    for packet in packets:
+        ahead.append(packet)
+        if len(ahead) > AHEAD:
+            yield ahead.popleft(), ahead
+    while ahead:
+        yield ahead.popleft(), ahead
 
 
 def _square(frame: VideoFrame, size: int, resize: Resize, pixel_aspect: Fraction) -> Image.Image:
@@ -230,63 +311,3 @@ def _turn(frame: VideoFrame) -> Image.Transpose | None:
 
 def _sign(value: int) -> int:
     return (value > 0) - (value < 0)
-
-
-# Files that end too early.
-
-
-def _lacks_frames(path: Path, container: InputContainer, size: int) -> bool:
-    """Whether frames that an MP4 or QuickTime file lists lie behind its end.
-
-    The decoder stays silent where the cut happens to fall between two frames. What other programs
-    write after the last box is no matter.
-    """
-    if "mp4" not in container.format.name.split(","):
-        return False
-    entries = _video_stream(path, container).index_entries
-    if any(entry.pos + entry.size > size for entry in entries):
-        return True
-    last = _last_box(path, size)
-    # What is missing of the index may be frames.
-    if last.kind == b"moov" and last.runs_over:
-        return True
-    # Fragments are listed one by one, each before its frames.
-    return last.fragmented and (last.kind == b"moof" or last.runs_over)
-
-
-@dataclass(frozen=True)
-class _Box:
-    """Where the walk along the boxes of an MP4 or QuickTime file ended.
-
-    Attributes:
-        kind: of the last box that holds part of the video; empty where the file has none.
-        runs_over: it would end after the file does.
-        fragmented: there are fragments.
-    """
-
-    kind: bytes = b""
-    runs_over: bool = False
-    fragmented: bool = False
-
-
-def _last_box(path: Path, size: int) -> _Box:
-    last, position = _Box(), 0
-    with path.open("rb") as file:
-        while position + 8 <= size:
-            file.seek(position)
-            length, kind = struct.unpack(">I4s", file.read(8))
-            if position == 0 and kind not in (b"ftyp", b"wide", b"skip", b"free", *_BOXES):
-                return last
-            if length == 1:
-                length = int.from_bytes(file.read(8), "big")
-            elif length == 0:
-                length = size - position
-            if length < 8:
-                return last
-            position += length
-            if kind in _BOXES:
-                last = _Box(kind, position > size, last.fragmented or kind == b"moof")
-    return last
-
-
-_BOXES = (b"moov", b"mdat", b"moof")

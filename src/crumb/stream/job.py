@@ -8,15 +8,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from crumb.data.filelists import list_folder
 from crumb.data.index import Dataset
 from crumb.data.protocol import TaskList
+from crumb.methods.registry import find_method
 from crumb.nets.backbones import settled
 from crumb.nets.config import NetworkConfig
 from crumb.stream.checkpoint import data_digest
 from crumb.stream.config import StreamConfig
 from crumb.stream.learner import OF_RUN, for_mode, of_run
-from crumb.stream.lists import listed
+from crumb.stream.results import Results
 from crumb.stream.settings import CONFIG, FILELISTS_RUN, PRETRAINED_RUN, check_same
+from crumb.stream.tasks import tasks_of
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def settings_of(job: Job, network: NetworkConfig, method: Any) -> dict[str, Any]
         each = {f"{PRETRAINED_RUN}{run}": of_run(path, run) for run in job.task_lists}
         given |= each if OF_RUN in str(path) else {"pretrained": path}
     if job.config.filelists is not None:
-        files |= {f"{FILELISTS_RUN}{r}": data_digest(t) for r, t in listed(job).items()}
+        files |= {f"{FILELISTS_RUN}{r}": data_digest(t) for r, t in _listed(job).items()}
     for name, path in given.items():
         if path.is_file():
             with path.open("rb") as file:
@@ -96,6 +99,17 @@ def settings_of(job: Job, network: NetworkConfig, method: Any) -> dict[str, Any]
     # So that it means the same wherever the next call is made.
     parts["network"]["weights"] = str(weights or job.network.weights)
     return {"command": job.command, **parts, **(job.more or {}), "files": files}
+
+
+def _listed(job: Job) -> dict[int, TaskList]:
+    """The tasks of runs that are asked for, and of finished ones whose lists are still there."""
+    found, config = dict(job.task_lists), job.config
+    assert config.filelists is not None
+    offline = find_method(config.method).offline
+    for run in {record.run for record in Results.finished_in(job.folder)} - found.keys():
+        if list_folder(config.filelists, config.protocol, run, offline).is_dir():
+            found[run] = tasks_of(config, job.dataset, run, offline)
+    return found
 
 
 def check_recorded(job: Job) -> None:

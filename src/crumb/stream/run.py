@@ -26,8 +26,8 @@ from crumb.stream.checkpoint import Checkpoints
 from crumb.stream.config import ProtocolConfig, StreamConfig
 from crumb.stream.job import Job, settings_of
 from crumb.stream.learner import Networks, check_memory, new_learner, of_run
-from crumb.stream.lists import check_alike
 from crumb.stream.loop import Plan, run_once
+from crumb.stream.record import RunRecord
 from crumb.stream.results import Results
 from crumb.stream.skipping import broken_images, leave_out
 from crumb.stream.tasks import epochs_of, held_out, tasks_of
@@ -182,8 +182,27 @@ def prepare(job: Job, networks: Networks | None = None, pretrained: bool = True)
     settings = settings_of(job, learner.network.config, learner.config)
     results = Results(job.folder, settings, config.resume, broken)
     if config.filelists is not None:
-        check_alike(job, results.finished())
+        _check_alike(job, results.finished())
     return Prepared(learner, task_lists, epochs, held, results)
+
+
+def _check_alike(job: Job, finished: Sequence[RunRecord]) -> None:
+    """Refuse runs of different classes or numbers of tasks, over which no mean can be taken.
+
+    The lists of a finished run may be gone; its record still tells these.
+    """
+    shapes = {record.run: (set(record.classes), len(record.scores)) for record in finished}
+    shapes |= {run: (set(t.classes), len(t.tasks)) for run, t in job.task_lists.items()}
+    (first, (classes, count)), *others = sorted(shapes.items())
+    for run, (names, tasks) in others:
+        if tasks != count:
+            problem = f"have {tasks} tasks in run {run}, and {count} in run {first}"
+        elif names != classes:
+            problem = f"have {min(names ^ classes)} in only one of runs {first} and {run}"
+        else:
+            continue
+        remedy = f"give lists of one kind, or another {setting('output')}"
+        raise InputError(setting("filelists", job.config.filelists), problem, remedy)
 
 
 def broken_in(

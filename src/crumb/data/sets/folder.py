@@ -299,9 +299,10 @@ class Folder(ClipSource):
 
 
 def _seconds(found: Found) -> dict[str, int]:
-    """Seconds of each video, rounded up; what cannot be opened is noted, and so are gaps."""
+    """Seconds of each video, rounded up; what cannot be opened or is odd is noted."""
     seconds: dict[str, int] = {}
     gaps: dict[str, int] = {}
+    joined: list[str] = []
     for entry in tqdm(found.entries, desc="looking at clips", disable=None, leave=False):
         try:
             length = clip_length(found.root / entry.path)
@@ -311,6 +312,13 @@ def _seconds(found: Found) -> dict[str, int]:
         seconds[entry.path] = max(1, math.ceil(length.seconds))
         if length.gaps:
             gaps[entry.path] = length.gaps
+        if length.is_joined:
+            joined.append(entry.path)
+    if joined:
+        found.notes.append(
+            "of files that were joined only the beginning is read; join the clips with ffmpeg "
+            f"instead, or keep them apart: {', '.join(joined)}"
+        )
     if gaps:
         named = ", ".join(f"{path} ({count})" for path, count in gaps.items())
         total = sum(gaps.values())

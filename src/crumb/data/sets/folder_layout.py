@@ -244,6 +244,11 @@ def _look_for_oddities(found: Found, tops: Sequence[str], is_split: bool) -> Non
     for name in [] if is_split else tops:
         if canonical(name) not in names and f"{name}/" not in said:
             found.refuse(f"{name}/", "a folder in which nothing can be used")
+    found.notes += [
+        f"{name} is called as folders of Windows are; if it is none of yours, take it out"
+        for name in names
+        if name.startswith("$")
+    ]
     if len(names) == 1:
         found.notes.append(
             f"{names[0]} is the only class; if its folders are the classes, give "

@@ -6,6 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,15 @@ from crumb.data.sets.folder_split import Clip, Part, Split
 from crumb.errors import InputError
 
 _SIDE, _BLOCK = 16, 4
-# Root mean square, of 255 levels, by which copies differ that were scaled and compressed anew: 1.3
-# in the median and 2.3 for nine of ten photographs of eth80; its neighbouring views differ by 7.5.
-_MOST_APART = 2.0
+# Root mean square, of 255 levels, by which copies differ at 16 x 16 pixels that were scaled and
+# compressed anew. Of 60 images of eth80 and 60 frames of devset, thumbnails of JPEG quality 75
+# differ by 2.8 in the median and 4.3 at most at 64 pixels, by 1.6 and 2.5 at 96, by 1.2 and 1.5 at
+# 128; of quality 30 by 4.9 and 8.1, 3.2 and 5.1, 2.6 and 3.3. Of neighbouring views of one object
+# 0.7 % differ by less than 4.5, none by less than 2. Views are of one size, and thumbnails of
+# another one than their originals: so copies of one size have to be nearer.
+_MOST_APART, _MOST_APART_IN_SIZE = 4.5, 2.0
+# Compression changes less where there is less to compress: of pictures faded to a tenth 1.5.
+_APART, _APART_BY_CONTRAST = 1.0, 0.1
 _CANDIDATES = 8
 _MOST_IMAGES = 200_000
 
@@ -90,7 +97,7 @@ def _same_images(
     """Each image that is tested on and looks like one that is trained on, after that one."""
     from scipy.spatial import KDTree
 
-    small, names = _reduced(root, [*trained, *tested], workers)
+    small, sizes, names = _reduced(root, [*trained, *tested], workers)
     of_training = set(trained)
     first = sum(name in of_training for name in names)
     if not 0 < first < len(names):
@@ -104,26 +111,35 @@ def _same_images(
     for place, candidates in enumerate(np.asarray(near), first):
         known = candidates[candidates < first]
         apart = np.sqrt(np.square(small[known].astype(float) - small[place]).mean(1))
-        # What compression changes is less where there is less to compress.
-        allowed = min(_MOST_APART, 1 + 0.02 * small[place].std())
-        if len(apart) and apart.min() <= allowed:
+        most = [_MOST_APART_IN_SIZE if sizes[one] == sizes[place] else _MOST_APART for one in known]
+        apart /= np.minimum(most, _APART + _APART_BY_CONTRAST * small[place].std())
+        if len(apart) and apart.min() <= 1:
             pairs.append((names[known[apart.argmin()]], names[place]))
     return pairs
 
 
-def _reduced(root: Path, paths: Sequence[str], workers: int) -> tuple[np.ndarray, list[str]]:
-    """Images at 16 x 16 pixels, uint8 [N, 768], and the paths of these N that can be read."""
-    from crumb.data.images import load_image
+def _reduced(
+    root: Path, paths: Sequence[str], workers: int
+) -> tuple[np.ndarray, list[tuple[int, ...]], list[str]]:
+    """Images at 16 x 16 pixels, uint8 [N, 768], and sizes and paths of these N that can be read."""
+    from PIL import Image
 
-    def read(path: str) -> np.ndarray | None:
+    from crumb.data.images import load_image
+    from crumb.data.shards import open_image
+
+    def read(path: str) -> tuple[np.ndarray, tuple[int, ...]] | None:
         try:
             # Means of blocks, as filters of images of different sizes differ at their edges.
             blocks = load_image(root / path, _SIDE * _BLOCK).numpy()
-            blocks = blocks.reshape(3, _SIDE, _BLOCK, _SIDE, _BLOCK)
-            return blocks.mean((2, 4)).round().astype(np.uint8).reshape(-1)
         except InputError:
             # It is told when it is trained on, or left out then.
             return None
+        blocks = blocks.reshape(3, _SIDE, _BLOCK, _SIDE, _BLOCK)
+        size: tuple[int, ...] = ()
+        # What is wrong beside its pixels is no matter.
+        with suppress(Exception), open_image(root / path) as file, Image.open(file) as image:
+            size = tuple(sorted(image.size))
+        return blocks.mean((2, 4)).round().astype(np.uint8).reshape(-1), size
 
     with ThreadPoolExecutor(workers) as pool:
         images = [
@@ -135,10 +151,10 @@ def _reduced(root: Path, paths: Sequence[str], workers: int) -> tuple[np.ndarray
                 leave=False,
             )
         ]
-    found = [(image, path) for image, path in zip(images, paths, strict=True) if image is not None]
-    rows = [image for image, _ in found]
+    found = [(*image, path) for image, path in zip(images, paths, strict=True) if image is not None]
+    rows = [row for row, _, _ in found]
     small = np.stack(rows) if rows else np.empty((0, 3 * _SIDE**2), np.uint8)
-    return small, [path for _, path in found]
+    return small, [size for _, size, _ in found], [path for *_, path in found]
 
 
 def _same_files(root: Path, trained: Sequence[str], tested: Sequence[str]) -> list[tuple[str, str]]:
