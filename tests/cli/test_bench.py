@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from crumb.benchmarks import assignment, avalanche, memory
+from crumb.benchmarks import assignment, avalanche, lesson, memory
 from crumb.benchmarks.assignment import Case
 from crumb.benchmarks.suite import ROWS
+from crumb.benchmarks.workplace import Workplace
 from crumb.cli.main import main
 
 
@@ -17,6 +18,11 @@ def tiny(monkeypatch, network_words):
     monkeypatch.setattr(assignment, "CASES", {"small": Case(2, (32, 5, 4))})
     monkeypatch.setattr(memory, "SIZES", (100, 200))
     monkeypatch.setattr(avalanche, "find_spec", lambda name: None)
+    monkeypatch.setattr(lesson, "FRAMES", 20)
+    whole = Workplace.stream_config
+    monkeypatch.setattr(
+        Workplace, "stream_config", lambda self, **more: whole(self, epochs_first_task=1, **more)
+    )
     return [*network_words, "--repeats", "1", "--runs", "2", "--device", "cpu"]
 
 

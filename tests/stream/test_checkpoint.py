@@ -73,7 +73,9 @@ CASES = {
     "best epoch": ["--memory-size", "9", "--select-best-epoch", "--epochs", "3"],
     "offline": ["--method", "offline", "--joint-epochs", "1"],
     "joint training until it has converged": ["--method", "offline", "--convergence", "0.9"],
-    "training at the end of a task": ["--method", "rainbow", "--memory-size", "10"],
+    "training at the end of a task": [
+        *("--method", "rainbow", "--memory-size", "10", "--memory-only-epochs", "2")
+    ],
 }
 ALWAYS = ["--save-model", "--save-tasks", "--classes-per-task", "1", "--checkpoint-batches", "1"]
 
