@@ -10,6 +10,8 @@ import pytest
 from damage import empty
 
 from crumb.cli.main import main
+from crumb.data.index import load_dataset
+from crumb.errors import InputError
 
 Change = Callable[[str], str | bytes]
 INDEX = "toybox_dirmap.csv"
@@ -76,9 +78,25 @@ def entry(**changes: object) -> Change:
         (entry(classes={"car": 9}), "has no name for class id"),
     ],
 )
-def test_broken_record(refused, usual, dataset_copy: Path, change: Change, problem: str):
+def test_broken_record(dataset_copy: Path, change: Change, problem: str):
     alter(dataset_copy / "dataset.json", change)
-    refused(*usual, names=("dataset.json", problem))
+    line = refusal(dataset_copy)
+    assert "dataset.json" in line
+    assert problem in line
+
+
+def test_a_command_on_a_broken_record(refused, usual, dataset_copy: Path):
+    alter(dataset_copy / "dataset.json", entry(version=2))
+    refused(*usual, names=("dataset.json", "has version 2"))
+
+
+def refusal(folder: Path) -> str:
+    """The line that reading the data set ends in."""
+    with pytest.raises(InputError) as error:
+        load_dataset(folder)
+    line = str(error.value)
+    assert "\n" not in line
+    return line
 
 
 def alter(path: Path, change: Change) -> None:
@@ -181,11 +199,17 @@ BAD_CELLS = [
         (lambda text: bytes(5000), "has no column 'class'"),
     ],
 )
-def test_broken_index(refused, usual, dataset_copy: Path, change: Change, problem: str):
+def test_broken_index(dataset_copy: Path, change: Change, problem: str):
     alter(dataset_copy / INDEX, change)
-    named = INDEX if "class id" not in problem else "dataset.json"
-    line = refused(*usual, names=(named, problem))
+    line = refusal(dataset_copy)
+    assert (INDEX if "class id" not in problem else "dataset.json") in line
+    assert problem in line
     assert len(line) < 1000
+
+
+def test_a_command_on_a_broken_index(refused, usual, dataset_copy: Path):
+    alter(dataset_copy / INDEX, cell("im_path", "../x.png"))
+    refused(*usual, names=(INDEX, "line 3: the path '../x.png' leaves the images root"))
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, empty])
@@ -218,13 +242,13 @@ def test_forms_of_an_index_that_are_read(dataset_copy: Path, output: Path, chang
 NAMES = ["my image.png", "двѣ картины.png", "a\\b.png", "50%,a;b.png", '"a".png', "a\u00a0b.png"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_names_that_are_read(dataset_copy: Path, network_words: list[str], output: Path, name: str):
+def test_names_that_are_read(dataset_copy: Path, network_words: list[str], output: Path):
     """Through the index, the file lists and back to the image."""
     rows = table((dataset_copy / INDEX).read_text())
-    old = Path(rows[1][-1])
-    rows[1][-1] = str(old.with_name(name))
-    (dataset_copy / "images" / old).rename(dataset_copy / "images" / rows[1][-1])
+    for row, name in zip(rows[1:], NAMES, strict=False):
+        old = Path(row[-1])
+        row[-1] = str(old.with_name(name))
+        (dataset_copy / "images" / old).rename(dataset_copy / "images" / row[-1])
     (dataset_copy / INDEX).write_text(written(rows))
     lists = str(output / "lists")
     few = [str(dataset_copy), "--protocol", "class_iid"]
@@ -232,4 +256,5 @@ def test_names_that_are_read(dataset_copy: Path, network_words: list[str], outpu
     words = [*few, *network_words, "--method", "finetune", "--epochs-first-task", "1"]
     words += ["--feature-cache", "off", "--filelists", lists, "--output", str(output / "results")]
     assert main(["stream", *words]) == 0
-    assert any(f"{rows[1][-1]} " in path.read_text() for path in output.rglob("*_filelist.txt"))
+    listed = "".join(path.read_text() for path in output.rglob("*_filelist.txt"))
+    assert all(f"{row[-1]} " in listed for row in rows[1 : len(NAMES) + 1])
