@@ -24,7 +24,7 @@ from typing import Any, Literal, Protocol, TypedDict, Unpack, overload
 
 import torch
 
-from crumb.methods.base import Learner
+from crumb.methods.teachable import Teachable
 
 
 class CommonSettings(TypedDict, total=False):
@@ -61,9 +61,9 @@ def _overload(method: str, settings: str, name: str) -> str:
 
 
 def _signature(parameters: str) -> str:
-    one = f"    def __call__({parameters}) -> Learner: ...\n"
+    one = f"    def __call__({parameters}) -> Teachable: ...\n"
     if len(one) > WIDTH + 1:
-        one = f"    def __call__(\n        {parameters}\n    ) -> Learner: ...\n"
+        one = f"    def __call__(\n        {parameters}\n    ) -> Teachable: ...\n"
     return f"    @overload\n{one}"
 
 

@@ -22,16 +22,16 @@ from crumb.errors import InputError
 
 if TYPE_CHECKING:
     from crumb.data.video import frames
-    from crumb.methods.base import Learner
     from crumb.methods.persistence import load
     from crumb.methods.registry import create
+    from crumb.methods.teachable import Teachable as Learner
     from crumb.stream.call import stream
 
 __all__ = ["InputError", "Learner", "create", "frames", "load", "stream"]
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Learner": ("crumb.methods.base", "Learner"),
+    "Learner": ("crumb.methods.teachable", "Teachable"),
     "create": ("crumb.methods.registry", "create"),
     "frames": ("crumb.data.video", "frames"),
     "load": ("crumb.methods.persistence", "load"),

@@ -65,6 +65,8 @@ def test_frames_that_were_not_learned_from_are_as_far_as_their_reach_says():
     assert variance == pytest.approx(2 / 50, rel=0.05)
     (limit,) = distance_limits(torch.tensor([farther]).double(), variance, 0.05)
     assert (every > limit).double().mean() == pytest.approx(0.05, abs=0.01)
+    # Half of what is farther is expected where as many frames are learned afterwards.
+    assert reach_of(list(every.split(100)), 0.5)[0] == pytest.approx(1 + (farther - 1) / 2)
     # Nearer than what was learned from is chance.
     assert reach_of([torch.tensor([0.2, 0.4])])[0] == 1
 

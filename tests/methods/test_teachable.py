@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ import torch
 from networks import images_of, tiny_network
 from PIL import Image
 
+import crumb
 from crumb.errors import InputError
-from crumb.methods import persistence
+from crumb.methods import persistence, settings
 from crumb.methods.registry import find_method
 
 
@@ -124,9 +126,9 @@ def test_partial_fit_and_the_order_of_columns():
 def test_repr_says_what_it_is():
     learner = taught(budget_bytes=2000)
     held = learner.bytes_held()
-    total = held.replay + held.extra
-    assert repr(learner) == f"<crumb slda: 2 classes, 24 frames, {total:,} bytes beside tiny>"
-    assert repr(make("finetune")) == "<crumb finetune: 0 classes, 0 bytes beside tiny>"
+    total, backbone = held.replay + held.extra, learner.network.config.backbone
+    assert repr(learner) == f"<crumb slda: 2 classes, 24 frames, {total:,} bytes beside {backbone}>"
+    assert repr(make("finetune")) == f"<crumb finetune: 0 classes, 0 bytes beside {backbone}>"
 
 
 def test_a_saved_learner_keeps_its_temperature(tmp_path, monkeypatch):
@@ -247,3 +249,22 @@ def test_reach_is_saved(tmp_path, monkeypatch):
     learner.calibrate(images_of(0, 5, 900), "red")
     learner.save(tmp_path / "m.crumb")
     assert persistence.load(tmp_path / "m.crumb").reach == learner.reach is not None
+
+
+def test_what_an_editor_completes_is_what_users_call():
+    """None of what the stream loop calls, whatever the method."""
+    calls = {"observe", "predict", "predict_proba", "top", "calibrate", "forget", "merge", "rename"}
+    calls |= {"label_of", "save", "classes_", "partial_fit"}
+    for method in ("slda", "er", "icarl"):
+        learner = make(method)
+        assert isinstance(learner, crumb.Learner)
+        assert {*dir(learner)} == calls | {"name", "classes", "temperature", "reach"}
+        assert all(hasattr(learner, name) for name in dir(learner))
+    public = {name for name in vars(crumb.Learner) if not name.startswith("_")}
+    assert public == calls | {"reach"}
+    hints = get_type_hints(crumb.load)
+    assert hints["return"] is crumb.Learner
+    # crumb.create: each overload says so.
+    text = Path(str(settings.__file__)).read_text()
+    assert text.count("-> Teachable: ...") > 20
+    assert "Learner" not in text

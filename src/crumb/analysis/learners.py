@@ -17,7 +17,7 @@ from crumb.features.features import FeatureStore
 from crumb.memory.exemplars import ChosenExemplars
 from crumb.methods.base import Learner
 from crumb.methods.crumb import Crumb
-from crumb.methods.persistence import load
+from crumb.methods.persistence import load_learner
 from crumb.stream.config import MachineConfig, ProtocolConfig
 from crumb.stream.feed import Reading
 from crumb.stream.run import open_store
@@ -162,7 +162,7 @@ def open_learner(path: Path, device: str) -> Learner:
     Raises:
         InputError: it cannot be loaded, or has met no class.
     """
-    learner = load(path, device)
+    learner = load_learner(path, device)
     if not learner.classes:
         raise InputError(path, "has met no class", "give a learner that crumb stream saved")
     return learner
@@ -193,7 +193,7 @@ def codebook_before(path: Path, like: Learner, device: str) -> Codebook:
     Raises:
         InputError: it has none, or is of another backbone, cut or codebook size.
     """
-    before = load(path, device)
+    before = load_learner(path, device)
     codebook, own = codebook_of(before), codebook_of(like)
     if codebook is None or own is None:
         raise InputError(f"--before {path}", "has no codebook", "leave it out")

@@ -11,7 +11,7 @@ import tyro
 
 from crumb.cli.parsing import parse
 from crumb.cli.teach import tell_changes
-from crumb.methods.persistence import load
+from crumb.methods.persistence import load_learner
 from crumb.teaching.files import held, replace_model
 from crumb.teaching.lesson import changes, self_test
 
@@ -30,7 +30,7 @@ def run(words: Sequence[str]) -> None:
     """Forget, and print what the model knew before and after."""
     command = parse(Forget, words, "crumb forget")
     with held(command.model) as file:
-        learner = load(file)
+        learner = load_learner(file)
         before = self_test(learner)
         learner.forget(command.label)
         replace_model(learner, file)

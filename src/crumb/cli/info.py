@@ -12,7 +12,7 @@ import tyro
 from crumb.cli.parsing import parse
 from crumb.methods.base import Learner
 from crumb.methods.closed_form import ClosedForm
-from crumb.methods.persistence import load
+from crumb.methods.persistence import load_learner
 from crumb.reports.table import plain
 from crumb.teaching.files import former
 from crumb.teaching.lesson import self_test
@@ -29,7 +29,7 @@ class Info:
 def run(words: Sequence[str]) -> None:
     """Print method, network, bytes and classes."""
     command = parse(Info, words, "crumb info")
-    learner = load(command.model, "cpu")
+    learner = load_learner(command.model, "cpu")
     for name, value in _facts(learner, command.model):
         print(f"{name + ':':12} {value}")
     print()

@@ -20,7 +20,7 @@ from crumb.errors import InputError, printable, require, setting
 from crumb.files import check_new_file
 from crumb.methods.answers import Verdict, limits_of, scores_of
 from crumb.methods.base import Learner
-from crumb.methods.persistence import load
+from crumb.methods.persistence import load_learner
 from crumb.teaching.asking import answer_rows, files_below
 
 CAMERA = "camera:"
@@ -57,7 +57,7 @@ class Predict:
 def run(words: Sequence[str]) -> None:
     """Load the model, look at one thing after the other, print a line for each."""
     command = parse(Predict, words, "crumb predict")
-    learner = load(command.model, command.device)
+    learner = load_learner(command.model, command.device)
     if not learner.classes:
         raise InputError(command.model, "knows no class", "teach it one: crumb teach")
     limits = limits_of(learner, command.unknown_share)

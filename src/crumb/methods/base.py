@@ -278,12 +278,15 @@ class Learner(Described, Teachable, ABC):
         """
         return None
 
-    def measure_reach(self, scores: Sequence[Tensor], labels: Sequence[int]) -> None:
+    def measure_reach(
+        self, scores: Sequence[Tensor], labels: Sequence[int], learned: float = 1.0
+    ) -> None:
         """Note how far things are that were not learned from, for methods that measure distances.
 
         Args:
             scores: of the frames of each thing, [frames, classes].
             labels: of each thing.
+            learned: share of all frames that has been learned; the others are learned next.
         """
 
     @contextmanager

@@ -75,12 +75,14 @@ def own_distances(
     return means, sum(spreads) / len(spreads) if spreads else 1.0
 
 
-def reach_of(ratios: Sequence[Tensor]) -> tuple[float, float]:
+def reach_of(ratios: Sequence[Tensor], learned: float = 1.0) -> tuple[float, float]:
     """How much farther frames are that were not learned from.
 
     Args:
         ratios: of each clip, float [frames], squared distances of its frames from their class, as
             multiples of the mean of the frames that were learned from.
+        learned: share of all frames that had been learned then; the others are learned next, and
+            what is known of a class becomes better with the number of its frames.
 
     Returns:
         mean of the multiples, at least 1, and their variance as a share of the squared mean.
@@ -88,7 +90,7 @@ def reach_of(ratios: Sequence[Tensor]) -> tuple[float, float]:
     every = torch.cat([one.double() for one in ratios])
     mean = float(every.mean())
     variance = float(every.var()) / mean**2 if len(every) > 1 and mean > 0 else 1.0
-    return max(mean, 1.0), variance
+    return 1 + learned * max(mean - 1, 0.0), variance
 
 
 def distance_limits(means: Tensor, variance: float, share: float) -> Tensor:

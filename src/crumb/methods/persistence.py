@@ -19,6 +19,7 @@ from crumb.memory.checked import check_finite, check_forms
 from crumb.methods.base import Learner, under
 from crumb.methods.registry import find_method
 from crumb.methods.saving import KEY, VERSION
+from crumb.methods.teachable import Teachable
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
 from crumb.nets.weights import DAMAGE
@@ -34,10 +35,9 @@ _ABOUT = {
 _REMEDY = "give a file written by learner.save or crumb pretrain of this version"
 
 
-@usual_torch()
 def load(
     path: str | Path, device: str | torch.device = "auto", write_policy: str | None = None
-) -> Learner:
+) -> Teachable:
     """A learner that goes on where the saved one stopped, to the bit on the same device.
 
     Args:
@@ -49,6 +49,14 @@ def load(
         InputError: missing, damaged, foreign, or of another format version; no such device; a
             policy that the method does not have.
     """
+    return load_learner(path, device, write_policy)
+
+
+@usual_torch()
+def load_learner(
+    path: str | Path, device: str | torch.device = "auto", write_policy: str | None = None
+) -> Learner:
+    """:func:`load`, for those who call what users do not."""
     where = choose_device(device)
     file: Path = given("path", path, Path)
     tensors, about = _read(file)

@@ -118,7 +118,7 @@ def _taken_in(found: Any, name: str) -> type[Learner]:
     usable = isinstance(found, type) and issubclass(found, Learner) and not isabstract(found)
     if not usable or not isinstance(getattr(found, "name", None), str):
         problem = f"is {shown(found)}, no class of a method with a name"
-        raise InputError(given, problem, "name a subclass of crumb.Learner")
+        raise InputError(given, problem, "name a subclass of crumb.methods.base.Learner")
     if not plugins.is_reference(name) and found.name != name:
         problem = f"is an entry point of a method that calls itself {found.name!r}"
         raise InputError(given, problem, "both must have one name")

@@ -158,12 +158,15 @@ class StreamingLda(ClosedForm):
             means = means * farther
         return distance_limits(means, variance, share)
 
-    def measure_reach(self, scores: Sequence[Tensor], labels: Sequence[int]) -> None:
+    def measure_reach(
+        self, scores: Sequence[Tensor], labels: Sequence[int], learned: float = 1.0
+    ) -> None:
         """Note how much farther from their class frames are that were not learned from."""
         if (own := self._own_distances()) is not None:
             means, _ = own
             pairs = zip(scores, labels, strict=True)
-            self.reach = reach_of([-2 * one[:, label] / means[label] for one, label in pairs])
+            ratios = [-2 * one[:, label] / means[label] for one, label in pairs]
+            self.reach = reach_of(ratios, learned)
 
     def _own_distances(self) -> tuple[Tensor, float] | None:
         """What :func:`crumb.methods.confidence.own_distances` makes of the crumbs."""

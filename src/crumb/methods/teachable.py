@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from crumb.methods.base import Learner
 
 _BATCH = 21
+_READ = ("name", "classes", "temperature", "reach")
 
 
 class Teachable:
@@ -193,6 +194,10 @@ class Teachable:
         """
         calls.observe(_learner(self), X, y, _BATCH, () if classes is None else classes)
         return self
+
+    def __dir__(self) -> list[str]:
+        """The calls of users, and what they may read."""
+        return sorted(name for name in (*vars(Teachable), *_READ) if not name.startswith("_"))
 
     def __repr__(self) -> str:
         learner = _learner(self)

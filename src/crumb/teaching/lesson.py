@@ -16,7 +16,7 @@ from crumb.memory.capacity import END_OF_TASK, ON_ARRIVAL
 from crumb.methods.answers import scores_of
 from crumb.methods.base import Learner
 from crumb.methods.confidence import fit_temperature
-from crumb.methods.persistence import load
+from crumb.methods.persistence import load_learner
 from crumb.methods.slda import StreamingLda
 from crumb.teaching.material import Clip, in_turn
 
@@ -109,7 +109,9 @@ def learn_clips(
         doubt = 1 / (len(scores) + 2)
         each = [label for found, label in zip(scores, labels, strict=True) for _ in found]
         learner.temperature = fit_temperature(torch.cat(scores), torch.tensor(each), doubt)
-        learner.measure_reach(scores, labels)
+        every = sum(report.frames for report in reports.values())
+        asked = sum(report.asked for report in reports.values())
+        learner.measure_reach(scores, labels, 1 - asked / every)
     for clip in held:
         waiting.add(clip.class_name, clip.parts(preprocessing)[1])
         progress()
@@ -194,9 +196,9 @@ def load_to_teach(model: Path, device: str) -> Learner:
     Raises:
         InputError: the file cannot be used, or see :func:`refuse_boundaries`.
     """
-    learner = load(model, device)
+    learner = load_learner(model, device)
     if learner.needs_task_boundaries and not type(learner).needs_task_boundaries:
-        learner = load(model, device, ON_ARRIVAL)
+        learner = load_learner(model, device, ON_ARRIVAL)
     refuse_boundaries(learner, model)
     return learner
 

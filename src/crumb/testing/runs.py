@@ -19,7 +19,7 @@ from torch import Tensor
 
 from crumb.data.batches import Batch
 from crumb.methods.base import BytesHeld, Learner
-from crumb.methods.persistence import load
+from crumb.methods.persistence import load_learner
 from crumb.methods.registry import methods
 from crumb.testing.networks import Task, batch_of, tiny_network
 from crumb.testing.variants import Variant
@@ -210,7 +210,7 @@ def loaded(content: bytes) -> Learner:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "learner.crumb"
         path.write_bytes(content)
-        return load(path, "cpu")
+        return load_learner(path, "cpu")
 
 
 @contextmanager
