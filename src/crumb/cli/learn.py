@@ -18,7 +18,7 @@ from crumb.data.resize import Resize
 from crumb.data.sets.folder import Folder, Survey
 from crumb.device import choose_device
 from crumb.errors import InputError, setting
-from crumb.files import check_new_file
+from crumb.files import check_new_file, short_name
 from crumb.methods.base import Learner
 from crumb.methods.registry import DEFAULT_METHOD, DEFAULT_SETTINGS, find_method
 from crumb.nets.backbones import build_network
@@ -60,7 +60,7 @@ class Learn:
     @property
     def model(self) -> Path:
         """The file that is written."""
-        return self.output or Path(f"{self.root.resolve().stem}.crumb")
+        return self.output or Path(f"{short_name(self.root.resolve().stem)}.crumb")
 
 
 def run(words: Sequence[str]) -> None:

@@ -6,6 +6,8 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 
+_ONE = {"classes": "class", "objects": "object", "sessions": "session"}
+
 
 def canonical(name: str) -> str:
     """The one form of a name that Unicode can write in several, such as ä or a with two dots.
@@ -15,10 +17,15 @@ def canonical(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def alike_line(names: Iterable[str]) -> list[str]:
+def alike_line(names: Iterable[str], what: str = "classes", where: str = "") -> list[str]:
     """A line that names classes which a reader takes for one; none where there are none.
 
     They differ in case, in blanks, in signs that cannot be seen or in the width of letters only.
+
+    Args:
+        names: of classes.
+        what: they are, if not classes.
+        where: they are, if not everywhere.
     """
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for name in dict.fromkeys(names):
@@ -33,8 +40,8 @@ def alike_line(names: Iterable[str]) -> list[str]:
         else "blanks or letters that look the same"
     )
     return [
-        f"{' and '.join(first)} are separate classes and differ in {how} only{more}; if they are "
-        "one class, give them one name"
+        f"{' and '.join(first)} are separate {what}{where} and differ in {how} only{more}; if they "
+        f"are one {_ONE[what]}, give them one name"
     ]
 
 

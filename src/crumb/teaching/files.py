@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 
 from crumb.errors import InputError
-from crumb.files import write_bytes
+from crumb.files import short_name, write_bytes
 from crumb.methods.base import Learner
 
 UNDO = ".before"
@@ -16,7 +16,8 @@ _REMEDY = "make its folder writable or free space"
 
 def former(model: Path) -> Path:
     """Where a model lies as it was before its last lesson."""
-    return model.with_name(model.name + UNDO)
+    # With what is added while it is written, a name may have 255 bytes.
+    return model.with_name(short_name(model.name, 240) + UNDO)
 
 
 def replace_model(learner: Learner, model: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from crumb.data.batches import Batch
-from crumb.errors import InputError
+from crumb.errors import InputError, setting
 from crumb.methods.answers import scores_of
 from crumb.methods.base import Learner
 from crumb.methods.confidence import fit_temperature
@@ -186,6 +186,12 @@ def refuse_boundaries(learner: Learner, source: object) -> None:
     Raises:
         InputError: naming ``source``: its method must be told when tasks begin and end.
     """
+    if learner.needs_task_boundaries and not type(learner).needs_task_boundaries:
+        raise InputError(
+            source,
+            "stores exemplars at the end of tasks only, which a lesson has not",
+            f"make a model with {setting('write_policy', 'on-arrival')}",
+        )
     if learner.needs_task_boundaries or learner.offline:
         raise InputError(
             source,
