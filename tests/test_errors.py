@@ -65,3 +65,8 @@ def test_any_value_makes_one_short_line(value: object):
     assert line.startswith("lr=")
     assert len(line) < 300
     assert line.splitlines() == [line]
+
+
+def test_the_problem_alone_has_no_marks():
+    error = InputError("a", f"has other lists ({setting('filelists')})", "b")
+    assert error.problem_in_flags() == "has other lists (--filelists)"

@@ -36,10 +36,16 @@ class InputError(Exception):
         """The line with settings as flags of the command line."""
         return self._line(2)
 
+    def problem_in_flags(self) -> str:
+        """What is wrong, alone, with settings as flags: for tables and lists."""
+        return printable(self._text(self.parts[1], 2))
+
     def _line(self, form: int) -> str:
-        texts = (_MARKED.sub(lambda found: found[form], part) for part in self.parts)
-        subject, problem, remedy = (" ".join(text.split()) for text in texts)
+        subject, problem, remedy = (self._text(part, form) for part in self.parts)
         return printable(f"{subject}: {problem}; {remedy}")
+
+    def _text(self, part: str, form: int) -> str:
+        return " ".join(_MARKED.sub(lambda found: found[form], part).split())
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
         # Worker processes hand their errors over as pickles in memory.

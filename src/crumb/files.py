@@ -82,12 +82,12 @@ def check_new_file(path: Path, name: str) -> None:
     Raises:
         InputError: there is such a file or folder, or nothing can be written there.
     """
-    if path.is_dir():
-        raise InputError(path, "is a folder", f"give {name} the name of a file")
-    if path.exists() or path.is_symlink():
-        raise InputError(path, "exists, and is not written over", f"remove it or give {name}")
-    parent = next(one for one in path.absolute().parents if one.exists())
     try:
+        if path.is_dir():
+            raise InputError(path, "is a folder", f"give {name} the name of a file")
+        if path.exists() or path.is_symlink():
+            raise InputError(path, "exists, and is not written over", f"remove it or give {name}")
+        parent = next(one for one in path.absolute().parents if one.exists())
         handle, temporary = tempfile.mkstemp(_PART, f".{short_name(path.name)}.", parent)
         os.close(handle)
         Path(temporary).unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from crumb.data.sets.folder import Folder, Survey
 from crumb.data.sets.folder_layout import read_tree
 from crumb.data.sets.imagenet import ImageNet
 from crumb.data.sets.toybox import find_clips
+from crumb.errors import InputError
 
 LETTER, PARTS = "\u00c4pfel", "A\u0308pfel"
 
@@ -69,6 +71,35 @@ def test_classes_are_chosen_by_either_form(tmp_path: Path):
     dataset = load_dataset(tmp_path / "set")
     for form in (LETTER, PARTS):
         assert list(dataset.select([form]).class_names.values()) == [LETTER]
+
+
+def test_an_index_of_an_earlier_version(tmp_path: Path):
+    root = put(tmp_path / "mine", f"{LETTER}/1.jpg", f"{LETTER}/2.jpg", "cup/1.jpg", "cup/2.jpg")
+    index_source(Folder(root=root, output=tmp_path / "set", split="image"))
+    record = tmp_path / "set/dataset.json"
+    content = json.loads(record.read_text())
+    content["classes"] = {PARTS: 1, "cup": 2}
+    record.write_text(json.dumps(content))
+    assert load_dataset(tmp_path / "set").class_names == {1: LETTER, 2: "cup"}
+    content["classes"] = {PARTS: 1, LETTER: 2}
+    record.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="has one name in two forms of Unicode"):
+        load_dataset(tmp_path / "set")
+
+
+def test_objects_and_sessions_that_look_like_one(tmp_path: Path):
+    names = [f"{kind}/{name}/s/1.jpg" for kind in "ab" for name in ("Red", "red", "blue")]
+    root = put(tmp_path / "mine", *names, "a/blue/S/1.jpg", "b/Blue/s/1.jpg")
+    notes = survey(root).notes
+    assert [note for note in notes if "differ in" in note] == [
+        "Red and red are separate objects of a and differ in case only; if they are one object, "
+        "give them one name",
+        "S and s are separate sessions of a/blue and differ in case only; if they are one session, "
+        "give them one name",
+    ]
+    rows = (f"{name},{name.replace('/', ',', 1).rsplit('/', 2)[0]}" for name in names)
+    path = table(root, "path,class,object", *rows)
+    assert any("Red and red are separate objects of a" in note for note in survey(path).notes)
 
 
 def test_names_that_differ_in_case_only_are_pointed_out(tmp_path: Path):

@@ -21,6 +21,7 @@ from PIL import Image
 
 import crumb
 from crumb.codebook.initialisers import INITIALISERS
+from crumb.data.batches import Batch
 from crumb.data.protocol import TaskLayout
 from crumb.data.sets.registry import sources
 from crumb.errors import InputError
@@ -454,3 +455,60 @@ def test_learners_that_cannot_be_saved(learner: Any, tmp_path: Path):
 def test_the_initialisers_are_named(tiny: None):
     with pytest.raises(InputError, match=f"^initialiser='nope': .*{next(iter(INITIALISERS))}"):
         crumb.create("crumb", initialiser="nope")
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("method", ["lwf", "er", "crumb", "ewc", "icarl"])
+def test_tasks_of_ones_own_are_learned_whatever_the_program_set(
+    tiny: None, tmp_path: Path, method: str, context: Any
+):
+    """By the calls to which ``observe`` refers."""
+
+    def file(name: str) -> bytes:
+        learner = crumb.create(method, device="cpu")
+        for names in (["a", "b"], ["c"]):
+            learner.begin_task(names)
+            label = learner.classes.index(names[-1])
+            images = images_of(label, 4)
+            shown = images if learner.needs_images or learner.wants_images else None
+            batch = Batch(torch.full((4,), label), learner.features(images), shown)
+            learner.learn(batch)
+            learner.end_task(OneBatch(batch))
+        learner.save(tmp_path / name)
+        return (tmp_path / name).read_bytes()
+
+    class OneBatch(list[Batch]):
+        batch_size = 4
+
+        def __init__(self, batch: Batch) -> None:
+            super().__init__([batch])
+
+    plain = file("plain")
+    with context():
+        assert file("in it") == plain
+
+
+@pytest.mark.parametrize("forms", [("\u00c4", "A\u0308"), ("A\u0308", "\u00c4")])
+def test_classes_of_files_and_tasks_are_called_by_either_form(
+    tiny: None, tmp_path: Path, forms: tuple[str, str]
+):
+    learner = crumb.create("ncm", device="cpu")
+    learner.begin_task([forms[0]])
+    assert learner.label_of(forms[1]) == 0
+    # As a file of an earlier version has it.
+    learner.classes[0] = forms[0]
+    learner.save(tmp_path / "m.crumb")
+    learner = crumb.load(tmp_path / "m.crumb", device="cpu")
+    learner.observe(images_of(0, 2), forms[1])
+    assert [learner.label_of(form) for form in forms] == [0, 0]
+    assert len(learner.classes) == 1
+
+
+def test_two_forms_in_a_file_of_an_earlier_version_can_be_merged(tiny: None, tmp_path: Path):
+    learner = crumb.create("ncm", device="cpu")
+    learner.observe(images_of(0, 4), ["x", "x", "y", "y"])
+    learner.classes[:] = ["\u00c4", "A\u0308"]
+    learner.save(tmp_path / "m.crumb")
+    learner = crumb.load(tmp_path / "m.crumb", device="cpu")
+    learner.merge(*learner.classes)
+    assert learner.classes == ["\u00c4"]

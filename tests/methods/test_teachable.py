@@ -100,7 +100,7 @@ def test_unknown_is_said_only_when_it_is_asked_for():
     for share in (0, 1, 2.0, "x"):
         with pytest.raises(InputError, match="unknown_share"):
             learner.predict(strange, unknown_share=share)
-    with pytest.raises(InputError, match="needs method='slda', this is ncm"):
+    with pytest.raises(InputError, match="needs a learner of slda, this is one of ncm"):
         taught("ncm").predict(strange, unknown_share=0.01)
 
 

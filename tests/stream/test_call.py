@@ -28,6 +28,30 @@ def test_what_is_no_setting_is_refused(dataset):
         crumb.stream(dataset.folder, "slda", lr=0.1)
 
 
+def test_settings_are_called_as_their_flags_are(dataset, weights, tmp_path):
+    flags = {"backbone": "test_efficientnet", "cut": "blocks.4", "weights": str(weights)}
+    flags |= {"protocol": "class_iid", "classes_per_task": 1, "test_batch_size": 8, "top_k": (1,)}
+    flags |= {"device": "cpu", "workers": 1, "feature_cache": "off", "mem_accuracy": False}
+    (record,) = crumb.stream(dataset.folder, "ncm", output=tmp_path / "out", **flags).finished()
+    assert len(record.scores) == 4
+    assert {k for k, *_ in record.scores[-1][-1].accuracy} == {1}
+    with pytest.raises(InputError, match="^device='nowhere': is not on this machine"):
+        crumb.stream(dataset.folder, "ncm", **flags | {"device": "nowhere"})
+    with pytest.raises(InputError, match="^machine"):
+        crumb.stream(dataset.folder, "ncm", machine=3, device="cpu")
+
+
+def test_other_settings_are_refused_in_words_of_python(dataset, weights, tmp_path):
+    flags = {"backbone": "test_efficientnet", "cut": "blocks.4", "weights": str(weights)}
+    flags |= {"output": tmp_path / "out", "protocol": "class_iid"}
+    crumb.stream(dataset.folder, "ncm", **flags)
+    with pytest.raises(InputError, match=r"^output='.*out': was made with stream.mode = paper"):
+        crumb.stream(dataset.folder, "ncm", mode="strict", **flags)
+    # What was interrupted before anything was finished.
+    (tmp_path / "out/runs/run0.json").unlink()
+    assert len(crumb.stream(dataset.folder, "ncm", **flags).finished()) == 1
+
+
 def test_the_package_lists_what_users_need():
     assert dir(crumb) == [
         "InputError",

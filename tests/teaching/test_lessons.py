@@ -15,6 +15,7 @@ from crumb.methods import persistence
 from crumb.methods.answers import UNKNOWN, together, verdict
 from crumb.methods.registry import find_method
 from crumb.teaching.asking import answer_rows, files_below
+from crumb.teaching.files import replace_model, undo
 from crumb.teaching.lesson import (
     Change,
     changes,
@@ -134,7 +135,7 @@ def test_merged_and_renamed_classes(clips):
 def test_methods_that_cannot_forget_say_what_can():
     learner = make("er", memory_size=4)
     learner.meet(["a"])
-    with pytest.raises(InputError, match="method='er': cannot forget a class; use method='slda'"):
+    with pytest.raises(InputError, match="a learner of er: cannot forget a class; use one of slda"):
         learner.forget("a")
     learner.rename("a", "b")
     assert learner.classes == ["b"]
@@ -170,6 +171,33 @@ def learner_chance(learner: Any, scores: torch.Tensor) -> float:
     return float((scores.double() / learner.temperature).softmax(0).max())
 
 
+def test_folders_are_read_as_learn_reads_them(tmp_path, capsys):
+    """Through links, without hidden folders; what is left out is named."""
+    for name in ("in/a.png", "in/.cache/old.png", "in/@eaDir/t.png", "in/x.lrv", "other/l.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / "in/empty.png").touch()
+    (tmp_path / "in/link").symlink_to(tmp_path / "other")
+    below = tmp_path / "in"
+    assert list(files_below([below])) == [below / "a.png", below / "link/l.png"]
+    assert sorted(capsys.readouterr().err.splitlines()) == [
+        f"{below}: left out: 1 (a folder of the system, never data), the first @eaDir/",
+        f"{below}: left out: 1 (an empty file), the first empty.png",
+        f"{below}: left out: 1 (no video or image that Crumb reads (.lrv)), the first x.lrv",
+    ]
+
+
+def test_a_model_of_the_longest_name_can_be_taught(tmp_path):
+    learner, model = make("finetune"), tmp_path / ("m" * 249 + ".crumb")
+    learner.save(model)
+    first = model.read_bytes()
+    learner.meet(["a"])
+    replace_model(learner, model)
+    assert model.read_bytes() != first
+    undo(model)
+    assert model.read_bytes() == first
+
+
 def test_methods_that_need_boundaries_are_refused():
     with pytest.raises(InputError, match="m: is of method lwf, which must be told when tasks"):
         refuse_boundaries(make("lwf"), "m")
@@ -200,7 +228,7 @@ def test_a_streamed_model_that_stored_at_the_end_of_tasks_can_be_taught(tmp_path
 def test_files_are_found_in_folders_and_system_folders_are_not(tmp_path):
     for name in ("b/2.png", "b/10.png", "a.mp4", "b/@eaDir/2.png", "b/note.txt", "b/.x.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
+        (tmp_path / name).write_text("x")
     found = list(files_below([tmp_path, tmp_path / "missing.mp4"]))
     names = ["a.mp4", "b/2.png", "b/10.png", "missing.mp4"]
     assert found == [tmp_path / name for name in names]

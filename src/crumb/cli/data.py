@@ -258,7 +258,7 @@ def _missing(images: Path, paths: Sequence[str]) -> dict[str, str]:
             if not check_image_file(images / path):
                 problems[path] = "is empty"
         except InputError as error:
-            problems[path] = error.parts[1]
+            problems[path] = error.problem_in_flags()
     return problems
 
 

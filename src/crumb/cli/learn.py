@@ -19,7 +19,7 @@ from crumb.data.resize import Resize
 from crumb.data.sets.folder import Folder, Survey
 from crumb.device import choose_device
 from crumb.errors import InputError, setting
-from crumb.files import check_new_file
+from crumb.files import check_new_file, short_name
 from crumb.methods.base import Learner
 from crumb.methods.registry import DEFAULT_METHOD, DEFAULT_SETTINGS, find_method
 from crumb.nets.backbones import build_network
@@ -64,7 +64,7 @@ class Learn:
         root = self.root.resolve()
         # Of a table without its ending; of a folder all of it, as v1.1 and v1.2 are two.
         name = root.stem if root.is_file() else root.name
-        return self.output or Path(f"{name or 'root'}.crumb")
+        return self.output or Path(f"{short_name(name or 'root')}.crumb")
 
 
 def run(words: Sequence[str]) -> None:

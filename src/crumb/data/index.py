@@ -276,7 +276,7 @@ def load_dataset(folder: Path) -> Dataset:
         problem = f"has version {record.get('version')!r}, this program reads {_VERSION}"
         raise InputError(path, problem, _REINDEX)
     _check_record(path, record)
-    class_names = {number: name for name, number in record["classes"].items()}
+    class_names = {number: canonical(name) for name, number in record["classes"].items()}
     index = read_index(folder / record["index"])
     unnamed = sorted(set(index["class"].unique().tolist()) - set(class_names))
     if unnamed:
@@ -310,6 +310,9 @@ def _check_record(path: Path, record: dict[str, Any]) -> None:
         raise InputError(path, "'classes' does not map names to ids", _REINDEX)
     if "" in classes:
         raise InputError(path, "'classes' has an empty name", _REINDEX)
+    if len(set(map(canonical, classes))) < len(classes):
+        problem = "'classes' has one name in two forms of Unicode"
+        raise InputError(path, problem, _REINDEX)
     if len(set(classes.values())) < len(classes):
         raise InputError(path, "'classes' gives one id to two names", _REINDEX)
     if record.get("resize", "squash") not in RESIZES:

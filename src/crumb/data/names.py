@@ -11,6 +11,7 @@ from crumb.errors import InputError
 UNKNOWN = "unknown"
 """The answer to what is too far from every class, where that is asked for; the name of no class."""
 _JOINERS = "\u200c\u200d"
+_ONE = {"classes": "class", "objects": "object", "sessions": "session"}
 
 
 def canonical(name: str) -> str:
@@ -52,10 +53,15 @@ def _is_hidden(name: str, place: int) -> bool:
     return unicodedata.category(name[place]) in ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
-def alike_line(names: Iterable[str]) -> list[str]:
+def alike_line(names: Iterable[str], what: str = "classes", where: str = "") -> list[str]:
     """A line that names classes which a reader takes for one; none where there are none.
 
     They differ in case, in blanks, in signs that cannot be seen or in the width of letters only.
+
+    Args:
+        names: of classes.
+        what: they are, if not classes.
+        where: they are, if not everywhere.
     """
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for name in dict.fromkeys(names):
@@ -70,8 +76,8 @@ def alike_line(names: Iterable[str]) -> list[str]:
         else "blanks or letters that look the same"
     )
     return [
-        f"{' and '.join(first)} are separate classes and differ in {how} only{more}; if they are "
-        "one class, give them one name"
+        f"{' and '.join(first)} are separate {what}{where} and differ in {how} only{more}; if they "
+        f"are one {_ONE[what]}, give them one name"
     ]
 
 

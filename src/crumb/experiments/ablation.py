@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crumb.data.index import Dataset
+from crumb.data.names import canonical
 from crumb.data.protocol import TaskList
 from crumb.errors import InputError, setting
 from crumb.experiments.arms import UNABLATED, AblateConfig, Arm, Settings, arms, resolve, unablated
@@ -192,7 +193,7 @@ class Study:
                 raise self.grid.impossible[name]
             self.check(name)
         except OtherSettingsError as error:
-            return f"it {error.parts[1]}"
+            return f"it {error.problem_in_flags()}"
         except InputError as error:
             return "" if self.is_like(name) else error.in_flags()
         return ""
@@ -269,6 +270,11 @@ def _with_classes(config: AblateConfig) -> AblateConfig:
     Raises:
         InputError: it is not said what to pretrain on; a class would be in both, or none streamed.
     """
+    config = replace(
+        config,
+        classes=tuple(map(canonical, config.classes)),
+        pretrain_classes=tuple(map(canonical, config.pretrain_classes)),
+    )
     source = config.pretrain_dataset
     if source is None and not config.pretrain_classes:
         remedy = f"name some of the data set, or give {setting('pretrain_dataset')}"

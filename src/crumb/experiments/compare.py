@@ -199,7 +199,7 @@ class Matrix:
                 check_recorded(job)
             except OtherSettingsError as error:
                 # It was begun by another call while this one ran.
-                hidden[cell.name] = f"is not in the tables: it {error.parts[1]}"
+                hidden[cell.name] = f"is not in the tables: it {error.problem_in_flags()}"
                 continue
             except InputError as error:
                 self.grid.failed[cell.name] = error

@@ -96,7 +96,7 @@ def limits_of(learner: Learner, unknown_share: float | None) -> Tensor | None:
     share: float = given("unknown_share", unknown_share, float)
     require("unknown_share", share, 0 < share < 1, "between 0 and 1")
     if (found := learner.distance_limits(share)) is None:
-        problem = f"needs {setting('method', 'slda')}, this is {learner.name}"
+        problem = f"needs a learner of slda, this is one of {learner.name}"
         raise InputError(setting("unknown_share", share), problem, "leave it out")
     if not found.isfinite().all():
         problem = "cannot be measured: there are no crumbs, or one frame of each class"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import wraps
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from crumb.data.batches import Batch, Batches
+from crumb.data.names import canonical
+from crumb.device import usual_torch
 from crumb.errors import InputError
 from crumb.memory.capacity import END_OF_TASK, with_policy
 from crumb.memory.images import ImageForm
@@ -38,6 +41,22 @@ class BytesHeld:
     replay: int
     extra: int
     reading: int = 0
+
+
+def _as_usual(call: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(call)
+    def usual(learner: Learner, *given: Any) -> Any:
+        with usual_torch():
+            return call(learner, *map(_trainable, given))
+
+    return usual
+
+
+def _trainable(given: Any) -> Any:
+    """A batch that was made in inference mode as one that gradients can be computed of."""
+    if not isinstance(given, Batch) or not given.labels.is_inference():
+        return given
+    return replace(given, labels=given.labels.clone())
 
 
 class Learner(Described, Teachable, ABC):
@@ -98,7 +117,14 @@ class Learner(Described, Teachable, ABC):
         """Let every image pass through a form, if that changes it."""
         self.form = None if form.lossless else form
 
-    # What the stream loop calls.
+    # What the stream loop calls, and whoever has tasks of their own.
+
+    def __init_subclass__(cls, **words: Any) -> None:
+        """What the caller has set for torch changes nothing in these calls either."""
+        super().__init_subclass__(**words)
+        for name in ("begin_task", "learn", "end_task", "features"):
+            if name in cls.__dict__:
+                setattr(cls, name, _as_usual(cls.__dict__[name]))
 
     @abstractmethod
     def learn(self, batch: Batch) -> dict[str, Tensor]:
@@ -108,6 +134,7 @@ class Learner(Described, Teachable, ABC):
             the losses by name, detached scalars on the device.
         """
 
+    @usual_torch()
     def features(self, images: Tensor) -> Tensor:
         """What the front makes of images, uint8 [B, 3, S, S], as the learner is to see them."""
         return self.network.features(images if self.form is None else self.form(images))
@@ -126,6 +153,7 @@ class Learner(Described, Teachable, ABC):
         Told before each :meth:`begin_task`, for schedules; not by callers who do not know.
         """
 
+    @usual_torch()
     def begin_task(self, names: Sequence[str]) -> None:
         """A task that may show these classes begins."""
         self.meet(names)
@@ -176,7 +204,7 @@ class Learner(Described, Teachable, ABC):
 
     def meet(self, names: Iterable[str]) -> None:
         """Give a label to each class that is new; the head grows when it must."""
-        new = [name for name in dict.fromkeys(names) if name not in self.classes]
+        new = [name for name in dict.fromkeys(map(canonical, names)) if name not in self.classes]
         if self.keeps_start and not self.classes:
             head = f"tail.{self.network.head_name}."
             named = self.parameters().items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from crumb.data.names import canonical
 from crumb.data.resize import RESIZES, Resize
 from crumb.device import choose_device, usual_torch
 from crumb.errors import InputError, setting
@@ -79,7 +81,7 @@ def load_learner(
         if len(tensors[f"network.tail.{network.head_name}.weight"]) != about["outputs"]:
             raise ValueError("its head has another number of outputs")
         learner.start_head(about["outputs"])
-        learner.classes = list(about["classes"])
+        learner.classes = _classes(about)
         learner.temperature = _temperature(about, learner)
         learner.reach = _reach(about)
         if len(learner.classes) > about["outputs"]:
@@ -111,6 +113,14 @@ def _check(found: dict[str, Tensor], taken: dict[str, Tensor]) -> None:
     )
     check_forms(one, other)
     check_finite({name: value for name, value in one.items() if name.startswith("network.")})
+
+
+def _classes(about: dict[str, Any]) -> list[str]:
+    """Names of classes, in the one form that they are asked for by."""
+    forms = [(name, canonical(name)) for name in about["classes"]]
+    count = Counter(form for _, form in forms)
+    # Older versions took two forms of a name for two classes, which can then be merged.
+    return [form if count[form] == 1 else name for name, form in forms]
 
 
 def _temperature(about: dict[str, Any], learner: Learner) -> float:

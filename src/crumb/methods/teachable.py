@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 import numpy as np
 
 from crumb.data.names import canonical, class_name
-from crumb.errors import InputError, setting, shown
+from crumb.errors import InputError, shown
 from crumb.methods import calls, saving
 
 if TYPE_CHECKING:
@@ -137,8 +137,7 @@ class Teachable:
         raise self._unable_to_change_classes("merge classes")
 
     def _unable_to_change_classes(self, what: str) -> InputError:
-        others = f"use {setting('method', 'slda')} or {setting('method', 'ncm')}"
-        return InputError(setting("method", self.name), f"cannot {what}", others)
+        return InputError(f"a learner of {self.name}", f"cannot {what}", "use one of slda or ncm")
 
     def rename(self, name: str, new: str) -> None:
         """Call a class by another name.
@@ -161,8 +160,10 @@ class Teachable:
         Raises:
             InputError: there is no such class.
         """
-        if isinstance(name, str) and (known := canonical(name)) in self.classes:
-            return self.classes.index(known)
+        if isinstance(name, str):
+            for known in (name, canonical(name)):
+                if known in self.classes:
+                    return self.classes.index(known)
         names = ", ".join(self.classes) or "none"
         raise InputError(shown(name), "is no class of this learner", f"choose one of {names}")
 

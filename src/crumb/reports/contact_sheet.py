@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from crumb.data.images import load_image
 from crumb.data.index import Dataset
+from crumb.data.names import canonical
 from crumb.errors import InputError, require
 from crumb.files import write_bytes
 from crumb.reports.lettering import own_typeface, runs
@@ -77,7 +78,7 @@ def contact_sheet(
     if path.suffix.lower() != ".png":
         raise InputError(f"--output {path}", "is no PNG file", "give a name that ends in .png")
     numbers = {name: number for number, name in _of_index(dataset).items()}
-    names = list(dataset.select(classes) and classes) if classes else list(numbers)
+    names = _chosen(dataset, classes) if classes else list(numbers)
     if empty := [name for name in names if name not in numbers]:
         raise InputError("--classes", f"{empty[0]!r} has no image", "leave it out")
     shown = names if classes else [names[place] for place in even_steps(len(names), MOST_ROWS)]
@@ -91,6 +92,13 @@ def contact_sheet(
     image.save(content, "PNG", optimize=True)
     write_bytes(path, content.getvalue())
     return sheet
+
+
+def _chosen(dataset: Dataset, classes: Sequence[str]) -> list[str]:
+    """Names of the data set, in the order in which they were typed in some form of Unicode."""
+    known = dataset.select(classes).class_names.values()
+    forms = {canonical(name): name for name in known}
+    return [name if name in known else forms[canonical(name)] for name in classes]
 
 
 def even_steps(count: int, most: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crumb.files import short_name
 from crumb.methods.registry import find_method
 from crumb.reports.families import OWN_METHOD, Result
 from crumb.reports.intervals import estimate
@@ -202,4 +203,5 @@ def shortened(name: str) -> str:
 
 def slug(name: str) -> str:
     """What the name of a file may hold."""
-    return re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("_.")
+    # What is added says which figure it is, and of which result or group.
+    return short_name(re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("_."), 180)

@@ -88,7 +88,7 @@ def _problem(images: Path, size: int, path: str) -> str | None:
         # The image may be damaged, or memory short, which is no reason to leave it out.
         if isinstance(error.__cause__, MemoryError):
             raise
-        return error.parts[1]
+        return error.problem_in_flags()
     return None
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
-from crumb.data.sets.folder_layout import medium, natural
-from crumb.data.system_folders import in_system_folder
-from crumb.errors import InputError
+from crumb.data.sets.folder_layout import read_files
+from crumb.errors import InputError, printable
 from crumb.methods.answers import Verdict, together, verdict
 from crumb.methods.base import Learner
 
 
 def files_below(paths: Sequence[Path]) -> Iterator[Path]:
     """The files named, and the videos and images in the folders named, in natural order.
+
+    Folders are read as ``crumb index folder`` and ``crumb learn`` read them. What is left out of
+    them is told on standard error.
 
     Raises:
         InputError: a folder holds neither.
@@ -24,17 +27,13 @@ def files_below(paths: Sequence[Path]) -> Iterator[Path]:
         if not path.is_dir():
             yield path
             continue
-        found = [
-            one
-            for one in sorted(path.rglob("*"), key=lambda one: natural(str(one)))
-            if medium(one.name)
-            and one.is_file()
-            and not one.name.startswith(".")
-            and not in_system_folder(one.relative_to(path).parts[:-1])
-        ]
-        if not found:
+        found = read_files(path)
+        for why, left_out in found.unused.items():
+            line = f"{path}: left out: {len(left_out)} ({why}), the first {left_out[0]}"
+            sys.stderr.write(f"{printable(line)}\n")
+        if not found.entries:
             raise InputError(path, "holds no videos and no images", "name another folder")
-        yield from found
+        yield from (path / entry.path for entry in found.entries)
 
 
 def answer_rows(

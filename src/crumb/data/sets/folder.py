@@ -307,7 +307,7 @@ def _seconds(found: Found) -> dict[str, int]:
         try:
             length = clip_length(found.root / entry.path)
         except InputError as error:
-            found.refuse(entry.path, error.parts[1])
+            found.refuse(entry.path, error.problem_in_flags())
             continue
         seconds[entry.path] = max(1, math.ceil(length.seconds))
         if length.gaps:

@@ -7,6 +7,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from crumb.data.heic import HEIC_REMEDY, HEIC_SUFFIXES, reads_heic
@@ -149,6 +150,17 @@ def read_tree(root: Path) -> Found:
     return found
 
 
+def read_files(root: Path) -> Found:
+    """Every video and image below a folder that may be read, whatever the folders say.
+
+    Returns:
+        entries without a class, in natural order.
+    """
+    found = Found(root)
+    found.entries = [Entry(path, "") for path in _files(root, found, ()) if found.accepts(path)]
+    return found
+
+
 def _files(folder: Path, found: Found, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
     """Files below a folder in natural order, through links, without hidden ones.
 
@@ -235,11 +247,32 @@ def _forms_line(folders: Iterable[str]) -> list[str]:
     return []
 
 
+def alike_lines(entries: Sequence[Entry]) -> list[str]:
+    """A line each for classes, objects of a class and sessions of an object that look like one."""
+    objects: defaultdict[str, list[str]] = defaultdict(list)
+    sessions: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for entry in entries:
+        objects[entry.class_name].append(entry.object)
+        sessions[entry.class_name, entry.object].append(entry.session)
+    of_objects = (
+        line
+        for name, found in objects.items()
+        for line in alike_line(found, "objects", f" of {name}")
+    )
+    of_sessions = (
+        line
+        for where, found in sessions.items()
+        for line in alike_line(found, "sessions", f" of {'/'.join(filter(None, where))}")
+    )
+    # The first of each: with many there is one cause.
+    return [*alike_line(objects), *islice(of_objects, 1), *islice(of_sessions, 1)]
+
+
 def _look_for_oddities(found: Found, tops: Sequence[str], is_split: bool) -> None:
     """Note what may have been meant in another way."""
     names = list(dict.fromkeys(entry.class_name for entry in found.entries))
     folders = (entry.path.split("/")[1 if is_split else 0] for entry in found.entries)
-    found.notes += [*_forms_line(folders), *alike_line(names)]
+    found.notes += [*_forms_line(folders), *alike_lines(found.entries)]
     said = {path for paths in found.unused.values() for path in paths}
     for name in [] if is_split else tops:
         if canonical(name) not in names and f"{name}/" not in said:

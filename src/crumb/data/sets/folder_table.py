@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from crumb.data.index import csv_rows, path_problem, shown
-from crumb.data.names import alike_line, canonical
-from crumb.data.sets.folder_layout import TEST, TRAIN, VIDEOS, Entry, Found, medium
+from crumb.data.names import canonical
+from crumb.data.sets.folder_layout import TEST, TRAIN, VIDEOS, Entry, Found, alike_lines, medium
 from crumb.errors import InputError
 from crumb.files import read_text
 
@@ -78,7 +78,7 @@ def read_table(table: Path, root: Path) -> Found:
         raise InputError(
             table, f"lists no file that can be used{named}", f"give paths relative to {root}"
         )
-    found.notes += alike_line(entry.class_name for entry in found.entries)
+    found.notes += alike_lines(found.entries)
     unknown = [name for name in header if name and name not in (*NEEDED, *OPTIONAL)]
     if unknown:
         found.notes.append(f"columns that are not used: {', '.join(map(repr, unknown))}")
