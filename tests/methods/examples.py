@@ -298,9 +298,6 @@ class CopyingReplay(PolicyRehearsal):
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         super().load_state_dict(state)
-        own = {
-            n.removeprefix("previous."): v for n, v in state.items() if n.startswith("previous.")
-        }
         self.previous.load_state_dict(under(state, "previous."))
 
 
