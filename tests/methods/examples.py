@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from crumb.data.batches import Batch, Batches
 from crumb.memory.payload import Field, Fields
-from crumb.methods.base import BytesHeld, Learner
+from crumb.methods.base import BytesHeld, Learner, under
 from crumb.methods.previous import PreviousNetwork
 from crumb.methods.rehearsal import PolicyRehearsal, PolicyRehearsalConfig
 
@@ -298,10 +298,7 @@ class CopyingReplay(PolicyRehearsal):
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         super().load_state_dict(state)
-        own = {
-            n.removeprefix("previous."): v for n, v in state.items() if n.startswith("previous.")
-        }
-        self.previous.load_state_dict(own)
+        self.previous.load_state_dict(under(state, "previous."))
 
 
 class Seen(TwoViews):
