@@ -390,7 +390,7 @@ def test_a_damaged_pretrained_file_is_named(words, tmp_path: Path, capsys):
     shutil.rmtree(tmp_path / "out/half_capacity")
     assert main(["ablate", "half_capacity", *words]) == 2
     errors = capsys.readouterr().err
-    assert errors.startswith(f"crumb: {path}: is not a whole safetensors file")
+    assert errors.startswith(f"crumb: arm unablated: {path}: is not a whole safetensors file")
     assert errors.endswith("; remove it: it is made again\n")
     path.unlink()
     assert main(["ablate", "half_capacity", *words]) == 0
