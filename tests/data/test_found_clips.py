@@ -124,7 +124,8 @@ def test_a_jump_is_closed_and_counted(tmp_path: Path, name: str, jump: int):
     """The frame after it comes a second after the one before it, like all others."""
     write_clip(tmp_path / name, [0, 1000, 2000, 2000 + jump, 3000 + jump])
     assert numbers(tmp_path / name) == [0, 1, 2, 3, 4]
-    assert clip_length(tmp_path / name) == ClipLength(pytest.approx(5), gaps=1)
+    found = clip_length(tmp_path / name)
+    assert (found.seconds, found.gaps) == (pytest.approx(5), 1)
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts"])
@@ -167,7 +168,8 @@ def test_a_clock_of_whole_seconds(tmp_path: Path, name: str, bframes: int):
             packet.pts = packet.pts // 4 * 4
             output.mux(packet)
     assert numbers(path) == [0, 4, 8, 12, 16]
-    assert clip_length(path) == ClipLength(pytest.approx(5, abs=0.6), gaps=0)
+    found = clip_length(path)
+    assert (found.seconds, found.gaps) == (pytest.approx(5, abs=0.6), 0)
 
 
 @pytest.mark.parametrize("rate", [1, 2, 5])

@@ -279,14 +279,14 @@ class CopyingReplay(PolicyRehearsal):
         features, labels = self.exemplars.beside(batch, self.generators["replay"])
         logits = self.active(self.network(features))
         loss = cross_entropy(logits, labels.to(self.device))
-        if old := self.previous.classes:
+        if old := self.previous.known:
             loss = loss + mse_loss(logits[:, :old], self.previous.logits(features))
         self.step(loss)
         self.exemplars.arrived(batch)
         return {"direct": loss.detach()}
 
     def end_task(self, batches: Batches) -> None:
-        self.previous.remember(len(self.classes))
+        self.previous.finish(len(self.classes))
 
     def bytes_held(self) -> BytesHeld:
         held = super().bytes_held()

@@ -12,6 +12,7 @@ from networks import images_of, tiny_network
 from crumb.errors import InputError
 from crumb.files import read_tensors, write_tensors
 from crumb.methods import persistence
+from crumb.methods.closed_form import ClosedForm
 from crumb.methods.registry import find_method
 
 
@@ -157,6 +158,7 @@ def test_models_whose_directions_and_crumbs_have_become_fewer_are_loaded(saved):
     path = saved(lambda tensors, about: None)
     learner.save(path)
     loaded = persistence.load(path)
+    assert isinstance(loaded, ClosedForm)
     assert isinstance(loaded, kind)
     assert loaded.classes == names[9:]
     assert loaded.dimensions == learner.dimensions < 8

@@ -15,7 +15,6 @@ from remind_learners import (
     learner_of,
     streaming,
 )
-from test_conformance import assert_same
 from tests.rounding import rounded
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -24,6 +23,7 @@ from crumb.codebook.initialisers import initial_blocks
 from crumb.data.batches import Batch
 from crumb.methods.feature_augmentation import beta, random_resized_crops
 from crumb.methods.remind import Remind
+from crumb.testing.expecting import assert_same
 
 # The first task.
 
@@ -65,7 +65,7 @@ def test_larger_batches_are_cut_into_steps(size: int | None, steps: int):
     for start in range(0, 5, size or 5):
         part = slice(start, start + (size or 5))
         other.learn(Batch(batch.labels[part], batch.features[part]))
-    assert_same(learner, other)
+    assert_same(learner, other, "going on")
 
 
 def test_a_stream_of_one_task_is_learned_and_scored_directly():
@@ -243,7 +243,7 @@ def test_images_are_learned_in_order_so_many_at_a_time(size: int, steps: int):
     for start in range(0, 5, size):
         part = slice(start, start + size)
         each.append(other.learn(Batch(batch.labels[part], batch.features[part])))
-    assert_same(learner, other)
+    assert_same(learner, other, "going on")
     for name, value in losses.items():
         assert value.item() == rounded(sum(one[name].item() for one in each) / steps, terms=5)
 

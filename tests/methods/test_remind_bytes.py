@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from networks import Task, tiny_network
 from remind_learners import CODE, batch_of, learner_of
-from test_conformance import assert_same
 
 from crumb.errors import InputError
 from crumb.methods import persistence
 from crumb.methods.remind import Remind, RemindConfig
+from crumb.testing.expecting import assert_same
 
 # Bytes.
 
@@ -123,10 +123,10 @@ def test_saved_in_the_middle_of_a_task_it_goes_on_to_the_bit(
     undisturbed = go_on(fresh(), 0, 12)
     go_on(half := fresh(), 0, batches_before).save(tmp_path / "half")
     loaded = persistence.load(tmp_path / "half")
-    assert_same(loaded, half)
+    assert_same(loaded, half, "going on")
     rates = [learner.optimizer.param_groups[0]["lr"] for learner in (loaded, half)]
     assert rates[0] == rates[1] == (0.05 if batches_before < 4 else 0.001)
-    assert_same(go_on(loaded, batches_before, 12), undisturbed)
+    assert_same(go_on(loaded, batches_before, 12), undisturbed, "going on")
 
 
 def test_back_in_the_first_task_it_has_no_quantiser_and_the_first_rates():

@@ -215,7 +215,7 @@ def test_a_streamed_model_that_stored_at_the_end_of_tasks_can_be_taught(tmp_path
     learner.begin_task(["red", "blue"])
     learn_task(learner, 0, 1)
     learner.save(tmp_path / "streamed")
-    loaded = load_to_teach(tmp_path / "streamed", "cpu")
+    loaded: Any = load_to_teach(tmp_path / "streamed", "cpu")
     loaded.observe(images_of(2, 4), "grey")
     assert loaded.classes == ["red", "blue", "grey"]
     # What it had stored is still there, and what it was taught has joined it.

@@ -147,7 +147,7 @@ def test_a_lesson_that_cannot_be_written_leaves_both_files(model, monkeypatch):
 def test_what_a_link_leads_to_is_taught_and_the_link_stays(model, tmp_path):
     store = tmp_path / "store"
     store.mkdir()
-    real = shutil.move(model, store / "real.crumb")
+    real = Path(shutil.move(model, store / "real.crumb"))
     for path in tmp_path.glob("*.before-*"):
         path.unlink()
     link = tmp_path / "link.crumb"

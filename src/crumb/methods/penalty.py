@@ -212,9 +212,10 @@ class PenaltyLearner(Learner):
         prefix = f"tail.{self.network.head_name}."
         return {name: p for name, p in self.parameters().items() if name.startswith(prefix)}
 
-    def _resize_head(self, outputs: int) -> None:
-        super()._resize_head(outputs)
-        self.penalty.follow_head(self.head_parameters(), len(self.classes))
+    def _resize_head(self, outputs: int, keep: int | None = None) -> None:
+        super()._resize_head(outputs, keep)
+        kept = len(self.classes) if keep is None else keep
+        self.penalty.follow_head(self.head_parameters(), kept)
 
     def bytes_held(self) -> BytesHeld:
         """No exemplars; anchors, importances and the classes of the task."""

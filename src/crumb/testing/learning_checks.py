@@ -39,6 +39,7 @@ def check_learns_two_easy_classes(variant: Variant) -> None:
     """Red from blue, in at most 60 batches of six."""
     learner = variant.make(dropout=0.0)
     learner.begin_task(["red", "blue"])
+    names: list[str] = []
     for seed in range(_MOST):
         learner.learn(batch_of(learner, 0, 0, 1, 1, 0, 1, seed=seed))
         if seed % 10 == 9:

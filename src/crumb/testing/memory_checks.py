@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from crumb.errors import InputError
@@ -84,12 +86,13 @@ def check_a_budget_for_nothing_is_refused(variant: Variant) -> None:
 def check_a_method_without_exemplars_takes_no_budget(variant: Variant) -> None:
     """A budget that nothing keeps to would make it look as if it did."""
     for name in CAPACITIES:
+        given: dict[str, Any] = {name: 10_000}
         if name in variant.kind.Config.__dataclass_fields__:
             with refused("no exemplars that a capacity could count", InputError):
-                variant.make(**{name: 10_000})
+                variant.make(**given)
         else:
             with refused(name, TypeError):
-                variant.make(**{name: 10_000})
+                variant.make(**given)
 
 
 def check_holds_on_to_nothing_that_it_was_shown(variant: Variant) -> None:
