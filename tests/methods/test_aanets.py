@@ -213,6 +213,18 @@ def test_first_step_by_independent_forms(temperature):
             assert torch.equal(after[name], parameter)
 
 
+@pytest.mark.parametrize(("fusion_lr", "steps"), [(1e-8, 1), (0.1, 2)])
+def test_both_steps_and_both_branches_are_counted(fusion_lr, steps):
+    """Four images and four exemplars, twice: by the learner and by the network before it."""
+    learner = second_task(fusion_lr=fusion_lr)
+    before, maps = learner.steps, learner.network.maps
+    learner.learn(batch_of(learner, 2, 3, 2, 3, seed=3))
+    assert learner.steps - before == steps
+    # The running means are of the four images, and the alphas see four.
+    seen = 8 + 8 + 4 + (4 if steps == 2 else 0)
+    assert learner.network.maps - maps == 2 * seen
+
+
 def test_second_step_follows_the_finite_difference():
     learner = second_task(fusion_lr=2.0)
     learn_task(learner, 2, 3, 2, 3)

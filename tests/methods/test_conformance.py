@@ -18,7 +18,8 @@ from crumb.errors import InputError
 from crumb.kinds import choices_of
 from crumb.memory.capacity import CAPACITIES
 from crumb.methods import persistence
-from crumb.methods.base import Learner
+from crumb.methods.base import BytesHeld, Learner
+from crumb.methods.finetune import Finetune
 from crumb.methods.registry import find_method, methods
 
 MEMORY = 6
@@ -85,11 +86,6 @@ def make(request):
 
 @pytest.fixture(params=variants_that(keeps_exemplars))
 def make_with_exemplars(request):
-    return maker(*request.param)
-
-
-@pytest.fixture(params=variants_that(lambda *one: not keeps_exemplars(*one)))
-def make_without_exemplars(request):
     return maker(*request.param)
 
 
@@ -189,14 +185,34 @@ def test_memory_size_is_kept_at_every_step_and_used(make_with_exemplars):
     assert len(learner.exemplars.memory) >= MEMORY - 2
 
 
-def test_without_exemplars_there_are_none_in_whatever_it_keeps(make_without_exemplars):
-    """No more than the statistics of each class: nothing that grows with the frames shown."""
-    learner, other = make_without_exemplars(), make_without_exemplars()
-    finish(learner)
-    for _ in range(3):
-        finish(other)
-    held, again = learner.bytes_held(), other.bytes_held()
-    assert (held.replay, held.reading) == (again.replay, again.reading)
+def test_what_is_kept_besides_exemplars_does_not_grow_with_the_frames_of_a_task(make):
+    check_that_nothing_is_kept_of_each_frame(make)
+
+
+def check_that_nothing_is_kept_of_each_frame(make):
+    """The same tasks and classes in five times as many frames take no more bytes.
+
+    Of exemplars there may be more, and of row numbers and lengths with them.
+    """
+    beyond = []
+    for batches in (2, 10):
+        learner = make()
+        for number, pair in enumerate(((0, 1), (2, 3))):
+            names = [f"class {label}" for label in pair]
+            if learner.needs_task_boundaries:
+                learner.begin_task(names)
+            learner.meet(names)
+            task = [batch_of(learner, *pair, seed=100 * number + i) for i in range(batches)]
+            for batch in task:
+                learner.learn(batch)
+            if learner.needs_task_boundaries:
+                learner.end_task(Task(task))
+        held = learner.bytes_held()
+        count = len(learner.exemplars.memory) if hasattr(learner, "exemplars") else 0
+        beyond.append((held.extra, count))
+    (few, kept), (many, held) = beyond
+    # A row number, a score, a label and a length, each of at most eight bytes.
+    assert many <= few + 32 * (held - kept)
 
 
 def with_budget(make) -> tuple[Learner, int]:
@@ -527,3 +543,25 @@ def test_loaded_file_must_be_whole_and_ours(make, tmp_path):
         path.write_bytes(content[:cut])
         with pytest.raises(InputError, match=r"learner\.crumb"):
             persistence.load(path)
+
+
+def test_a_method_that_hoards_frames_does_not_conform():
+    class Hoard(Finetune):
+        name = "hoard"
+
+        def __init__(self, *arguments, **settings):
+            super().__init__(*arguments, **settings)
+            self.kept = []
+
+        def learn(self, batch):
+            self.kept.append(batch.features.clone())
+            return super().learn(batch)
+
+        def bytes_held(self):
+            return BytesHeld(0, sum(value.nbytes for value in self.kept))
+
+    def build():
+        return Hoard(tiny_network(), Hoard.Config())
+
+    with pytest.raises(AssertionError):
+        check_that_nothing_is_kept_of_each_frame(build)

@@ -16,6 +16,7 @@ from crumb.errors import InputError, setting
 from crumb.files import read_tensors, write_tensors
 from crumb.kinds import given
 from crumb.methods.base import Learner, under
+from crumb.methods.older import method_of_today, settings_of_today, tensors_of_today
 from crumb.methods.registry import find_method
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
@@ -75,15 +76,16 @@ def load(
     file: Path = given("path", path, Path)
     tensors, about = _read(file)
     try:
-        method = find_method(about["method"])
-        config = method.Config(**about["config"])
+        saved = about["config"]
+        method = find_method(method_of_today(about["method"], saved))
+        known = method.Config.__dataclass_fields__.keys()
+        config = method.Config(**settings_of_today(saved, known))
         # The file holds every weight, so none is fetched.
         source = NetworkConfig(**{**about["network"], "weights": "random"})
         network = build_network(source, about["seed"])
         network.preprocessing = replace(network.preprocessing, resize=_resize(about))
     except InputError as error:
-        subject, problem, _ = error.parts
-        raise InputError(file, f"cannot be loaded ({subject} {problem})", _REMEDY) from error
+        raise _refused(file, error) from error
     except DAMAGE as error:
         raise InputError(file, f"is damaged ({error})", _REMEDY) from error
     config = _policy_replaced(method, config, write_policy)
@@ -95,11 +97,18 @@ def load(
         learner.start_head(about["outputs"])
         learner.classes = list(about["classes"])
         learner.temperature = _temperature(about, learner)
-        learner.load_state_dict(tensors)
+        learner.load_state_dict(tensors_of_today(tensors))
+    except InputError as error:
+        raise _refused(file, error) from error
     except DAMAGE as error:
         raise InputError(file, f"is damaged ({error})", _REMEDY) from error
     network.config = NetworkConfig(**about["network"])
     return learner
+
+
+def _refused(file: Path, error: InputError) -> InputError:
+    subject, problem, _ = error.parts
+    return InputError(file, f"cannot be loaded ({subject} {problem})", _REMEDY)
 
 
 def _temperature(about: dict[str, Any], learner: Learner) -> float:
