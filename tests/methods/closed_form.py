@@ -75,7 +75,7 @@ def goes_on_to_the_bit(build, steps, tmp_path, monkeypatch):
         for number, step in enumerate(steps):
             if number == cut:
                 learner.save(tmp_path / "learner")
-                learner = persistence.load(tmp_path / "learner")
+                learner = persistence.load_learner(tmp_path / "learner")
             losses.append(step(learner))
         return learner.state_dict(), losses
 

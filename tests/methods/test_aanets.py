@@ -213,6 +213,18 @@ def test_first_step_by_independent_forms(temperature):
             assert torch.equal(after[name], parameter)
 
 
+@pytest.mark.parametrize(("fusion_lr", "steps"), [(1e-8, 1), (0.1, 2)])
+def test_both_steps_and_both_branches_are_counted(fusion_lr, steps):
+    """Four images and four exemplars, twice: by the learner and by the network before it."""
+    learner = second_task(fusion_lr=fusion_lr)
+    before, maps = learner.steps, learner.network.maps
+    learner.learn(batch_of(learner, 2, 3, 2, 3, seed=3))
+    assert learner.steps - before == steps
+    # The running means are of the four images, and the alphas see four.
+    seen = 8 + 8 + 4 + (4 if steps == 2 else 0)
+    assert learner.network.maps - maps == 2 * seen
+
+
 def test_second_step_follows_the_finite_difference():
     learner = second_task(fusion_lr=2.0)
     learn_task(learner, 2, 3, 2, 3)
@@ -303,7 +315,7 @@ def test_goes_on_to_the_bit_from_the_middle_of_a_task(storage, tmp_path, monkeyp
     learner = second_task(dropout=0.5, storage=storage, fusion_lr=0.1)
     learner.learn(batch_of(learner, 1, 2))
     learner.save(tmp_path / "saved")
-    loaded: Any = persistence.load(tmp_path / "saved")
+    loaded: Any = persistence.load_learner(tmp_path / "saved")
     assert loaded.config == learner.config
     for one in (learner, loaded):
         learn_task(one, 3, 2, 2, seed=30)

@@ -248,7 +248,7 @@ def test_goes_on_to_the_bit_from_the_middle_of_a_task(storage, tmp_path, monkeyp
     learner.begin_task(["e"])
     learner.learn(batch_of(learner, 4, 2, 4, seed=60))
     learner.save(tmp_path / "saved")
-    loaded: Any = persistence.load(tmp_path / "saved")
+    loaded: Any = persistence.load_learner(tmp_path / "saved")
     assert loaded._held_out == learner._held_out
     assert loaded._previous_correction == learner._previous_correction != NO_CORRECTION
     for one in (learner, loaded):

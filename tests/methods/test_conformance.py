@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor
 
+from crumb.data.batches import Batch
+from crumb.methods.base import BytesHeld
+from crumb.methods.finetune import Finetune
 from crumb.methods.registry import find_method, methods
 from crumb.testing import Variant, checks_of, variants
 from crumb.testing.conformance import Check, run_check
+from crumb.testing.memory_checks import check_nothing_is_kept_of_each_frame
 
 DOCS = Path(__file__).parents[2] / "docs/methods.md"
 QUICK: dict[str, dict[str, Any]] = {"rainbow": {"memory_only_epochs": 8}, "bic": {"bias_steps": 50}}
@@ -33,3 +38,23 @@ def test_conforms(variant: Variant, name: str, check: Check):
 @pytest.mark.parametrize("name", methods())
 def test_is_documented(name: str):
     assert f"| `{find_method(name).name}` |" in DOCS.read_text()
+
+
+def test_a_method_that_hoards_frames_does_not_conform():
+    class Hoard(Finetune):
+        name = "hoard"
+
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            super().__init__(*arguments, **settings)
+            self.kept: list[Tensor] = []
+
+        def learn(self, batch: Batch) -> dict[str, Tensor]:
+            self.kept.append(batch.features.clone())
+            return super().learn(batch)
+
+        def bytes_held(self) -> BytesHeld:
+            return BytesHeld(0, sum(value.nbytes for value in self.kept))
+
+    (variant,) = variants(Hoard)
+    with pytest.raises(AssertionError, match="bytes more for more frames"):
+        check_nothing_is_kept_of_each_frame(variant)

@@ -284,7 +284,7 @@ def test_saved_in_the_middle_of_a_task_it_goes_on_to_the_bit(storage, tmp_path, 
     for seed in range(6):
         first.learn(batch_of(first, 0, 2, seed=seed))
     first.save(tmp_path / "half")
-    again: Any = persistence.load(tmp_path / "half")
+    again: Any = persistence.load_learner(tmp_path / "half")
     assert again.prototypes.labels == (0, 2)
     for learner in (first, again):
         for seed in range(6):

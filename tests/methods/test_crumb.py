@@ -225,7 +225,7 @@ def test_a_streamed_learner_goes_on_in_single_pass(tmp_path, monkeypatch):
     monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network())
     learner = stored(learner_of(), _0=3, _1=2)
     learner.save(tmp_path / "streamed")
-    loaded: Any = persistence.load(tmp_path / "streamed", write_policy="on-arrival")
+    loaded: Any = persistence.load_learner(tmp_path / "streamed", write_policy="on-arrival")
     assert loaded.exemplars.memory.counts == {0: 3, 1: 2}
     loaded.observe(images_of(2, 20), "c")
     assert loaded.exemplars.memory.counts[2] > 0

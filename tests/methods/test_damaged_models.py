@@ -73,12 +73,12 @@ def test_tensors_of_another_shape_or_none_are_refused(saved, how, name):
     if how is shortened and name == "crumbs.codes":
         pytest.skip("test_codes_of_fewer_slices_are_refused")
     with pytest.raises(InputError, match=r"own\.crumb: is damaged"):
-        persistence.load(saved(how(name)))
+        persistence.load_learner(saved(how(name)))
 
 
 def test_codes_of_fewer_slices_are_refused(saved):
     with pytest.raises(InputError, match=r"own\.crumb: is damaged .*codes"):
-        persistence.load(saved(shortened("crumbs.codes")))
+        persistence.load_learner(saved(shortened("crumbs.codes")))
 
 
 @pytest.mark.parametrize("name", ["moments.means", "moments.counts", "crumbs.held", "directions"])
@@ -87,14 +87,14 @@ def test_tensors_of_another_type_are_refused(saved, name):
         tensors[name] = tensors[name].double()
 
     with pytest.raises(InputError, match=rf"own\.crumb: is damaged .*{name}"):
-        persistence.load(saved(edit))
+        persistence.load_learner(saved(edit))
 
 
 @pytest.mark.parametrize("name", [*FLOATS, "network.tail.norm.weight", "network.tail.norm.bias"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_numbers_that_are_not_finite_are_refused(saved, name, value):
     with pytest.raises(InputError, match=r"own\.crumb: is damaged .*is not finite"):
-        persistence.load(saved(times(name, value)))
+        persistence.load_learner(saved(times(name, value)))
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_numbers_that_are_not_finite_are_refused(saved, name, value):
 )
 def test_numbers_that_cannot_be_are_refused(saved, edit):
     with pytest.raises(InputError, match=r"own\.crumb: is damaged"):
-        persistence.load(saved(edit))
+        persistence.load_learner(saved(edit))
 
 
 @pytest.mark.parametrize(
@@ -122,20 +122,22 @@ def test_names_that_are_not_those_of_the_classes_are_refused(saved, names, metho
     if method == "finetune" and len(set(names)) == len(names) and all(names):
         pytest.skip("its head does not say how many classes there are")
     with pytest.raises(InputError, match=r"own\.crumb: is damaged"):
-        persistence.load(saved(lambda tensors, about: about.update(classes=names), method))
+        persistence.load_learner(saved(lambda tensors, about: about.update(classes=names), method))
 
 
 @pytest.mark.parametrize("count", [17, 400])
 def test_more_classes_than_outputs_are_refused(saved, count):
     names = [f"thing {number}" for number in range(count)]
     with pytest.raises(InputError, match=r"own\.crumb: is damaged .*more classes than outputs"):
-        persistence.load(saved(lambda tensors, about: about.update(classes=names), "finetune"))
+        persistence.load_learner(
+            saved(lambda tensors, about: about.update(classes=names), "finetune")
+        )
 
 
 @pytest.mark.parametrize("reach", ["far", [1.0], [0.5, 1.0], [2.0, -1.0], [2.0, float("inf")], {}])
 def test_a_reach_that_cannot_be_is_refused(saved, reach):
     with pytest.raises(InputError, match=r"own\.crumb: is damaged"):
-        persistence.load(saved(lambda tensors, about: about.update(reach=reach)))
+        persistence.load_learner(saved(lambda tensors, about: about.update(reach=reach)))
 
 
 def test_a_budget_that_cannot_be_names_the_file(saved):
@@ -143,7 +145,7 @@ def test_a_budget_that_cannot_be_names_the_file(saved):
         about["config"]["budget_bytes"] = 10
 
     with pytest.raises(InputError, match=r"own\.crumb: cannot be loaded .*budget_bytes=10"):
-        persistence.load(saved(edit))
+        persistence.load_learner(saved(edit))
 
 
 def test_models_whose_directions_and_crumbs_have_become_fewer_are_loaded(saved):
@@ -157,7 +159,7 @@ def test_models_whose_directions_and_crumbs_have_become_fewer_are_loaded(saved):
     learner.observe(images_of(0, 4), names[9])
     path = saved(lambda tensors, about: None)
     learner.save(path)
-    loaded = persistence.load(path)
+    loaded = persistence.load_learner(path)
     assert isinstance(loaded, ClosedForm)
     assert isinstance(loaded, kind)
     assert loaded.classes == names[9:]

@@ -138,7 +138,7 @@ def test_saved_in_the_middle_of_a_task_it_goes_on_to_the_bit(tmp_path, monkeypat
     for seed in range(10):
         first.learn(batch_of(first, 0, 1, seed=seed))
     first.save(tmp_path / "half")
-    again: Any = persistence.load(tmp_path / "half")
+    again: Any = persistence.load_learner(tmp_path / "half")
     for learner in (first, again):
         for seed in range(10):
             learner.learn(batch_of(learner, 2, 3, seed=seed))

@@ -206,7 +206,7 @@ def test_saved_in_the_middle_of_a_task_it_goes_on_to_the_bit(tmp_path, monkeypat
     first.begin_task(["class 4", "class 5"])
     first.learn(batch_of(first, 4, 5))
     first.save(tmp_path / "half")
-    again: Any = persistence.load(tmp_path / "half")
+    again: Any = persistence.load_learner(tmp_path / "half")
     for learner in (first, again):
         batches = Task([batch_of(learner, 4, 5, seed=seed) for seed in range(6)])
         for batch in batches:

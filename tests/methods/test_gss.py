@@ -273,7 +273,7 @@ def test_saved_in_the_middle_of_a_task_it_goes_on_to_the_bit(gradients, tmp_path
     for seed in range(10):
         first.learn(batch_of(first, 0, 1, 2, seed=seed))
     first.save(tmp_path / "half")
-    again: Any = persistence.load(tmp_path / "half")
+    again: Any = persistence.load_learner(tmp_path / "half")
     assert held_scores(again) == held_scores(first)
     assert len(set(held_scores(again))) > 3
     for learner in (first, again):

@@ -233,7 +233,7 @@ def test_goes_on_to_the_bit_from_the_middle_of_a_task(storage, tmp_path, monkeyp
     learner = second_task(dropout=0.5, storage=storage)
     learner.learn(batch_of(learner, 1, 2))
     learner.save(tmp_path / "saved")
-    loaded: Any = persistence.load(tmp_path / "saved")
+    loaded: Any = persistence.load_learner(tmp_path / "saved")
     assert loaded._frames == learner._frames != {}
     for one in (learner, loaded):
         learn_task(one, 3, 2, 2, seed=30)

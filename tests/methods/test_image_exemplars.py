@@ -90,7 +90,7 @@ def test_saved_and_loaded_it_goes_on_to_the_bit(
     monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network(0.3))
     learner = learn(learner_of(name, **settings), range(2))
     learner.save(tmp_path / "half")
-    loaded = persistence.load(tmp_path / "half")
+    loaded = persistence.load_learner(tmp_path / "half")
     one, other = (learn(each, range(2, 3)).state_dict() for each in (learner, loaded))
     assert one.keys() == other.keys()
     assert all(torch.equal(value, other[key]) for key, value in one.items())

@@ -170,7 +170,7 @@ def test_goes_on_to_the_bit_from_the_middle_of_a_task(tmp_path, monkeypatch):
     monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network(0.5))
     learner = second_task(learner_of(dropout=0.5))
     learner.save(tmp_path / "saved")
-    loaded = persistence.load(tmp_path / "saved")
+    loaded = persistence.load_learner(tmp_path / "saved")
     for one in (learner, loaded):
         one.learn(batch_of(one, 3, 2, 2, seed=30))
     state = loaded.state_dict()

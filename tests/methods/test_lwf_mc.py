@@ -82,7 +82,7 @@ def test_goes_on_to_the_bit_from_the_middle_of_a_task(
     learner = second_task(dropout=0.5)
     learner.learn(batch_of(learner, 1, 2))
     learner.save(tmp_path / "saved")
-    loaded: Any = persistence.load(tmp_path / "saved")
+    loaded: Any = persistence.load_learner(tmp_path / "saved")
     for one in (learner, loaded):
         one.learn(batch_of(one, 3, 2, 2, seed=30))
     state = loaded.state_dict()

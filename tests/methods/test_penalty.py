@@ -243,7 +243,7 @@ def test_saved_tensors_of_another_shape_are_refused(kind, tmp_path, monkeypatch)
         learner.state_dict = lambda wrong=wrong: wrong
         learner.save(tmp_path / "learner")
         with pytest.raises(InputError, match="is damaged"):
-            persistence.load(tmp_path / "learner")
+            persistence.load_learner(tmp_path / "learner")
 
 
 @FAMILY

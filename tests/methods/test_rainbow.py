@@ -310,7 +310,7 @@ def test_goes_on_to_the_bit_from_the_middle_of_a_task(
     learner.begin_task(["c", "d"])
     learner.learn(batch_of(learner, 2, 1, seed=90))
     learner.save(tmp_path / "saved")
-    loaded: Any = persistence.load(tmp_path / "saved")
+    loaded: Any = persistence.load_learner(tmp_path / "saved")
     for one in (learner, loaded):
         learn_task(one, 3, 2, 2, 0, seed=30)
         one.begin_task([f"class {n}" for n in range(20)])

@@ -122,7 +122,7 @@ def test_saved_in_the_middle_of_a_task_it_goes_on_to_the_bit(
 
     undisturbed = go_on(fresh(), 0, 12)
     go_on(half := fresh(), 0, batches_before).save(tmp_path / "half")
-    loaded = persistence.load(tmp_path / "half")
+    loaded = persistence.load_learner(tmp_path / "half")
     assert_same(loaded, half, "going on")
     rates = [learner.optimizer.param_groups[0]["lr"] for learner in (loaded, half)]
     assert rates[0] == rates[1] == (0.05 if batches_before < 4 else 0.001)

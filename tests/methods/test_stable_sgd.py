@@ -55,7 +55,7 @@ def test_the_rate_is_saved_in_the_middle_of_a_task(tmp_path, monkeypatch):
         learner.begin_task([f"class {task}"])
     learner.learn(batch_of(learner, 0, 1, 2))
     learner.save(tmp_path / "saved")
-    loaded = persistence.load(tmp_path / "saved")
+    loaded = persistence.load_learner(tmp_path / "saved")
     assert rate_of(loaded) == rate_of(learner) == pytest.approx(0.1)
     for one in (loaded, learner):
         one.learn(batch_of(one, 2, 0))

@@ -136,7 +136,7 @@ def test_a_saved_learner_keeps_its_temperature(tmp_path, monkeypatch):
     learner = taught()
     learner.temperature = 2.5
     learner.save(tmp_path / "m.crumb")
-    assert persistence.load(tmp_path / "m.crumb").temperature == 2.5
+    assert persistence.load_learner(tmp_path / "m.crumb").temperature == 2.5
 
 
 def test_unicode_forms_of_a_name_are_one_class():
@@ -245,10 +245,10 @@ def test_reach_is_saved(tmp_path, monkeypatch):
     monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network())
     learner = taught()
     learner.save(tmp_path / "m.crumb")
-    assert persistence.load(tmp_path / "m.crumb").reach is None
+    assert persistence.load_learner(tmp_path / "m.crumb").reach is None
     learner.calibrate(images_of(0, 5, 900), "red")
     learner.save(tmp_path / "m.crumb")
-    assert persistence.load(tmp_path / "m.crumb").reach == learner.reach is not None
+    assert persistence.load_learner(tmp_path / "m.crumb").reach == learner.reach is not None
 
 
 def test_what_an_editor_completes_is_what_users_call():

@@ -42,13 +42,13 @@ def model(tmp_path: Path) -> Path:
 
 def lesson(model: Path, name: str) -> None:
     with held(model) as file:
-        learner = persistence.load(file)
+        learner = persistence.load_learner(file)
         learner.observe(images_of(1, 3), name)
         replace_model(learner, file)
 
 
 def classes(model: Path) -> list[str]:
-    return persistence.load(model).classes
+    return persistence.load_learner(model).classes
 
 
 def test_the_last_lesson_can_be_taken_back_and_no_other(model):
@@ -90,7 +90,7 @@ def test_a_lesson_waits_until_another_one_is_over(model, tmp_path):
     Image.fromarray(images_of(0, 1)[0].permute(1, 2, 0).numpy()).save(red)
     other = threading.Thread(target=teach.run, args=([str(model), "second", str(red)],))
     with held(model) as file:
-        learner = persistence.load(file)
+        learner = persistence.load_learner(file)
         other.start()
         other.join(0.5)
         assert other.is_alive()
@@ -133,7 +133,7 @@ def test_a_kill_between_the_two_files_leaves_a_model_and_its_last_lesson(model, 
 
 def test_a_lesson_that_cannot_be_written_leaves_both_files(model, monkeypatch):
     before = {path: path.read_bytes() for path in model.parent.iterdir()}
-    learner = persistence.load(model)
+    learner = persistence.load_learner(model)
 
     def full(path: object) -> None:
         raise InputError(path, "cannot be written (No space left on device)", "free space")

@@ -115,6 +115,7 @@ class Aanets(Icarl):
 
     def _weigh_branches(self, features: Tensor, labels: Tensor) -> Tensor:
         """One step of the alphas on the cross entropy of these images, which is returned."""
+        self.steps += 1
         alphas = [aggregation.alpha.requires_grad_() for aggregation in self.aggregations]
         loss = self.loss(features, labels)
         gradients = torch.autograd.grad(loss, alphas)

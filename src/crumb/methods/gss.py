@@ -123,7 +123,8 @@ class Gss(Rehearsal[ScoredExemplars]):
     it would have to be held besides the memory. Where that program takes a step on new images and
     another on stored ones, here one step is on both. It compares with gradients of batches of
     ``n_constraints`` exemplars (the paper: of single ones), looks at the cosine of a whole batch
-    before it replaces anything, and rescales scores by the smallest and the largest.
+    before it replaces anything, and rescales scores by the smallest and the largest. It shuffles
+    the memory once for each batch and replays successive parts of it; here each step draws anew.
 
     With ``gradients`` head, the gradient is taken by weights and bias of the last layer alone:
     (p - y) times what enters it, so that a cosine is the product of two small ones. That is exact

@@ -45,17 +45,18 @@ def require_temperature(temperature: float) -> None:
 class Lwf(Distiller):
     """Keeps, on new images, the answers that the network of the last task gives about old classes.
 
-    The loss is the paper's sum of two, L_new (equation 1) and lambda_o * L_old (equations 2 and 3),
-    in a single head. L_new is the cross entropy of the softmax over the outputs of the present task
-    alone: those of classes that the network of the last task does not know, and of known ones that
-    the task shows again. Over all outputs it would push those of absent classes down, image by
-    image, and no distillation could hold them. L_old compares the softmaxes, at a temperature of 2,
-    over the classes of the tasks before. It is written as a Kullback-Leibler divergence, which
-    differs from the paper's cross entropy by a constant, and carries the square of the temperature,
-    with which its gradients keep their size whatever the temperature (Hinton et al. 2015); the
-    paper has no such factor. The paper's phase that trains the new outputs alone is left out: in a
-    stream each image is met once. The paper is told the task of a test image; here all classes met
-    so far compete, as for every method.
+    The loss is a sum of two, as the paper's: L_new (equation 1) and lambda_o * L_old (equations 2
+    and 3), in a single head. L_new is the cross entropy of the softmax over the outputs of the
+    present task alone: those of classes that the network of the last task does not know, and of
+    known ones that the task shows again. Over all outputs it would push those of absent classes
+    down, image by image, and no distillation could hold them. L_old compares the softmaxes, at a
+    temperature of 2, over the classes of the tasks before that the present one has not shown: one
+    softmax for all, as is usual for a single head, where the paper sums over one for each old task.
+    It is written as a Kullback-Leibler divergence, which differs from the paper's cross entropy by
+    a constant, and carries the square of the temperature, with which its gradients keep their size
+    whatever the temperature (Hinton et al. 2015); the paper has no such factor. The paper's phase
+    that trains the new outputs alone is left out: in a stream each image is met once. The paper is
+    told the task of a test image; here all classes met so far compete, as for every method.
 
     The program behind the published comparison has another loss, that of ``lwf_mc``. Gradients are
     clipped as for all methods.

@@ -19,6 +19,7 @@ from crumb.files import read_tensors
 from crumb.kinds import given
 from crumb.memory.checked import check_finite, check_forms
 from crumb.methods.base import Learner, under
+from crumb.methods.older import method_of_today, settings_of_today, tensors_of_today
 from crumb.methods.registry import find_method
 from crumb.methods.saving import KEY, VERSION
 from crumb.methods.teachable import Teachable
@@ -63,15 +64,16 @@ def load_learner(
     file: Path = given("path", path, Path)
     tensors, about = _read(file)
     try:
-        method = find_method(about["method"])
-        config = method.Config(**about["config"])
+        saved = about["config"]
+        method = find_method(method_of_today(about["method"], saved))
+        known = method.Config.__dataclass_fields__.keys()
+        config = method.Config(**settings_of_today(saved, known))
         # The file holds every weight, so none is fetched.
         source = NetworkConfig(**{**about["network"], "weights": "random"})
         network = build_network(source, about["seed"])
         network.preprocessing = replace(network.preprocessing, resize=_resize(about))
     except InputError as error:
-        subject, problem, _ = error.parts
-        raise InputError(file, f"cannot be loaded ({subject} {problem})", _REMEDY) from error
+        raise _refused(file, error) from error
     except DAMAGE as error:
         raise InputError(file, f"is damaged ({error})", _REMEDY) from error
     config = _policy_replaced(method, config, write_policy)
@@ -86,13 +88,13 @@ def load_learner(
         learner.reach = _reach(about)
         if len(learner.classes) > about["outputs"]:
             raise ValueError("it has more classes than outputs")
+        tensors = tensors_of_today(tensors)
         learner.load_state_dict(tensors)
         if write_policy is None:
             # With another policy other tensors are kept.
             _check(tensors, learner.state_dict())
     except InputError as error:
-        subject, problem, _ = error.parts
-        raise InputError(file, f"cannot be loaded ({subject} {problem})", _REMEDY) from error
+        raise _refused(file, error) from error
     except DAMAGE as error:
         raise InputError(file, f"is damaged ({error})", _REMEDY) from error
     network.config = NetworkConfig(**about["network"])
@@ -121,6 +123,11 @@ def _classes(about: dict[str, Any]) -> list[str]:
     count = Counter(form for _, form in forms)
     # Older versions took two forms of a name for two classes, which can then be merged.
     return [form if count[form] == 1 else name for name, form in forms]
+
+
+def _refused(file: Path, error: InputError) -> InputError:
+    subject, problem, _ = error.parts
+    return InputError(file, f"cannot be loaded ({subject} {problem})", _REMEDY)
 
 
 def _temperature(about: dict[str, Any], learner: Learner) -> float:

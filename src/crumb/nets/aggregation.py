@@ -172,6 +172,7 @@ def aggregate(network: SplitNetwork, generator: torch.Generator) -> list[Aggrega
     # A new module, because what was compiled knows the old one.
     network.tail = fx.GraphModule(tail, tail.graph, "Tail").train(network.training)
     network.train(network.training)
+    network.branches = 2
     if was_compiled:
         network.compile_tail()
     return [module for module in network.tail.modules() if isinstance(module, Aggregation)]

@@ -51,7 +51,9 @@ class SplitNetwork(nn.Module):
         feature_shape: (channels, height, width) of what crosses the cut.
         bf16: whether convolutions and products are computed in bfloat16 (weights, features and
             logits stay float32).
-        maps: how many feature maps have gone through the tail, whatever its weights.
+        maps: how many feature maps have gone through the tail, whatever its weights; one that goes
+            through two branches of it counts twice.
+        branches: of the tail; 1 unless :func:`crumb.nets.aggregation.aggregate` has doubled it.
         adapters: modules that were added within the tail or before it, by name.
 
     Raises:
@@ -76,7 +78,7 @@ class SplitNetwork(nn.Module):
         self.adapters = nn.ModuleDict()
         self._before_tail: tuple[str, ...] = ()
         self.bf16 = False
-        self.maps = 0
+        self.maps, self.branches = 0, 1
         self._apply(_channels_last)
         self.feature_shape = self._settle_layout(getattr(model, "output_fmt", None))
         self._settle_head()
@@ -250,7 +252,7 @@ class SplitNetwork(nn.Module):
         """
         if linear:
             return self._at_head(features, entering=False)
-        self.maps += len(features)
+        self.maps += self.branches * len(features)
         with self._precision():
             return self.tail(self._adapted(features)).float()
 
@@ -263,7 +265,7 @@ class SplitNetwork(nn.Module):
 
     def _at_head(self, features: Tensor, entering: bool) -> Tensor:
         """What enters or leaves the head, averaged over places."""
-        self.maps += len(features)
+        self.maps += self.branches * len(features)
         head = self.head
 
         def entered(_: nn.Module, values: tuple[Tensor, ...]) -> None:

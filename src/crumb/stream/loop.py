@@ -251,6 +251,8 @@ def _finish_task(
     if state.best:
         _restore(learner, state.best)
     record.reported.append(state.epoch if learner.tested_after_task_end else state.best_epoch)
+    # Some of it goes at the end of a task.
+    _note_bytes(plan, state)
     more = state.task < len(plan.tasks.tasks) - 1
     if learner.needs_task_boundaries and (more or learner.tested_after_task_end):
         images = learner.needs_images or learner.wants_images
@@ -264,10 +266,15 @@ def _finish_task(
         if learner.learns_at_task_end:
             _check_weights(learner, state)
         _test(plan, state, groups, progress, select=False)
-    held = learner.bytes_held()
-    if held.replay >= record.replay_bytes:
-        record.replay_bytes, record.extra_bytes = held.replay, held.extra
+    _note_bytes(plan, state)
     state.task, state.epoch, state.batch, state.best = state.task + 1, 0, 0, {}
+
+
+def _note_bytes(plan: Plan, state: State) -> None:
+    """Remember what the learner holds, where that is more than it ever was."""
+    held, record = plan.learner.bytes_held(), state.record
+    if held.replay + held.extra >= record.replay_bytes + record.extra_bytes:
+        record.replay_bytes, record.extra_bytes = held.replay, held.extra
 
 
 def learn_epoch(plan: Plan, reading: Reading, state: State, progress: tqdm) -> None:

@@ -45,8 +45,8 @@ class RunRecord:
         reported: for each task the epoch whose accuracy counts (the last, unless the best epoch
             on held-out training images was asked for).
         statistics: rows of mem_stats.csv.
-        replay_bytes: largest number of bytes of exemplars held.
-        extra_bytes: bytes held besides, when that was largest.
+        replay_bytes: bytes of the exemplars, when most bytes were held in all.
+        extra_bytes: bytes held besides them then.
         seconds: of learning and storing.
         images: images learned from, each reading counted.
         peak_memory_bytes: of the process since it began (on a GPU: of the GPU in this run).
