@@ -55,7 +55,9 @@ def shorter(clip, made):
         stream = short.add_stream("libx264", rate=1)
         stream.width, stream.height, stream.pix_fmt = SIDE, SIDE, "yuv420p"
         pictures = given.decode(video=0)
-        rate = round(given.streams.video[0].average_rate)
+        average = given.streams.video[0].average_rate
+        assert average is not None
+        rate = round(average)
         for number, picture in enumerate(itertools.islice(pictures, 0, SECONDS * rate, rate)):
             small = picture.reformat(SIDE, SIDE, "yuv420p")
             small.pts, small.time_base = number, Fraction(1)

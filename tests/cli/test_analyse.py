@@ -14,7 +14,7 @@ from crumb.analysis.learners import SavedRun, codebook_of, saved_runs, stored_co
 from crumb.cli.main import main
 from crumb.cli.stream import settings
 from crumb.errors import InputError
-from crumb.methods.persistence import load
+from crumb.methods.persistence import load_learner as load
 from crumb.reports import panels
 from crumb.reports.panels import read_panels
 from crumb.stream.run import stream

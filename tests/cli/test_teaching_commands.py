@@ -18,7 +18,7 @@ from crumb.cli.main import main
 from crumb.cli.stream import last_model
 from crumb.data import camera as cameras
 from crumb.files import read_tensors, write_tensors
-from crumb.methods.persistence import load
+from crumb.methods.persistence import load_learner as load
 
 
 @pytest.fixture(scope="module")

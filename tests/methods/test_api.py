@@ -249,7 +249,8 @@ def test_numbers_of_numpy_are_numbers(tiny: None, tmp_path: Path):
     learner = two_steps(seed=np.int64(3), memory_size=np.uint8(8), lr=np.float64(0.001))
     assert bytes_of(learner) == bytes_of(two_steps())
     learner.save(tmp_path / "learner")
-    assert crumb.load(tmp_path / "learner").config == learner.config
+    loaded: Any = crumb.load(tmp_path / "learner")
+    assert loaded.config == learner.config
 
 
 @pytest.mark.parametrize("device", ["auto", torch.device("cpu"), torch.device("cpu", 0)], ids=str)
@@ -465,7 +466,7 @@ def test_tasks_of_ones_own_are_learned_whatever_the_program_set(
     """By the calls to which ``observe`` refers."""
 
     def file(name: str) -> bytes:
-        learner = crumb.create(method, device="cpu")
+        learner: Any = crumb.create(method, device="cpu")
         for names in (["a", "b"], ["c"]):
             learner.begin_task(names)
             label = learner.classes.index(names[-1])
@@ -492,7 +493,7 @@ def test_tasks_of_ones_own_are_learned_whatever_the_program_set(
 def test_classes_of_files_and_tasks_are_called_by_either_form(
     tiny: None, tmp_path: Path, forms: tuple[str, str]
 ):
-    learner = crumb.create("ncm", device="cpu")
+    learner: Any = crumb.create("ncm", device="cpu")
     learner.begin_task([forms[0]])
     assert learner.label_of(forms[1]) == 0
     # As a file of an earlier version has it.

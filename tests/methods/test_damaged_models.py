@@ -12,7 +12,6 @@ from networks import images_of, tiny_network
 from crumb.errors import InputError
 from crumb.files import read_tensors, write_tensors
 from crumb.methods import persistence
-from crumb.methods.closed_form import ClosedForm
 from crumb.methods.registry import find_method
 
 
@@ -159,8 +158,7 @@ def test_models_whose_directions_and_crumbs_have_become_fewer_are_loaded(saved):
     learner.observe(images_of(0, 4), names[9])
     path = saved(lambda tensors, about: None)
     learner.save(path)
-    loaded = persistence.load_learner(path)
-    assert isinstance(loaded, ClosedForm)
+    loaded: Any = persistence.load_learner(path)
     assert isinstance(loaded, kind)
     assert loaded.classes == names[9:]
     assert loaded.dimensions == learner.dimensions < 8

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import crumb
@@ -29,7 +31,11 @@ def test_what_is_no_setting_is_refused(dataset):
 
 
 def test_settings_are_called_as_their_flags_are(dataset, weights, tmp_path):
-    flags = {"backbone": "test_efficientnet", "cut": "blocks.4", "weights": str(weights)}
+    flags: dict[str, Any] = {
+        "backbone": "test_efficientnet",
+        "cut": "blocks.4",
+        "weights": str(weights),
+    }
     flags |= {"protocol": "class_iid", "classes_per_task": 1, "test_batch_size": 8, "top_k": (1,)}
     flags |= {"device": "cpu", "workers": 1, "feature_cache": "off", "mem_accuracy": False}
     (record,) = crumb.stream(dataset.folder, "ncm", output=tmp_path / "out", **flags).finished()
@@ -42,7 +48,11 @@ def test_settings_are_called_as_their_flags_are(dataset, weights, tmp_path):
 
 
 def test_other_settings_are_refused_in_words_of_python(dataset, weights, tmp_path):
-    flags = {"backbone": "test_efficientnet", "cut": "blocks.4", "weights": str(weights)}
+    flags: dict[str, Any] = {
+        "backbone": "test_efficientnet",
+        "cut": "blocks.4",
+        "weights": str(weights),
+    }
     flags |= {"output": tmp_path / "out", "protocol": "class_iid"}
     crumb.stream(dataset.folder, "ncm", **flags)
     with pytest.raises(InputError, match=r"^output='.*out': was made with stream.mode = paper"):

@@ -17,7 +17,7 @@ from crumb.data.batches import Batch
 from crumb.data.images import as_images
 from crumb.data.resize import RESIZES, Resize
 from crumb.files import read_tensors, write_tensors
-from crumb.methods.base import Learner
+from crumb.methods.persistence import load_learner
 
 SMALL = ["--backbone", "test_efficientnet", "--cut", "blocks.4", "--weights", "random"]
 HEADER = "crumb-learner"
@@ -37,7 +37,7 @@ def own_images(root: Path) -> None:
             wide(2 * place + session).save(path)
 
 
-def small() -> Learner:
+def small() -> Any:
     return crumb.create(
         "finetune", backbone="test_efficientnet", cut="blocks.4", weights="random", device="cpu"
     )
@@ -70,7 +70,7 @@ def test_a_learner_of_its_own_crops(monkeypatch: pytest.MonkeyPatch):
 
 def test_how_images_become_square_is_saved_with_the_learner(tmp_path: Path):
     small().save(tmp_path / "a.safetensors")
-    assert crumb.load(tmp_path / "a.safetensors").network.preprocessing.resize == "crop"
+    assert load_learner(tmp_path / "a.safetensors").network.preprocessing.resize == "crop"
 
 
 def changed(path: Path, resize: str | None) -> None:
@@ -85,7 +85,7 @@ def changed(path: Path, resize: str | None) -> None:
 def test_learners_of_older_versions_squash(tmp_path: Path):
     small().save(tmp_path / "a.safetensors")
     changed(tmp_path / "a.safetensors", None)
-    assert crumb.load(tmp_path / "a.safetensors").network.preprocessing.resize == "squash"
+    assert load_learner(tmp_path / "a.safetensors").network.preprocessing.resize == "squash"
 
 
 def test_an_unknown_form_is_damage(tmp_path: Path):
@@ -106,7 +106,7 @@ def test_a_learner_of_a_stream_does_as_its_data_set(
     words = [*SMALL, "--method", "finetune", "--runs", "1", "--save-model", "--device", "cpu"]
     assert main(["stream", "set", *words, "--output", "run"]) == 0
     (saved,) = (tmp_path / "run").glob("learner*.safetensors")
-    assert crumb.load(saved).network.preprocessing.resize == resize
+    assert load_learner(saved).network.preprocessing.resize == resize
 
 
 def test_a_run_is_not_resumed_with_images_of_another_form(

@@ -14,7 +14,7 @@ from crumb.data.index import Dataset
 from crumb.errors import InputError
 from crumb.methods.base import Learner
 from crumb.methods.finetune import Finetune
-from crumb.methods.persistence import load
+from crumb.methods.persistence import load_learner as load
 from crumb.methods.registry import methods
 from crumb.methods.remind import Remind
 from crumb.stream.results import Results

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,7 +43,7 @@ def main(number: str) -> None:
 
 def new_learner() -> Learner:
     """Before it has learned anything."""
-    return create(
+    learner: Any = create(
         "crumb",
         backbone="test_efficientnet",
         cut="blocks.4",
@@ -52,6 +53,7 @@ def new_learner() -> Learner:
         memory_size=6,
         write_policy="on-arrival",
     )
+    return learner
 
 
 def trained_learner() -> Learner:

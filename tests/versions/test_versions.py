@@ -11,10 +11,10 @@ import torch
 from tests.rounding import assert_rounded, sums_of
 from tests.versions.make import CLASSES, SETTINGS, picture, record, scores, tasks
 
-import crumb
 from crumb.cli.main import main
 from crumb.data.index import _VERSION as DATASET_VERSION
 from crumb.methods.persistence import VERSION as LEARNER_VERSION
+from crumb.methods.persistence import load_learner
 from crumb.stream.checkpoint import VERSION as CHECKPOINT_VERSION
 from crumb.stream.checkpoint import Checkpoints
 from crumb.stream.results import VERSION as RESULTS_VERSION
@@ -38,7 +38,7 @@ def expected_scores(folder: Path) -> torch.Tensor:
 
 
 def test_learner(folder: Path):
-    learner = crumb.load(folder / "learner.safetensors")
+    learner = load_learner(folder / "learner.safetensors")
     assert learner.classes == [*CLASSES]
     # Written down on another machine.
     found = torch.tensor(scores(learner))
@@ -50,7 +50,7 @@ def test_learner(folder: Path):
 
 
 def test_checkpoint(folder: Path, tmp_path: Path):
-    learner = crumb.load(folder / "learner.safetensors")
+    learner = load_learner(folder / "learner.safetensors")
     for value in learner.parameters().values():
         torch.nn.init.zeros_(value)
     shutil.copy(folder / "run0_000000.safetensors", tmp_path)
