@@ -149,7 +149,7 @@ def test_a_budget_that_cannot_be_names_the_file(saved):
 
 def test_models_whose_directions_and_crumbs_have_become_fewer_are_loaded(saved):
     """Room that classes took is not given back when they are forgotten."""
-    kind = find_method("slda")
+    kind: Any = find_method("slda")
     learner = kind(tiny_network(), kind.Config(budget_bytes=320, classes_expected=2))
     names = [f"thing {number}" for number in range(12)]
     learner.meet(names)

@@ -119,10 +119,11 @@ class SI(PenaltyLearner):
         self.path = zeros(self.parameters())
         super().end_task(batches)
 
-    def _resize_head(self, outputs: int) -> None:
-        super()._resize_head(outputs)
+    def _resize_head(self, outputs: int, keep: int | None = None) -> None:
+        super()._resize_head(outputs, keep)
         if self.path:
-            self.path = with_rows(self.path, zeros(self.head_parameters()), len(self.classes))
+            kept = len(self.classes) if keep is None else keep
+            self.path = with_rows(self.path, zeros(self.head_parameters()), kept)
 
     def bytes_held(self) -> BytesHeld:
         """No exemplars; anchors, importances, the classes of the task and the path."""
