@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
 from own_folders import put
 from video_clips import seconds, write_clip
 
+from crumb.cli.learn import Learn
 from crumb.data.index import load_dataset
 from crumb.data.sets.base import index_source
 from crumb.data.sets.folder import Folder
-from crumb.files import remove_parts, short_name, write_text
+from crumb.errors import InputError
+from crumb.files import check_new_file, remove_parts, short_name, write_text
+from crumb.reports.drawing import slug
 
 
 def longest(start: str, end: str = "", letter: str = "x") -> str:
@@ -61,3 +65,20 @@ def test_a_file_that_we_write(tmp_path: Path):
     (tmp_path / f".{short_name(path.name)}.abcd1234.part").touch()
     remove_parts(tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_model_that_is_named_after_its_folder(tmp_path: Path):
+    root = tmp_path / longest("mine")
+    root.mkdir()
+    model = tmp_path / Learn(root=root).model
+    check_new_file(model, "--output")
+    # With what a lesson adds to it.
+    assert len(model.name.encode()) <= 255 - len(".before.new")
+    with pytest.raises(InputError, match="cannot be written .File name too long."):
+        check_new_file(tmp_path / ("x" * 256), "--output")
+
+
+def test_figures_of_a_result(tmp_path: Path):
+    name = f"{slug(longest('result'))}_{slug(longest('set'))[:40]}_class_forgetting.csv"
+    (tmp_path / name).touch()
+    assert slug(longest("a") + "1") != slug(longest("a") + "2")

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from crumb.codebook.initialisers import INITIALISERS
+from crumb.data.index import Dataset, write_dataset
 from crumb.errors import InputError
+from crumb.experiments import ablation
 from crumb.experiments import arms as module
 from crumb.experiments.arms import (
     UNABLATED,
@@ -213,3 +215,21 @@ def test_adapted_keeps_what_is_still_of_use():
     assert adapted(METHOD) == METHOD
     with pytest.raises(InputError, match="blocks=0"):
         adapted(METHOD, blocks=0)
+
+
+@pytest.mark.parametrize("pretrained", ["\u00c4", "A\u0308"])
+@pytest.mark.parametrize("streamed", ["\u00c4", "A\u0308"])
+def test_a_class_is_not_pretrained_on_and_streamed_in_another_form(
+    dataset: Dataset, tmp_path: Path, pretrained: str, streamed: str
+):
+    names = dict(dataset.class_names)
+    names[next(iter(names))] = "\u00c4"
+    write_dataset(replace(dataset, folder=tmp_path / "set", class_names=names))
+    _, second, *others = names.values()
+    config = AblateConfig(
+        tmp_path / "set", pretrain_classes=(pretrained, second), classes=(streamed, *others)
+    )
+    with pytest.raises(InputError, match="is streamed as well"):
+        ablation._with_classes(config)
+    left = ablation._with_classes(replace(config, classes=())).classes
+    assert left == tuple(others)

@@ -157,6 +157,13 @@ def test_rows_are_bounded_and_stepped_over_all_classes(
         assert image.height < bounded
 
 
+@pytest.mark.parametrize("form", ["\u00c4", "A\u0308"])
+def test_classes_are_named_in_either_form(painted: Dataset, tmp_path: Path, form: str):
+    painted = replace(painted, class_names={**painted.class_names, 1: "\u00c4"})
+    sheet = contact_sheet(painted, tmp_path / "sheet.png", columns=2, classes=["class 2", form])
+    assert sheet.shown == ("class 2", "\u00c4")
+
+
 def test_a_picture_that_would_be_too_large_is_refused(
     painted: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

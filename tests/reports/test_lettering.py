@@ -14,12 +14,14 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
+from crumb import typefaces as module
 from crumb.analysis.embedding import _drawn
 from crumb.analysis.perturbation_panels import drop_panel
 from crumb.reports import lettering
 from crumb.reports.classes import _heat_map
-from crumb.reports.lettering import as_written, runs
+from crumb.reports.lettering import as_written
 from crumb.reports.panels import Panel, as_png, as_svg, blank
+from crumb.typefaces import runs
 
 NAMES = ["Ba$$in", "$x_1$", "a_{b}^2", "_hidden", "100 %", "\\frac{1}{2", "{", "<&>", "$\\alpha$"]
 FRUIT, CAT = "果物", "猫"
@@ -36,9 +38,9 @@ def typefaces(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Makes these files all that the machine has beside the typeface of matplotlib."""
 
     def only(*paths: Path) -> None:
-        for function in (lettering._files, lettering._typefaces):
+        for function in (module._files, module.covering):
             function.cache_clear()
-        monkeypatch.setattr(lettering, "_told", set())
+        monkeypatch.setattr(module, "_told", set())
         found = [str(path) for path in paths]
         monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: found)
 
@@ -134,8 +136,8 @@ def test_letters_that_no_typeface_has_are_told_once(typefaces, capsys: pytest.Ca
         as_png(figure)
         assert runs(name) == [(name, None)]
     assert capsys.readouterr().err.splitlines() == [
-        "no typeface of this machine has the letters 果 物: figures show boxes in their place; "
-        "install one, such as Noto Sans CJK (Debian: fonts-noto-cjk)"
+        "no typeface of this machine has the letters 果 物: pictures show boxes in their place; "
+        "install one, such as Noto (Debian: fonts-noto, fonts-noto-cjk)"
     ]
 
 

@@ -55,7 +55,7 @@ def test_other_settings_are_refused_in_words_of_python(dataset, weights, tmp_pat
     }
     flags |= {"output": tmp_path / "out", "protocol": "class_iid"}
     crumb.stream(dataset.folder, "ncm", **flags)
-    with pytest.raises(InputError, match=r"^output='.*out': was made with stream.mode = paper"):
+    with pytest.raises(InputError, match=r"^output='.*out': was made with stream"):
         crumb.stream(dataset.folder, "ncm", mode="strict", **flags)
     # What was interrupted before anything was finished.
     (tmp_path / "out/runs/run0.json").unlink()

@@ -18,7 +18,7 @@ from crumb.data.index import Dataset
 from crumb.data.names import canonical
 from crumb.errors import InputError, require
 from crumb.files import write_bytes
-from crumb.reports.lettering import own_typeface, runs
+from crumb.typefaces import own_typeface, runs
 
 MOST_ROWS = 40
 """Classes that are shown where none are named."""

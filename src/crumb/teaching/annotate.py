@@ -17,6 +17,7 @@ from crumb.files import write_bytes
 from crumb.methods.answers import Verdict, scores_of
 from crumb.methods.base import Learner
 from crumb.teaching.asking import answer_rows
+from crumb.typefaces import own_typeface, runs
 
 SIDE = 480
 """Pixels of the picture that is written."""
@@ -63,10 +64,14 @@ def draw(frame: Image.Image, verdict: Verdict) -> Image.Image:
     """A frame with a line of text below it, on a dark bar."""
     picture = frame.copy()
     pen = ImageDraw.Draw(picture, "RGBA")
-    font = ImageFont.load_default(max(12, picture.height // 20))
+    size = max(12, picture.height // 20)
     sure = "" if verdict.probability is None else f"  {100 * verdict.probability:.0f} %"
     text = f"{verdict.name}{sure}"
     top = picture.height - 2 * picture.height // 15
     pen.rectangle((0, top, picture.width, picture.height), fill=(0, 0, 0, 170))
-    pen.text((picture.width // 40, top + picture.height // 40), text, "white", font)
+    place, line = picture.width / 40, top + picture.height // 40 + size
+    for part, path in runs(text):
+        font = ImageFont.truetype(path or own_typeface(), size)
+        pen.text((place, line), part, "white", font, anchor="ls")
+        place += font.getlength(part)
     return picture
