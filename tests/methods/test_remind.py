@@ -15,7 +15,6 @@ from remind_learners import (
     learner_of,
     streaming,
 )
-from test_conformance import assert_same
 from tests.rounding import rounded
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -24,6 +23,7 @@ from crumb.codebook.initialisers import initial_blocks
 from crumb.data.batches import Batch
 from crumb.methods.feature_augmentation import beta, random_resized_crops
 from crumb.methods.remind import Remind
+from crumb.testing.expecting import assert_same
 
 # The first task.
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from networks import Task, tiny_network
 from remind_learners import CODE, batch_of, learner_of
-from test_conformance import assert_same
 
 from crumb.errors import InputError
 from crumb.methods import persistence
 from crumb.methods.remind import Remind, RemindConfig
+from crumb.testing.expecting import assert_same
 
 # Bytes.
 

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from crumb.errors import InputError
-from crumb.methods.base import MOST_FLOAT, Learner, Ranges
+from crumb.methods.base import Learner
+from crumb.methods.described import Ranges
+from crumb.methods.training import MOST_FLOAT
 from crumb.seeds import derive
 
 HELD_ASIDE = 1_000_000
