@@ -29,6 +29,16 @@ class _Reached(Exception):
         self.value = value
 
 
+class _Beside:
+    """Adds what an adapter makes of a layer's input; an object, so that copies have copies."""
+
+    def __init__(self, adapter: nn.Module) -> None:
+        self.adapter = adapter
+
+    def __call__(self, _: nn.Module, values: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return output + self.adapter(*values)
+
+
 class SplitNetwork(nn.Module):
     """A classifier cut in two, with a fresh head.
 
@@ -203,12 +213,8 @@ class SplitNetwork(nn.Module):
         if layer == self.head_name:
             raise ValueError(f"{layer} is the head, which is replaced when classes come")
         if layer is not None:
-
-            def add(_: nn.Module, values: tuple[Tensor, ...], output: Tensor) -> Tensor:
-                return output + self.adapters[name](*values)
-
             # The layer may be called by code that knows it by name alone: only a hook gets there.
-            self.tail.get_submodule(layer).register_forward_hook(add)
+            self.tail.get_submodule(layer).register_forward_hook(_Beside(adapter))
         else:
             self._before_tail = (*self._before_tail, name)
         self.adapters[name] = adapter.train(self.training)

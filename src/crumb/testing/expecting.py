@@ -23,7 +23,7 @@ def refused(pattern: str, kind: type[Exception]) -> Iterator[None]:
     assert re.search(pattern, said), f"{said[:200]!r} does not say {pattern!r}"
 
 
-def assert_same(one: Learner, other: Learner, what: str) -> None:
+def assert_same(one: Learner, other: Learner, what: str = "two learners") -> None:
     """Two learners hold the same, to the bit; ``what`` says of which that was expected."""
     assert one.classes == other.classes, f"{what}: other classes"
     first, second = one.state_dict(), other.state_dict()
