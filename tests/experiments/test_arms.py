@@ -21,7 +21,7 @@ from crumb.experiments.arms import (
     resolve,
     unablated,
 )
-from crumb.methods.crumb import CrumbConfig, adapted
+from crumb.methods.crumb_config import CrumbConfig, adapted
 from crumb.nets.backbones import BACKBONES
 from crumb.nets.config import NetworkConfig
 

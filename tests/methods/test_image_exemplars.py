@@ -13,7 +13,8 @@ from crumb.errors import InputError
 from crumb.kinds import choices_of
 from crumb.memory.encoded import EncodedMemory
 from crumb.methods import persistence
-from crumb.methods.crumb import Crumb, CrumbConfig, adapted
+from crumb.methods.crumb import Crumb, CrumbConfig
+from crumb.methods.crumb_config import adapted
 from crumb.methods.er import ErConfig, ExperienceReplay
 from crumb.methods.rainbow import Rainbow, RainbowConfig
 from crumb.methods.registry import find_method, methods

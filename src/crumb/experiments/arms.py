@@ -36,7 +36,7 @@ import tyro
 from crumb.errors import InputError, setting
 from crumb.files import read_toml
 from crumb.memory.capacity import CAPACITIES, PAPER_MEMORY_SIZE
-from crumb.methods.crumb import CrumbConfig, adapted
+from crumb.methods.crumb_config import CrumbConfig, adapted
 from crumb.methods.persistence import PretrainedParts
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import (

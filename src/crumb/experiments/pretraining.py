@@ -16,7 +16,7 @@ from crumb.data.shards import member_size
 from crumb.errors import InputError, setting
 from crumb.experiments.arms import Pretraining
 from crumb.files import read_toml
-from crumb.methods.crumb import resolved
+from crumb.methods.crumb_config import resolved
 from crumb.nets.backbones import settled
 from crumb.nets.config import NetworkConfig
 from crumb.stream.job import Job, settings_of

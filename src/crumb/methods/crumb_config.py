@@ -1,0 +1,129 @@
+"""The settings of CRUMB: what is allowed together, and what is filled in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from crumb.errors import InputError, require, setting
+from crumb.memory.capacity import (
+    CAPACITIES,
+    END_OF_TASK,
+    IMAGE_SETTINGS,
+    PAPER_MEMORY_SIZE,
+    ImageConfig,
+    MemoryConfig,
+)
+from crumb.methods.training import MOST_FLOAT, TrainingConfig
+from crumb.nets.config import Backbone
+
+WITH_CODEBOOK = ("feature", "none")
+"""Kinds of storage with which there is a codebook."""
+
+
+@dataclass(frozen=True)
+class CrumbConfig(MemoryConfig, ImageConfig, TrainingConfig):
+    """Settings of CRUMB; the defaults are the paper's for video data sets."""
+
+    blocks: int = 256
+    """Memory blocks in the codebook."""
+    block_length: int | None = None
+    """Channels per memory block; the backbone's own by default (16 for most)."""
+    initialiser: str | None = None
+    """Initial values of the blocks; the backbone's own by default."""
+    frozen_blocks: bool = False
+    """Leave the memory blocks as they are at the start; only the tail is trained."""
+    replay_coefficient: float = 5.0
+    """Weight of the replay loss."""
+    replay_times: int = 1
+    """Replay steps after each batch."""
+    codebook_loss: float = 1.0
+    """Weight of the loss on reconstructed features of new images."""
+    direct_loss: float = 0.0
+    """Weight of the loss on the features themselves (1 in pretraining)."""
+    write_policy: Literal["end-of-task", "on-arrival"] | None = None
+    """Second reading of each task (end-of-task; the paper), or a class-balanced reservoir in a
+    single pass (on-arrival). By default the first, and the second in strict mode."""
+
+    def __post_init__(self) -> None:
+        ImageConfig.__post_init__(self)
+        TrainingConfig.__post_init__(self)
+        for name in ("blocks", "block_length"):
+            if (value := getattr(self, name)) is not None:
+                require(name, value, 1 <= value <= 1 << 16, "from 1 to 65536")
+        times = self.replay_times
+        require("replay_times", times, 0 <= times <= 10_000, "from 0 to 10000")
+        for name in ("replay_coefficient", "codebook_loss", "direct_loss"):
+            value = getattr(self, name)
+            holds = 0 <= value <= MOST_FLOAT
+            require(name, value, holds, f"at least 0 and at most {MOST_FLOAT:g}")
+        if self.codebook_loss == 0 and self.direct_loss == 0:
+            raise InputError(
+                setting("codebook_loss", 0),
+                "leaves no loss",
+                f"give {setting('direct_loss')} as well",
+            )
+        self._check_use()
+
+    def _check_use(self) -> None:
+        """Refuse settings that would change nothing: those of a part that is not there.
+
+        What they may hold besides their defaults says what is done in any case.
+        """
+        part, unused = _unused(self.storage, self.replay_times)
+        defaults = {field.name: field.default for field in fields(self)}
+        for name, harmless in unused.items():
+            value = getattr(self, name)
+            if value != defaults[name] and value not in harmless:
+                problem = f"is of no use with {part}"
+                raise InputError(setting(name, value), problem, "leave one of them out")
+
+
+def _unused(storage: str, replay_times: int) -> tuple[str, dict[str, tuple[float, ...]]]:
+    """The part that is not there, and its settings with values that do no harm."""
+    part = f"{setting('storage', storage)}, which"
+    if storage not in WITH_CODEBOOK:
+        settings = {"blocks": (), "block_length": (), "initialiser": (), "frozen_blocks": ()}
+        return f"{part} has no codebook", {**settings, "codebook_loss": (0,), "direct_loss": (1,)}
+    if storage == "none":
+        return f"{part} replays nothing", {"replay_times": (0,), "replay_coefficient": ()}
+    if replay_times == 0:
+        return setting("replay_times", 0), {"replay_coefficient": ()}
+    return "", {}
+
+
+def adapted(config: CrumbConfig, **changes: Any) -> CrumbConfig:
+    """The settings with changes; those of a part that is then not there go back to their defaults.
+
+    Raises:
+        InputError: the changes do not go with the other settings.
+    """
+    settings = {own.name: getattr(config, own.name) for own in fields(config)} | changes
+    _, unused = _unused(settings["storage"], settings["replay_times"])
+    if settings["storage"] in ("merec", "none"):
+        unused = {**unused, **dict.fromkeys(CAPACITIES, ())}
+    if settings["storage"] != "image":
+        unused = {**unused, **dict.fromkeys(IMAGE_SETTINGS, ())}
+    for own in fields(config):
+        if own.name in unused and settings[own.name] not in unused[own.name]:
+            settings[own.name] = own.default
+    return CrumbConfig(**settings)
+
+
+def resolved(config: CrumbConfig, backbone: Backbone) -> CrumbConfig:
+    """The settings with what was left open filled in, as they are written beside results.
+
+    Raises:
+        InputError: stored images would be larger than those of the stream.
+    """
+    chosen: dict[str, Any] = {"write_policy": END_OF_TASK}
+    if config.storage == "image":
+        config = config.with_form(backbone.preprocessing.size)
+    if config.storage in WITH_CODEBOOK:
+        chosen |= {"block_length": backbone.block_length, "initialiser": backbone.initialiser}
+    if config.budget_bytes == config.memory_bytes is None and config.storage not in (
+        "merec",
+        "none",
+    ):
+        chosen["memory_size"] = PAPER_MEMORY_SIZE
+    return replace(config, **{k: v for k, v in chosen.items() if getattr(config, k) is None})
