@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from closed_form import goes_on_to_the_bit, learner_of, task_of
@@ -85,7 +87,12 @@ class Plain:
 
 
 def test_three_tasks_against_a_plain_loop():
-    settings = VISIBLE | {"lr": 0.01, "regularisation": 50.0, "damping": 0.02, "clip": 0.2}
+    settings: dict[str, Any] = VISIBLE | {
+        "lr": 0.01,
+        "regularisation": 50.0,
+        "damping": 0.02,
+        "clip": 0.2,
+    }
     learner = learner_of(SI, "a", "b", outputs=6, dropout=0, **settings)
     plain, steps = Plain(learner, 50.0, 0.02, 0.2), 0
     for first in (0, 2, 4):
