@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
-from crumb.methods.feature_augmentation import (
+from crumb.methods.augmentation import (
     LEAST_AREA,
     beta,
     mixed,
@@ -52,7 +52,7 @@ def test_a_crop_is_cut_out_and_scaled_up(data):
 def drawn_parts(count: int, height: int, width: int, monkeypatch, seed: int = 0):
     """Starts and sides of random crops, int [2, count] each."""
     parts: list[torch.Tensor] = []
-    name = "crumb.methods.feature_augmentation.resized_crops"
+    name = "crumb.methods.augmentation.resized_crops"
     monkeypatch.setattr(name, lambda maps, starts, sides: parts.extend([starts, sides]))
     random_resized_crops(torch.zeros(count, 1, height, width), seeded(seed))
     return parts[0], parts[1]

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crumb.methods.perturbation import WIDEST, cutmix, random_crops
+from crumb.methods.augmentation import WIDEST, cutmix, random_crops
 
 
 def seeded(seed: int) -> torch.Generator:

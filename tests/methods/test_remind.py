@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 
 from crumb.codebook.initialisers import initial_blocks
 from crumb.data.batches import Batch
-from crumb.methods.feature_augmentation import beta, random_resized_crops
+from crumb.methods.augmentation import beta, random_resized_crops
 from crumb.methods.remind import Remind
 from crumb.testing.expecting import assert_same
 

@@ -15,7 +15,7 @@ from PIL import Image
 from crumb.data.index import COLUMNS, Dataset
 from crumb.errors import InputError
 from crumb.reports import contact_sheet as module
-from crumb.reports.contact_sheet import choose_frames, contact_sheet, even_steps
+from crumb.reports.contact_sheet import choose_frames, contact_sheet
 
 TEST_SESSION = 3
 
@@ -31,21 +31,6 @@ def index_of(objects: int, sessions: int, frames: int, number: int = 1) -> pd.Da
 
 
 # Which frames.
-
-
-@given(count=st.integers(0, 5000), most=st.integers(1, 100))
-def test_even_steps(count: int, most: int):
-    steps = even_steps(count, most)
-    assert len(steps) == min(count, most)
-    if len(steps):
-        assert steps.min() >= 0
-        assert steps.max() < count
-        # As near to the first as to the last.
-        assert abs(steps[0] - (count - 1 - steps[-1])) <= 1
-    if len(steps) > 1:
-        gaps = np.diff(steps)
-        assert gaps.min() >= 1
-        assert gaps.max() - gaps.min() <= 1
 
 
 @given(

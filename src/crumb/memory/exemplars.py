@@ -170,15 +170,27 @@ class ChosenExemplars:
         labels = stored[torch.randint(len(stored), (count,), generator=generator)]
         return self.draw(labels.tolist(), generator), labels
 
-    def beside(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def beside(
+        self, batch: Batch, generator: torch.Generator, classes: Sequence[int] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """A batch and, after it, as many exemplars; the batch alone while there are none.
+
+        Args:
+            batch: of new images.
+            generator: of the choices (CPU).
+            classes: draw the class of each exemplar out of these, then one of the class; by
+                default any exemplar is drawn.
 
         Returns:
             feature maps, float [n, C, H, W], and labels, int64 [n], on the CPU.
         """
-        if not len(self):
+        count = len(batch)
+        if not count or not (len(self) if classes is None else classes):
             return batch.features, batch.labels
-        stored, theirs = self.sample(len(batch), generator)
+        if classes is None:
+            stored, theirs = self.sample(count, generator)
+        else:
+            stored, theirs = self.sample_by_class(count, generator, classes)
         return torch.cat([batch.features, stored]), torch.cat([batch.labels, theirs])
 
     def shuffled(self, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:

@@ -22,7 +22,7 @@ from crumb.methods.described import Ranges
 from crumb.methods.lwf import distillation, require_temperature
 from crumb.methods.previous import PreviousNetwork
 from crumb.methods.registry import register
-from crumb.methods.rehearsal import Rehearsal, RehearsalConfig, joined
+from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
 from crumb.methods.training import MOST_FLOAT
 from crumb.nets.split import SplitNetwork
 
@@ -120,9 +120,10 @@ class Bic(Rehearsal[SplitExemplars]):
         old = self._new_from = self.previous.known
         self.previous.show(batch.labels)
         mine = ~self._hold_out(batch)
-        kept = batch.features[mine.to(batch.features.device)]
+        kept = Batch(batch.labels[mine], batch.features[mine.to(batch.features.device)])
         stored, generator = self.exemplars.training, self.generators["replay"]
-        features, labels = joined(kept, batch.labels[mine], self.exemplars, stored, generator)
+        features, labels = self.exemplars.beside(kept, generator, stored)
+        labels = labels.to(features.device, non_blocking=True)
         if not len(labels):
             return {"classification": torch.zeros((), device=self.device)}
         logits = self.active(self.network(features))

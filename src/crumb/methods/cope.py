@@ -196,7 +196,8 @@ class Cope(PolicyRehearsal):
         losses = dict.fromkeys(("attraction", "repulsion"), torch.zeros((), device=self.device))
         config, moved = self.config, self.prototypes
         for _ in range(config.n_iter):
-            features, labels = self._with_exemplars(batch)
+            stored = list(self.exemplars.memory.counts)
+            features, labels = self.exemplars.beside(batch, self.generators["replay"], stored)
             embedded = self._embed(features)
             known = self.prototypes.joined(embedded.detach(), labels)
             if len(known.labels) > 1:
@@ -210,13 +211,6 @@ class Cope(PolicyRehearsal):
         if config.storage != "none":
             self.exemplars.arrived(batch)
         return {name: loss.detach() for name, loss in losses.items()}
-
-    def _with_exemplars(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The batch and as many exemplars: features, and labels on the CPU."""
-        if not len(self.exemplars):
-            return batch.features, batch.labels
-        stored = self.exemplars.sample_by_class(len(batch), self.generators["replay"])
-        return torch.cat([batch.features, stored[0]]), torch.cat([batch.labels, stored[1]])
 
     def _embed(self, features: Tensor) -> Tensor:
         """Of length 1, float32 [B, D]."""

@@ -19,7 +19,7 @@ from crumb.memory.replay import fitting, take
 from crumb.methods.base import BytesHeld, under
 from crumb.methods.previous import PreviousNetwork
 from crumb.methods.registry import register
-from crumb.methods.rehearsal import Rehearsal, RehearsalConfig, joined
+from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
 from crumb.nets.split import SplitNetwork
 
 RECENT = 256
@@ -120,10 +120,10 @@ class Icarl(Rehearsal[ChosenExemplars]):
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _joined(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The batch and as many exemplars: features and labels, on the device."""
-        stored = list(self.exemplars.memory.counts)
-        generator = self.generators["replay"]
-        return joined(batch.features, batch.labels, self.exemplars, stored, generator)
+        """The batch and as many exemplars of any class: features and labels, on the device."""
+        stored, generator = list(self.exemplars.memory.counts), self.generators["replay"]
+        features, labels = self.exemplars.beside(batch, generator, stored)
+        return features, labels.to(features.device, non_blocking=True)
 
     # Prediction.
 

@@ -16,12 +16,13 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from crumb.data.batches import Batch, Batches
+from crumb.data.spacing import evenly
 from crumb.errors import InputError, require, setting
 from crumb.memory.exemplars import ChosenExemplars
 from crumb.memory.herding import note_costs, store
 from crumb.memory.replay import fitting
 from crumb.memory.storage import ImageStorage
-from crumb.methods.perturbation import cutmix, random_crops
+from crumb.methods.augmentation import cutmix, random_crops
 from crumb.methods.registry import register
 from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
 from crumb.nets.split import SplitNetwork
@@ -95,8 +96,7 @@ def even_steps(uncertainties: Tensor, count: int) -> list[int]:
         their positions; of equals the earlier comes first.
     """
     order = uncertainties.argsort(stable=True).tolist()
-    count = min(count, len(order))
-    return [order[step * len(order) // count] for step in range(count)]
+    return [order[place] for place in evenly(len(order), count, at="start").tolist()]
 
 
 @register

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, Self, TypeVar
 
-import torch
 from torch import Tensor
 
 from crumb.data.batches import Batches
@@ -16,7 +15,7 @@ from crumb.memory.capacity import (
     MemoryConfig,
     WritePolicy,
 )
-from crumb.memory.exemplars import ChosenExemplars, Exemplars, Held
+from crumb.memory.exemplars import Exemplars, Held
 from crumb.memory.payload import Fields
 from crumb.memory.storage import ImageStorage, RawFeatureStorage, Storage
 from crumb.methods.base import BytesHeld, Learner, under
@@ -129,28 +128,3 @@ class PolicyRehearsal(Rehearsal[Exemplars]):
     def fields(self) -> Fields:
         """What else is stored with each exemplar, to be handed to :meth:`Exemplars.arrived`."""
         return {}
-
-
-def joined(
-    features: Tensor,
-    labels: Tensor,
-    exemplars: ChosenExemplars,
-    stored: list[int],
-    generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """New images and as many exemplars: the class of each is drawn, then one of its exemplars.
-
-    Args:
-        features: of the new images, float [B, C, H, W].
-        labels: theirs, int64 [B], on the CPU.
-        exemplars: drawn from.
-        stored: classes that have some; none leaves the new images alone.
-        generator: of the choices (CPU).
-
-    Returns:
-        feature maps, float [2B, C, H, W], and labels, int64 [2B], both on the features' device.
-    """
-    if stored and len(labels):
-        replayed, theirs = exemplars.sample_by_class(len(labels), generator, stored)
-        features, labels = torch.cat([features, replayed]), torch.cat([labels, theirs])
-    return features, labels.to(features.device, non_blocking=True)

@@ -27,9 +27,9 @@ from crumb.memory.quantiser import (
     centroid_bytes,
     check_codebooks,
 )
+from crumb.methods.augmentation import beta, mixed, random_resized_crops
 from crumb.methods.base import BytesHeld, Learner, under
 from crumb.methods.described import Ranges
-from crumb.methods.feature_augmentation import beta, mixed, random_resized_crops
 from crumb.methods.registry import register
 from crumb.methods.training import MOST_FLOAT, TrainingConfig, refuse_trainable_front
 from crumb.nets.split import SplitNetwork

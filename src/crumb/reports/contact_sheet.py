@@ -16,6 +16,7 @@ from tqdm import tqdm
 from crumb.data.images import load_image
 from crumb.data.index import Dataset
 from crumb.data.names import canonical
+from crumb.data.spacing import evenly
 from crumb.errors import InputError, require
 from crumb.files import write_bytes
 from crumb.typefaces import own_typeface, runs
@@ -81,7 +82,7 @@ def contact_sheet(
     names = _chosen(dataset, classes) if classes else list(numbers)
     if empty := [name for name in names if name not in numbers]:
         raise InputError("--classes", f"{empty[0]!r} has no image", "leave it out")
-    shown = names if classes else [names[place] for place in even_steps(len(names), MOST_ROWS)]
+    shown = names if classes else [names[place] for place in evenly(len(names), MOST_ROWS)]
     if len(shown) * columns > MOST_FRAMES:
         problem = f"makes {len(shown) * columns:,} frames"
         remedy = f"name fewer, or give fewer --columns (at most {MOST_FRAMES:,} frames)"
@@ -101,12 +102,6 @@ def _chosen(dataset: Dataset, classes: Sequence[str]) -> list[str]:
     return [name if name in known else forms[canonical(name)] for name in classes]
 
 
-def even_steps(count: int, most: int) -> np.ndarray:
-    """At most ``most`` of the numbers 0 to ``count`` - 1, int64, ascending, evenly spaced."""
-    steps = min(count, most)
-    return (2 * np.arange(steps) + 1) * count // (2 * max(steps, 1))
-
-
 def choose_frames(index: pd.DataFrame, most: int) -> np.ndarray:
     """Rows of an index, int64, in even steps over objects, and over the sessions of each.
 
@@ -122,7 +117,7 @@ def choose_frames(index: pd.DataFrame, most: int) -> np.ndarray:
     # A column each; an object may have several.
     of_columns = objects[np.arange(most) * len(objects) // most]
     if len(objects) > most:
-        of_columns = objects[even_steps(len(objects), most)]
+        of_columns = objects[evenly(len(objects), most)]
     chosen, counts = np.unique(of_columns, return_counts=True)
     places: set[int] = set()
     for turn, (item, count) in enumerate(zip(chosen, counts, strict=True)):
@@ -134,7 +129,7 @@ def choose_frames(index: pd.DataFrame, most: int) -> np.ndarray:
         for session, times in zip(*np.unique(sessions[steps], return_counts=True), strict=True):
             clip = rows[keys[rows, 1] == session]
             clip = clip[np.argsort(keys[clip, 2], kind="stable")]
-            places.update(clip[even_steps(len(clip), int(times))].tolist())
+            places.update(clip[evenly(len(clip), int(times))].tolist())
     found = np.array(sorted(places), dtype=np.int64)
     return found[np.lexsort(keys[found].T[::-1])]
 

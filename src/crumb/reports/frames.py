@@ -13,9 +13,9 @@ from PIL import Image
 from crumb.data.images import load_image
 from crumb.data.index import Dataset
 from crumb.data.protocol import TaskLayout, TaskList
+from crumb.data.spacing import evenly
 from crumb.errors import InputError
 from crumb.files import write_bytes
-from crumb.reports.contact_sheet import even_steps
 from crumb.reports.families import Result
 from crumb.reports.panels import as_png
 from crumb.stream.config import StreamConfig
@@ -61,10 +61,10 @@ def sample_frames(result: Result) -> list[TaskFrames]:
             number + 1,
             tuple(
                 (tasks.classes[frames.labels[place]], _jpeg(dataset, frames.paths[place]))
-                for place in even_steps(len(frames.paths), MOST_FRAMES).tolist()
+                for place in evenly(len(frames.paths), MOST_FRAMES).tolist()
             ),
         )
-        for number in even_steps(len(tasks.tasks), MOST_TASKS).tolist()
+        for number in evenly(len(tasks.tasks), MOST_TASKS).tolist()
         for frames in [tasks.tasks[number]]
     ]
 
@@ -107,7 +107,7 @@ def task_frames(tasks: TaskList, images: Path, path: Path, columns: int = 10) ->
     for number, (axes, frames) in enumerate(zip(grid, tasks.tasks, strict=True), 1):
         for one in axes:
             one.set(xticks=[], yticks=[], frame_on=False)
-        for one, place in zip(axes, even_steps(len(frames.paths), columns), strict=False):
+        for one, place in zip(axes, evenly(len(frames.paths), columns), strict=False):
             with Image.open(images / frames.paths[place]) as image:
                 one.imshow(image.convert("RGB"))
             one.set_title(tasks.classes[frames.labels[place]], fontsize=8, pad=2)

@@ -14,6 +14,7 @@ from crumb.data.sets.folder import Survey
 from crumb.data.sets.folder_layout import IMAGES
 from crumb.data.sets.folder_warnings import same_pairs
 from crumb.data.shown import pixels_of_file
+from crumb.data.spacing import evenly
 from crumb.nets.config import Preprocessing
 
 SHARE = 0.25
@@ -84,9 +85,8 @@ def hold_back(clips: Sequence[Clip]) -> list[Clip]:
             shares[places[0]] = SHARE
             continue
         back = max(1, round(SHARE * len(places)))
-        for number in range(back):
-            # In the middle of each of so many equal parts.
-            shares[places[(2 * number + 1) * len(places) // (2 * back)]] = 1.0
+        for place in evenly(len(places), back).tolist():
+            shares[places[place]] = 1.0
     return [
         Clip(clip.class_name, clip.files, share) for clip, share in zip(clips, shares, strict=True)
     ]

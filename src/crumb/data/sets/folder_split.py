@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from crumb.data.sets.folder_layout import TEST, TRAIN, Entry, natural
+from crumb.data.spacing import evenly
 from crumb.errors import InputError, setting
 
 Split = Literal["session", "object", "given", "image"]
@@ -82,7 +83,7 @@ def spread(count: int, share: float) -> list[int]:
     if count < 2:
         return []
     tested = min(max(1, int(count * share + 0.5)), count - 1)
-    return [count * place // tested - 1 for place in range(1, tested + 1)]
+    return evenly(count, tested, at="end").tolist()
 
 
 def held_out(clips: Sequence[Clip], split: Split, share: float) -> list[bool]:
