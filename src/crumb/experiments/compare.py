@@ -14,7 +14,7 @@ from crumb.errors import InputError, setting
 from crumb.experiments import grid
 from crumb.experiments.grid import Grid, default_folder
 from crumb.experiments.tuned import TUNED, read_tuned
-from crumb.methods.registry import find_method, methods
+from crumb.methods.registry import find_method, is_method, methods
 from crumb.nets.config import NetworkConfig
 from crumb.stream import tensorboard
 from crumb.stream.config import ProtocolConfig, StreamConfig, at_least, shared_settings
@@ -35,7 +35,7 @@ class CompareConfig(ProtocolConfig):
     dataset: Path
     """Folder written by `crumb index`."""
     methods: tuple[str, ...] = (ALL,)
-    """Methods by name, or all."""
+    """Methods by name, those of other packages by name or as MODULE:CLASS; or all of Crumb's."""
     budget_bytes: tuple[int, ...] = ()
     """Bytes of exemplars and of all that is needed to read them (default 250000). Methods that keep
     none are run once, for all budgets."""
@@ -277,8 +277,8 @@ def _earlier(folder: Path, asked: Sequence[Cell]) -> list[Cell]:
     """Cells that are in the folder and were not asked for now."""
     found: list[Cell] = []
     for path in sorted(folder.glob("*/config.toml")):
-        matched = re.fullmatch(r"(\w+?)(?:_(\d+))?", path.parent.name)
-        if matched is None or matched[1] not in methods():
+        matched = re.fullmatch(r"([\w.:]+?)(?:_(\d+))?", path.parent.name)
+        if matched is None or not is_method(matched[1]):
             continue
         cell = Cell(matched[1], int(matched[2]) if matched[2] else None)
         if cell not in asked:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from crumb.errors import InputError
-from crumb.methods.registry import methods
+from crumb.methods.registry import find_method
 from crumb.reports.families import Family, Result, best_first, family_of, in_bytes
 from crumb.stream.folders import ResultsFolder, survey
 
@@ -133,8 +133,11 @@ def _check(one: ResultsFolder, folder: Path) -> None:
     for name in _NEEDED:
         if not isinstance(one.settings.get(name), str):
             raise InputError(path, f"does not say {name}", remedy)
-    if one.method not in methods():
-        raise InputError(path, f"names a method {one.method!r}", f"know of {', '.join(methods())}")
+    try:
+        find_method(one.method)
+    except InputError as error:
+        problem = f"names a method {one.method!r}: {error.parts[1]}"
+        raise InputError(path, problem, error.parts[2]) from error
     budget = one.settings.get(_BUDGET)
     if budget is not None and type(budget) is not int:
         raise InputError(path, f"says {_BUDGET} = {budget!r}", remedy)
