@@ -19,6 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from crumb.cli.parsing import preset_names
+from crumb.data.decode import DECODING
 from crumb.data.protocol import Frames, TaskList
 from crumb.methods.base import Learner
 from crumb.methods.finetune import Finetune
@@ -45,7 +46,7 @@ TABLE = (
     b'bed/bed_2.png,bed,1,"even, ing",2,test\n'
     b"car/car_1.png,car,,,,train\n"
 )
-_CLIP = {"bytes": 7, "frames": 2, "gaps": 0, "decoding": 2, "resize": "squash"}
+_CLIP = {"bytes": 7, "frames": 2, "gaps": 0, "decoding": DECODING, "resize": "squash"}
 FRAMES = json.dumps({"format": "crumb-frames", "version": 1, "clips": {"clip.mp4": _CLIP}}).encode()
 
 

@@ -98,7 +98,8 @@ def check_new_file(path: Path, name: str) -> None:
 
 def followed(path: Path) -> Path:
     """The file that a link leads to, which writing must not replace by a file; else the path."""
-    return Path(os.path.realpath(path)) if path.is_symlink() else path
+    # A name that no file can have is refused where it is written.
+    return Path(os.path.realpath(path)) if os.path.islink(path) else path  # noqa: PTH114
 
 
 def short_name(name: str, most: int = 230) -> str:

@@ -195,7 +195,9 @@ def test_a_codebook_of_another_size(results, streamed, dataset, refused):
 def test_what_is_no_learner(dataset, refused, tmp_path):
     (tmp_path / "empty").mkdir()
     words = ["--dataset", dataset.folder]
-    refused("analyse", tmp_path / "empty", *words, names=("holds no learner_run", "--save-model"))
+    refused(
+        "analyse", tmp_path / "empty", *words, names=("holds no learner_run", "--no-save-model")
+    )
     refused("analyse", tmp_path / "none", *words, names=("none",))
     refused("analyse", *words, names=())
 

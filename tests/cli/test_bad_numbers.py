@@ -106,7 +106,7 @@ def test_no_such_number(config: type):
 @pytest.fixture
 def usual(words, network_words, dataset, output, tmp_path, monkeypatch) -> dict[str, list[object]]:
     """Further words for each command, with which it would work; but no network may be built."""
-    for module in ("crumb.stream.run", "crumb.benchmarks.workplace"):
+    for module in ("crumb.stream.learner", "crumb.benchmarks.workplace"):
         monkeypatch.setattr(f"{module}.build_network", lambda *_: pytest.fail("built a network"))
     return {
         "stream": [*words, "--output", output],

@@ -326,7 +326,8 @@ def test_videos_become_frames(root: Path, tmp_path: Path, sides):
 def test_clips_that_cannot_be_opened_are_left_out_and_named(root: Path, tmp_path: Path, sides):
     for number in (1, 2, 3):
         write_clip(root / f"cup/{number}.mp4", seconds(2))
-    (root / "cup/2.mp4").write_bytes((root / "cup/2.mp4").read_bytes()[:-1])
+    clip = root / "cup/2.mp4"
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
     put(root, "cup/4.avi")
     train, test = sides(root)
     assert (train[0], test[0]) == ("cup/1_1.png", "cup/3_1.png")

@@ -102,7 +102,7 @@ def test_scores_were_beside_the_memory(tmp_path: Path):
     learner = learner_of("gss", **PIXELS)
     path = saved(learner, tmp_path)
     tensors = load_file(path)
-    tensors["memory.scores.rows"] = tensors.pop("memory.beside")
+    tensors["memory.scores.rows"] = tensors.pop("memory.payload.score")
     save_file(tensors, path, {KEY: json.dumps(described(path))})
     loaded: Any = persistence.load_learner(as_it_was(path))
     for label in (0, 1):

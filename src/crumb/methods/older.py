@@ -15,6 +15,10 @@ DROPPED = ("lr_milestones", "lr_factor")
 """Settings that there were, and that changed nothing."""
 
 
+LATER = ("present.shown", "previous.shown")
+"""Tensors that older versions did not keep, and that are empty for them."""
+
+
 def settings_of_today(saved: dict[str, Any], known: Set[str]) -> dict[str, Any]:
     """The settings in a file, with those that it is too old to have.
 
@@ -38,7 +42,13 @@ def method_of_today(method: str, saved: dict[str, Any]) -> str:
 
 def tensors_of_today(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Numbers beside exemplars (scores of GSS, labels of GEM) were memories of their own."""
-    for name in ("memory.scores.rows", "memory.classes.rows"):
-        if name in tensors:
-            return tensors | {"memory.beside": tensors[name]}
+    for name, now in (("scores", "score"), ("classes", "label")):
+        if (found := tensors.get(f"memory.{name}.rows")) is not None:
+            kept = {key: value for key, value in tensors.items() if f"memory.{name}." not in key}
+            return kept | {f"memory.payload.{now}": found}
+    if (found := tensors.get("memory.beside")) is not None:
+        # Scores have fractions, labels have none.
+        now = "score" if found.is_floating_point() else "label"
+        kept = {key: value for key, value in tensors.items() if key != "memory.beside"}
+        return kept | {f"memory.payload.{now}": found}
     return tensors

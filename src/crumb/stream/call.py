@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def stream(
             section: Any = given(name, parts[0].get(name, _SECTIONS[name]()), _SECTIONS[name])
             parts[0][name] = replace(section, **values)
     folder: Path | None = given("output", output, Path | None)
-    begun = folder is not None and (Results.begun_in(folder) or (folder / CONFIG).exists())
+    begun = folder is not None and (Results.begun_in(folder) or _is_file(folder / CONFIG))
     config = StreamConfig(
         dataset=given("dataset", dataset, Path),
         method=method,
@@ -82,3 +83,10 @@ def stream(
         # Here to go on is no setting of its own.
         _, problem, remedy = error.parts
         raise type(error)(setting("output", folder), problem, remedy) from error
+
+
+def _is_file(path: Path) -> bool:
+    # A name that no file can have is refused where the folder is made.
+    with contextlib.suppress(OSError):
+        return path.is_file()
+    return False
