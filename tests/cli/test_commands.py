@@ -252,7 +252,7 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
 @pytest.fixture(scope="module")
 def long_stream(words: list[str]) -> list[str]:
     """Two runs long enough that the signal after the first one always meets the second."""
-    return ["stream", *words, "--method", "finetune", "--runs", "2", "--epochs-first-task", "100"]
+    return ["stream", *words, "--method", "finetune", "--runs", "2", "--epochs-first-task", "40"]
 
 
 @pytest.fixture(scope="module")
