@@ -17,7 +17,9 @@ import pytest
 from PIL import Image
 
 from crumb import plugins
+from crumb.cli.main import main
 from crumb.cli.stream import settings
+from crumb.data.index import Dataset
 from crumb.errors import InputError
 from crumb.experiments.compare import CompareConfig
 from crumb.methods import registry
@@ -116,6 +118,27 @@ def test_a_method_is_named_by_where_it_lies(tmp_path: Path):
     ]
     assert find_method(given) is find_method("example_means")
     assert "example_means" not in methods()
+
+
+def test_such_methods_are_compared_and_found_in_the_folder_again(
+    dataset: Dataset, network_words: list[str], tmp_path: Path, capsys
+):
+    common = [
+        "--dataset",
+        str(dataset.folder),
+        *network_words,
+        "--runs",
+        "1",
+        "--epochs-first-task",
+        "1",
+    ]
+    words = ["compare", *common, "--output", str(tmp_path / "out"), "--methods"]
+    assert main([*words, "examples:RunningMeans", "examples:LogitReplay"]) == 0
+    assert main([*words, "ncm"]) == 0
+    last = (tmp_path / "out" / "comparison.md").read_text()
+    for name in ("examples:RunningMeans", "examples:LogitReplay", "ncm"):
+        assert f"| {name} |" in last
+    assert "250,000" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
