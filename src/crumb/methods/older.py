@@ -15,8 +15,10 @@ DROPPED = ("lr_milestones", "lr_factor")
 """Settings that there were, and that changed nothing."""
 
 
-LATER = ("present.shown", "previous.shown")
-"""Tensors that older versions did not keep, and that are empty for them."""
+LATER = ("present.shown", "present.known", "previous.shown", "optimizer.group.0.lr")
+"""Tensors that older versions did not keep, and without which a learner goes on as they did."""
+EARLIER = ("shown",)
+"""Tensors that older versions kept, and that nothing reads any more."""
 
 
 def settings_of_today(saved: dict[str, Any], known: Set[str]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from crumb.files import read_tensors
 from crumb.kinds import given
 from crumb.memory.checked import check_finite, check_forms
 from crumb.methods.base import Learner, under
-from crumb.methods.older import LATER, method_of_today, settings_of_today, tensors_of_today
+from crumb.methods.older import EARLIER, LATER, method_of_today, settings_of_today, tensors_of_today
 from crumb.methods.registry import find_method
 from crumb.methods.saving import KEY, VERSION
 from crumb.methods.teachable import Teachable
@@ -114,6 +114,7 @@ def _check(found: dict[str, Tensor], taken: dict[str, Tensor]) -> None:
         for state in (found, taken)
     )
     one |= {name: other[name] for name in LATER if name in other.keys() - one.keys()}
+    one = {name: value for name, value in one.items() if name in other or name not in EARLIER}
     check_forms(one, other)
     check_finite({name: value for name, value in one.items() if name.startswith("network.")})
 
