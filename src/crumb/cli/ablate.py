@@ -21,9 +21,9 @@ from crumb.reports import ablation as tables
 from crumb.stream.run import open_dataset
 
 _DOC = (
-    "Take CRUMB apart: run it with one thing changed at a time, beside the run that is whole. "
-    "crumb ablate list names the arms. The flags of network and method are those of the run that "
-    "is whole; --preset NAME takes them from a preset or a .toml file. The "
+    "Take CRUMB apart: run it with one thing changed at a time, next to the unablated run. "
+    "crumb ablate list names the arms. The flags of network and method are those of the "
+    "unablated run; --preset NAME takes them from a preset or a .toml file. The "
     "same call goes on after an interruption."
 )
 
@@ -53,7 +53,7 @@ def run(words: Sequence[str]) -> None:
 
 
 def settings(words: Sequence[str]) -> tuple[AblateConfig, NetworkConfig, CrumbConfig]:
-    """The three configurations of the run that is whole: flags over preset over defaults.
+    """The three configurations of the unablated run: flags over preset over defaults.
 
     Raises:
         InputError: words, preset or the names of arms do not fit.

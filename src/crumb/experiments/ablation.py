@@ -42,9 +42,9 @@ class Ablation:
     """What a study has come to.
 
     Attributes:
-        records: finished runs of each arm, by number of the run; the one that is whole first.
+        records: finished runs of each arm, by number of the run; the unablated one first.
         notes: why an arm cannot be run, or what became of it.
-        beside: the arm that an arm is compared with, where that is not the run that is whole.
+        beside: the arm that an arm is compared with, where that is not the unablated run.
     """
 
     records: Mapping[str, list[RunRecord]]
@@ -58,13 +58,13 @@ class Study:
 
     Attributes:
         config: of the study, with the classes that are streamed.
-        base: the run that is whole.
+        base: the unablated run.
         arms: every one that there is, by name.
         grid: of the arms that are asked for.
         dataset: that is streamed.
         task_lists: of the streams, by number of the run.
         broken: what is wrong with images that are left out, if any are to be.
-        memory_bytes: of the exemplars of the run that is whole.
+        memory_bytes: of the exemplars of the unablated run.
         pretrainings: that arms start from.
         networks: built so far.
         same: what is said of arms that are the same as another, by name.
@@ -148,7 +148,7 @@ class Study:
         check_same(job.folder, crumb_settings(job), self.broken)
 
     def is_like(self, name: str) -> bool:
-        """Whether results in the folder have the settings of the run that is whole.
+        """Whether results in the folder have the settings of the unablated run.
 
         But for what their arm may change: for those that this call cannot arrange.
 
@@ -207,10 +207,10 @@ def ablate(config: AblateConfig, network: NetworkConfig, method: CrumbConfig) ->
     Args:
         config: of the study.
         network: which backbone.
-        method: CRUMB's settings, of the run that is whole.
+        method: CRUMB's settings, of the unablated run.
 
     Raises:
-        InputError: the run that is whole, or none of the arms, can be run; the folder holds runs of
+        InputError: the unablated run, or none of the arms, can be run; the folder holds runs of
             an arm with other settings.
         KeyboardInterrupt, Terminated: a signal came; the same call goes on from there.
     """

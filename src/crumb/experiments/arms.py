@@ -68,7 +68,7 @@ _FOR_ONE = {"cifar100": "cifar100_pretraining", "early_cut": "early_cut"}
 
 @dataclass(frozen=True)
 class AblateConfig(ProtocolConfig):
-    """Take CRUMB apart: run it with one thing changed at a time, beside the run that is whole."""
+    """Take CRUMB apart: run it with one thing changed at a time, next to the unablated run."""
 
     dataset: Path
     """Folder written by `crumb index`."""
@@ -115,7 +115,7 @@ class AblateConfig(ProtocolConfig):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The arms that are meant, without the run that is whole.
+        """The arms that are meant, without the unablated run.
 
         Raises:
             InputError: no arm, none of that name, or one named twice.
@@ -188,7 +188,7 @@ class Settings:
 
 
 def arms() -> dict[str, Arm]:
-    """Every arm by name; the run that is whole comes first.
+    """Every arm by name; the unablated run comes first.
 
     Raises:
         InputError: the file of one is damaged, or holds what no arm has.
@@ -231,7 +231,7 @@ def _natural(name: str) -> list[tuple[str, int]]:
 
 
 def unablated(config: AblateConfig, network: NetworkConfig, method: CrumbConfig) -> Settings:
-    """The settings of the run that is whole.
+    """The settings of the unablated run.
 
     Args:
         config: of the study, with the classes that are streamed.
@@ -271,9 +271,9 @@ def resolve(arm: Arm, base: Settings, config: AblateConfig, memory_bytes: int) -
 
     Args:
         arm: what it changes.
-        base: the run that is whole.
+        base: the unablated run.
         config: of the study.
-        memory_bytes: of the exemplars of the run that is whole.
+        memory_bytes: of the exemplars of the unablated run.
 
     Raises:
         InputError: the arm needs what was not given, or does not go with the other settings.
@@ -297,7 +297,7 @@ def resolve(arm: Arm, base: Settings, config: AblateConfig, memory_bytes: int) -
 def _capacity(
     relative: Mapping[str, Any], method: CrumbConfig, memory_bytes: int
 ) -> dict[str, int]:
-    """The capacity that an arm gives as one of the run that is whole."""
+    """The capacity that an arm gives as one of the unablated run."""
     given = [name for name in CAPACITIES if getattr(method, name) is not None]
     name = given[0] if given else "memory_size"
     if share := relative.get("memory_share"):

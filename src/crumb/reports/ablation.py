@@ -1,4 +1,4 @@
-"""Tables of an ablation study: each arm, and each beside the run that is whole."""
+"""Tables of an ablation study: each arm, and each next to the unablated run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LONG_TESTS = (
 
 
 def results_of(ablation: Ablation) -> dict[str, Result]:
-    """The arms that have runs, by name; the run that is whole comes first."""
+    """The arms that have runs, by name; the unablated run comes first."""
     known = ablation.records.items()
     return {name: Result(name, OWN_METHOD, records) for name, records in known if records}
 
