@@ -34,7 +34,9 @@ def run(words: Sequence[str]) -> None:
         if any(trial.accuracy is not None for trial in trials):
             print(f"\n{_table(trials)}")
         raise
-    print(f"\n{_table(trials, best(trials).number)}\n\nfor --preset: {search.tuned}")
+    # In the order in which tuned.toml was chosen: of equal ones it is the first.
+    chosen = best(sorted(trials, key=lambda trial: trial.number)).number
+    print(f"\n{_table(trials, chosen)}\n\nfor --preset: {search.tuned}")
 
 
 def settings(words: Sequence[str]) -> tuple[TuneConfig, NetworkConfig, Any]:

@@ -1,4 +1,4 @@
-"""The arms of the ablation study: what each changes about the run that is not ablated.
+"""The arms of the ablation study: what each changes about the unablated run.
 
 An arm is a TOML file that states only what differs (after the ablations of Talbot et al. 2025):
 
@@ -7,13 +7,13 @@ section               what it changes
 ====================  ==============================================================================
 ``about``             nothing: what the arm shows, the original's scripts and the name in its
                       README, where the two differ; the arm that it is ``beside``, if it differs
-                      from the run that is not ablated in two things
+                      from the unablated run in two things
 ``network``           the backbone, of pretraining and stream
 ``codebook``          blocks, their length and initial values, of pretraining and stream
 ``method``            CRUMB in the stream
 ``pretrain``          pretraining: ``data``, ``epochs``, ``parts`` (that the stream starts from); in
                       ``pretrain.method`` CRUMB in pretraining
-``arm``               what depends on the run that is not ablated: ``pretraining`` (false for none),
+``arm``               what depends on the unablated run: ``pretraining`` (false for none),
                       ``memory_share`` (of its capacity), ``same_bytes`` (as its exemplars have in
                       all), ``cut`` (of each backbone)
 ====================  ==============================================================================

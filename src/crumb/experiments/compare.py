@@ -116,14 +116,6 @@ class Comparison:
         cells = (*self.records, *self.notes)
         return tuple(sorted({cell.budget for cell in cells if cell.budget})) or (None,)
 
-    def of_budget(self, budget: int | None) -> dict[str, list[RunRecord]]:
-        """Finished runs by method: those of the budget, and those of methods without exemplars."""
-        return {
-            cell.method: records
-            for cell, records in self.records.items()
-            if records and cell.budget in (budget, None)
-        }
-
 
 @dataclass(frozen=True)
 class Matrix:

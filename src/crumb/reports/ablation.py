@@ -56,8 +56,8 @@ def table(ablation: Ablation) -> Table:
 def compared(ablation: Ablation) -> list[Difference]:
     """Final accuracy of each arm beside the one it is compared with, on the runs that both have.
 
-    That is the arm it differs from in one thing, if they share a run; otherwise the run that is
-    whole. An arm that shares no run with it is left out; :func:`notes` names it.
+    That is the arm it differs from in one thing, if they share a run; otherwise the unablated
+    run. An arm that shares no run with it is left out; :func:`notes` names it.
     """
     results = results_of(ablation)
     references = {name: results.get(_reference(ablation, results, name)) for name in results}
