@@ -26,8 +26,7 @@ from crumb.methods.finetune import Finetune
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
 from crumb.stream.checkpoint import Checkpoints, State
-from crumb.stream.evaluate import PATHS, TESTS, Score
-from crumb.stream.record import RunRecord, record_to_json
+from crumb.stream.record import PATHS, TESTS, RunRecord, Score, record_to_json
 from crumb.stream.results import FORMAT, VERSION, Results
 
 INDEX = (

@@ -1,20 +1,34 @@
-"""Write src/crumb/methods/settings.py: what crumb.create takes for each method, for editors.
+"""Write what is known of methods and commands into files, from the classes that define it.
 
-Nothing but editors needs it, so methods of other packages are not in it.
+======================================  ==========================================================
+file                                    for whom
+======================================  ==========================================================
+``src/crumb/methods/settings.py``       editors: what ``crumb.create`` takes for each method
+``src/crumb/methods/facts.json``        tables and reports, which do not wait for torch
+``src/crumb/cli/flags.json``            help and mistakes on the command line, likewise
+======================================  ==========================================================
 
-Called without words it writes the file; tests/methods/test_settings.py says when that is due.
+Methods of other packages are in none of them. ``tests/methods/test_settings.py`` says when a file
+is out of date.
 """
 
 from __future__ import annotations
 
 import types
 import typing
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from crumb.cli import described
+from crumb.cli.described import Command
+from crumb.cli.flags import HelpAsked
+from crumb.data.sets.registry import sources
+from crumb.errors import InputError
+from crumb.methods import facts
 from crumb.methods.registry import DEFAULT_METHOD, methods
 
-FILE = Path(__file__).parents[1] / "src" / "crumb" / "methods" / "settings.py"
+PACKAGE = Path(__file__).parents[1] / "src" / "crumb"
 HEAD = '''"""What crumb.create takes for each method. Written by tools/make_settings.py."""
 
 from __future__ import annotations
@@ -45,11 +59,20 @@ class Create(Protocol):
 
 '''
 WIDTH = 100
+_ALONE = (
+    *("teach", "predict", "forget", "info", "demo", "tasks", "pretrain", "compare", "ablate"),
+    *("analyse", "report", "bench", "methods"),
+)
+
+
+def own_methods() -> list[str]:
+    """Those that come with Crumb."""
+    return [name for name, kind in methods().items() if kind.__module__.startswith("crumb.")]
 
 
 def text() -> str:
-    """The whole file."""
-    own = [name for name, kind in methods().items() if kind.__module__.startswith("crumb.")]
+    """The settings of each method, for editors."""
+    own = own_methods()
     overloads = [_overload(f'Literal["{name}"]', class_name(name), name) for name in own]
     overloads.append(_signature("self, method: str, **settings: Any"))
     return "".join([HEAD, *map(_of_method, own), CREATE, *overloads])
@@ -94,5 +117,42 @@ def _written(hint: Any) -> str:
     return "None" if hint is type(None) else hint.__name__
 
 
+def commands() -> dict[str, Command]:
+    """What each command says of itself, by its first words."""
+    own = own_methods()
+    calls = {
+        **{name: [name] for name in _ALONE},
+        **{f"data {action}": ["data", action] for action in ("list", "check", "stats", "show")},
+        **{f"index {source}": ["index", source] for source in sources()},
+        **{f"tune {method}": ["tune", method] for method in own},
+        **{f"{name} {m}": [name, "--method", m] for name in ("learn", "stream") for m in own},
+    }
+    found = {name: _asked(words) for name, words in calls.items()}
+    return {name: command for name, command in found.items() if command is not None}
+
+
+def _asked(words: list[str]) -> Command | None:
+    """The answer to ``--help``; None where the command does not take the method."""
+    command, *rest = words
+    try:
+        import_module(f"crumb.cli.{command}").run([*rest, "--help"])
+    except HelpAsked as asked:
+        return Command(asked.program, asked.about, asked.flags)
+    except InputError:
+        return None
+    raise AssertionError(f"{words} prints a help of its own")
+
+
+def contents() -> dict[Path, str]:
+    """Every file with what it should hold."""
+    own = {name: methods()[name] for name in own_methods()}
+    return {
+        PACKAGE / "methods" / "settings.py": text(),
+        PACKAGE / "methods" / facts.FILE: facts.as_json(own),
+        PACKAGE / "cli" / described.FILE: described.as_json(commands()),
+    }
+
+
 if __name__ == "__main__":
-    FILE.write_text(text())
+    for path, content in contents().items():
+        path.write_text(content, encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import cache
 from numbers import Integral, Real
 from pathlib import Path
@@ -22,23 +22,42 @@ _WORDS = {
     Path: "a path",
 }
 
+UNSET: Any = ...
+"""Stands for the value of a setting that a command line must give."""
 
-def check_kinds(config: Any, unset: object = Ellipsis) -> None:
+
+@dataclass(frozen=True)
+class Argument:
+    """How a field of a configuration is given on the command line: ``Annotated[Path, Argument()]``.
+
+    Attributes:
+        positional: by its place, not by a name.
+        metavar: what stands for the value in help.
+        alias: a short name, as ``-o``.
+        hidden: not at all.
+    """
+
+    positional: bool = False
+    metavar: str = ""
+    alias: str = ""
+    hidden: bool = False
+
+
+def check_kinds(config: Any) -> None:
     """Bring the fields of a frozen dataclass to the types that they are annotated with.
 
     Whole numbers become floats, lists tuples, and numbers of NumPy numbers of Python, so that equal
     settings are equal in every file that is written.
 
     Args:
-        config: the dataclass, in its ``__post_init__``.
-        unset: a value that stands for none, which stays.
+        config: the dataclass, in its ``__post_init__``. A field that is :data:`UNSET` stays so.
 
     Raises:
         InputError: naming the first field that holds a value of another type.
     """
     for name, kind in _kinds_of(type(config)).items():
         value = getattr(config, name)
-        if value is not unset:
+        if value is not UNSET:
             object.__setattr__(config, name, given(name, value, kind))
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import zlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def derive(seed: int, purpose: str) -> int:
@@ -20,4 +23,6 @@ def derive(seed: int, purpose: str) -> int:
 
 def generator(seed: int, purpose: str, device: str | torch.device = "cpu") -> torch.Generator:
     """A torch generator on ``device``, seeded for one purpose of a run."""
+    import torch
+
     return torch.Generator(device=device).manual_seed(derive(seed, purpose))

@@ -139,7 +139,7 @@ def test_every_command_with_numbers_is_tested():
 
 @pytest.mark.parametrize("command", DEFINED_BY, ids=" ".join)
 def test_every_number_has_a_flag(command: tuple[str, ...], capsys):
-    assert main([*command, "--help"]) == 0
+    assert main([*command, "--help-all"]) == 0
     known = capsys.readouterr().out
     configs = dataclasses_of(*DEFINED_BY[command])
     flags = {flag_of(name) for config in configs for name, _ in numbers_of(config)}

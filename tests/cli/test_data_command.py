@@ -219,7 +219,7 @@ def test_flags_of_the_picture(refused: Refused, dataset: Dataset, tmp_path: Path
         (["list", "toybox", "core50"], "see crumb data list --help"),
         (["check", "toybox", "no-such-folder"], "no-such-folder"),
         (["check", "toybox", "x", "--workers", "0"], "--workers 0"),
-        (["stats"], "PATH is missing; see crumb data stats --help"),
+        (["stats"], "DATASET is missing; see crumb data stats --help"),
         (["show", "x"], "--output"),
         (["show", "x", "--output", "sheet.jpg"], "x: is not a folder"),
     ],

@@ -78,7 +78,7 @@ def test_a_diverging_trial_is_a_line(capsys, tuning: list):
 
 def test_help_shows_the_flags_of_the_method(capsys):
     for words, shown in (([], "--replay-coefficient"), (["si"], "--damping")):
-        assert main(["tune", *words, "--help"]) == 0
+        assert main(["tune", *words, "--help-all"]) == 0
         assert shown in capsys.readouterr().out
 
 

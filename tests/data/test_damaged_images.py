@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 
-from crumb.data.images import check_image_file, load_image
+from crumb.data.images import load_image
+from crumb.data.pictures import check_image_file
 from crumb.errors import InputError
 
 SIDE = 8

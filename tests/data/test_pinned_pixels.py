@@ -19,7 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
-from crumb.data import images
+from crumb.data import pictures
 from crumb.data.images import load_image
 from crumb.features import features
 from crumb.features.features import PixelStore
@@ -109,8 +109,8 @@ def digest(pixels: torch.Tensor) -> str:
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_pixels_are_those_of_their_number(tmp_path: Path, name: str):
-    assert images.DECODING in PINNED, "pin the pixels under the new number"
-    assert digest(decoded(tmp_path, name)) == PINNED[images.DECODING][name]
+    assert pictures.DECODING in PINNED, "pin the pixels under the new number"
+    assert digest(decoded(tmp_path, name)) == PINNED[pictures.DECODING][name]
 
 
 def test_inputs_are_those_of_their_number():

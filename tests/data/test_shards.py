@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crumb.data import shards
-from crumb.data.images import check_image_file, load_image
+from crumb.data.images import load_image
+from crumb.data.pictures import check_image_file
 from crumb.data.shards import member_size, members, open_image
 from crumb.errors import InputError
 from crumb.features.features import PixelStore

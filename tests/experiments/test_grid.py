@@ -16,9 +16,8 @@ from crumb.experiments.grid import Cell, Grid
 from crumb.files import try_lock, write_json
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import StreamConfig
-from crumb.stream.evaluate import Score
 from crumb.stream.job import Job
-from crumb.stream.record import FORMAT, VERSION, RunRecord, record_to_json
+from crumb.stream.record import FORMAT, VERSION, RunRecord, Score, record_to_json
 from crumb.stream.results import BusyError
 from crumb.stream.settings import OtherSettingsError
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast, get_args, get_overloads, get_type_hints
 
-from tools.make_settings import FILE, class_name, text
+from tools.make_settings import class_name, contents
 
 from crumb.methods import settings
 from crumb.methods.registry import methods
 
 
-def test_the_file_is_as_the_methods_are():
+def test_the_files_are_as_methods_and_commands_are():
     """Otherwise call ``python tools/make_settings.py``."""
-    assert FILE.read_text() == text()
+    for path, content in contents().items():
+        assert path.read_text(encoding="utf-8") == content, path.name
 
 
 def test_every_method_has_an_overload_with_its_settings():

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crumb.stream.evaluate import Score
-from crumb.stream.record import RunRecord
+from crumb.stream.record import RunRecord, Score
 from crumb.stream.results import Results
 
 CLASSES = ("<b>cup</b>", "dog & cat", "pen", "sofa")

@@ -7,8 +7,7 @@ import pytest
 from crumb.experiments.ablation import Ablation
 from crumb.experiments.arms import UNABLATED
 from crumb.reports import ablation as analysis
-from crumb.stream.evaluate import Score
-from crumb.stream.record import RunRecord
+from crumb.stream.record import RunRecord, Score
 
 
 def runs(*finals: float, first: int = 0) -> list[RunRecord]:

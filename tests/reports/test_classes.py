@@ -14,8 +14,7 @@ from crumb.reports.classes import (
     confusion_shares,
 )
 from crumb.reports.intervals import bootstrap_interval
-from crumb.stream.evaluate import Score
-from crumb.stream.record import RunRecord
+from crumb.stream.record import RunRecord, Score
 
 
 def a_record(run: int = 0, first: float = 90.0, classes: tuple[str, ...] = ("bed", "car", "cup")):

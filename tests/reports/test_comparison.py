@@ -16,8 +16,7 @@ from crumb.experiments.compare import Cell, Comparison
 from crumb.reports import comparison as tables
 from crumb.reports.comparison import families, long_table, markdown
 from crumb.reports.drawing import apart, name_points
-from crumb.stream.evaluate import Score
-from crumb.stream.record import RunRecord
+from crumb.stream.record import RunRecord, Score
 
 
 def record(run: int, *curve: float, replay: int = 0, extra: int = 0) -> RunRecord:

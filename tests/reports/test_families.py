@@ -12,8 +12,7 @@ from crumb.errors import InputError
 from crumb.reports.families import Difference, Result, compare, family_of, runs_of
 from crumb.reports.intervals import bootstrap_interval
 from crumb.reports.statistics import paired_permutation, wilcoxon
-from crumb.stream.evaluate import Score
-from crumb.stream.record import RunRecord
+from crumb.stream.record import RunRecord, Score
 
 
 def record(run: int, *curve: float) -> RunRecord:

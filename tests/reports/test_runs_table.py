@@ -23,10 +23,9 @@ from crumb.reports.runs import (
     table,
     unfinished,
 )
-from crumb.stream.checkpoint import RunPosition
-from crumb.stream.evaluate import Score
 from crumb.stream.folders import ResultsFolder, Survey
-from crumb.stream.record import RunRecord
+from crumb.stream.positions import RunPosition
+from crumb.stream.record import RunRecord, Score
 
 ROOT = Path("/all")
 SETTINGS = {

@@ -12,8 +12,7 @@ from tests.versions.make import record as old_record
 
 from crumb.errors import InputError
 from crumb.methods.persistence import load_learner as load
-from crumb.stream.evaluate import Score
-from crumb.stream.record import RunRecord, record_from_json, record_to_json
+from crumb.stream.record import RunRecord, Score, record_from_json, record_to_json
 from crumb.stream.results import Results
 
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from crumb.data.protocol import Frames
-from crumb.stream.evaluate import PATHS, TESTS, evaluate
+from crumb.stream.evaluate import evaluate
 from crumb.stream.feed import Reading
+from crumb.stream.record import PATHS, TESTS
 
 
 class Fixed:

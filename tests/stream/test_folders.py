@@ -12,8 +12,9 @@ from tests.versions.make import record
 
 from crumb.errors import InputError
 from crumb.files import write_tensors
-from crumb.stream.checkpoint import Checkpoints, RunPosition, places_in
+from crumb.stream.checkpoint import Checkpoints
 from crumb.stream.folders import read_folder, survey
+from crumb.stream.positions import RunPosition, positions_in
 from crumb.stream.results import Results
 from crumb.stream.settings import has_effect, read_settings
 
@@ -76,7 +77,7 @@ def test_a_run_that_was_killed_stands_where_its_newest_checkpoint_does(
 
 def test_a_checkpoint_of_an_earlier_version_does_not_say_how_many_tasks(tmp_path: Path):
     shutil.copy(OLD, tmp_path)
-    assert places_in(tmp_path) == {0: RunPosition(1, None)}
+    assert positions_in(tmp_path) == {0: RunPosition(1, None)}
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(folder: Path):

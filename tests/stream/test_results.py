@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from crumb.errors import InputError
-from crumb.stream.evaluate import PATHS, TESTS, Score
-from crumb.stream.record import RunRecord
+from crumb.stream.record import PATHS, TESTS, RunRecord, Score
 from crumb.stream.results import Results, summarise
 
 SETTINGS = {"stream": {"runs": 2, "lr": 0.1, "machine": {"workers": 2}, "output": None}}

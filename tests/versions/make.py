@@ -18,8 +18,7 @@ from crumb.data.index import Dataset, write_dataset
 from crumb.data.protocol import Frames, TaskList
 from crumb.methods.base import Learner
 from crumb.stream.checkpoint import Checkpoints, State
-from crumb.stream.evaluate import PATHS, TESTS, Score
-from crumb.stream.record import RunRecord
+from crumb.stream.record import PATHS, TESTS, RunRecord, Score
 from crumb.stream.results import Results
 
 CLASSES = ("bed", "car")

@@ -26,11 +26,11 @@ from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
 from crumb.stream.checkpoint import State
 from crumb.stream.config import MachineConfig, StreamConfig
-from crumb.stream.feed import Reading, choose
+from crumb.stream.feed import Reading
 from crumb.stream.loop import Plan, learn_epoch
 from crumb.stream.record import RunRecord
 from crumb.stream.run import open_store
-from crumb.stream.tasks import tasks_of
+from crumb.stream.tasks import choose, tasks_of
 
 BATCH_SIZE = 21
 # Of each of the two tasks that rows of single steps use: enough for thirty steps.

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import tyro
-
 from crumb.cli.parsing import parse_parts, take_preset
 from crumb.cli.tables import check_free
 from crumb.cli.tune import for_method
@@ -15,10 +13,11 @@ from crumb.experiments.ablation import Ablation, ablate
 from crumb.experiments.arms import AblateConfig, arms
 from crumb.experiments.grid import default_folder
 from crumb.files import write_text
+from crumb.kinds import UNSET
 from crumb.methods.crumb import CrumbConfig
 from crumb.nets.config import NetworkConfig
 from crumb.reports import ablation as tables
-from crumb.stream.run import open_dataset
+from crumb.stream.tasks import open_dataset
 
 _DOC = (
     "Take CRUMB apart: run it with one thing changed at a time, next to the unablated run. "
@@ -64,7 +63,7 @@ def settings(words: Sequence[str]) -> tuple[AblateConfig, NetworkConfig, CrumbCo
         _DOC,
         rest,
         for_method(preset, "crumb", AblateConfig),
-        stream=AblateConfig(dataset=tyro.MISSING),
+        stream=AblateConfig(dataset=UNSET),
         network=NetworkConfig(),
         method=CrumbConfig(),
     )

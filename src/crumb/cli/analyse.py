@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
 from crumb.analysis.block_classes import count_table
 from crumb.analysis.embedding import Embedding
 from crumb.analysis.suite import Findings, Request, analyse
@@ -18,6 +16,7 @@ from crumb.data.index import load_dataset
 from crumb.device import choose_device
 from crumb.errors import InputError
 from crumb.files import write_csv
+from crumb.kinds import Argument
 from crumb.reports.intervals import over_runs
 from crumb.reports.panels import read_panels, write_panel
 from crumb.reports.table import plain
@@ -37,7 +36,7 @@ class Analyse:
     under perturbations: figures with their numbers, and a table of key numbers.
     """
 
-    learners: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    learners: Annotated[tuple[Path, ...], Argument(positional=True)]
     """Files of learners that `crumb stream` kept, of one or more runs, with `--save-tasks` of each
     task as well; or the results folder that holds them."""
     dataset: Path

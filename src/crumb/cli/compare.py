@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import tyro
-
 from crumb.cli.parsing import Preset, parse_parts
 from crumb.cli.tables import check_free
 from crumb.errors import InputError
 from crumb.experiments.compare import CompareConfig, Comparison, compare
 from crumb.experiments.grid import default_folder
 from crumb.files import write_bytes, write_text
+from crumb.kinds import UNSET
 from crumb.nets.config import NetworkConfig
 from crumb.reports import comparison as tables
 from crumb.reports.costs import cost_of_all
 from crumb.reports.figures import accuracy_of_all
 from crumb.reports.panels import as_png
-from crumb.stream.run import open_dataset
+from crumb.stream.tasks import open_dataset
 
 
 def run(words: Sequence[str]) -> None:
@@ -29,7 +28,7 @@ def run(words: Sequence[str]) -> None:
         doc,
         words,
         Preset("", {}),
-        compare=CompareConfig(dataset=tyro.MISSING),
+        compare=CompareConfig(dataset=UNSET),
         network=NetworkConfig(),
     )
     config: CompareConfig = parsed.compare

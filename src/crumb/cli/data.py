@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import tyro
 from tqdm import tqdm
 
 from crumb import plugins
+from crumb.cli.flags import HELP
 from crumb.cli.parsing import parse
-from crumb.data.images import check_image_file
 from crumb.data.index import RECORD, Dataset, load_dataset, read_index
+from crumb.data.pictures import check_image_file
 from crumb.data.protocol import Frames, TaskList
 from crumb.data.sets.base import Source
 from crumb.data.sets.registry import (
@@ -29,6 +29,7 @@ from crumb.data.stats import balance_report, counts
 from crumb.device import cores
 from crumb.errors import InputError
 from crumb.files import read_json
+from crumb.kinds import Argument
 from crumb.nets.config import Preprocessing
 from crumb.reports.contact_sheet import contact_sheet
 from crumb.reports.table import plain
@@ -42,7 +43,7 @@ _NAMED = 5
 class ListDatasets:
     """List the data sets that `crumb index` knows, or say all about one."""
 
-    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = ""
+    name: Annotated[str, Argument(positional=True, metavar="NAME")] = ""
     """One of them; all by default."""
 
 
@@ -50,9 +51,9 @@ class ListDatasets:
 class CheckDataset:
     """Check a data set against what was published of it, and that its images are there."""
 
-    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+    name: Annotated[str, Argument(positional=True, metavar="NAME")]
     """Data set, as `crumb data list` has it."""
-    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    folder: Annotated[Path, Argument(positional=True, metavar="FOLDER")]
     """Folder written by `crumb index`."""
     decode: bool = False
     """Read every image as well."""
@@ -68,7 +69,7 @@ class CheckDataset:
 class DatasetStats:
     """Print the balance check of a data set: images, sessions and objects per class."""
 
-    dataset: Annotated[Path, tyro.conf.Positional]
+    dataset: Annotated[Path, Argument(positional=True)]
     """Folder written by `crumb index`, or any index file with the published columns."""
 
 
@@ -76,7 +77,7 @@ class DatasetStats:
 class ShowDataset:
     """Draw frames of each class, in even steps over its objects and sessions, into a PNG."""
 
-    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    folder: Annotated[Path, Argument(positional=True, metavar="FOLDER")]
     """Folder written by `crumb index`."""
     output: Path
     """The PNG file."""
@@ -88,7 +89,7 @@ class ShowDataset:
 
 def run(words: Sequence[str]) -> None:
     """Do what the first word says."""
-    if words and words[0] in ("-h", "--help"):
+    if words and words[0] in HELP:
         print(_help())
         return
     if not words:

@@ -9,8 +9,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
 from crumb.cli.parsing import parse
 from crumb.cli.tables import summary_table
 from crumb.data.protocol import lay_out
@@ -18,6 +16,7 @@ from crumb.data.sets.toybox import index_toybox
 from crumb.errors import InputError
 from crumb.features.features import FeatureStore
 from crumb.files import write_bytes
+from crumb.kinds import Argument
 from crumb.methods.registry import find_method
 from crumb.nets.config import NetworkConfig
 from crumb.reports.families import Result, family_of
@@ -39,7 +38,7 @@ class Demo:
     everything. What an earlier call finished in the same folder is not done again.
     """
 
-    output: Annotated[Path, tyro.conf.Positional] = Path("crumb-demo")
+    output: Annotated[Path, Argument(positional=True)] = Path("crumb-demo")
     """Folder for frames, results and pictures."""
     runs: int = 1
     """How many runs of each method, each in another order."""

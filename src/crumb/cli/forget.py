@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
 from crumb.cli.parsing import parse
 from crumb.cli.teach import tell_changes
+from crumb.kinds import Argument
 from crumb.methods.persistence import load_learner
 from crumb.teaching.files import held, replace_model
 from crumb.teaching.lesson import changes, self_test
@@ -20,9 +19,9 @@ from crumb.teaching.lesson import changes, self_test
 class Forget:
     """Take a class out of a model; the others stay as they are."""
 
-    model: Annotated[Path, tyro.conf.Positional]
+    model: Annotated[Path, Argument(positional=True)]
     """File of a model."""
-    label: Annotated[str, tyro.conf.Positional]
+    label: Annotated[str, Argument(positional=True)]
     """Name of the class."""
 
 

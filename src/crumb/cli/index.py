@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from crumb.cli.flags import HELP
 from crumb.cli.parsing import parse
 from crumb.data.names import alike_line
 from crumb.data.sets.base import index_source
@@ -20,7 +21,7 @@ from crumb.errors import InputError
 
 def run(words: Sequence[str]) -> None:
     """Index, then print what is left out and the balance check."""
-    if words and words[0] in ("-h", "--help"):
+    if words and words[0] in HELP:
         print(_help())
         return
     if not words:

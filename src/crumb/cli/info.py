@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
 from crumb.cli.parsing import parse
+from crumb.kinds import Argument
 from crumb.methods.base import Learner
 from crumb.methods.closed_form import ClosedForm
 from crumb.methods.persistence import load_learner
@@ -22,7 +21,7 @@ from crumb.teaching.lesson import self_test
 class Info:
     """Say what a model knows, and what it takes."""
 
-    model: Annotated[Path, tyro.conf.Positional]
+    model: Annotated[Path, Argument(positional=True)]
     """File of a model."""
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tyro
 from tqdm import tqdm
 
 from crumb.cli.parsing import Preset, option, parse_parts
@@ -20,6 +19,7 @@ from crumb.data.sets.folder import Folder, Survey
 from crumb.device import choose_device
 from crumb.errors import InputError, setting
 from crumb.files import check_new_file, short_name
+from crumb.kinds import UNSET, Argument
 from crumb.methods.base import Learner
 from crumb.methods.registry import DEFAULT_METHOD, DEFAULT_SETTINGS, find_method
 from crumb.nets.backbones import build_network
@@ -34,7 +34,7 @@ from crumb.teaching.material import clips_of, hold_back, without_copies
 class Learn:
     """Learn the classes of a folder, each frame once, and write a model."""
 
-    root: Annotated[Path, tyro.conf.Positional]
+    root: Annotated[Path, Argument(positional=True)]
     """Folder with a folder of clips or photos for each class, or a CSV file (see crumb index
     folder)."""
     output: Path | None = None
@@ -77,7 +77,7 @@ def run(words: Sequence[str]) -> None:
         "--method M shows the flags of that method.",
         words,
         Preset("", {}),
-        learn=Learn(root=tyro.MISSING),
+        learn=Learn(root=UNSET),
         network=NetworkConfig(),
         method=_defaults(kind),
     )

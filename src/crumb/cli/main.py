@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import signal
 import sys
@@ -15,7 +16,9 @@ from types import FrameType
 from typing import Any, TextIO
 
 from crumb import signals
+from crumb.cli import described, usage
 from crumb.cli.failures import explain, take_debug
+from crumb.cli.flags import HELP, HelpAsked
 from crumb.errors import InputError, Terminated
 
 COMMANDS = {
@@ -39,6 +42,7 @@ COMMANDS = {
     "bench": "measure what Crumb costs, as ratios within one call",
     "methods": "list the methods",
     "presets": "list the settings of published experiments, show one",
+    "completion": "print the completion script of a shell",
 }
 
 # What to do after an interruption, by command.
@@ -82,9 +86,6 @@ def _run(words: list[str], debug: bool, arrived: Sequence[int]) -> int:
     try:
         _dispatch(words)
         _flush()
-    except SystemExit as left:
-        # The parser has printed the help of a command; its errors are InputErrors.
-        return left.code if isinstance(left.code, int) else 2 * bool(left.code)
     except BrokenPipeError:
         raise
     except Exception as error:
@@ -162,16 +163,24 @@ def _take_any_text() -> list[tuple[TextIOWrapper, str]]:
 
 
 def _dispatch(words: list[str]) -> None:
-    if not words or words[0] in ("-h", "--help"):
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
+    if not words or words[0] in HELP:
         print(_help())
-    elif words[0] == "--version":
+    elif words[0] in ("-V", "--version"):
         from crumb import __version__
 
         print(f"crumb {__version__}")
     elif words[0] in COMMANDS:
-        import_module(f"crumb.cli.{words[0]}").run(words[1:])
+        try:
+            described.check(words)
+            import_module(f"crumb.cli.{words[0]}").run(words[1:])
+        except HelpAsked as asked:
+            print(usage.text(asked.program, asked.about, asked.flags, asked.all))
     else:
-        raise InputError(words[0], "is no command", f"choose one of {', '.join(COMMANDS)}")
+        near = difflib.get_close_matches(words[0], COMMANDS, 1)
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        raise InputError(words[0], f"is no command{meant}", f"choose one of {', '.join(COMMANDS)}")
 
 
 def _handle_signals(arrived: list[int]) -> dict[signal.Signals, Any]:
@@ -199,7 +208,7 @@ def _help() -> str:
             "",
             *lines,
             "",
-            "crumb COMMAND --help tells what a command takes. Start with: crumb demo",
+            "crumb help COMMAND shows what a command takes. Start with: crumb demo",
             "--debug adds the traceback to the line that a failure ends in.",
         ]
     )

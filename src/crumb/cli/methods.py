@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from crumb import plugins
 from crumb.cli.parsing import parse
-from crumb.methods.registry import installed_methods
+from crumb.methods.facts import facts_of, own_facts
 from crumb.reports.table import plain
 
 _HEAD = ("method", "what it does", "paper", "keeps", "task boundaries", "strict")
@@ -23,10 +24,15 @@ class Methods:
 def run(words: Sequence[str]) -> None:
     """Print one line a method."""
     parse(Methods, words, "crumb methods")
-    found, broken = installed_methods()
+    found, broken = own_facts(), []
+    if plugins.names(plugins.METHODS):
+        from crumb.methods.registry import installed_methods
+
+        kinds, broken = installed_methods()
+        found = {name: facts_of(kind) for name, kind in kinds.items()}
     rows = [
-        (name, kind.summary, kind.paper, kind.keeps, kind.boundaries(), _yes(kind.strict()))
-        for name, kind in found.items()
+        (name, one.summary, one.paper, one.keeps, one.boundaries, _yes(one.strict))
+        for name, one in found.items()
     ]
     print(plain(_HEAD, rows, numbers=False).text())
     for error in broken:

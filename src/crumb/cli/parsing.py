@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import io
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, make_dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-import tyro
-
+from crumb.cli.flags import filled, flags_of, read, refuse_missing
 from crumb.errors import InputError
 from crumb.files import read_toml
 from crumb.kinds import as_kind, described
@@ -39,50 +35,39 @@ _TOML = {
 _PRESETS = Path(str(files("crumb") / "presets"))
 
 
-def parse(kind: type[T], words: Sequence[str], program: str, default: T | None = None) -> T:
+def parse(
+    kind: type[T], words: Sequence[str], program: str, default: T | None = None, about: str = ""
+) -> T:
     """Parse ``words`` into the dataclass ``kind``.
 
+    Args:
+        kind: its fields are the flags.
+        words: of the command line.
+        program: the command, for messages.
+        default: the values of flags that are not given; those of the dataclass by default.
+        about: what the command does; the dataclass's docstring by default.
+
     Raises:
-        InputError: the words do not fit; the message is the parser's, on one line.
+        HelpAsked: a word asks for help.
+        InputError: the words do not fit.
     """
-    # The parser would take it for none of the classes, and that stands for all of them.
+    check_classes(words)
+    flags = flags_of(kind, default)
+    values = read(flags, words, program, about or (kind.__doc__ or "").split("\n\n")[0])
+    refuse_missing(flags, values, program)
+    return filled(kind, default, values)
+
+
+def check_classes(words: Sequence[str]) -> None:
+    """Refuse ``--classes`` without a name: none of the classes would stand for all of them.
+
+    Raises:
+        InputError: naming the flag.
+    """
     for word, following in itertools.pairwise([*words, "--"]):
         flag = word.removesuffix("=")
         if flag in _OF_CLASSES and (flag != word or following.startswith("--")):
             raise InputError(flag, "names no class", "name one or more, or leave it out")
-    output = io.StringIO()
-    flat: Any = tyro.conf.OmitArgPrefixes[kind]
-    about = (kind.__doc__ or "").split("\n\n")[0]
-    start: Any = tyro.MISSING_NONPROP if default is None else default
-    try:
-        with contextlib.redirect_stderr(output):
-            return tyro.cli(flat, prog=program, args=list(words), description=about, default=start)
-    except SystemExit as left:
-        if not left.code:
-            raise
-    raise InputError(program, _problem(output.getvalue()), f"see {program} --help")
-
-
-def _problem(box: str) -> str:
-    """What the parser's box says, without title, frame and help texts."""
-    # The title comes first; rules are of plain hyphens where the terminal knows nothing better.
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:]
-    lines = [line.strip("│╭╮╰╯").rstrip() for line in lines]
-    groups = itertools.groupby(lines, key=lambda line: bool(line.strip(" ─-")))
-    first, *others = [list(group) for is_text, group in groups if is_text] or [[""]]
-    if first[0].strip().startswith("Missing from"):
-        # Below each name stands its help text, further to the right.
-        names = [line.strip() for line in first[1:] if _indent(line) == _indent(first[1])]
-        return f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} missing"
-    text = " ".join(line.strip() for line in first).rstrip(".:")
-    for title, *hints in others:
-        if title.strip().startswith("Perhaps you meant") and hints:
-            text += f" (did you mean {hints[0].split()[0]}?)"
-    return text
-
-
-def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip())
 
 
 def parse_parts(
@@ -99,11 +84,10 @@ def parse_parts(
     Raises:
         InputError: the words or the preset do not fit.
     """
-    filled = preset.fill(defaults)
-    types = [(name, type(value)) for name, value in filled.items()]
+    values = preset.fill(defaults)
+    types = [(name, type(value)) for name, value in values.items()]
     command = make_dataclass("Command", types, frozen=True)
-    command.__doc__ = doc
-    return parse(command, words, program, command(**filled))
+    return parse(command, words, program, command(**values), doc)
 
 
 def option(words: Sequence[str], flag: str) -> str | None:

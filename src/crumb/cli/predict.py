@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
 from torch import Tensor
 
 from crumb.cli.parsing import parse
@@ -18,6 +17,7 @@ from crumb.data.images import pil_to_tensor
 from crumb.data.shown import pixels_of_file
 from crumb.errors import InputError, printable, require, setting
 from crumb.files import check_new_file
+from crumb.kinds import Argument
 from crumb.methods.answers import Verdict, limits_of, scores_of
 from crumb.methods.base import Learner
 from crumb.methods.persistence import load_learner
@@ -30,9 +30,9 @@ CAMERA = "camera:"
 class Predict:
     """Ask a model what clips, images or a camera show: one line a clip."""
 
-    model: Annotated[Path, tyro.conf.Positional]
+    model: Annotated[Path, Argument(positional=True)]
     """File of a model, written by crumb learn, crumb stream or learner.save."""
-    what: Annotated[tuple[str, ...], tyro.conf.Positional]
+    what: Annotated[tuple[str, ...], Argument(positional=True)]
     """Clips, images, folders of them, or camera:0 for the first camera."""
     frames: bool = False
     """A line for every frame, one a second, instead of one for a clip."""

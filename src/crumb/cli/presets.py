@@ -10,11 +10,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
+from crumb.cli.flags import HELP
 from crumb.cli.parsing import near_names, parse, preset_names
 from crumb.errors import InputError
 from crumb.files import read_text, read_toml
+from crumb.kinds import Argument
 
 _HELP = """usage: crumb presets [list [WHICH] | show NAME]
 
@@ -30,7 +30,7 @@ _VARIANTS = "ablation"
 class ListPresets:
     """List the presets by data set: name, method, and the script that it was taken from."""
 
-    which: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WHICH")] = ""
+    which: Annotated[str, Argument(positional=True, metavar="WHICH")] = ""
     """A data set, a method, or a part of a name; all by default."""
 
 
@@ -38,7 +38,7 @@ class ListPresets:
 class ShowPreset:
     """Print the file of a preset."""
 
-    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+    name: Annotated[str, Argument(positional=True, metavar="NAME")]
     """As `crumb presets list` has it, such as core50/crumb."""
 
 
@@ -75,7 +75,7 @@ class Entry:
 def run(words: Sequence[str]) -> None:
     """List or show, as the first word says."""
     action, *rest = words or ["list"]
-    if action in ("-h", "--help"):
+    if action in HELP:
         print(_HELP)
     elif action == "list":
         print(_listing(parse(ListPresets, rest, "crumb presets list").which))

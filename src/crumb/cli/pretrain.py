@@ -7,12 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
 from crumb.cli.parsing import PRESET_HELP, Preset, parse_parts
 from crumb.cli.resume import take_settings
 from crumb.cli.tables import summary_table
 from crumb.errors import InputError, setting
+from crumb.kinds import UNSET, Argument
 from crumb.memory.capacity import MemoryConfig
 from crumb.methods.crumb import CrumbConfig
 from crumb.nets.config import NetworkConfig
@@ -51,7 +50,7 @@ _RENAMED = {"run": "first_run", "epochs": "epochs_first_task"}
 class PretrainConfig:
     """Train the tail and the codebook on all classes at once, before any stream."""
 
-    dataset: Annotated[Path, tyro.conf.Positional]
+    dataset: Annotated[Path, Argument(positional=True)]
     """Folder written by `crumb index`."""
     classes: tuple[str, ...] = ()
     """Only these classes of the data set."""
@@ -100,7 +99,7 @@ def settings(words: Sequence[str]) -> tuple[StreamConfig, NetworkConfig, CrumbCo
         f"{PretrainConfig.__doc__} {PRESET_HELP}",
         words,
         preset if folder is None else _as_pretraining(preset),
-        pretrain=PretrainConfig(tyro.MISSING),
+        pretrain=PretrainConfig(UNSET),
         network=NetworkConfig(),
         method=CrumbConfig(direct_loss=1.0),
     )

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
 from crumb.cli.parsing import parse
 from crumb.cli.tables import check_free
 from crumb.errors import InputError
 from crumb.files import write_text
+from crumb.kinds import Argument
 from crumb.reports.page import MARK, draw
 from crumb.reports.panels import Panel, write_panel
 from crumb.reports.reader import gather
@@ -25,10 +24,10 @@ _OF_A_FIGURE = '{\n  "format": "crumb-figure"'
 class ReportConfig:
     """Write one page about results: what was run, what won, by how much, and how sure it is."""
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUNS ...")] = ()
+    runs: Annotated[tuple[Path, ...], Argument(positional=True, metavar="RUNS ...")] = ()
     """Results folders of `crumb stream`, or folders that contain such, as `crumb compare` and
     `crumb ablate` write them."""
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("report.html")
+    output: Annotated[Path, Argument(alias="-o")] = Path("report.html")
     """The page."""
     baseline: str | None = None
     """Result or method to compare the others with; by default the run that nothing was taken

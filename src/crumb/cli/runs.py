@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
+from crumb.cli.flags import HELP
 from crumb.cli.parsing import parse
 from crumb.errors import InputError, printable
 from crumb.files import write_text
+from crumb.kinds import Argument
 from crumb.reports import runs as tables
-from crumb.reports.comparison import MEANING
+from crumb.reports.intervals import MEANING
 from crumb.stream.folders import ResultsFolder, Survey, read_folder, survey
 
 _HELP = """usage: crumb runs [FOLDER] [--csv FILE]
@@ -32,7 +32,7 @@ What lies in a folder of results (default: outputs), and how two results differ.
 class ListRuns:
     """List the results folders in a folder: finished and unfinished runs, and key figures."""
 
-    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")] = Path("outputs")
+    folder: Annotated[Path, Argument(positional=True, metavar="FOLDER")] = Path("outputs")
     """Folder that results are in, at any depth."""
     csv: Path | None = None
     """Write the list to this file as well."""
@@ -42,15 +42,15 @@ class ListRuns:
 class DiffRuns:
     """Compare two results folders: settings that differ, and the runs that they share."""
 
-    one: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="A")]
+    one: Annotated[Path, Argument(positional=True, metavar="A")]
     """A results folder."""
-    other: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="B")]
+    other: Annotated[Path, Argument(positional=True, metavar="B")]
     """Another."""
 
 
 def run(words: Sequence[str]) -> None:
     """List, or compare two, as the first word says."""
-    if words and words[0] in ("-h", "--help"):
+    if words and words[0] in HELP:
         print(_HELP)
     elif words and words[0] == "diff":
         _diff(parse(DiffRuns, words[1:], "crumb runs diff"))

@@ -9,12 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from crumb.cli.parsing import PRESET_HELP, Preset, option, parse_parts
 from crumb.cli.resume import take_settings
 from crumb.cli.tables import summary_table
 from crumb.errors import InputError
+from crumb.kinds import UNSET
 from crumb.methods.base import Learner
 from crumb.methods.registry import find_method
 from crumb.nets.config import NetworkConfig
@@ -63,7 +62,7 @@ def settings(words: Sequence[str]) -> tuple[StreamConfig, NetworkConfig, Any]:
         doc,
         words,
         preset,
-        stream=StreamConfig(dataset=tyro.MISSING, save_model=True),
+        stream=StreamConfig(dataset=UNSET, save_model=True),
         network=NetworkConfig(),
         method=kind.Config(),
     )

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
 from crumb.cli.parsing import parse
 from crumb.data.filelists import write_task_list
 from crumb.data.index import load_dataset
 from crumb.data.protocol import PROTOCOLS, TaskLayout, lay_out
 from crumb.errors import InputError
+from crumb.kinds import Argument
 from crumb.stream.config import Protocol, check_runs
 
 
@@ -24,7 +23,7 @@ class Tasks:
     Streaming does not need them (it lays tasks out in memory); they are for other programs.
     """
 
-    dataset: Annotated[Path, tyro.conf.Positional]
+    dataset: Annotated[Path, Argument(positional=True)]
     """Folder written by `crumb index`."""
     protocol: tuple[Protocol, ...] = PROTOCOLS
     """Which protocols; one or more."""

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
 from crumb.cli.parsing import parse
 from crumb.data.names import class_name
 from crumb.errors import InputError, setting
+from crumb.kinds import Argument
 from crumb.reports.table import plain
 from crumb.teaching.asking import files_below
 from crumb.teaching.files import held, replace_model, undo
@@ -24,11 +23,11 @@ from crumb.teaching.material import Clip
 class Teach:
     """Teach a model a class, new or known, from one clip or more, each frame once."""
 
-    model: Annotated[Path, tyro.conf.Positional]
+    model: Annotated[Path, Argument(positional=True)]
     """File of a model, written by crumb learn, crumb stream or learner.save."""
-    label: Annotated[str, tyro.conf.Positional] = ""
+    label: Annotated[str, Argument(positional=True)] = ""
     """Name of the class."""
-    clips: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    clips: Annotated[tuple[Path, ...], Argument(positional=True)] = ()
     """Clips, images, or folders of them."""
     undo: bool = False
     """Take the last lesson back; no class and no clips are named then."""

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-import tyro
-
+from crumb.cli.flags import HELP
 from crumb.cli.parsing import Preset, parse_parts, take_preset
 from crumb.errors import InputError
 from crumb.experiments.tune import TuneConfig, plan, tune
 from crumb.experiments.tuned import Trial, best
+from crumb.kinds import UNSET
 from crumb.methods.base import Learner
 from crumb.methods.registry import find_method, is_method
 from crumb.nets.config import NetworkConfig
@@ -53,7 +53,7 @@ def settings(words: Sequence[str]) -> tuple[TuneConfig, NetworkConfig, Any]:
         "ones. crumb tune METHOD --help shows the flags of that method.",
         rest,
         for_method(preset, kind.name, TuneConfig),
-        stream=TuneConfig(tyro.MISSING, method=tyro.MISSING),
+        stream=TuneConfig(UNSET, method=UNSET),
         network=NetworkConfig(),
         method=kind.Config(),
     )
@@ -63,7 +63,7 @@ def settings(words: Sequence[str]) -> tuple[TuneConfig, NetworkConfig, Any]:
 def _method(words: Sequence[str]) -> type[Learner]:
     """The class of the method, which comes first: which flags there are depends on it."""
     name = words[0] if words else ""
-    if {"-h", "--help"} & {*words} and not is_method(name):
+    if {*HELP} & {*words} and not is_method(name):
         return find_method("crumb")
     if not name or name.startswith("-"):
         raise InputError(

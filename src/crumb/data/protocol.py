@@ -82,19 +82,18 @@ class TaskList:
 class TaskLayout:
     """How large tasks are.
 
-    Attributes:
-        classes_per_task: New classes in a task of the class protocols.
-        images_per_task: Images in a task of iid. None: as many tasks as the class protocols have,
-            of equal size (to within one image).
-        clips_per_task: Clips in a task of instance. None: likewise.
-
     Raises:
         InputError: a number below 1, or above every count there is.
     """
 
     classes_per_task: int = 2
+    """New classes in each task of the class protocols."""
     images_per_task: int | None = None
+    """Images in each task of iid. By default there are as many tasks as in the class protocols, all
+    of the same size (to within one image)."""
     clips_per_task: int | None = None
+    """Clips in each task of instance. By default there are as many tasks as in the class
+    protocols."""
 
     def __post_init__(self) -> None:
         check_kinds(self)

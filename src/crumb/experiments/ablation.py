@@ -26,7 +26,7 @@ from crumb.stream.job import Job
 from crumb.stream.learner import Networks, new_learner, of_run
 from crumb.stream.record import RunRecord
 from crumb.stream.results import Results
-from crumb.stream.run import broken_in, lay_out_runs, open_dataset, prepare, stream_job
+from crumb.stream.run import broken_in, lay_out_runs, prepare, stream_job
 from crumb.stream.settings import (
     CONFIG,
     PRETRAINED_RUN,
@@ -35,6 +35,7 @@ from crumb.stream.settings import (
     difference,
     read_settings,
 )
+from crumb.stream.tasks import open_dataset
 
 
 @dataclass(frozen=True)

@@ -31,13 +31,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
-import tyro
-
 from crumb.errors import InputError, setting
 from crumb.files import read_toml
+from crumb.kinds import Argument
 from crumb.memory.capacity import CAPACITIES, PAPER_MEMORY_SIZE
 from crumb.methods.crumb_config import CrumbConfig, adapted
-from crumb.methods.persistence import PretrainedParts
+from crumb.methods.training import PretrainedParts
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import (
     MAX_EPOCHS,
@@ -72,7 +71,7 @@ class AblateConfig(ProtocolConfig):
 
     dataset: Path
     """Folder written by `crumb index`."""
-    arms: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ARM ...")] = ()
+    arms: Annotated[tuple[str, ...], Argument(positional=True, metavar="ARM ...")] = ()
     """Arms by name (`crumb ablate list` names them), or all."""
     pretrain_classes: tuple[str, ...] = ()
     """Classes to pretrain on; those of the same data set are not streamed."""
@@ -86,8 +85,8 @@ class AblateConfig(ProtocolConfig):
     """Folder of CIFAR-100, written by `crumb index`, for the arm cifar100_pretraining."""
     early_cut: str | None = None
     """First layer of the tail in the arm early_cut; known for the three backbones."""
-    pretrained: Annotated[Path | None, tyro.conf.Suppress] = None
-    pretrained_parts: Annotated[Any, tyro.conf.Suppress] = "both"
+    pretrained: Annotated[Path | None, Argument(hidden=True)] = None
+    pretrained_parts: Annotated[Any, Argument(hidden=True)] = "both"
     output: Path | None = None
     """Folder of the study; outputs/<data set>/ablate_<protocol>_<mode>_<backbone> by default."""
 

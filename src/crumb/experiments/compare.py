@@ -21,8 +21,9 @@ from crumb.stream.config import ProtocolConfig, StreamConfig, at_least, shared_s
 from crumb.stream.job import Job, check_recorded
 from crumb.stream.record import RunRecord
 from crumb.stream.results import run_file
-from crumb.stream.run import broken_in, lay_out_runs, open_dataset, prepare, stream_job
+from crumb.stream.run import broken_in, lay_out_runs, prepare, stream_job
 from crumb.stream.settings import OtherSettingsError, read_settings
+from crumb.stream.tasks import open_dataset
 
 ALL = "all"
 USUAL_BUDGET = 250_000

@@ -22,7 +22,7 @@ from crumb.nets.config import NetworkConfig
 from crumb.stream.job import Job, settings_of
 from crumb.stream.learner import OF_RUN, Networks, for_mode
 from crumb.stream.pretrain import PRETRAINED, pretrain_job
-from crumb.stream.run import open_dataset, prepare
+from crumb.stream.run import prepare
 from crumb.stream.settings import (
     CONFIG,
     OtherSettingsError,
@@ -31,6 +31,7 @@ from crumb.stream.settings import (
     read_settings,
     recorded,
 )
+from crumb.stream.tasks import open_dataset
 
 _DIGITS = 16
 """Of the digests that name folders; 64 bits."""

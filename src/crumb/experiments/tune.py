@@ -14,7 +14,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-import tyro
 
 from crumb.data.index import Dataset
 from crumb.data.protocol import Frames, TaskList
@@ -31,6 +30,7 @@ from crumb.experiments.tuned import (
     write_tuned,
 )
 from crumb.features.features import FeatureStore
+from crumb.kinds import Argument
 from crumb.methods.described import Ranges
 from crumb.methods.registry import find_method
 from crumb.nets.config import NetworkConfig
@@ -44,12 +44,11 @@ from crumb.stream.config import (
     at_least,
     shared_settings,
 )
-from crumb.stream.feed import choose
 from crumb.stream.job import Job
 from crumb.stream.learner import Networks
 from crumb.stream.results import Results
-from crumb.stream.run import broken_in, open_dataset, prepare
-from crumb.stream.tasks import epochs_of, relabelled, tasks_of
+from crumb.stream.run import broken_in, prepare
+from crumb.stream.tasks import choose, epochs_of, open_dataset, relabelled, tasks_of
 
 
 @dataclass(frozen=True)
@@ -60,9 +59,7 @@ class TuneConfig(TasksConfig):
     kept aside; images to be tested on are not looked at.
     """
 
-    method: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="METHOD")] = field(
-        kw_only=True
-    )
+    method: Annotated[str, Argument(positional=True, metavar="METHOD")] = field(kw_only=True)
     """Learning method."""
     dataset: Path
     """Folder written by `crumb index`."""

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from crumb.data.images import DECODING, load_images
+from crumb.data.images import load_images
+from crumb.data.pictures import DECODING
 from crumb.data.resize import Resize
 from crumb.features.store import Request, Store
 from crumb.files import bytes_of

@@ -11,21 +11,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from crumb.data.images import check_image_file
+from crumb.data.pictures import check_image_file
 from crumb.data.shards import open_image
 from crumb.device import lone_workers
 from crumb.errors import InputError
 from crumb.features.disk import CacheError, DiskRows
+from crumb.features.kinds import CacheKind
 from crumb.features.rows import MemoryRows, Rows, row_bytes
 
 _Item = TypeVar("_Item", int, str)
-CacheKind = Literal["auto", "memory", "disk", "off"]
 # Images that a worker takes at a time: on a CPU so few stay in its cache; a GPU wants many. Four
 # are the fastest, or within 1 % of it, with every instruction set that was measured; one costs up
 # to 28 % more, sixteen up to 48 % (benchmarks/README.md).

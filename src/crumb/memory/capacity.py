@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from crumb.errors import InputError, require, setting
 from crumb.kinds import check_kinds
-from crumb.memory.encoded import LENGTH_BYTES, EncodedMemory
 from crumb.memory.images import MIN_SIDE, USUAL_QUALITY, ImageForm, usual_side
-from crumb.memory.payload import Fields
-from crumb.memory.replay import ReplayMemory, capacity_in_bytes
-from crumb.memory.storage import ImageStorage, Storage
+
+if TYPE_CHECKING:
+    import torch
+
+    from crumb.memory.payload import Fields
+    from crumb.memory.replay import ReplayMemory
+    from crumb.memory.storage import Storage
 
 StorageKind = Literal["feature", "image", "raw_feature", "enhanced_feature", "merec", "none"]
 WritePolicy = Literal["end-of-task", "on-arrival", "reservoir"]
@@ -86,6 +87,12 @@ class CapacityConfig:
         Raises:
             InputError: the bytes hold not even one exemplar.
         """
+        import torch
+
+        from crumb.memory.encoded import LENGTH_BYTES, EncodedMemory
+        from crumb.memory.replay import ReplayMemory, capacity_in_bytes
+        from crumb.memory.storage import ImageStorage
+
         # The number of the row; of an encoded image its length as well.
         beside = 4 + sum(one.nbytes for one in (fields or {}).values() if one.within_budget)
         form = storage.form if isinstance(storage, ImageStorage) and storage.form.quality else None

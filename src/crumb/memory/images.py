@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
-from torch.nn.functional import interpolate
 
-from crumb.memory.encoded import as_bytes, as_rows
+if TYPE_CHECKING:
+    from torch import Tensor
 
 USUAL_QUALITY = 75
 """Pillow's own: a photograph of 128 pixels a side takes about 1,700 bytes, one of 224 4,000."""
@@ -71,6 +70,8 @@ class ImageForm:
             pixels, uint8 [B, 3, side, side] on the same device; or JPEG files without their common
             beginning, uint8 [B, longest] on the CPU (see :func:`crumb.memory.encoded.as_rows`).
         """
+        from crumb.memory.encoded import as_rows
+
         small = scaled(images, self.side)
         if not self.quality:
             return small
@@ -80,6 +81,10 @@ class ImageForm:
     def decode(self, rows: Tensor) -> Tensor:
         """Images as they are shown, from rows of :meth:`encode`: uint8 [B, 3, shown, shown]."""
         if self.quality:
+            import torch
+
+            from crumb.memory.encoded import as_bytes
+
             files = [BytesIO(self.header + as_bytes(row)) for row in rows]
             pixels = np.stack([np.array(Image.open(file)) for file in files])
             rows = torch.from_numpy(pixels).permute(0, 3, 1, 2)
@@ -122,5 +127,7 @@ def scaled(images: Tensor, side: int) -> Tensor:
     """uint8 [B, 3, S, S] to uint8 [B, 3, side, side], bilinear, without aliasing."""
     if images.shape[-1] == side:
         return images
+    from torch.nn.functional import interpolate
+
     values = interpolate(images.float(), (side, side), mode="bilinear", antialias=True)
     return values.round_().clamp_(0, 255).byte()

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from crumb.methods.older import EARLIER, LATER, method_of_today, settings_of_tod
 from crumb.methods.registry import find_method
 from crumb.methods.saving import KEY, VERSION
 from crumb.methods.teachable import Teachable
+from crumb.methods.training import PretrainedParts
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
 from crumb.nets.weights import DAMAGE
@@ -165,9 +166,6 @@ def _policy_replaced(method: type[Learner], config: Any, policy: str | None) -> 
         problem = f"is no setting of {method.name}"
         raise InputError(setting("write_policy", policy), problem, "leave it out")
     return replace(config, write_policy=policy)
-
-
-PretrainedParts = Literal["both", "weights", "blocks"]
 
 
 def load_pretrained(learner: Learner, path: Path, parts: PretrainedParts = "both") -> None:

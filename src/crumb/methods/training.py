@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from crumb.errors import InputError, require, setting
 from crumb.kinds import check_kinds
-from crumb.nets.split import SplitNetwork
+
+if TYPE_CHECKING:
+    from crumb.nets.split import SplitNetwork
+
+PretrainedParts = Literal["both", "weights", "blocks"]
+"""What a learner takes over from pretraining."""
 
 MAX_FLOAT = 1e38
 """Steps compute in float32, which holds no more than 3.4e38."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from crumb.data.resize import Resize
 from crumb.errors import InputError, setting
 from crumb.kinds import check_kinds
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PREPROCESSING = 1
 """Number of the way from pixels to the input of a front, and from there to features; to be raised
@@ -37,6 +37,8 @@ class Preprocessing:
 
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 [B, 3, size, size] to float32 of the same shape, in channels-last memory."""
+        import torch
+
         values = images.to(memory_format=torch.channels_last, dtype=torch.float32)
         mean = torch.tensor(self.mean, device=images.device).view(1, 3, 1, 1)
         std = torch.tensor(self.std, device=images.device).view(1, 3, 1, 1)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from crumb.experiments.ablation import Ablation
 from crumb.experiments.arms import UNABLATED
-from crumb.reports.comparison import FIGURES, MEANING
+from crumb.reports.comparison import FIGURES
 from crumb.reports.families import OWN_METHOD, Difference, Result, compare
-from crumb.reports.intervals import bootstrap_interval
+from crumb.reports.intervals import MEANING, bootstrap_interval
 from crumb.reports.key_figures import columns, runs_table
 from crumb.reports.statistics import smallest_p
 from crumb.reports.table import Cell, Column, Table
 from crumb.stream.metrics import mean_and_deviation
+
+if TYPE_CHECKING:
+    from crumb.experiments.ablation import Ablation
 
 MARK = "<!-- written by crumb ablate -->"
 """First line of the table in Markdown."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
-from types import NoneType
-from typing import Any, get_args, get_type_hints
+from dataclasses import is_dataclass
+from typing import Any
 
 from crumb.errors import flag_of
-from crumb.methods.registry import find_method
+from crumb.methods.facts import defaults_of, facts
 from crumb.nets.config import NetworkConfig
 from crumb.reports.families import Result
 from crumb.reports.runs import spans
@@ -26,14 +25,13 @@ def command_of(result: Result) -> str:
     The file that ``--pretrained`` names has to be made first, as `crumb ablate` does. Settings of
     the folder that this version of Crumb does not know are left out.
     """
-    configs = {
-        "stream": StreamConfig,
-        "network": NetworkConfig,
-        "method": find_method(result.method).Config,
+    defaults = {
+        **dict(_defaults(StreamConfig, "stream.")),
+        **dict(_defaults(NetworkConfig, "network.")),
+        **{f"method.{name}": value for name, value in facts(result.method).defaults.items()},
     }
     words = ["crumb", "stream", str(result.settings["stream.dataset"])]
-    for section, config in configs.items():
-        words += _flags(config, f"{section}.", result.settings)
+    words += _flags(defaults, result.settings)
     folder, calls = f"again/{result.name}", []
     for first, last in spans([record.run for record in result.records]):
         runs = ["--runs", str(last - first + 1), *(["--first-run", str(first)] if first else [])]
@@ -42,28 +40,22 @@ def command_of(result: Result) -> str:
     return " && ".join(map(shlex.join, calls))
 
 
-def _flags(config: type, prefix: str, settings: Mapping[str, Any]) -> Iterator[str]:
-    hints = get_type_hints(config)
-    for own in fields(config):
-        name, default = f"{prefix}{own.name}", _default(own)
-        if name in _OTHERWISE:
+def _flags(defaults: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[str]:
+    for name, default in defaults.items():
+        # TOML has no None: a setting that is None by default may be left out.
+        if name in _OTHERWISE or (name not in settings and default is not None):
             continue
-        if is_dataclass(default):
-            yield from _flags(type(default), f"{name}.", settings)
-        # TOML has no None: a setting that may be None and is not there is.
-        elif name not in settings and NoneType not in get_args(hints[own.name]):
-            continue
-        elif (value := settings.get(name)) != _plain(default):
-            yield from _words(flag_of(own.name), value)
+        if (value := settings.get(name)) != default:
+            yield from _words(flag_of(name.rpartition(".")[2]), value)
 
 
-def _default(own: Field[Any]) -> Any:
-    return own.default if own.default_factory is MISSING else own.default_factory()
-
-
-def _plain(value: Any) -> Any:
-    """As TOML has it."""
-    return [*value] if isinstance(value, tuple) else value
+def _defaults(config: type, prefix: str) -> Iterator[tuple[str, Any]]:
+    """The defaults of a configuration and of those inside it, by dotted name."""
+    for name, value in defaults_of(config).items():
+        if is_dataclass(value):
+            yield from _defaults(type(value), f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _words(flag: str, value: Any) -> list[str]:

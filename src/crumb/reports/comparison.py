@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from crumb.experiments.compare import Comparison
+from typing import TYPE_CHECKING
+
 from crumb.reports.families import OWN_METHOD, Family, Result, family_of, in_bytes
+from crumb.reports.intervals import MEANING
 from crumb.reports.key_figures import WORK, columns, runs_table
 from crumb.reports.table import Column, Table
 
+if TYPE_CHECKING:
+    from crumb.experiments.compare import Comparison
+
 MARK = "<!-- written by crumb compare -->"
 """First line of the tables in Markdown."""
-MEANING = "± is half the 95 % interval of the mean over runs (Student's t)."
 FIGURES = (
     *("final", "average", "forgetting", "replay_bytes", "total_bytes", "seconds"),
     *(*WORK, "runs"),

@@ -13,9 +13,9 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from crumb.data.images import load_image
 from crumb.data.index import Dataset
 from crumb.data.names import canonical
+from crumb.data.pictures import load_picture
 from crumb.data.spacing import evenly
 from crumb.errors import InputError, require
 from crumb.files import write_bytes
@@ -163,8 +163,8 @@ def _draw(dataset: Dataset, numbers: Sequence[int], columns: int, sheet: Sheet) 
         for column, frame in enumerate(frames[["im_path", "object", "session"]].to_numpy()):
             name, item, session = frame
             left = _MARGIN + _LABEL + column * (_FRAME + _GAP)
-            pixels = load_image(dataset.images / name, _FRAME, dataset.resize)
-            picture = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+            pixels = load_picture(dataset.images / name, _FRAME, dataset.resize)
+            picture = Image.fromarray(pixels)
             _frame(image, picture, (left, top), bool(tested[column]))
             text = f"{item} · {session}"
             _centred(draw, text, left + _FRAME / 2, top + _FRAME + 5, 11, _FAINT)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crumb.files import short_name
-from crumb.methods.registry import find_method
+from crumb.methods.facts import facts
 from crumb.reports.families import OWN_METHOD, Result
 from crumb.reports.intervals import estimate
 from crumb.reports.panels import COLOURS, blank
@@ -70,7 +70,7 @@ def kind_of(result: Result) -> str:
         return "crumb"
     if result.is_bound:
         return "upper bound"
-    return "keeps exemplars" if find_method(result.method).stores_exemplars() else "keeps none"
+    return "keeps exemplars" if facts(result.method).stores_exemplars else "keeps none"
 
 
 def spread(values: Sequence[float]) -> tuple[float, float] | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from crumb.errors import InputError
 from crumb.experiments.arms import UNABLATED
-from crumb.methods.registry import find_method
+from crumb.methods.facts import facts
 from crumb.reports.intervals import SEED, Estimate, bootstrap_interval, estimate
 from crumb.reports.key_figures import KeyFigures, key_figures
 from crumb.reports.statistics import (
@@ -55,7 +55,7 @@ class Result:
     @property
     def is_bound(self) -> bool:
         """Whether it is an upper bound, which is no method for a stream."""
-        return find_method(self.method).offline
+        return facts(self.method).offline
 
     @cached_property
     def figures(self) -> KeyFigures:

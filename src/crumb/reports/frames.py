@@ -10,8 +10,8 @@ from typing import Any
 
 from PIL import Image
 
-from crumb.data.images import load_image
 from crumb.data.index import Dataset
+from crumb.data.pictures import load_picture
 from crumb.data.protocol import TaskLayout, TaskList
 from crumb.data.spacing import evenly
 from crumb.errors import InputError
@@ -19,8 +19,7 @@ from crumb.files import write_bytes
 from crumb.reports.families import Result
 from crumb.reports.panels import as_png
 from crumb.stream.config import StreamConfig
-from crumb.stream.run import open_dataset
-from crumb.stream.tasks import tasks_of
+from crumb.stream.tasks import open_dataset, tasks_of
 
 MAX_TASKS, MAX_FRAMES = 8, 6
 _SIDE, _QUALITY = 96, 72
@@ -84,7 +83,7 @@ def _config(settings: Mapping[str, Any], folder: Path) -> StreamConfig:
 
 
 def _jpeg(dataset: Dataset, path: str) -> bytes:
-    pixels = load_image(dataset.images / path, _SIDE, dataset.resize).permute(1, 2, 0).numpy()
+    pixels = load_picture(dataset.images / path, _SIDE, dataset.resize)
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "JPEG", quality=_QUALITY)
     return content.getvalue()

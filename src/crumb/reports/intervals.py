@@ -22,6 +22,7 @@ CONFIDENCE = 0.95
 _FEWEST_RESAMPLES = 1_000
 # Runs from which on a bootstrap interval holds the mean in some nine of ten cases.
 _MANY = 10
+MEANING = "± is half the 95 % interval of the mean over runs (Student's t)."
 SEED = 0
 """Of resamples and permutations: the same numbers have the same interval in every report."""
 

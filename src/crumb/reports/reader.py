@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from crumb.errors import InputError
-from crumb.methods.registry import find_method
+from crumb.methods.facts import facts
 from crumb.reports.families import Family, Result, best_first, family_of, in_bytes
 from crumb.stream.folders import ResultsFolder, survey
 
@@ -134,7 +134,7 @@ def _check(one: ResultsFolder, folder: Path) -> None:
         if not isinstance(one.settings.get(name), str):
             raise InputError(path, f"does not say {name}", remedy)
     try:
-        find_method(one.method)
+        facts(one.method)
     except InputError as error:
         problem = f"names a method {one.method!r}: {error.parts[1]}"
         raise InputError(path, problem, error.parts[2]) from error

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
 import torch
@@ -16,12 +15,12 @@ from torch import Tensor
 
 from crumb.data.protocol import TaskList
 from crumb.errors import InputError, setting
-from crumb.files import digest, read_metadata, read_tensors, write_tensors
+from crumb.files import digest, read_tensors, write_tensors
 from crumb.methods.base import Learner, strip_prefix
 from crumb.nets.weights import DAMAGE
+from crumb.stream.positions import FORMAT, VERSION, number_of
 from crumb.stream.record import RunRecord, record_from_json, record_to_json
 
-FORMAT, VERSION = "crumb-checkpoint", 1
 # The one before is there in case the newest is damaged.
 _KEPT = 2
 _FRONT = "network.front."
@@ -124,7 +123,7 @@ class Checkpoints:
             **{name: getattr(state, name) for name in _PLAIN},
         }
         meta = {FORMAT: json.dumps([_seal(tensors, about), about])}
-        number = max((_number(path) for path in self._paths()), default=-1) + 1
+        number = max((number_of(path) for path in self._paths()), default=-1) + 1
         write_tensors(
             self._folder / f"run{self._run}_{number:06}.safetensors", tensors, meta, _REMEDY
         )
@@ -213,7 +212,7 @@ class Checkpoints:
 
     def _paths(self) -> list[Path]:
         found = self._folder.glob(f"run{self._run}_*.safetensors")
-        return sorted((path for path in found if _number(path) >= 0), key=_number)
+        return sorted((path for path in found if number_of(path) >= 0), key=number_of)
 
     def _read(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """A checkpoint; None if it is damaged."""
@@ -240,56 +239,6 @@ class Checkpoints:
         return tensors, about
 
 
-@dataclass(frozen=True)
-class RunPosition:
-    """Where an unfinished run stands.
-
-    Attributes:
-        task: that is learned, from 0; the number of tasks after the last one.
-        tasks: how many there are; None in a checkpoint of a Crumb that did not say so.
-    """
-
-    task: int
-    tasks: int | None
-
-
-def places_in(folder: Path) -> dict[int, RunPosition]:
-    """Where each run stands that has checkpoints in a folder, by number; no tensor is read.
-
-    Raises:
-        InputError: all checkpoints of a run are damaged.
-    """
-    found: dict[int, RunPosition] = {}
-    damaged: dict[int, InputError] = {}
-    paths = [path for path in folder.glob("run*_*.safetensors") if _number(path) >= 0]
-    for path in sorted(paths, key=_number, reverse=True):
-        run = path.stem.rpartition("_")[0].removeprefix("run")
-        if not run.isdecimal() or int(run) in found:
-            continue
-        try:
-            found[int(run)] = _place(path)
-        except InputError as error:
-            # The process that is at the run removes the older ones, and all when it is finished.
-            if path.exists():
-                damaged[int(run)] = error
-    for run in sorted(damaged.keys() - found.keys()):
-        raise damaged[run]
-    return found
-
-
-def _place(path: Path) -> RunPosition:
-    remedy = "remove it to have the run begun again"
-    meta = read_metadata(path, remedy)
-    try:
-        _, about = json.loads(meta[FORMAT])
-        task, tasks = about["task"], about.get("tasks")
-        if type(task) is not int or type(tasks) not in (int, NoneType):
-            raise TypeError(f"task {task!r} of {tasks!r}")
-    except (LookupError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(path, f"is damaged ({error!r})", remedy) from error
-    return RunPosition(task, tasks)
-
-
 def _machine(learner: Learner) -> dict[str, str | int]:
     """What rounding depends on."""
     return {
@@ -302,11 +251,6 @@ def _machine(learner: Learner) -> dict[str, str | int]:
 def _front_of(learner: Learner) -> dict[str, Tensor]:
     held = learner.state_dict().items()
     return {name: value for name, value in held if name.startswith(_FRONT)}
-
-
-def _number(path: Path) -> int:
-    digits = path.stem.rpartition("_")[2]
-    return int(digits) if digits.isdecimal() else -1
 
 
 def _seal(tensors: dict[str, Tensor], about: dict[str, Any]) -> str:

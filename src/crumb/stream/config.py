@@ -6,14 +6,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tyro
-
 from crumb.data.protocol import TaskLayout
 from crumb.device import Precision
 from crumb.errors import InputError, require, setting
-from crumb.features.store import CacheKind
-from crumb.kinds import check_kinds
-from crumb.methods.persistence import PretrainedParts
+from crumb.features.kinds import CacheKind
+from crumb.kinds import Argument, check_kinds
+from crumb.methods.training import PretrainedParts
 
 OnError = Literal["stop", "skip"]
 Protocol = Literal["iid", "class_iid", "instance", "class_instance"]
@@ -97,7 +95,7 @@ class EvaluationConfig:
 class TasksConfig:
     """What is streamed, in which order and how often."""
 
-    dataset: Annotated[Path, tyro.conf.Positional]
+    dataset: Annotated[Path, Argument(positional=True)]
     """Folder written by `crumb index`."""
     protocol: Protocol = "class_instance"
     """How images are ordered into tasks."""
@@ -124,7 +122,7 @@ class TasksConfig:
     machine: MachineConfig = field(default_factory=MachineConfig)
 
     def __post_init__(self) -> None:
-        check_kinds(self, tyro.MISSING)
+        check_kinds(self)
         at_least("batch_size", self.batch_size, 1, MAX_IMAGES)
         if self.epochs_first_task is not None:
             at_least("epochs_first_task", self.epochs_first_task, 1, MAX_EPOCHS)
@@ -196,7 +194,7 @@ class StreamConfig(ProtocolConfig):
     """Keep the learner of each run, as learner_run<r>.safetensors."""
     save_tasks: bool = False
     """Keep the learner after each task as well, as learner_run<r>_task<tt>.safetensors."""
-    resume: Annotated[bool, tyro.conf.Suppress] = False
+    resume: Annotated[bool, Argument(hidden=True)] = False
     """Go on where an earlier call with the same settings stopped; on the command line
     `crumb stream --resume DIR`."""
     output: Path | None = None

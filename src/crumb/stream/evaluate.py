@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,26 +10,7 @@ from torch import Tensor
 
 from crumb.methods.base import Learner
 from crumb.stream.feed import Reading
-
-TESTS = ("all", "1st", "current_task")
-PATHS = ("direct", "mem")
-
-
-@dataclass(frozen=True)
-class Score:
-    """What one pass over the test images gave.
-
-    Attributes:
-        accuracy: percent, by (k, test, path): k of top-k, one of ``TESTS``, one of the paths asked
-            for.
-        by_task: percent of the direct path, top-1, on the classes that each task so far brought;
-            None for a task that brought none.
-        by_class: the same on each class seen so far, by label; None where that was not noted.
-    """
-
-    accuracy: dict[tuple[int, str, str], float]
-    by_task: list[float | None]
-    by_class: list[float] | None = None
+from crumb.stream.record import PATHS, Score
 
 
 def evaluate(

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from crumb.data.batches import Batch
@@ -91,9 +90,3 @@ class CountedReading:
         for batch in self._reading:
             self.images += len(batch)
             yield batch
-
-
-def choose(frames: Frames, mask: np.ndarray) -> Frames:
-    """The frames where ``mask`` (bool, (n,)) is true, in order."""
-    chosen = np.flatnonzero(mask)
-    return Frames(tuple(frames.paths[i] for i in chosen), frames.labels[chosen])

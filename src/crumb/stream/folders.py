@@ -10,7 +10,7 @@ from typing import Any
 
 from crumb.errors import InputError, printable
 from crumb.files import read_toml
-from crumb.stream.checkpoint import RunPosition, places_in
+from crumb.stream.positions import RunPosition, positions_in
 from crumb.stream.record import FORMAT, RunRecord
 from crumb.stream.results import Results
 from crumb.stream.settings import CONFIG, read_settings
@@ -97,7 +97,7 @@ def read_folder(folder: Path) -> ResultsFolder:
             problem = f"holds no {name}, or one of another kind"
             raise InputError(folder / CONFIG, problem, "bring it back, or remove the folder")
     # Before the runs: one that is finished in between is in both, and not lost.
-    places = places_in(folder / "checkpoints")
+    places = positions_in(folder / "checkpoints")
     records = Results.finished_in(folder)
     finished = {record.run for record in records}
     unfinished = {run: place for run, place in sorted(places.items()) if run not in finished}

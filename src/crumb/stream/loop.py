@@ -23,9 +23,10 @@ from crumb.methods.base import Learner
 from crumb.stream.checkpoint import Checkpoints, State
 from crumb.stream.config import StreamConfig
 from crumb.stream.evaluate import evaluate
-from crumb.stream.feed import CountedReading, Reading, choose
+from crumb.stream.feed import CountedReading, Reading
 from crumb.stream.interruption import defer_signals, raised_immediately, signals_between_batches
 from crumb.stream.record import RunRecord
+from crumb.stream.tasks import choose
 
 # Losses are looked at, and memory is returned, this often: not at every step, as a GPU would have
 # to be waited for.

@@ -13,8 +13,8 @@ from crumb.nets.config import NetworkConfig
 from crumb.stream.config import StreamConfig
 from crumb.stream.job import Job
 from crumb.stream.results import Results
-from crumb.stream.run import carry_out, open_dataset
-from crumb.stream.tasks import tasks_of
+from crumb.stream.run import carry_out
+from crumb.stream.tasks import open_dataset, tasks_of
 
 PRETRAINED = "pretrained.safetensors"
 

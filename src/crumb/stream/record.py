@@ -11,7 +11,6 @@ import numpy as np
 
 from crumb.errors import InputError
 from crumb.files import read_json
-from crumb.stream.evaluate import PATHS, TESTS, Score
 from crumb.stream.metrics import backward_transfer, forgetting
 
 FORMAT, VERSION = "crumb-results", 1
@@ -32,6 +31,27 @@ FIGURES = (
     "tail_maps",
     "image_passes",
 )
+
+
+TESTS = ("all", "1st", "current_task")
+PATHS = ("direct", "mem")
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one pass over the test images gave.
+
+    Attributes:
+        accuracy: percent, by (k, test, path): k of top-k, one of ``TESTS``, one of the paths asked
+            for.
+        by_task: percent of the direct path, top-1, on the classes that each task so far brought;
+            None for a task that brought none.
+        by_class: the same on each class seen so far, by label; None where that was not noted.
+    """
+
+    accuracy: dict[tuple[int, str, str], float]
+    by_task: list[float | None]
+    by_class: list[float] | None = None
 
 
 @dataclass

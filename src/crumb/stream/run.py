@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from crumb.data.index import Dataset, load_dataset
+from crumb.data.index import Dataset
 from crumb.data.protocol import TaskList
 from crumb.device import cores, return_memory
 from crumb.errors import DivergedError, InputError, Terminated, setting
@@ -30,7 +30,7 @@ from crumb.stream.loop import Plan, run_once
 from crumb.stream.record import RunRecord
 from crumb.stream.results import Results
 from crumb.stream.skipping import broken_images, leave_out
-from crumb.stream.tasks import epochs_of, held_out, tasks_of
+from crumb.stream.tasks import epochs_of, held_out, open_dataset, tasks_of
 
 
 def stream(
@@ -285,12 +285,6 @@ def _carry_out_run(
 
 
 # Building what a run needs.
-
-
-def open_dataset(folder: Path, classes: Sequence[str]) -> Dataset:
-    """The data set, or only some of its classes; errors as its parts."""
-    dataset = load_dataset(folder)
-    return dataset.select(classes) if classes else dataset
 
 
 def open_store(

@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from crumb.data.images import load_image
+from crumb.data.pictures import load_picture
 from crumb.data.protocol import Frames, TaskList
 from crumb.device import lone_workers
 from crumb.errors import InputError, setting
-from crumb.stream.feed import choose
-from crumb.stream.tasks import relabelled
+from crumb.stream.tasks import choose, relabelled
 
 # Images whose check is under way; all of ImageNet's at once would take a gigabyte.
 _AT_ONCE = 1000
@@ -83,7 +82,7 @@ def _all(tasks: TaskList) -> tuple[Frames, ...]:
 
 def _problem(images: Path, size: int, path: str) -> str | None:
     try:
-        load_image(images / path, size)
+        load_picture(images / path, size)
     except InputError as error:
         # The image may be damaged, or memory short, which is no reason to leave it out.
         if isinstance(error.__cause__, MemoryError):

@@ -10,11 +10,17 @@ import numpy as np
 import pandas as pd
 
 from crumb.data.filelists import read_task_list
-from crumb.data.index import Dataset
-from crumb.data.protocol import TaskList, lay_out
+from crumb.data.index import Dataset, load_dataset
+from crumb.data.protocol import Frames, TaskList, lay_out
 from crumb.errors import InputError, setting
 from crumb.seeds import derive
 from crumb.stream.config import ProtocolConfig
+
+
+def open_dataset(folder: Path, classes: Sequence[str]) -> Dataset:
+    """The data set, or only some of its classes; errors as its parts."""
+    dataset = load_dataset(folder)
+    return dataset.select(classes) if classes else dataset
 
 
 def tasks_of(config: ProtocolConfig, dataset: Dataset, run: int, offline: bool) -> TaskList:
@@ -126,3 +132,9 @@ def held_out(config: ProtocolConfig, tasks: TaskList, epochs: Sequence[int]) -> 
             )
         masks.append(mask)
     return masks
+
+
+def choose(frames: Frames, mask: np.ndarray) -> Frames:
+    """The frames where ``mask`` (bool, (n,)) is true, in order."""
+    chosen = np.flatnonzero(mask)
+    return Frames(tuple(frames.paths[i] for i in chosen), frames.labels[chosen])

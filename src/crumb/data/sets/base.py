@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Annotated, ClassVar, TypeVar
 
 import pandas as pd
-import tyro
 
 from crumb.data.index import RECORD, Dataset, write_dataset
 from crumb.data.resize import Resize
 from crumb.data.system_folders import is_system_folder
 from crumb.errors import InputError, setting
 from crumb.files import read_json
-from crumb.kinds import check_kinds
+from crumb.kinds import Argument, check_kinds
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class Source(ABC):
     published_classes: ClassVar[tuple[str, ...]] = ()
     """The classes for which they hold."""
 
-    root: Annotated[Path, tyro.conf.Positional]
+    root: Annotated[Path, Argument(positional=True)]
     """Folder of the raw data; it is only read."""
     output: Path | None = None
     """Folder that the index and dataset.json are written to; NAME-data by default."""

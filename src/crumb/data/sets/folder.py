@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, ClassVar, Literal
 
 import pandas as pd
-import tyro
 from tqdm import tqdm
 
 from crumb.data.decode import ClipFile, decode_clips
@@ -33,6 +32,7 @@ from crumb.data.sets.folder_warnings import same_on_both_sides, warnings
 from crumb.data.video import clip_length
 from crumb.errors import InputError, require, setting
 from crumb.files import short_name, write_csv
+from crumb.kinds import Argument
 
 SESSIONS = "sessions.csv"
 _SHARE = 0.25
@@ -88,7 +88,7 @@ class Folder(ClipSource):
 
     name: ClassVar[str] = "folder"
 
-    root: Annotated[Path, tyro.conf.Positional]
+    root: Annotated[Path, Argument(positional=True)]
     """Folder of videos or images, or a CSV file whose paths start at its folder; only read."""
     table: Path | None = None
     """CSV file that lists what to use; its paths are relative to ROOT."""

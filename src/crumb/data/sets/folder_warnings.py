@@ -124,22 +124,22 @@ def _reduced(
     """Images at 16 x 16 pixels, uint8 [N, 768], and sizes and paths of these N that can be read."""
     from PIL import Image
 
-    from crumb.data.images import load_image
+    from crumb.data.pictures import load_picture
     from crumb.data.shards import open_image
 
     def read(path: str) -> tuple[np.ndarray, tuple[int, ...]] | None:
         try:
             # Means of blocks, as filters of images of different sizes differ at their edges.
-            blocks = load_image(root / path, _SIDE * _BLOCK).numpy()
+            blocks = load_picture(root / path, _SIDE * _BLOCK)
         except InputError:
             # It is told when it is trained on, or left out then.
             return None
-        blocks = blocks.reshape(3, _SIDE, _BLOCK, _SIDE, _BLOCK)
+        blocks = blocks.reshape(_SIDE, _BLOCK, _SIDE, _BLOCK, 3)
         size: tuple[int, ...] = ()
         # What is wrong beside its pixels is no matter.
         with suppress(Exception), open_image(root / path) as file, Image.open(file) as image:
             size = tuple(sorted(image.size))
-        return blocks.mean((2, 4)).round().astype(np.uint8).reshape(-1), size
+        return blocks.mean((1, 3)).round().astype(np.uint8).reshape(-1), size
 
     with ThreadPoolExecutor(workers) as pool:
         images = [

@@ -15,7 +15,6 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 import pandas as pd
-import tyro
 
 from crumb.data.index import Dataset, load_dataset
 from crumb.data.sets.base import About, Sample, Source, register
@@ -23,6 +22,7 @@ from crumb.data.sets.core50 import CLASS_NAMES
 from crumb.data.sets.ilab import CLASSES, DROPPED_CLASS
 from crumb.errors import InputError
 from crumb.files import WRITE_REMEDY
+from crumb.kinds import Argument
 
 ILAB_CLASSES = tuple(name for name in CLASSES if name != DROPPED_CLASS)
 ILAB, CORE50 = "ilab2mlight", "core50"
@@ -57,7 +57,7 @@ class IlabCore50(Source):
     }
     published_classes: ClassVar[tuple[str, ...]] = (*ILAB_CLASSES, *CLASS_NAMES.values())
 
-    root: Annotated[Path, tyro.conf.Positional]
+    root: Annotated[Path, Argument(positional=True)]
     """Folder written by `crumb index ilab2mlight`; it is only read."""
     core50: Path
     """Folder written by `crumb index core50`; it is only read."""

@@ -1,0 +1,100 @@
+"""What a method says of itself, for those who only name it: nothing is imported for Crumb's own.
+
+``facts.json`` is written by ``tools/make_settings.py``; a test says when that is due.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from functools import cache
+from importlib.resources import files
+from types import NoneType
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+
+if TYPE_CHECKING:
+    from crumb.methods.described import Described
+
+FILE = "facts.json"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One method.
+
+    Attributes:
+        summary: what it does against forgetting, in a line.
+        paper: authors, venue and year, or which bound it is.
+        keeps: what it holds between batches besides one copy of the network.
+        boundaries: whether it must be told where tasks begin and end, in words.
+        strict: it can learn with each frame shown once.
+        offline: it trains on everything so far at each task (an upper bound).
+        stores_exemplars: a budget in bytes says how much of the past it keeps.
+        defaults: of its settings, as TOML has them; None where a setting may be left out.
+    """
+
+    summary: str
+    paper: str
+    keeps: str
+    boundaries: str
+    strict: bool
+    offline: bool
+    stores_exemplars: bool
+    defaults: Mapping[str, Any]
+
+
+def facts(method: str) -> Facts:
+    """The facts of a method by name, or MODULE:CLASS.
+
+    Raises:
+        InputError: there is no such method, or it cannot be loaded.
+    """
+    own = own_facts()
+    if method in own:
+        return own[method]
+    from crumb.methods.registry import find_method
+
+    return facts_of(find_method(method))
+
+
+@cache
+def own_facts() -> dict[str, Facts]:
+    """The methods that come with Crumb, by name."""
+    text = (files("crumb.methods") / FILE).read_text(encoding="utf-8")
+    return {name: Facts(**values) for name, values in json.loads(text).items()}
+
+
+def facts_of(kind: type[Described]) -> Facts:
+    """The facts of a class."""
+    return Facts(
+        kind.summary,
+        kind.paper,
+        kind.keeps,
+        kind.boundaries(),
+        kind.strict(),
+        kind.offline,
+        kind.stores_exemplars(),
+        defaults_of(kind.Config),
+    )
+
+
+def defaults_of(config: type) -> dict[str, Any]:
+    """The defaults of a dataclass, as TOML has them, by field.
+
+    A field without a default is left out, unless it may be None.
+    """
+    hints = get_type_hints(config)
+    found: dict[str, Any] = {}
+    for field in fields(config):
+        value = field.default if field.default_factory is MISSING else field.default_factory()
+        if value is not MISSING:
+            found[field.name] = [*value] if isinstance(value, tuple) else value
+        elif NoneType in get_args(hints[field.name]):
+            found[field.name] = None
+    return found
+
+
+def as_json(methods: Mapping[str, type[Described]]) -> str:
+    """The content of the file."""
+    return json.dumps({n: asdict(facts_of(kind)) for n, kind in methods.items()}, indent=1) + "\n"
