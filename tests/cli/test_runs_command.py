@@ -145,8 +145,8 @@ def test_without_shared_runs_only_settings_are_compared(root: Path, capsys):
     [
         (["runs", "{root}/none"], "{root}/none: is no folder"),
         (["runs", "{root}/a/config.toml"], "{root}/a/config.toml: is no folder"),
-        (["runs", "--colour", "red"], "crumb runs: Unrecognized options: --colour"),
-        (["runs", "--csv"], "crumb runs: "),
+        (["runs", "--colour", "red"], "crumb runs: has no flag --colour"),
+        (["runs", "--csv"], "--csv: has no value"),
         (["runs", "diff"], "crumb runs diff: A and B are missing"),
         (["runs", "diff", "{root}/a"], "crumb runs diff: B is missing"),
         (["runs", "diff", "{root}/a", "{root}/none"], "{root}/none: is no folder"),

@@ -12,7 +12,7 @@ import torch
 from class_trees import add, picture, write_tar
 from PIL import Image
 
-from crumb.data import images as images_module
+from crumb.data import pictures as pictures_module
 from crumb.data.protocol import Frames
 from crumb.features import features
 from crumb.features.features import PixelStore
@@ -50,13 +50,13 @@ def test_images_of_very_different_sizes(
             add(f"train-0.tar/{name}", content)(tmp_path)
     opened, loaded = Alive(), Alive()
     sides: list[int] = []
-    to_tensor, load = images_module.pil_to_tensor, features.load_images
+    to_square, load = pictures_module.pil_to_square, features.load_images
 
-    def watch_opened(image: Image.Image, *more) -> torch.Tensor:
+    def watch_opened(image: Image.Image, *more) -> np.ndarray:
         opened.add(1)
         sides.extend(image.size)
         try:
-            return to_tensor(image, *more)
+            return to_square(image, *more)
         finally:
             opened.add(-1)
 
@@ -66,7 +66,7 @@ def test_images_of_very_different_sizes(
         weakref.finalize(pixels, loaded.add, -len(pixels))
         return pixels
 
-    monkeypatch.setattr(images_module, "pil_to_tensor", watch_opened)
+    monkeypatch.setattr(pictures_module, "pil_to_square", watch_opened)
     monkeypatch.setattr(features, "load_images", watch_loaded)
     store = PixelStore(tmp_path, size, torch.device("cpu"), workers)
     paths = [f"train-0.tar/{name}" for name, _ in pictures]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from crumb.cli.main import main
-from crumb.data import images
-from crumb.data.images import load_image
+from crumb.data import pictures
 from crumb.data.index import Dataset, load_dataset
+from crumb.data.pictures import load_picture
 from crumb.data.protocol import Frames, TaskList, lay_out
 from crumb.errors import InputError
 from crumb.stream import skipping
@@ -131,9 +131,9 @@ def test_every_image_is_read_once(
 
     def load(path: Path, size: int) -> object:
         read.append(path)
-        return load_image(path, size)
+        return load_picture(path, size)
 
-    monkeypatch.setattr(skipping, "load_image", load)
+    monkeypatch.setattr(skipping, "load_picture", load)
     dataset = load_dataset(dataset_copy)
     found = broken_images(dataset.images, [tasks, lay_out(dataset, "iid", 1)], 32, 2)
     assert found.keys() == broken.keys()
@@ -146,7 +146,7 @@ def test_short_memory_is_no_reason_to_leave_an_image_out(
     def convert(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(images, "pil_to_tensor", convert)
+    monkeypatch.setattr(pictures, "pil_to_square", convert)
     with pytest.raises(InputError, match="MemoryError"):
         broken_images(dataset.images, [tasks], 32, 1)
 
