@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from crumb.cli.main import main
 from crumb.stream.record import RunRecord
 from crumb.stream.results import Results
 
+PROGRESS = re.compile(r"\w+ run \d+[:,] |\d+ of \d+: ")
+
 
 def listing(folder: Path) -> dict[Path, bytes | None] | None:
     """Every entry below a folder, files with their content; None where there is nothing."""
@@ -22,6 +25,11 @@ def listing(folder: Path) -> dict[Path, bytes | None] | None:
     if not folder.exists():
         return None
     return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def complaints(errors: str) -> list[str]:
+    """The lines of standard error that do not tell how far the work is."""
+    return [one for one in errors.splitlines() if one.strip() and not PROGRESS.match(one)]
 
 
 @pytest.fixture
@@ -73,7 +81,7 @@ def refused(capsys: pytest.CaptureFixture[str], output: Path) -> Callable[..., s
     def call(*words: object, names: tuple[str, ...] | str, at: Path = output) -> str:
         before = listing(at)
         code = main([*map(str, words)])
-        lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+        lines = complaints(capsys.readouterr().err)
         assert len(lines) == 1, lines
         assert code == 2
         (line,) = lines

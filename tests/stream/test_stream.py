@@ -250,7 +250,7 @@ def test_results_without_a_digest_of_their_lists(
     config.write_text("".join(line for line in lines if not line.startswith("filelists_run")))
     capsys.readouterr()
     streamed("--resume", str(results.folder), "--runs", "2", epochs=None)
-    (said,) = capsys.readouterr().err.splitlines()
+    said, *_ = capsys.readouterr().err.splitlines()
     assert said.startswith(f"{results.folder}: an earlier Crumb kept no digest of --filelists")
     change(lists, 0)
     with pytest.raises(InputError, match="other contents of the lists of run 0"):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from crumb.analysis.block_images import BlockImage, uses_of
 from crumb.analysis.learners import (
@@ -30,6 +29,7 @@ from crumb.codebook.codebook import Codebook
 from crumb.data.images import load_images
 from crumb.data.protocol import Frames
 from crumb.methods.base import Learner
+from crumb.progress import bar
 from crumb.stream.feed import Reading
 
 
@@ -80,7 +80,7 @@ def read_codes(learner: Learner, reading: Reading, earlier: Codebook | None = No
     counts = [np.zeros(shape, np.int64) for _ in (own, earlier)]
     errors, angles, changed, indices = [], [], 0, 0
     with learner.evaluation():
-        for batch in tqdm(reading, desc="codes", unit="batch", disable=None):
+        for batch in bar(reading, "codes", "batch"):
             labels, codes = batch.labels.numpy(), own.encode(batch.features)
             counts[0] += count_blocks(codes, labels, *shape)
             rebuilt = own.decode(codes)

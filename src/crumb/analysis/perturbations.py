@@ -12,9 +12,9 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from crumb.methods.base import Learner
+from crumb.progress import bar
 from crumb.seeds import generator
 from crumb.stream.feed import Reading
 
@@ -94,7 +94,7 @@ def perturbed_accuracy(
     sources = {kind: generator(learner.seed, f"perturbation {kind}") for kind in kinds}
     right = dict.fromkeys((NONE, *kinds), 0)
     with learner.evaluation():
-        for batch in tqdm(test, desc="perturbed", unit="batch", disable=None):
+        for batch in bar(test, "perturbed", "batch"):
             for kind in right:
                 maps = batch.features
                 if kind != NONE:

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 
 import torch
 from torch.profiler import ProfilerActivity, profile
-from tqdm import tqdm
+
+from crumb.progress import bar
 
 
 def seconds(call: Callable[[], object], device: str) -> float:
@@ -38,7 +39,7 @@ def interleaved(
     """
     times: dict[str, list[float]] = {name: [] for name in contestants}
     turns = [*contestants.items()] * (repeats + 1)
-    for name, turn in tqdm(turns, desc=title, unit="turn", leave=False, disable=None):
+    for name, turn in bar(turns, title, "turn", leave=False):
         times[name].append(turn())
     return {name: statistics.median(taken[1:]) for name, taken in times.items()}
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from crumb.data.index import Dataset, load_dataset
 from crumb.data.protocol import Frames, TaskList
@@ -81,8 +80,7 @@ class ShortStream:
         epochs = [1] * len(masks)
         plan = Plan(self.tasks, epochs, masks, BATCH_SIZE, learner, self.store, self.config)
         record = RunRecord(self.tasks.run, list(self.tasks.classes))
-        with tqdm(disable=True) as progress:
-            learn_epoch(plan, self.reading(task, epoch), State(record, task, epoch), progress)
+        learn_epoch(plan, self.reading(task, epoch), State(record, task, epoch))
         return record
 
     def classes(self, task: int) -> tuple[str, ...]:

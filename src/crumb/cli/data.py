@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from tqdm import tqdm
 
 from crumb import plugins
 from crumb.cli.flags import HELP
@@ -31,6 +30,7 @@ from crumb.errors import InputError
 from crumb.files import read_json
 from crumb.kinds import Argument
 from crumb.nets.config import Preprocessing
+from crumb.progress import bar
 from crumb.reports.contact_sheet import contact_sheet
 from crumb.reports.table import plain
 from crumb.stream.config import MAX_WORKERS, at_least
@@ -254,7 +254,7 @@ def _row(name: str, expected: int, found: int | np.ndarray) -> list[str]:
 def _missing(images: Path, paths: Sequence[str]) -> dict[str, str]:
     """What is wrong with each file that is not there, is empty, or is none."""
     problems = {}
-    for path in tqdm(paths, desc="look", unit="image", disable=None):
+    for path in bar(paths, "checking images", "image"):
         try:
             if not check_image_file(images / path):
                 problems[path] = "is empty"

@@ -10,8 +10,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tqdm import tqdm
-
 from crumb.cli.parsing import Preset, option, parse_parts
 from crumb.data.names import class_name
 from crumb.data.resize import Resize
@@ -24,6 +22,7 @@ from crumb.methods.base import Learner
 from crumb.methods.registry import DEFAULT_METHOD, DEFAULT_SETTINGS, find_method
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
+from crumb.progress import bar
 from crumb.reports.table import plain
 from crumb.stream.config import at_least
 from crumb.teaching.lesson import ClassReport, learn_clips, refuse_boundaries
@@ -96,8 +95,8 @@ def run(words: Sequence[str]) -> None:
         clips, same = without_copies(hold_back(clips), survey.kind, folder.workers)
         _tell_copies(same)
     readings = len(clips) + 2 * sum(clip.share > 0 for clip in clips)
-    with tqdm(total=readings, unit="clip", desc="learning", disable=None, leave=False) as bar:
-        reports = learn_clips(learner, clips, bar.update)
+    with bar(None, "learning", "clip", total=readings, leave=False) as progress:
+        reports = learn_clips(learner, clips, progress.update)
     check_new_file(command.model, setting("output"))
     learner.save(command.model)
     seconds = time.perf_counter() - started

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from crumb.data.index import COLUMNS, path_problem, shown
 from crumb.data.names import canonical
 from crumb.data.system_folders import is_system_folder
 from crumb.errors import InputError
+from crumb.progress import bar
 
 TRAIN_SESSION, TEST_SESSION = 0, 1
 _OBJECT = 0
@@ -45,7 +45,7 @@ def read_split(
     """
     split: Split = {}
     stray = []
-    for entry in tqdm(_visible(folder), folder.name, unit="class", disable=None):
+    for entry in bar(_visible(folder), folder.name, "class"):
         if is_system_folder(entry.name) and entry.is_dir():
             others[_SYSTEM] += 1
         elif entry.is_dir():

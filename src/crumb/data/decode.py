@@ -19,13 +19,13 @@ from threading import get_ident
 from typing import Any
 
 from PIL import Image
-from tqdm import tqdm
 
 from crumb import signals
 from crumb.data.resize import Resize
 from crumb.data.video import clip_length, frames_at_one_per_second
 from crumb.errors import InputError, setting
 from crumb.files import file_size, read_json, short_name, write_json
+from crumb.progress import bar
 
 _FORMAT, _VERSION = "crumb-frames", 1
 DECODING = 3
@@ -108,7 +108,7 @@ def decode_clips(
         # Their frames are about to be written over: should that be cut short, they are not done.
         _write_record(record, files, done)
     try:
-        progress = tqdm(desc="clips", total=len(clips), initial=len(done), disable=None)
+        progress = bar(None, "clips", "clip", total=len(clips), initial=len(done))
         with progress, closing(_decode_all(waiting, workers, resize)) as results:
             for clip, decoded in results:
                 done[clip.key] = decoded

@@ -31,10 +31,10 @@ from crumb.errors import DivergedError, InputError, setting
 from crumb.features.features import FeatureStore
 from crumb.files import alone
 from crumb.nets.config import NetworkConfig
+from crumb.progress import announce
 from crumb.stream import tensorboard
 from crumb.stream.config import ProtocolConfig
 from crumb.stream.job import Job
-from crumb.stream.progress import announce
 from crumb.stream.record import RunRecord
 from crumb.stream.results import BusyError, Results
 from crumb.stream.run import carry_out_all

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +34,7 @@ from crumb.files import (
     write_json,
     write_tensors,
 )
+from crumb.progress import announce
 
 FORMAT, VERSION = "crumb-rows", 1
 REMEDY = (
@@ -288,8 +288,8 @@ class DiskRows:
         with file:
             announced = False
             while not try_lock(file.fileno()):
-                if not announced and sys.stderr.isatty():
-                    sys.stderr.write(f"waiting for another process that fills {self._folder}\n")
+                if not announced:
+                    announce(f"waiting for another process that fills {self._folder}")
                 announced = True
                 time.sleep(_POLL_SECONDS)
             yield

@@ -15,7 +15,6 @@ from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from crumb.data.pictures import check_image_file
 from crumb.data.shards import open_image
@@ -24,6 +23,7 @@ from crumb.errors import InputError
 from crumb.features.disk import CacheError, DiskRows
 from crumb.features.kinds import CacheKind
 from crumb.features.rows import MemoryRows, Rows, row_bytes
+from crumb.progress import bar
 
 _Item = TypeVar("_Item", int, str)
 # Images that a worker takes at a time: on a CPU so few stay in its cache; a GPU wants many. Four
@@ -199,7 +199,7 @@ class Store(ABC):
         path_of = {key: path for path, key in keys.items()}
         with rows.filling([*keys.values()]) as missing:
             paths = [path_of[key] for key in missing]
-            with tqdm(total=len(paths), desc=self.what, unit="image", disable=None) as progress:
+            with bar(None, self.what, "image", total=len(paths)) as progress:
                 for part, computed in self._in_order(_parts(paths, self.at_once)):
                     for path in part:
                         # Its file was read twice, for the key and for the tensor.

@@ -10,12 +10,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
 
 from crumb.codebook.nearest import nearest_blocks
 from crumb.data.batches import Batch, Batches
 from crumb.errors import InputError, setting
 from crumb.memory.replay import take
+from crumb.progress import bar
 
 MAX_CENTROIDS = 256
 """As many as one byte can tell apart."""
@@ -87,7 +87,7 @@ class ProductQuantiser:
         codebooks, count, _ = self.centroids.shape
         vectors = sample_vectors(batches, VECTORS_PER_CENTROID * count, generator)
         parts = vectors.unflatten(1, (codebooks, -1)).unbind(1)
-        shown = tqdm(parts, "quantiser", unit="sub-vector", leave=False, disable=None)
+        shown = bar(parts, "quantiser", "sub-vector", leave=False)
         fitted = [kmeans(part.contiguous(), count, generator) for part in shown]
         self.begin_with(torch.stack(fitted))
 
@@ -190,7 +190,7 @@ def sample_vectors(batches: Batches, most: int, generator: torch.Generator) -> T
     """
     sample: list[Tensor] = []
     count = len(batches)
-    for number, batch in enumerate(tqdm(batches, "sample", leave=False, disable=None)):
+    for number, batch in enumerate(bar(batches, "sample", "batch", leave=False)):
         # These shares add up to the most that is wanted, however many batches there are.
         share = (number + 1) * most // count - number * most // count
         vectors = batch.features.permute(0, 2, 3, 1).flatten(0, 2)

@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cache
 from importlib.resources import files
 from types import NoneType
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+
+import crumb.methods
 
 if TYPE_CHECKING:
     from crumb.methods.described import Described
@@ -60,9 +63,18 @@ def facts(method: str) -> Facts:
 
 @cache
 def own_facts() -> dict[str, Facts]:
-    """The methods that come with Crumb, by name."""
-    text = (files("crumb.methods") / FILE).read_text(encoding="utf-8")
-    return {name: Facts(**values) for name, values in json.loads(text).items()}
+    """The methods that come with Crumb, by name; with a file that is new, as the classes are."""
+    content = json.loads((files("crumb.methods") / FILE).read_text(encoding="utf-8"))
+    if content["modules"] == _modules():
+        return {name: Facts(**values) for name, values in content["methods"].items()}
+    from crumb.methods.registry import methods
+
+    own = {n: kind for n, kind in methods().items() if kind.__module__.startswith("crumb.methods.")}
+    return {name: facts_of(kind) for name, kind in own.items()}
+
+
+def _modules() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(crumb.methods.__path__))
 
 
 def facts_of(kind: type[Described]) -> Facts:
@@ -97,4 +109,8 @@ def defaults_of(config: type) -> dict[str, Any]:
 
 def as_json(methods: Mapping[str, type[Described]]) -> str:
     """The content of the file."""
-    return json.dumps({n: asdict(facts_of(kind)) for n, kind in methods.items()}, indent=1) + "\n"
+    content = {
+        "modules": _modules(),
+        "methods": {name: asdict(facts_of(kind)) for name, kind in methods.items()},
+    }
+    return json.dumps(content, indent=1) + "\n"

@@ -14,7 +14,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from tqdm import tqdm
 
 from crumb.data.batches import Batch, Batches
 from crumb.errors import require
@@ -22,6 +21,7 @@ from crumb.methods.base import BytesHeld, Learner, strip_prefix
 from crumb.methods.present import PresentTask
 from crumb.methods.training import MAX_FLOAT, TrainingConfig
 from crumb.nets.split import SplitNetwork
+from crumb.progress import bar
 
 Named = dict[str, Tensor]
 """Tensors by the name of the parameter that they belong to."""
@@ -248,7 +248,7 @@ def frames(batches: Batches, title: str, most: int | None = None) -> Iterator[tu
     """
     room = len(batches) * batches.batch_size
     most, place = room if most is None else min(most, room), 0
-    for batch in tqdm(batches, title, unit="batch", leave=False, disable=None):
+    for batch in bar(batches, title, "batch", leave=False):
         for row, label in enumerate(batch.labels.tolist()):
             if place * most // room != (place + 1) * most // room:
                 yield batch.features[row : row + 1], label

@@ -13,7 +13,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from tqdm import tqdm
 
 from crumb.data.batches import Batch, Batches
 from crumb.data.spacing import evenly
@@ -26,6 +25,7 @@ from crumb.methods.augmentation import cutmix, random_crops
 from crumb.methods.registry import register
 from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
 from crumb.nets.split import SplitNetwork
+from crumb.progress import bar
 
 MIN_AREA = 0.25
 """A perturbed view shows at least this share of an image."""
@@ -169,7 +169,7 @@ class Rainbow(Rehearsal[ChosenExemplars]):
         group, config = self.optimizer.param_groups[0], self.config
         title = f"{self.name}, memory only"
         epochs = range(config.memory_only_epochs)
-        for epoch in tqdm(epochs, title, unit="epoch", leave=False, disable=None):
+        for epoch in bar(epochs, title, "epoch", leave=False):
             group["lr"] = config.lr * (rate(epoch) if config.schedule == "cos" else 1)
             for some in self.exemplars.shuffled(batch_size, self.generators["replay"]):
                 self.step(self._losses(*some).mean())
@@ -201,7 +201,7 @@ class Rainbow(Rehearsal[ChosenExemplars]):
             parts = memory.class_rows(label).split(batches.batch_size)
             found[label] = [self._uncertainty(self._seen(rows)) for rows in parts]
         title = f"{self.name}, {self.config.views} views"
-        for batch in tqdm(batches, title, unit="batch", leave=False, disable=None):
+        for batch in bar(batches, title, "batch", leave=False):
             note_costs(costs, memory, storage, batch)
             pixels = self.config.perturb == "image"
             each = self._uncertainty(

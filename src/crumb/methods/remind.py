@@ -12,7 +12,6 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
-from tqdm import tqdm
 
 from crumb.codebook.initialisers import initial_blocks, published_statistics
 from crumb.data.batches import Batch, Batches
@@ -33,6 +32,7 @@ from crumb.methods.described import Ranges
 from crumb.methods.registry import register
 from crumb.methods.training import MAX_FLOAT, TrainingConfig, refuse_trainable_front
 from crumb.nets.split import SplitNetwork
+from crumb.progress import bar
 
 CHANNELS_PER_CODEBOOK = 16
 
@@ -232,7 +232,7 @@ class Remind(Learner):
         else:
             self.quantiser.fit(batches, self.generators["codebook"])
         policy = OnArrival(self.exemplars.memory, self.generators["memory"])
-        for batch in tqdm(batches, "codes", unit="batch", leave=False, disable=None):
+        for batch in bar(batches, "codes", "batch", leave=False):
             policy.offer(self.exemplars.storage.encode(batch), batch.labels)
         self.optimizer.state.clear()
         self._set_rates()

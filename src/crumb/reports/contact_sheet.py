@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
-from tqdm import tqdm
 
 from crumb.data.index import Dataset
 from crumb.data.names import canonical
@@ -19,6 +18,7 @@ from crumb.data.pictures import load_picture
 from crumb.data.spacing import evenly
 from crumb.errors import InputError, require
 from crumb.files import write_bytes
+from crumb.progress import bar
 from crumb.typefaces import own_typeface, runs
 
 MAX_ROWS = 40
@@ -154,7 +154,7 @@ def _draw(dataset: Dataset, numbers: Sequence[int], columns: int, sheet: Sheet) 
     draw = ImageDraw.Draw(image)
     _head(draw, dataset, width)
     classes = dataset.index["class"].to_numpy()
-    for place, number in enumerate(tqdm(numbers, desc="draw", unit="class", disable=None)):
+    for place, number in enumerate(bar(numbers, "drawing", "class")):
         top = _HEAD + place * step
         of_class = dataset.index.iloc[np.flatnonzero(classes == number)]
         _label(draw, dataset.class_names[number], of_class, top)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from crumb.data.protocol import Frames, TaskList
 from crumb.device import return_memory
 from crumb.errors import DivergedError, InputError, Terminated, setting
 from crumb.features.features import FeatureStore
 from crumb.methods.base import Learner
+from crumb.progress import RunProgress
 from crumb.stream.checkpoint import Checkpoints, State
 from crumb.stream.config import StreamConfig
 from crumb.stream.evaluate import evaluate
@@ -87,16 +87,16 @@ def run_once(plan: Plan) -> RunRecord:
     if plan.checkpoints:
         _tell(plan.checkpoints, state, len(tasks.tasks))
     state.record.feature_seconds += plan.store.seconds
-    with tqdm(total=_batches(plan), unit="batch", disable=None) as progress:
-        progress.update(_batches(plan, state))
-        with signals_between_batches():
-            try:
-                _run_tasks(plan, state, progress)
-            except (KeyboardInterrupt, Terminated) as signalled:
-                # In the middle of a step there is nothing that could be gone on from.
-                if not raised_immediately(signalled):
-                    _save(plan, state)
-                raise
+    name = f"{learner.name} run {tasks.run}"
+    shown = RunProgress(name, _batches(plan), _batches(plan, state))
+    with shown as progress, signals_between_batches():
+        try:
+            _run_tasks(plan, state, progress)
+        except (KeyboardInterrupt, Terminated) as signalled:
+            # In the middle of a step there is nothing that could be gone on from.
+            if not raised_immediately(signalled):
+                _save(plan, state)
+            raise
     _note_memory(plan, state)
     return state.record
 
@@ -151,20 +151,19 @@ def _batches(plan: Plan, until: State | None = None) -> int:
     return done + (counts[until.task] * until.epoch + until.batch if counts[until.task :] else 0)
 
 
-def _run_tasks(plan: Plan, state: State, progress: tqdm) -> None:
+def _run_tasks(plan: Plan, state: State, progress: RunProgress) -> None:
     groups: list[list[int]] = []
     for task, frames in enumerate(plan.tasks.tasks):
         known = {label for group in groups for label in group}
         groups.append(sorted(set(frames.labels.tolist()) - known))
         if task < state.task:
             continue
-        progress.set_description(f"{plan.learner.name} run {plan.tasks.run} task {task + 1}")
         _run_task(plan, state, groups, progress)
         return_memory()
         _save(plan, state)
 
 
-def _run_task(plan: Plan, state: State, groups: list[list[int]], progress: tqdm) -> None:
+def _run_task(plan: Plan, state: State, groups: list[list[int]], progress: RunProgress) -> None:
     """Learn one task, test after each epoch, tell the learner that the task is over.
 
     That comes after the last test and is left out after the last task, unless the learner is to be
@@ -186,7 +185,7 @@ def _run_task(plan: Plan, state: State, groups: list[list[int]], progress: tqdm)
         stored = learner.needs_images and not learner.needs_second_pass and first
         pixels = learner.wants_images or stored
         reading = Reading(frames, plan.store, plan.batch_size, pixels, first, state.batch)
-        learn_epoch(plan, reading, state, progress)
+        learn_epoch(plan, reading, state, progress.update)
         over = state.epoch + 1 == plan.epochs[task] or learner.converged()
         if over and learner.tested_after_task_end:
             break
@@ -207,7 +206,7 @@ def _is_read(plan: Plan, state: State) -> bool:
 
 
 def _test(
-    plan: Plan, state: State, groups: list[list[int]], progress: tqdm, select: bool = True
+    plan: Plan, state: State, groups: list[list[int]], progress: RunProgress, select: bool = True
 ) -> None:
     """Test after an epoch; the score is noted when nothing can come in between any more."""
     evaluation, record = plan.config.evaluation, state.record
@@ -224,7 +223,8 @@ def _test(
     record.test_seconds += clock.seconds
     record.scores[state.task].append(score)
     return_memory()
-    progress.set_postfix(accuracy=f"{score.accuracy[1, 'all', 'direct']:.1f}%")
+    where = f"task {state.task + 1} of {len(plan.tasks.tasks)}, epoch {state.epoch + 1}"
+    progress.tested(where, score.accuracy[1, "all", "direct"])
 
 
 def _select(plan: Plan, state: State, groups: list[list[int]]) -> None:
@@ -239,7 +239,7 @@ def _select(plan: Plan, state: State, groups: list[list[int]]) -> None:
 
 
 def _finish_task(
-    plan: Plan, state: State, frames: Frames, groups: list[list[int]], progress: tqdm
+    plan: Plan, state: State, frames: Frames, groups: list[list[int]], progress: RunProgress
 ) -> None:
     """Back to the best epoch, if one was looked for; the second reading of the task.
 
@@ -278,7 +278,9 @@ def _note_bytes(plan: Plan, state: State) -> None:
         record.replay_bytes, record.extra_bytes = held.replay, held.extra
 
 
-def learn_epoch(plan: Plan, reading: Reading, state: State, progress: tqdm) -> None:
+def learn_epoch(
+    plan: Plan, reading: Reading, state: State, learned: Callable[[], None] | None = None
+) -> None:
     """The rest of one reading of a task.
 
     The codebook's figures are taken before its first and last step.
@@ -299,7 +301,8 @@ def learn_epoch(plan: Plan, reading: Reading, state: State, progress: tqdm) -> N
         state.batch = number + 1
         now = time.perf_counter()
         record.seconds, started = record.seconds + now - started, now
-        progress.update()
+        if learned is not None:
+            learned()
         save = plan.checkpoints is not None and plan.checkpoints.due()
         if save or len(losses) == _CHECK_EVERY or number == last:
             _check_finite(losses, reading, state)

@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from crumb.data.pictures import load_picture
 from crumb.data.protocol import Frames, TaskList
 from crumb.device import lone_workers
 from crumb.errors import InputError, setting
+from crumb.progress import bar
 from crumb.stream.tasks import choose, relabelled
 
 # Images whose check is under way; all of ImageNet's at once would take a gigabyte.
@@ -40,7 +40,7 @@ def broken_images(
     distinct = list(dict.fromkeys(paths))
     broken: dict[str, str] = {}
     check = partial(_problem, images, size)
-    progress = tqdm(total=len(distinct), desc="check", unit="image", disable=None)
+    progress = bar(None, "checking images", "image", total=len(distinct))
     with progress, lone_workers(workers, "check") as pool:
         for start in range(0, len(distinct), _AT_ONCE):
             part = distinct[start : start + _AT_ONCE]

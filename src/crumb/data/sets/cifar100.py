@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import ClassVar
 
 from PIL import Image
-from tqdm import tqdm
 
 from crumb.data.class_folders import (
     TEST_SESSION,
@@ -27,6 +26,7 @@ from crumb.data.class_folders import (
 from crumb.data.sets.base import About, Sample, Source, register
 from crumb.errors import InputError, setting
 from crumb.files import write_bytes
+from crumb.progress import bar
 
 _NAMES = """
     apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus
@@ -157,7 +157,7 @@ def _write(root: Path, images: Path) -> dict[str, Split]:
         loaded = CIFAR100(root, train=half == "train")
         split = splits[half] = {}
         rows = zip(loaded.data, loaded.targets, strict=True)
-        for pixels, label in tqdm(rows, half, len(loaded.targets), disable=None, unit="image"):
+        for pixels, label in bar(rows, half, "image", total=len(loaded.targets)):
             name = loaded.classes[label]
             paths = split.setdefault(name, [])
             paths.append(f"{half}/{name}/{len(paths) + 1:04}.png")

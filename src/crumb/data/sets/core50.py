@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import pandas as pd
-from tqdm import tqdm
 
 from crumb.data.index import COLUMNS, Dataset
 from crumb.data.sets.base import About, Sample, Source, register, visible
 from crumb.data.system_folders import system_line
 from crumb.errors import InputError, setting
+from crumb.progress import bar
 
 CLASS_NAMES = {
     1: "plug_adapter",
@@ -158,7 +158,7 @@ def _find_clips(images: Path, skipped: list[Path]) -> tuple[dict[tuple[int, int]
         folders |= {(item, session): folder for item, folder in objects.items()}
         others += files
     clips: dict[tuple[int, int], set[int]] = {}
-    for clip, folder in tqdm(folders.items(), desc="clips", disable=None):
+    for clip, folder in bar(folders.items(), "clips", "clip"):
         clips[clip], files = _frames(folder, clip, skipped)
         others += files
     return clips, others

@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, ClassVar, Literal
 
 import pandas as pd
-from tqdm import tqdm
 
 from crumb.data.decode import ClipFile, decode_clips
 from crumb.data.index import COLUMNS
@@ -33,6 +32,7 @@ from crumb.data.video import clip_length
 from crumb.errors import InputError, require, setting
 from crumb.files import short_name, write_csv
 from crumb.kinds import Argument
+from crumb.progress import bar
 
 SESSIONS = "sessions.csv"
 _SHARE = 0.25
@@ -303,7 +303,7 @@ def _seconds(found: Found) -> dict[str, int]:
     seconds: dict[str, int] = {}
     gaps: dict[str, int] = {}
     joined: list[str] = []
-    for entry in tqdm(found.entries, desc="looking at clips", disable=None, leave=False):
+    for entry in bar(found.entries, "looking at clips", "clip", leave=False):
         try:
             length = clip_length(found.root / entry.path)
         except InputError as error:

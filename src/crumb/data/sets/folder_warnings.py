@@ -10,11 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from crumb.data.sets.folder_layout import IMAGES, VIDEOS
 from crumb.data.sets.folder_split import Clip, Part, Split
 from crumb.errors import InputError
+from crumb.progress import bar
 
 _SIDE, _BLOCK = 16, 4
 # Root mean square, of 255 levels, by which copies differ at 16 x 16 pixels that were scaled and
@@ -143,11 +143,11 @@ def _reduced(
 
     with ThreadPoolExecutor(workers) as pool:
         images = [
-            *tqdm(
+            *bar(
                 pool.map(read, paths),
-                desc="comparing images",
+                "comparing images",
+                "image",
                 total=len(paths),
-                disable=None,
                 leave=False,
             )
         ]

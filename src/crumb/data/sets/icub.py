@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import pandas as pd
-from tqdm import tqdm
 
 from crumb.data.index import COLUMNS, path_problem
 from crumb.data.names import canonical
 from crumb.data.sets.base import About, Sample, Source, register, visible
 from crumb.errors import InputError, require, setting
+from crumb.progress import bar
 
 PARTS = ("part1", "part2", "part3", "part4")
 CLASSES = (
@@ -120,7 +120,7 @@ class IcubWorld(Source):
         names = dict(enumerate(sorted(found)))
         objects = [(number, item) for number in names for item in range(self.instances)]
         rows = []
-        for number, item in tqdm(objects, desc="objects", disable=None):
+        for number, item in bar(objects, "objects", "object"):
             for session, folder in self._clips(found[names[number]][item + 1], unused):
                 frames = self._frames(folder, unused)
                 rows += [(number, item, session, *frame) for frame in enumerate(frames)]

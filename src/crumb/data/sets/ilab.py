@@ -20,12 +20,12 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from crumb.data.index import COLUMNS, shown
 from crumb.data.sets.base import About, Sample, Source, register
 from crumb.errors import InputError, require, setting
 from crumb.files import WRITE_REMEDY
+from crumb.progress import bar
 
 _NAMES = "boat bus car equip f1car heli mil monster pickup plane semi tank train ufo van"
 CLASSES = {name: number for number, name in enumerate(_NAMES.split(), 1)}
@@ -150,7 +150,7 @@ def find_images(root: Path) -> tuple[list[str], list[str]]:
     others: list[str] = []
     try:
         with os.scandir(folder) as entries:
-            for entry in tqdm(entries, desc="files", disable=None):
+            for entry in bar(entries, "files", "file"):
                 if entry.name.startswith("."):
                     continue
                 if not entry.name.lower().endswith(".jpg"):
@@ -358,7 +358,7 @@ def link_images(old_root: Path, old: Sequence[str], new_root: Path, new: Sequenc
     # What a call that was killed has left; a link to it could not be made again.
     for part in new_root.rglob(f".*{_PART}"):
         part.unlink(missing_ok=True)
-    for old_path, new_path in zip(tqdm(old, "images", disable=None), new, strict=True):
+    for old_path, new_path in zip(bar(old, "images", "image"), new, strict=True):
         source, target = old_root / old_path, new_root / new_path
         try:
             if not _is_there(source, target):

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-from tqdm import tqdm
-
 from crumb.data import shards
 from crumb.data.class_folders import (
     TEST_SESSION,
@@ -29,6 +27,7 @@ from crumb.data.sets.base import About, Sample, Source, register
 from crumb.data.synsets import SYNSETS
 from crumb.errors import InputError, setting
 from crumb.files import read_text
+from crumb.progress import bar
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
 _SPLITS = ("train", "val")
@@ -190,7 +189,7 @@ def _read(root: Path, name: str, others: Counter[str]) -> Split:
     if not tars:
         return read_split(root / name, SUFFIXES, others, _UNSORTED[name])
     split: Split = {}
-    for tar in tqdm(tars, desc=f"{name} tar files", disable=None):
+    for tar in bar(tars, f"{name} tar files", "file"):
         for image, class_name in _read_shard(tar, others):
             split.setdefault(class_name, []).append(image)
     if not split:
