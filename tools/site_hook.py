@@ -70,7 +70,7 @@ def with_site_links(markdown: str, source: str) -> str:
             return f"[{text}]({PAGES[path]}{anchor})"
         if path.startswith("docs/"):
             return f"[{text}]({path.removeprefix('docs/')}{anchor})"
-        return text
+        return f"`{text}`" if "/" in text else text
 
     return LINK.sub(replaced, markdown)
 
