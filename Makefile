@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+SITE_INSTALLED := .venv/site-installed
 SOURCES := src tests tools fuzz soak
 FUZZ_SECONDS ?= 600
 FUZZ_JOBS ?= 1
@@ -10,7 +11,7 @@ FUZZ_JOBS ?= 1
 NUMERIC := $(addprefix tests/,analysis codebook memory methods nets stream versions)
 PROCESSORS := default avx2 onednn-avx2 threads ulps
 
-.PHONY: demo test test-processors $(PROCESSORS:%=test-%) lint type format bench fuzz soak clean
+.PHONY: demo test test-processors $(PROCESSORS:%=test-%) lint type format docs bench fuzz soak clean
 
 demo: $(INSTALLED)
 	$(BIN)/crumb demo
@@ -41,6 +42,10 @@ lint: $(INSTALLED)
 type: $(INSTALLED)
 	$(BIN)/pyright
 
+# The documentation site, in site/. It can be opened from disk.
+docs: $(SITE_INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 bench: $(INSTALLED)
 	$(BIN)/crumb bench
 
@@ -62,5 +67,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+$(SITE_INSTALLED): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf .venv build dist src/*.egg-info
+	rm -rf .venv build dist site src/*.egg-info

@@ -180,8 +180,8 @@ def test_commands_named_in_passing_exist(page, capsys):
         named = [word for word in words[1 : 1 + count] if not word.startswith("-")]
         if "--method" in words and (method := words[words.index("--method") + 1]) in methods():
             named += ["--method", method]
-        assert main([*named, "--help"]) == 0, line
-        flags = {word for word in words if word.startswith("--")} - {"--help"}
+        assert main([*named, "--help-all"]) == 0, line
+        flags = {word for word in words if word.startswith("--")} - {"--help", "--help-all"}
         known = capsys.readouterr().out
         assert all(flag in known for flag in flags), line
         if "--preset" in flags:
