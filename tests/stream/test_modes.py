@@ -133,7 +133,9 @@ def test_the_whole_network_is_trained_where_asked_for(streamed: Streamed, method
     words = ["--method", method, "--trainable", "all", "--save-model", *budget]
     words += ["--classes", "bed", "bottle", "--classes-per-task", "1"]
     first, second = (
-        read_tensors(streamed(*words, own_stores={}, epochs=1).folder / "learner_run0.safetensors", "")[0]
+        read_tensors(
+            streamed(*words, own_stores={}, epochs=1).folder / "learner_run0.safetensors", ""
+        )[0]
         for _ in range(2)
     )
     assert not [name for name in first if name.startswith("network.front.")]
