@@ -32,6 +32,7 @@ class Spy:
         self.calls = {"learn": 0, "end_task": 0, "save": 0, "scores": 0}
         self.at: tuple[str, int] | None = None
         self.signals: list[signal.Signals] = []
+        self.saved = 0
         spy = self
 
         class Spied(Crumb):
@@ -66,7 +67,7 @@ class Spy:
     def call(self, name: str) -> None:
         self.calls[name] += 1
         if self.at == (name, self.calls[name]):
-            self.at = None
+            self.at, self.saved = None, self.calls["save"]
             for number in self.signals:
                 signal.raise_signal(number)
 
@@ -99,7 +100,12 @@ def ends_the_same(
             undisturbed[key] = streamed(*WORDS, *words, "--output", str(folder)).folder
         return undisturbed[key]
 
-    def check(at: tuple[str, int], *signals: signal.Signals, words: tuple[str, ...] = ()) -> None:
+    def check(
+        at: tuple[str, int],
+        *signals: signal.Signals,
+        words: tuple[str, ...] = (),
+        at_once: bool = False,
+    ) -> None:
         whole = whole_of(words)
         spy.calls = dict.fromkeys(spy.calls, 0)
         spy.at, spy.signals = at, [*signals]
@@ -107,6 +113,7 @@ def ends_the_same(
         with pytest.raises((KeyboardInterrupt, Terminated)) as raised:
             streamed(*WORDS, *words, "--output", str(parts))
         assert raised.value.args == (f"go on with: crumb stream --resume {parts}",)
+        assert not at_once or spy.calls["save"] == spy.saved
         streamed("--resume", str(parts))
         tables = [path for path in whole.rglob("*.csv") if path.name != "hyperparams.csv"]
         assert tables
@@ -135,7 +142,7 @@ def test_a_second_signal_ends_it_at_once_without_saving(
 ):
     """In the middle of a step: the checkpoint before it is what counts."""
     monkeypatch.setattr(interruption, "_SAME_SECONDS", -1.0)
-    ends_the_same(at, number, number, words=("--checkpoint-batches", "1"))
+    ends_the_same(at, number, number, words=("--checkpoint-batches", "1"), at_once=True)
 
 
 def test_a_signal_in_the_second_reading_waits_for_its_end(ends_the_same: Callable[..., None]):
@@ -178,7 +185,7 @@ def test_a_second_signal_after_training_at_the_end_of_a_task(
     """In the test after it: nothing of it is saved."""
     monkeypatch.setattr(spy.kind, "tested_after_task_end", True)
     monkeypatch.setattr(interruption, "_SAME_SECONDS", -1.0)
-    ends_the_same(("scores", 3), TERM, TERM, words=("--checkpoint-batches", "1"))
+    ends_the_same(("scores", 3), TERM, TERM, words=("--checkpoint-batches", "1"), at_once=True)
 
 
 def test_a_signal_at_the_end_of_a_run_is_not_lost(ends_the_same: Callable[..., None]):
