@@ -124,7 +124,7 @@ def measure_units(place: Workplace) -> Units:
     assert learner.codebook is not None
     learner.network.to(memory_format=torch.contiguous_format)
     batch = next(iter(place.short.reading(0)))
-    learner.meet(place.short.classes(0))
+    learner.add_classes(place.short.classes(0))
     learner.learn(batch)
     features = batch.features.contiguous()
     device = place.setting.device

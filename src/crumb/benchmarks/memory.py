@@ -47,7 +47,7 @@ def _turn(place: Workplace, policy: WritePolicy, size: int) -> Callable[[], floa
     Every frame of a new class is written by ``on-arrival``, in the place of an older one.
     """
     learner = place.learner(_STORED + _NEW, memory_size=size, write_policy=policy)
-    learner.meet(f"class {number}" for number in range(_STORED + _NEW))
+    learner.add_classes(f"class {number}" for number in range(_STORED + _NEW))
     batches = [_batch(learner, seed) for seed in range(_STEPS)]
     learner.learn(batches[0])
     memory = _full_memory(learner, size)

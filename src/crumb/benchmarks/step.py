@@ -102,7 +102,7 @@ class Contest:
         self._ours, self._plain = learner(), learner()
         _fill_memory(self._ours, self.short)
         self._state = {name: value.clone() for name, value in self._ours.state_dict().items()}
-        self._plain.meet(self._ours.classes)
+        self._plain.add_classes(self._ours.classes)
         batches = list(self.short.reading(1))
         self._features = torch.cat([batch.features for batch in batches])
         self._labels = torch.cat([batch.labels for batch in batches])

@@ -26,7 +26,7 @@ from crumb.stream.config import at_least
 HEAD = ("what", "run", "value")
 """Columns of ``analysis.csv``."""
 _COUNTS = "slice,block,"
-_MOST_IMAGES, _MOST_FRAMES = 5_000, 50
+_MAX_IMAGES, _MAX_FRAMES = 5_000, 50
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class Analyse:
     def __post_init__(self) -> None:
         if not self.learners:
             raise InputError("LEARNERS", "names none", "give files or a results folder")
-        at_least("images", self.images, 1, _MOST_IMAGES)
-        at_least("frames", self.frames, 1, _MOST_FRAMES)
+        at_least("images", self.images, 1, _MAX_IMAGES)
+        at_least("frames", self.frames, 1, _MAX_FRAMES)
 
 
 def run(words: Sequence[str]) -> None:

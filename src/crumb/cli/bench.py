@@ -16,7 +16,7 @@ from crumb.nets.config import NetworkConfig
 from crumb.reports.table import plain
 from crumb.stream.config import at_least, check_runs
 
-_MOST_REPEATS = 10_000
+_MAX_REPEATS = 10_000
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         check_runs("runs", 0, self.runs)
-        at_least("repeats", self.repeats, 1, _MOST_REPEATS)
+        at_least("repeats", self.repeats, 1, _MAX_REPEATS)
         if not self.rows:
             raise InputError("--rows", "names no row", f"choose some of {', '.join(ROWS)}")
 

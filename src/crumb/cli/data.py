@@ -32,7 +32,7 @@ from crumb.files import read_json
 from crumb.nets.config import Preprocessing
 from crumb.reports.contact_sheet import contact_sheet
 from crumb.reports.table import plain
-from crumb.stream.config import MOST_WORKERS, at_least
+from crumb.stream.config import MAX_WORKERS, at_least
 from crumb.stream.skipping import broken_images
 
 _NAMED = 5
@@ -61,7 +61,7 @@ class CheckDataset:
 
     def __post_init__(self) -> None:
         if self.workers is not None:
-            at_least("workers", self.workers, 1, MOST_WORKERS)
+            at_least("workers", self.workers, 1, MAX_WORKERS)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from crumb.memory.capacity import MemoryConfig
 from crumb.methods.crumb import CrumbConfig
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import (
-    MOST_EPOCHS,
-    MOST_IMAGES,
+    MAX_EPOCHS,
+    MAX_IMAGES,
     EvaluationConfig,
     MachineConfig,
     OnError,
@@ -76,8 +76,8 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         check_runs("run", self.run)
-        at_least("epochs", self.epochs, 1, MOST_EPOCHS)
-        at_least("batch_size", self.batch_size, 1, MOST_IMAGES)
+        at_least("epochs", self.epochs, 1, MAX_EPOCHS)
+        at_least("batch_size", self.batch_size, 1, MAX_IMAGES)
         check_intervals(self.checkpoint_minutes, self.checkpoint_batches)
 
 

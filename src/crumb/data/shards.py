@@ -41,7 +41,7 @@ _AGAIN = "fetch or write the tar file again"
 _PLAIN = "write the tar file with plain files and relative names"
 
 
-class Place(NamedTuple):
+class MemberSpan(NamedTuple):
     """Where the content of a member lies: its first byte in the tar file, and how many."""
 
     offset: int
@@ -69,7 +69,7 @@ def member_size(path: Path) -> int | None:
     return None if member is None else member.place.size
 
 
-def members(tar: Path) -> Mapping[str, Place]:
+def members(tar: Path) -> Mapping[str, MemberSpan]:
     """Every plain file in a tar file, in its order, by name.
 
     Hidden ones are left out, and what lies in folders of the system. A name has no leading or
@@ -100,7 +100,7 @@ class _Member(NamedTuple):
 
     tar: str
     version: _Version
-    place: Place
+    place: MemberSpan
 
 
 def _member(path: Path) -> _Member | None:
@@ -127,10 +127,10 @@ class _Shard:
         self._tar = tar
         self._lock = Lock()
         self._version: _Version | None = None
-        self._table: dict[str, Place] = {}
+        self._table: dict[str, MemberSpan] = {}
         self._error: InputError | None = None
 
-    def table(self, version: _Version) -> Mapping[str, Place]:
+    def table(self, version: _Version) -> Mapping[str, MemberSpan]:
         """Scans the headers unless they are known; other threads wait meanwhile."""
         with self._lock:
             if self._version != version:
@@ -170,7 +170,7 @@ def _version(status: os.stat_result) -> _Version:
     return _Version(status.st_dev, status.st_ino, status.st_size, *times)
 
 
-def _table(tar: str, status: os.stat_result) -> tuple[_Version, Mapping[str, Place]]:
+def _table(tar: str, status: os.stat_result) -> tuple[_Version, Mapping[str, MemberSpan]]:
     if not stat.S_ISREG(status.st_mode):
         raise InputError(tar, "is no tar file", _AGAIN)
     with _lock:
@@ -181,7 +181,7 @@ def _table(tar: str, status: os.stat_result) -> tuple[_Version, Mapping[str, Pla
     return version, shard.table(version)
 
 
-def _read(tar: str, version: _Version, place: Place) -> bytes:
+def _read(tar: str, version: _Version, place: MemberSpan) -> bytes:
     offset, size = place
     try:
         handle = _handle(tar, version)
@@ -218,7 +218,7 @@ def _most_open() -> int:
     return _OPEN if allowed == resource.RLIM_INFINITY else max(1, min(_OPEN, allowed // 4))
 
 
-def _scan(tar: Path) -> Iterator[tuple[str, Place]]:
+def _scan(tar: Path) -> Iterator[tuple[str, MemberSpan]]:
     try:
         with tar.open("rb", buffering=0) as file:
             start = file.read(8)
@@ -238,7 +238,7 @@ def _scan(tar: Path) -> Iterator[tuple[str, Place]]:
                     problem = f"has the member {shown(name)} twice"
                     raise InputError(tar, problem, "keep one of the two")
                 seen.add(name)
-                yield name, Place(member.offset_data, member.size)
+                yield name, MemberSpan(member.offset_data, member.size)
     except OSError as error:
         raise InputError(tar, f"cannot be read ({error.strerror})", "restore it") from error
 

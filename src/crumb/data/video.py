@@ -29,7 +29,7 @@ from crumb.files import file_size
 from crumb.kinds import given, whole_number
 
 _REMEDY = "fetch the clip again, or take it out of the tree"
-_MOST_PIXELS = 2**26
+_MAX_PIXELS = 2**26
 # Pictures are left out, and lists that make FFmpeg open other files.
 _CONTAINERS = (
     "mov,matroska,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg,gif,mxf,dv,ivf,nut,yuv4mpegpipe,"
@@ -42,9 +42,9 @@ _PICTURES = (
     | Disposition.dependent
 )
 _DEFAULT_IS_WORTH = 5_000_000
-_OPTIONS = {"format_whitelist": _CONTAINERS, "max_pixels": str(_MOST_PIXELS)}
+_OPTIONS = {"format_whitelist": _CONTAINERS, "max_pixels": str(_MAX_PIXELS)}
 # Packets of one stream after which another that has but one is a picture.
-_MOST_COUNTED = 250
+_MAX_COUNTED = 250
 # How files begin of which FFmpeg reads one (MP4, FLV, ASF, NUT) or two (Matroska).
 _JOINED = (b"ftyp", b"FLV\x01", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", b"nut/", b"\x1aE\xdf\xa3")
 _BEGINNING = 12
@@ -235,7 +235,7 @@ def _moving(name: str, streams: Sequence[int]) -> set[int]:
     with av.open(name, options=_OPTIONS) as container:
         for packet in container.demux([container.streams[index] for index in streams]):
             counted[packet.stream_index] += bool(packet.size)
-            if counted[packet.stream_index] > _MOST_COUNTED:
+            if counted[packet.stream_index] > _MAX_COUNTED:
                 break
             if all(counted[index] > 1 for index in streams):
                 break
@@ -255,7 +255,7 @@ def _sample(
     # One thread each: clips are decoded side by side.
     stream.codec_context.thread_count = 1
     # Damage is an error; the decoder would paint over it.
-    stream.codec_context.options = {"err_detect": "explode", "max_pixels": str(_MOST_PIXELS)}
+    stream.codec_context.options = {"err_detect": "explode", "max_pixels": str(_MAX_PIXELS)}
     clock = FrameClock(stream.time_base or Fraction(1), _jumps(container))
     # Of some formats 0, for unknown.
     pixel_aspect = stream.sample_aspect_ratio or Fraction(1)

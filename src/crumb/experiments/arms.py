@@ -40,8 +40,8 @@ from crumb.methods.crumb_config import CrumbConfig, adapted
 from crumb.methods.persistence import PretrainedParts
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import (
-    MOST_EPOCHS,
-    MOST_IMAGES,
+    MAX_EPOCHS,
+    MAX_IMAGES,
     EvaluationConfig,
     ProtocolConfig,
     StreamConfig,
@@ -93,8 +93,8 @@ class AblateConfig(ProtocolConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least("pretrain_epochs", self.pretrain_epochs, 1, MOST_EPOCHS)
-        at_least("pretrain_batch_size", self.pretrain_batch_size, 1, MOST_IMAGES)
+        at_least("pretrain_epochs", self.pretrain_epochs, 1, MAX_EPOCHS)
+        at_least("pretrain_batch_size", self.pretrain_batch_size, 1, MAX_IMAGES)
         if len(set(self.pretrain_classes)) != len(self.pretrain_classes):
             raise InputError(setting("pretrain_classes"), "names one twice", "name each once")
         if len(self.pretrain_classes) == 1:

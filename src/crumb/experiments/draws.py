@@ -11,12 +11,12 @@ import numpy as np
 from crumb.errors import InputError
 from crumb.methods.base import Learner
 from crumb.methods.described import Ranges
-from crumb.methods.training import MOST_FLOAT
+from crumb.methods.training import MAX_FLOAT
 from crumb.seeds import derive
 
 HELD_ASIDE = 1_000_000
 """Number of the run that is tuned on: far above those that are compared, so in another order."""
-MOST_TUNED = 3
+MAX_TUNED = 3
 """Settings searched at most, the learning rate included."""
 LR_FACTOR = 10.0
 """The learning rate is searched from this fraction to this multiple of the one that was given."""
@@ -27,7 +27,7 @@ def ranges_of(kind: type[Learner], method: Any) -> dict[str, tuple[float, float]
     ranges: dict[str, tuple[float, float]] = {}
     if kind.trains:
         least, most = method.lr / LR_FACTOR, method.lr * LR_FACTOR
-        ranges["lr"] = max(least, method.least_lr), min(most, MOST_FLOAT)
+        ranges["lr"] = max(least, method.least_lr), min(most, MAX_FLOAT)
     for name, bounds in kind.tuned.items():
         # A coefficient of a part that is not there is refused.
         with contextlib.suppress(InputError):
@@ -48,8 +48,8 @@ def draw(ranges: Ranges, count: int, kind: type[Learner]) -> list[dict[str, floa
         kind: of the method, whose order of settings says which place is whose.
     """
     names = ["lr", *kind.tuned]
-    assert len(names) <= MOST_TUNED, f"{kind.name} has too many settings to search"
-    places = np.random.default_rng(derive(HELD_ASIDE, "tune")).random((count, MOST_TUNED))
+    assert len(names) <= MAX_TUNED, f"{kind.name} has too many settings to search"
+    places = np.random.default_rng(derive(HELD_ASIDE, "tune")).random((count, MAX_TUNED))
     drawn = []
     for row in places.tolist():
         values = {}

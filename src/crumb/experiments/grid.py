@@ -34,7 +34,7 @@ from crumb.nets.config import NetworkConfig
 from crumb.stream import tensorboard
 from crumb.stream.config import ProtocolConfig
 from crumb.stream.job import Job
-from crumb.stream.progress import tell
+from crumb.stream.progress import announce
 from crumb.stream.record import RunRecord
 from crumb.stream.results import BusyError, Results
 from crumb.stream.run import carry_out_all
@@ -144,7 +144,7 @@ class Grid:
         while waiting:
             later: dict[str, BusyError] = {}
             for number, cell in enumerate(waiting, 1):
-                tell(f"{number} of {len(waiting)}: {cell.name}")
+                announce(f"{number} of {len(waiting)}: {cell.name}")
                 try:
                     self._carry_on(cell)
                 except BusyError as error:
@@ -159,7 +159,7 @@ class Grid:
                     self.busy.extend(later)
                     return
                 if not told:
-                    tell("waiting for what another call makes")
+                    announce("waiting for what another call makes")
                 told = True
                 time.sleep(_WAIT)
             waiting = [cell for cell in waiting if cell.name in later]
@@ -202,7 +202,7 @@ class Grid:
         folder = start.file.parent
         if Results.busy_in(folder):
             raise WaitingError(folder, "is being made by another call", "wait for it")
-        tell(f"for run {run}: {folder}")
+        announce(f"for run {run}: {folder}")
         try:
             diverged = carry_out_all(start.job(), self._stores_of_starts)
         except BusyError as error:

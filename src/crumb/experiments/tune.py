@@ -36,7 +36,7 @@ from crumb.methods.registry import find_method
 from crumb.nets.config import NetworkConfig
 from crumb.seeds import derive
 from crumb.stream.config import (
-    MOST_RUNS,
+    MAX_RUNS,
     EvaluationConfig,
     Mode,
     StreamConfig,
@@ -81,8 +81,8 @@ class TuneConfig(TasksConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least("trials", self.trials, 1, MOST_RUNS)
-        at_least("tasks", self.tasks, 2, MOST_RUNS)
+        at_least("trials", self.trials, 1, MAX_RUNS)
+        at_least("tasks", self.tasks, 2, MAX_RUNS)
         share = self.validation_share
         require("validation_share", share, 0 < share < 1, "above 0 and below 1")
 

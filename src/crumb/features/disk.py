@@ -57,7 +57,7 @@ class CacheError(InputError):
 
 
 @dataclass(frozen=True)
-class _Place:
+class _RowLocation:
     """Where a row lies."""
 
     file: Path
@@ -101,7 +101,7 @@ class DiskRows:
         self._shape, self._dtype = tuple(row_shape), dtype
         self._row_bytes = row_bytes(row_shape, dtype)
         self._budget = budget
-        self._places: dict[bytes, _Place] = {}
+        self._places: dict[bytes, _RowLocation] = {}
         self._unwritten: list[tuple[Sequence[bytes], Tensor]] = []
         _IN_USE.add(self)
         try:
@@ -185,7 +185,7 @@ class DiskRows:
                     self._places |= places
         return [key for key in dict.fromkeys(keys) if key not in self._places]
 
-    def _check(self, file: Path, wanted: set[bytes]) -> dict[bytes, _Place]:
+    def _check(self, file: Path, wanted: set[bytes]) -> dict[bytes, _RowLocation]:
         """The places of the rows in a file; none if no row is wanted or the file is damaged."""
         try:
             tensors, meta = read_tensors(file, REMEDY)
@@ -200,7 +200,9 @@ class DiskRows:
                 # The folder may be somebody else's, to be read only.
                 with suppress(OSError):
                     os.utime(file)
-                return {k: _Place(file, start + n * self._row_bytes) for n, k in enumerate(keys)}
+                return {
+                    k: _RowLocation(file, start + n * self._row_bytes) for n, k in enumerate(keys)
+                }
         except (InputError, OSError) as error:
             if isinstance(error.__cause__ or error, OSError):
                 # It could not be read, which says nothing about what it holds.
@@ -231,7 +233,7 @@ class DiskRows:
             return
         for number in range(len(rows)):
             key = keys[16 * number : 16 * (number + 1)]
-            self._places[key] = _Place(file, start + number * self._row_bytes)
+            self._places[key] = _RowLocation(file, start + number * self._row_bytes)
 
     def _remove_leftovers(self) -> None:
         """What a process left that was killed while it wrote, an hour ago or longer."""

@@ -11,7 +11,7 @@ import torch
 from crumb.errors import InputError, require, setting
 from crumb.kinds import check_kinds
 from crumb.memory.encoded import LENGTH_BYTES, EncodedMemory
-from crumb.memory.images import LEAST_SIDE, USUAL_QUALITY, ImageForm, usual_side
+from crumb.memory.images import MIN_SIDE, USUAL_QUALITY, ImageForm, usual_side
 from crumb.memory.payload import Fields
 from crumb.memory.replay import ReplayMemory, capacity_in_bytes
 from crumb.memory.storage import ImageStorage, Storage
@@ -179,7 +179,7 @@ class ImageConfig(CapacityConfig):
             side = usual_side(in_bytes, shown)
         elif side is None and budget:
             each = max(0, budget // WANTED_PIXELS - _BESIDE_PIXELS)
-            side = min(shown, max(LEAST_SIDE, math.isqrt(each // 3)))
+            side = min(shown, max(MIN_SIDE, math.isqrt(each // 3)))
         return replace(self, exemplar_side=side or shown, jpeg_quality=quality)
 
     def form(self, shown: int) -> ImageForm:

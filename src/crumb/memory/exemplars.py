@@ -16,7 +16,7 @@ from crumb.memory.policies import NOWHERE, EndOfTask, OnArrival, Reservoir, chec
 from crumb.memory.storage import Storage
 
 
-class Held(Protocol):
+class ReplayStore(Protocol):
     """What a learner needs of any memory."""
 
     @property
@@ -39,7 +39,7 @@ class Held(Protocol):
         """Bytes without which the exemplars could not be read."""
         ...
 
-    def reread(self, batches: Batches, classes: int) -> None:
+    def on_task_end(self, batches: Batches, classes: int) -> None:
         """A task is over; what is stored by a second reading is stored now."""
         ...
 
@@ -56,7 +56,7 @@ class Held(Protocol):
         ...
 
 
-class PastClasses(Held, Protocol):
+class ClassReplay(ReplayStore, Protocol):
     """What replay by class needs besides; :class:`Exemplars` and :class:`GaussianMemory` are it."""
 
     def count(self, label: int) -> int:
@@ -67,7 +67,7 @@ class PastClasses(Held, Protocol):
         """One feature map for each entry of ``labels``, float32 [n, C, H, W]."""
         ...
 
-    def arrived(self, batch: Batch) -> object:
+    def on_batch(self, batch: Batch) -> object:
         """A batch was learned; what is stored on arrival is stored now."""
         ...
 
@@ -204,7 +204,7 @@ class ChosenExemplars:
             rows, labels = self.memory.numbered(order[start : start + size])
             yield self.storage.features(rows), labels
 
-    def reread(self, batches: Batches, classes: int) -> None:
+    def on_task_end(self, batches: Batches, classes: int) -> None:
         """Nothing: the method chooses."""
 
     def check_room(self, classes: int) -> None:
@@ -248,7 +248,7 @@ class Exemplars(ChosenExemplars):
         counted = 0 if isinstance(self.policy, EndOfTask) else self.policy.nbytes
         return super().bookkeeping_bytes + counted
 
-    def arrived(self, batch: Batch, payload: Mapping[str, Tensor] | None = None) -> Tensor:
+    def on_batch(self, batch: Batch, payload: Mapping[str, Tensor] | None = None) -> Tensor:
         """Offer a batch that was read for the first time to an on-arrival policy.
 
         Args:
@@ -262,7 +262,7 @@ class Exemplars(ChosenExemplars):
             return torch.full((len(batch),), NOWHERE)
         return self.policy.offer(self.storage.encode(batch), batch.labels, payload)
 
-    def reread(self, batches: Batches, classes: int) -> None:
+    def on_task_end(self, batches: Batches, classes: int) -> None:
         """Offer a finished task to an end-of-task policy, until every class has its share.
 
         Raises:

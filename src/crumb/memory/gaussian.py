@@ -59,12 +59,12 @@ class GaussianMemory:
         """Frames seen of one class."""
         return self._count.get(label, 0)
 
-    def arrived(self, batch: Batch) -> None:
+    def on_batch(self, batch: Batch) -> None:
         """Add a batch that was read for the first time, if frames are taken on arrival."""
         if self._on_arrival and batch.first_pass:
             self.offer(batch.features, batch.labels)
 
-    def reread(self, batches: Batches, classes: int) -> None:
+    def on_task_end(self, batches: Batches, classes: int) -> None:
         """Add a finished task, if frames are not taken on arrival."""
         if not self._on_arrival:
             for batch in batches:

@@ -10,7 +10,7 @@ from torch import Tensor
 from crumb.data.batches import Batch
 from crumb.memory.encoded import joined_rows
 from crumb.memory.exemplars import ChosenExemplars
-from crumb.memory.policies import below
+from crumb.memory.policies import random_below
 from crumb.memory.replay import take
 
 HELD_OUT = 10
@@ -90,7 +90,7 @@ class SplitExemplars(ChosenExemplars):
             whether it was not.
         """
         while room < 0 and (count := self.memory.count(label)):
-            place = below(count + offered, self.generator)
+            place = random_below(count + offered, self.generator)
             if place == count:
                 return False
             room += self.memory.costs(label)[place]
@@ -129,7 +129,7 @@ class SplitExemplars(ChosenExemplars):
             full = train >= shares[0] and len(costs) - train < shares[1]
             key = validating(label) if full else label
         else:
-            place = below(seen, self.generator)
+            place = random_below(seen, self.generator)
             if place >= len(costs):
                 return False
             key, position = (label, place) if place < train else (validating(label), place - train)

@@ -18,7 +18,7 @@ USUAL_QUALITY = 75
 """Pillow's own: a photograph of 128 pixels a side takes about 1,700 bytes, one of 224 4,000."""
 WANTED = 128
 """JPEG images are kept as large as lets about so many fit into a budget, ..."""
-LEAST_SIDE = 32
+MIN_SIDE = 32
 """... but not smaller than this, in pixels."""
 _STEP = 16
 _SCAN = b"\xff\xda"
@@ -115,7 +115,7 @@ def usual_side(budget: int, shown: int) -> int:
         shown: side of what the network is shown, which is the most.
     """
     side = (max(0.0, budget / WANTED - 8) / 1.2) ** (2 / 3)
-    return min(shown, max(LEAST_SIDE, int(side) // _STEP * _STEP))
+    return min(shown, max(MIN_SIDE, int(side) // _STEP * _STEP))
 
 
 def scaled(images: Tensor, side: int) -> Tensor:

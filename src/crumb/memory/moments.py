@@ -10,7 +10,7 @@ from torch import Tensor
 from crumb.memory.checked import check_finite, check_forms
 from crumb.memory.halves import pack, round_randomly, triangle_size, unpack
 
-_MOST_EXPONENT = 149
+_MAX_EXPONENT = 149
 """Of the smallest number that float32 holds."""
 
 
@@ -189,7 +189,7 @@ class ClassMoments:
         check_forms(state, self.state_dict())
         check_finite(state)
         frames, exponent = state["pooled"].tolist()
-        if frames < 0 or bool((state["counts"] < 0).any()) or abs(exponent) > _MOST_EXPONENT:
+        if frames < 0 or bool((state["counts"] < 0).any()) or abs(exponent) > _MAX_EXPONENT:
             raise ValueError("counts of frames or their exponent cannot be")
         for name, value in state.items():
             setattr(self, name, value.to(self.means.device).clone())

@@ -155,7 +155,7 @@ class OnArrival:
         return True
 
     def _below(self, limit: int) -> int:
-        return below(limit, self._generator)
+        return random_below(limit, self._generator)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Frames seen of each class, and which classes have been the largest."""
@@ -218,14 +218,14 @@ class Reservoir:
         # With an exemplar less than there were frames, the next would be likelier to be held.
         if self._offered <= len(self.memory) + 1 and self.memory.fits(row):
             return True
-        number = below(self._offered, self._generator)
+        number = random_below(self._offered, self._generator)
         return number < len(self.memory) and self._make_room(row, number)
 
     def _make_room(self, row: Tensor, number: int) -> bool:
         """Drop this exemplar, and more at random; whether the row was not one of them."""
         self.memory.drop(*self.memory.locate([number])[0])
         while not self.memory.fits(row):
-            number = below(len(self.memory) + 1, self._generator)
+            number = random_below(len(self.memory) + 1, self._generator)
             if number == len(self.memory):
                 return False
             self.memory.drop(*self.memory.locate([number])[0])
@@ -290,7 +290,7 @@ def largest_classes(memory: ReplayMemory, more: int | None = None) -> list[int]:
     return [label for label, count in counts.items() if count == most]
 
 
-def below(limit: int, generator: torch.Generator) -> int:
+def random_below(limit: int, generator: torch.Generator) -> int:
     """A whole number from 0 to ``limit`` - 1."""
     return int(torch.randint(limit, (), generator=generator))
 

@@ -17,7 +17,7 @@ from crumb.data.batches import Batch, Batches
 from crumb.errors import InputError, setting
 from crumb.memory.replay import take
 
-MOST_CENTROIDS = 256
+MAX_CENTROIDS = 256
 """As many as one byte can tell apart."""
 VECTORS_PER_CENTROID = 256
 """More vectors than this for each centroid are not needed to place it."""
@@ -57,7 +57,7 @@ class ProductQuantiser:
         centroids: int,
         device: torch.device | str = "cpu",
     ) -> None:
-        assert centroids <= MOST_CENTROIDS
+        assert centroids <= MAX_CENTROIDS
         channels, height, width = feature_shape
         check_codebooks(codebooks, channels)
         self.feature_shape = feature_shape

@@ -11,7 +11,7 @@ from crumb.data.batches import Batch, Batches
 from crumb.errors import InputError
 from crumb.memory.capacity import CapacityConfig
 from crumb.memory.payload import Field
-from crumb.memory.policies import below
+from crumb.memory.policies import random_below
 from crumb.memory.replay import fitting
 from crumb.memory.storage import Storage
 
@@ -136,20 +136,20 @@ class TaskExemplars:
         task, memory = self._task, self.memory
         room = share - sum(memory.costs(task)) - memory.cost(row)
         if self._offered > memory.count(task) + 1 or room < 0:
-            place = below(self._offered, self._generator)
+            place = random_below(self._offered, self._generator)
             if place >= memory.count(task):
                 return
             room += memory.costs(task)[place]
             memory.drop(task, place)
             while room < 0:
-                place = below(memory.count(task) + 1, self._generator)
+                place = random_below(memory.count(task) + 1, self._generator)
                 if place == memory.count(task):
                     return
                 room += memory.costs(task)[place]
                 memory.drop(task, place)
         memory.add(task, row[None], {"label": torch.tensor([label])})
 
-    def reread(self, batches: Batches, classes: int) -> None:
+    def on_task_end(self, batches: Batches, classes: int) -> None:
         """Give a finished task its share, at the cost of those before; errors as :meth:`offer`."""
         for batch in batches:
             self.offer(batch)

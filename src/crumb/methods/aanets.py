@@ -22,7 +22,7 @@ from crumb.methods.icarl import Icarl
 from crumb.methods.lwf import distillation, require_temperature
 from crumb.methods.registry import register
 from crumb.methods.rehearsal import RehearsalConfig
-from crumb.methods.training import MOST_FLOAT
+from crumb.methods.training import MAX_FLOAT
 from crumb.nets.aggregation import AGGREGATIONS, ALPHA, Aggregation, aggregate, levels
 from crumb.nets.split import SplitNetwork
 
@@ -41,11 +41,11 @@ class AanetsConfig(RehearsalConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        most = f"at least 0 and at most {MOST_FLOAT:g}"
+        most = f"at least 0 and at most {MAX_FLOAT:g}"
         weight, rate = self.distillation, self.fusion_lr
-        require("distillation", weight, 0 <= weight <= MOST_FLOAT, most)
+        require("distillation", weight, 0 <= weight <= MAX_FLOAT, most)
         require_temperature(self.temperature)
-        require("fusion_lr", rate, 0 <= rate <= MOST_FLOAT, most)
+        require("fusion_lr", rate, 0 <= rate <= MAX_FLOAT, most)
 
 
 @register

@@ -86,7 +86,7 @@ class Agem(PolicyRehearsal):
     keeps = "images or feature maps"
     Config = AgemConfig
     needs_task_boundaries = True
-    reads_twice = True
+    needs_second_pass = True
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
         """One step along the projected gradient; then the memory's."""
@@ -103,7 +103,7 @@ class Agem(PolicyRehearsal):
         if reference is not None:
             set_flat_gradient(parameters, project(flat_gradient(parameters), reference))
         self.descend()
-        self.exemplars.arrived(batch)
+        self.exemplars.on_batch(batch)
         return {name: loss.detach() for name, loss in losses.items()}
 
 
@@ -122,4 +122,4 @@ class AgemR(Agem):
     paper = "Buzzega et al., NeurIPS 2020"
     Config = AgemRConfig
     needs_task_boundaries = False
-    reads_twice = False
+    needs_second_pass = False

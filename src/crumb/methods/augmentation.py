@@ -18,7 +18,7 @@ from crumb.memory.replay import take
 
 WIDEST = 4 / 3
 """Crops are at most so much wider than high, or higher than wide."""
-LEAST_AREA = 4 / 13
+MIN_AREA = 4 / 13
 """Of a crop of whole places, as a share of the map: that of the original REMIND on maps of
 13 x 13."""
 _TRIES = 10
@@ -97,7 +97,7 @@ def random_resized_crops(maps: Tensor, generator: torch.Generator) -> Tensor:
     """
     count, _, height, width = maps.shape
     drawn = torch.rand(2, count, _TRIES, generator=generator, dtype=torch.float64)
-    areas = height * width * (LEAST_AREA + (1 - LEAST_AREA) * drawn[0])
+    areas = height * width * (MIN_AREA + (1 - MIN_AREA) * drawn[0])
     ratios = (math.log(WIDEST) * (2 * drawn[1] - 1)).exp()
     sides = torch.stack([(areas / ratios).sqrt().round(), (areas * ratios).sqrt().round()])
     whole = torch.tensor([height, width], dtype=torch.float64).view(2, 1, 1)

@@ -156,10 +156,10 @@ class Learner(Described, Teachable, ABC):
     @usual_torch()
     def begin_task(self, names: Sequence[str]) -> None:
         """A task that may show these classes begins."""
-        self.meet(names)
+        self.add_classes(names)
 
     def end_task(self, batches: Batches) -> None:
-        """The task is over; ``batches`` reads it once more, if :attr:`reads_twice`."""
+        """The task is over; ``batches`` reads it once more, if :attr:`needs_second_pass`."""
 
     def converged(self) -> bool:
         """Whether the task need not be read again; asked after each reading."""
@@ -202,7 +202,7 @@ class Learner(Described, Teachable, ABC):
         """All that is trained, by name."""
         return self.network.trained()
 
-    def meet(self, names: Iterable[str]) -> None:
+    def add_classes(self, names: Iterable[str]) -> None:
         """Give a label to each class that is new; the head grows when it must."""
         new = [name for name in dict.fromkeys(map(canonical, names)) if name not in self.classes]
         if self.keeps_start and not self.classes:
@@ -353,16 +353,18 @@ class Learner(Described, Teachable, ABC):
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over :meth:`state_dict` of a learner with the same settings and classes."""
-        self.network.load_state_dict(under(state, "network."))
-        for name, value in under(state, "generator.").items():
+        self.network.load_state_dict(strip_prefix(state, "network."))
+        for name, value in strip_prefix(state, "generator.").items():
             # Dropout masks of a CPU cannot be continued on a GPU, nor the other way round.
             if len(value) == len(self.generators[name].get_state()):
                 self.generators[name].set_state(value.cpu())
-        self._start = {n: v.to(self.device).clone() for n, v in under(state, "start.").items()}
+        self._start = {
+            n: v.to(self.device).clone() for n, v in strip_prefix(state, "start.").items()
+        }
         if self.trains:
             restore_optimizer(self.optimizer, self.parameters(), state)
 
 
-def under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def strip_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The entries whose names begin with ``prefix``, without it."""
     return {name[len(prefix) :]: v for name, v in state.items() if name.startswith(prefix)}

@@ -17,13 +17,13 @@ from torch.nn.functional import cross_entropy
 from crumb.data.batches import Batch, Batches
 from crumb.errors import require
 from crumb.memory.held_out import SplitExemplars
-from crumb.methods.base import BytesHeld, under
+from crumb.methods.base import BytesHeld, strip_prefix
 from crumb.methods.described import Ranges
 from crumb.methods.lwf import distillation, require_temperature
 from crumb.methods.previous import PreviousNetwork
 from crumb.methods.registry import register
 from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
-from crumb.methods.training import MOST_FLOAT
+from crumb.methods.training import MAX_FLOAT
 from crumb.nets.split import SplitNetwork
 
 _AT_ONCE = 64
@@ -46,8 +46,8 @@ class BicConfig(RehearsalConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_temperature(self.temperature)
-        rate, most = self.bias_lr, f"above 0 and at most {MOST_FLOAT:g}"
-        require("bias_lr", rate, 0 < rate <= MOST_FLOAT, most)
+        rate, most = self.bias_lr, f"above 0 and at most {MAX_FLOAT:g}"
+        require("bias_lr", rate, 0 < rate <= MAX_FLOAT, most)
         steps = self.bias_steps
         require("bias_steps", steps, 0 <= steps <= 1_000_000, "from 0 to 1000000")
 
@@ -87,7 +87,7 @@ class Bic(Rehearsal[SplitExemplars]):
     paper = "Wu et al., CVPR 2019"
     keeps = "images or feature maps, a copy of the tail"
     Config = BicConfig
-    goes_back = False
+    supports_best_epoch = False
     tuned: ClassVar[Ranges] = {"temperature": (0.5, 10.0)}
     needs_task_boundaries = True
 
@@ -204,7 +204,7 @@ class Bic(Rehearsal[SplitExemplars]):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over :meth:`state_dict` of a learner with the same settings and classes."""
         super().load_state_dict(state)
-        self.previous.load_state_dict(under(state, "previous."))
+        self.previous.load_state_dict(strip_prefix(state, "previous."))
         alpha, beta = state["correction"].tolist()
         self._previous_correction = (alpha, beta)
         numbers = state["numbers"].tolist()

@@ -45,7 +45,7 @@ def observe(
     if paths is None:
         pixels = as_images(what, *shape)
         names = _names(labels, len(pixels))
-        learner.meet(first)
+        learner.add_classes(first)
         return _learn(learner, pixels, names, size)
     names = _names(labels, len(paths), "paths")
     # What is missing is found before anything is learned.
@@ -54,7 +54,7 @@ def observe(
     losses: dict[str, float] = {}
     for path, name in zip(paths, names, strict=True):
         pixels = pixels_of_file(path, *shape)
-        learner.meet(first)
+        learner.add_classes(first)
         losses = _learn(learner, pixels, [name] * len(pixels), size)
     return losses
 
@@ -64,7 +64,7 @@ def _learn(learner: Learner, pixels: Tensor, names: list[str], size: int) -> dic
     losses: dict[str, Tensor] = {}
     for start in range(0, len(pixels), size):
         part = names[start : start + size]
-        learner.meet(part)
+        learner.add_classes(part)
         index = torch.tensor([learner.classes.index(name) for name in part])
         batch = pixels[start : start + size].to(learner.device)
         losses = learner.learn(Batch(index, learner.features(batch), batch))

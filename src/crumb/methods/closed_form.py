@@ -13,7 +13,7 @@ from crumb.errors import InputError, require, setting
 from crumb.kinds import check_kinds
 from crumb.memory.checked import check_finite, check_forms, check_names
 from crumb.memory.moments import ClassMoments
-from crumb.methods.base import BytesHeld, Learner, under
+from crumb.methods.base import BytesHeld, Learner, strip_prefix
 from crumb.nets.split import SplitNetwork
 from crumb.nets.subspace import directions
 from crumb.seeds import generator
@@ -116,7 +116,7 @@ class ClosedForm(Learner):
         """Directions in which features are described now."""
         return self.moments.dimensions
 
-    def meet(self, names: Any) -> None:
+    def add_classes(self, names: Any) -> None:
         """Give a label to each class that is new; directions are dropped where room is needed.
 
         Raises:
@@ -124,7 +124,7 @@ class ClosedForm(Learner):
         """
         new = [name for name in dict.fromkeys(names) if name not in self.classes]
         count = self._affordable(len(self.classes) + len(new), self.dimensions)
-        super().meet(new)
+        super().add_classes(new)
         if count < self.dimensions:
             self._directions = self._directions[:, :count].clone()
             self.drop(count)
@@ -249,5 +249,5 @@ class ClosedForm(Learner):
         check_forms(own, self.kept())
         check_finite(own)
         self._directions = own["directions"].to(self.device).clone()
-        self.moments.load_state_dict(under(own, "moments."))
+        self.moments.load_state_dict(strip_prefix(own, "moments."))
         self._changed()

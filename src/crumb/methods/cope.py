@@ -174,7 +174,7 @@ class Cope(PolicyRehearsal):
     paper = "De Lange and Tuytelaars, ICCV 2021"
     keeps = "images or feature maps, prototypes"
     Config = CopeConfig
-    goes_back = False
+    supports_best_epoch = False
     tuned: ClassVar[Ranges] = {"temperature": (0.01, 1.0), "prototype_momentum": (0.5, 0.995)}
 
     def __init__(
@@ -209,7 +209,7 @@ class Cope(PolicyRehearsal):
             moved = known.moved(embedded.detach(), labels, config.prototype_momentum)
         self.prototypes = moved
         if config.storage != "none":
-            self.exemplars.arrived(batch)
+            self.exemplars.on_batch(batch)
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _embed(self, features: Tensor) -> Tensor:

@@ -17,9 +17,9 @@ from crumb.codebook.statistics import reconstruction_statistics
 from crumb.data.batches import Batch, Batches
 from crumb.errors import InputError
 from crumb.memory import storage as forms
-from crumb.memory.exemplars import Exemplars, PastClasses
+from crumb.memory.exemplars import ClassReplay, Exemplars
 from crumb.memory.gaussian import GaussianMemory
-from crumb.methods.base import BytesHeld, Learner, under
+from crumb.methods.base import BytesHeld, Learner, strip_prefix
 from crumb.methods.crumb_config import WITH_CODEBOOK, CrumbConfig, resolved
 from crumb.methods.described import Ranges
 from crumb.methods.registry import register
@@ -51,7 +51,7 @@ class Crumb(Learner):
         config = resolved(config, network.backbone)
         super().__init__(network, config, seed, device)
         rereads = config.write_policy == "end-of-task" and config.storage != "none"
-        self.needs_task_boundaries = self.reads_twice = rereads
+        self.needs_task_boundaries = self.needs_second_pass = rereads
         self.needs_images = config.storage == "image"
         if self.needs_images and config.new_as_stored:
             self.put_through(config.form(network.preprocessing.size))
@@ -72,7 +72,7 @@ class Crumb(Learner):
             if (replay := self._replay(batch.labels)) is not None:
                 losses["replay"] = replay
         if self.exemplars is not None:
-            self.exemplars.arrived(batch)
+            self.exemplars.on_batch(batch)
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _losses_on_new(self, batch: Batch) -> dict[str, Tensor]:
@@ -105,14 +105,14 @@ class Crumb(Learner):
         """Second reading of the task: write the memory (only with ``end-of-task``)."""
         if self.exemplars is not None:
             with self.inference():
-                self.exemplars.reread(batches, len(self.classes))
+                self.exemplars.on_task_end(batches, len(self.classes))
 
     def check_room(self, classes: int) -> None:
         """Refuse a memory in which some class would get no exemplar at the end of a task."""
         if self.exemplars is not None:
             self.exemplars.check_room(classes)
 
-    def _empty_memory(self) -> PastClasses | None:
+    def _empty_memory(self) -> ClassReplay | None:
         kind, on_arrival = self.config.storage, self.config.write_policy == "on-arrival"
         if kind == "none":
             return None
@@ -219,4 +219,4 @@ class Crumb(Learner):
             self.codebook.load_state_dict({"blocks": state["codebook.blocks"]})
             self._initialised = bool(state["codebook.initialised"])
         if self.exemplars is not None:
-            self.exemplars.load_state_dict(under(state, "memory."))
+            self.exemplars.load_state_dict(strip_prefix(state, "memory."))

@@ -14,7 +14,7 @@ from crumb.memory.capacity import (
     ImageConfig,
     MemoryConfig,
 )
-from crumb.methods.training import MOST_FLOAT, TrainingConfig
+from crumb.methods.training import MAX_FLOAT, TrainingConfig
 from crumb.nets.config import Backbone
 
 WITH_CODEBOOK = ("feature", "none")
@@ -55,8 +55,8 @@ class CrumbConfig(MemoryConfig, ImageConfig, TrainingConfig):
         require("replay_times", times, 0 <= times <= 10_000, "from 0 to 10000")
         for name in ("replay_coefficient", "codebook_loss", "direct_loss"):
             value = getattr(self, name)
-            holds = 0 <= value <= MOST_FLOAT
-            require(name, value, holds, f"at least 0 and at most {MOST_FLOAT:g}")
+            holds = 0 <= value <= MAX_FLOAT
+            require(name, value, holds, f"at least 0 and at most {MAX_FLOAT:g}")
         if self.codebook_loss == 0 and self.direct_loss == 0:
             raise InputError(
                 setting("codebook_loss", 0),

@@ -40,7 +40,7 @@ class Described:
     """Trains on everything so far at each task (an upper bound)."""
     needs_task_boundaries: bool = False
     """Is told when tasks begin and end."""
-    reads_twice: bool = False
+    needs_second_pass: bool = False
     """Reads a task again when it is over, so that it cannot learn in a single pass."""
     tested_after_task_end: bool = False
     """Predicts with what :meth:`end_task` makes, which a stream then calls before the last test of
@@ -50,7 +50,7 @@ class Described:
     """Trains in :meth:`end_task`; asks for :attr:`tested_after_task_end`."""
     least_epochs: int = 1
     """Readings of each task, where a stream would read it less often."""
-    goes_back: ClassVar[bool] = True
+    supports_best_epoch: ClassVar[bool] = True
     """Can go back to the best epoch: what a task adds to it are its parameters and nothing else."""
     needs_images: bool = False
     """Stores images: batches of the reading in which it stores hold them."""
@@ -71,7 +71,7 @@ class Described:
     @classmethod
     def strict(cls) -> bool:
         """Whether it can learn with each frame shown once, storing exemplars on arrival."""
-        return not (cls.reads_twice or cls.offline)
+        return not (cls.needs_second_pass or cls.offline)
 
     @classmethod
     def boundaries(cls) -> str:

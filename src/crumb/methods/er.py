@@ -18,7 +18,7 @@ from crumb.errors import require
 from crumb.methods.described import Ranges
 from crumb.methods.registry import register
 from crumb.methods.rehearsal import PolicyRehearsal, PolicyRehearsalConfig
-from crumb.methods.training import MOST_FLOAT
+from crumb.methods.training import MAX_FLOAT
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class ErConfig(PolicyRehearsalConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        weight, most = self.replay_coefficient, f"at least 0 and at most {MOST_FLOAT:g}"
-        require("replay_coefficient", weight, 0 <= weight <= MOST_FLOAT, most)
+        weight, most = self.replay_coefficient, f"at least 0 and at most {MAX_FLOAT:g}"
+        require("replay_coefficient", weight, 0 <= weight <= MAX_FLOAT, most)
 
 
 @register
@@ -67,7 +67,7 @@ class ExperienceReplay(PolicyRehearsal):
         each = cross_entropy(logits, labels.to(logits.device), reduction="none")
         weighed = torch.cat([each[:new], self.config.replay_coefficient * each[new:]])
         self.step(weighed.mean())
-        self.exemplars.arrived(batch)
+        self.exemplars.on_batch(batch)
         losses = {"direct": each[:new].mean().detach()}
         if len(each) > new:
             losses["replay"] = each[new:].mean().detach()

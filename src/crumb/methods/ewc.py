@@ -74,7 +74,7 @@ class EWC(PenaltyLearner):
     keeps = "weights and importances of each task"
     Config = EWCConfig
     tuned: ClassVar[Ranges] = {"regularisation": (1.0, 2e4)}
-    reads_twice = True
+    needs_second_pass = True
 
     def end_task(self, batches: Batches) -> None:
         """Second reading of the task: the Fisher information of the present weights."""

@@ -22,7 +22,7 @@ from crumb.methods.described import Ranges
 from crumb.methods.optimisation import flat_gradient, set_flat_gradient
 from crumb.methods.registry import register
 from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
-from crumb.methods.training import MOST_FLOAT
+from crumb.methods.training import MAX_FLOAT
 from crumb.nets.split import SplitNetwork
 
 EPSILON = 0.001
@@ -44,8 +44,8 @@ class GemConfig(RehearsalConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        most = f"at least 0 and at most {MOST_FLOAT:g}"
-        require("margin", self.margin, 0 <= self.margin <= MOST_FLOAT, most)
+        most = f"at least 0 and at most {MAX_FLOAT:g}"
+        require("margin", self.margin, 0 <= self.margin <= MAX_FLOAT, most)
 
 
 def project(gradient: Tensor, past: Tensor, margin: float) -> Tensor:
@@ -127,7 +127,7 @@ class Gem(Rehearsal[TaskExemplars]):
         super().__init__(network, config, seed, device)
         memory = self.generators["memory"]
         self.exemplars = TaskExemplars(self.config, self.storage(), memory, self.device)
-        self.reads_twice = self.config.write_policy == "end-of-task"
+        self.needs_second_pass = self.config.write_policy == "end-of-task"
 
     def check_tasks(self, tasks: int) -> None:
         """Refuse a memory in which some past task would get no exemplar."""
@@ -135,7 +135,7 @@ class Gem(Rehearsal[TaskExemplars]):
 
     def end_task(self, batches: Batches) -> None:
         """The task's exemplars are of the past now; unless it was done on arrival, draw them."""
-        if self.reads_twice:
+        if self.needs_second_pass:
             super().end_task(batches)
         self.exemplars.finish_task()
 
@@ -150,7 +150,7 @@ class Gem(Rehearsal[TaskExemplars]):
             projected = project(gradient, torch.stack(past), self.config.margin)
             set_flat_gradient(parameters, projected)
         self.descend()
-        if batch.first_pass and not self.reads_twice:
+        if batch.first_pass and not self.needs_second_pass:
             self.exemplars.offer(batch)
         return {"direct": loss.detach()}
 

@@ -26,7 +26,7 @@ from crumb.nets.split import SplitNetwork
 
 NEUTRAL = 1.0
 """Score of a gradient that is at right angles to all it is compared with."""
-LEAST = 1e-6
+MIN_SCORE = 1e-6
 """Least score: exemplars of a score of 0 could never be drawn, and from them alone none could."""
 
 
@@ -211,4 +211,4 @@ def score(direction: Tensor, past: Sequence[Tensor]) -> float:
     if not past:
         return NEUTRAL
     cosines = torch.stack([other @ direction for other in past]).nan_to_num(0, 0, 0)
-    return min(max(float(cosines.amax()) + 1, LEAST), 2.0)
+    return min(max(float(cosines.amax()) + 1, MIN_SCORE), 2.0)

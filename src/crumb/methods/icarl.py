@@ -16,7 +16,7 @@ from crumb.data.batches import Batch, Batches
 from crumb.memory.exemplars import ChosenExemplars
 from crumb.memory.herding import herd, note_costs, store
 from crumb.memory.replay import fitting, take
-from crumb.methods.base import BytesHeld, under
+from crumb.methods.base import BytesHeld, strip_prefix
 from crumb.methods.previous import PreviousNetwork
 from crumb.methods.registry import register
 from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
@@ -92,9 +92,9 @@ class Icarl(Rehearsal[ChosenExemplars]):
     paper = "Rebuffi et al., CVPR 2017"
     keeps = "images or feature maps, a copy of the tail"
     Config = RehearsalConfig
-    goes_back = False
+    supports_best_epoch = False
     needs_task_boundaries = True
-    reads_twice = True
+    needs_second_pass = True
     tested_after_task_end = True
 
     def __init__(
@@ -220,7 +220,7 @@ class Icarl(Rehearsal[ChosenExemplars]):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over :meth:`state_dict` of a learner with the same settings and classes."""
         super().load_state_dict(state)
-        self.previous.load_state_dict(under(state, "previous."))
-        means = under(state, "running.").items()
+        self.previous.load_state_dict(strip_prefix(state, "previous."))
+        means = strip_prefix(state, "running.").items()
         self._running = {int(label): mean.to(self.device) for label, mean in means}
         self._frames = dict(state["frames"].tolist())

@@ -16,7 +16,7 @@ from crumb.errors import require
 from crumb.methods.described import Ranges
 from crumb.methods.previous import Distiller
 from crumb.methods.registry import register
-from crumb.methods.training import MOST_FLOAT, TrainingConfig
+from crumb.methods.training import MAX_FLOAT, TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class LwfConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        weight, most = self.distillation, f"at least 0 and at most {MOST_FLOAT:g}"
-        require("distillation", weight, 0 <= weight <= MOST_FLOAT, most)
+        weight, most = self.distillation, f"at least 0 and at most {MAX_FLOAT:g}"
+        require("distillation", weight, 0 <= weight <= MAX_FLOAT, most)
         require_temperature(self.temperature)
 
 

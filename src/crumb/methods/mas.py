@@ -46,7 +46,7 @@ class MAS(PenaltyLearner):
     keeps = "weights of the last task, importances"
     Config = MASConfig
     tuned: ClassVar[Ranges] = {"regularisation": (0.001, 1000.0)}
-    reads_twice = True
+    needs_second_pass = True
 
     def end_task(self, batches: Batches) -> None:
         """Second reading of the task: the sensitivity of the outputs to the present weights."""

@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from crumb.data.batches import Batch, Batches
 from crumb.errors import require
-from crumb.methods.base import BytesHeld, Learner, under
+from crumb.methods.base import BytesHeld, Learner, strip_prefix
 from crumb.methods.present import PresentTask
-from crumb.methods.training import MOST_FLOAT, TrainingConfig
+from crumb.methods.training import MAX_FLOAT, TrainingConfig
 from crumb.nets.split import SplitNetwork
 
 Named = dict[str, Tensor]
@@ -39,8 +39,8 @@ class PenaltyConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        holds = 0 <= self.regularisation <= MOST_FLOAT
-        allowed = f"at least 0 and at most {MOST_FLOAT:g}"
+        holds = 0 <= self.regularisation <= MAX_FLOAT
+        allowed = f"at least 0 and at most {MAX_FLOAT:g}"
         require("regularisation", self.regularisation, holds, allowed)
 
 
@@ -121,8 +121,8 @@ class QuadraticPenalty:
         count = len({name.partition(".")[0] for name in state})
         self.slots = [
             Slot(
-                restored(under(state, f"{number}.anchor."), parameters),
-                restored(under(state, f"{number}.importance."), parameters, may_lack=True),
+                restored(strip_prefix(state, f"{number}.anchor."), parameters),
+                restored(strip_prefix(state, f"{number}.importance."), parameters, may_lack=True),
             )
             for number in range(count)
         ]
@@ -230,8 +230,8 @@ class PenaltyLearner(Learner):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over :meth:`state_dict` of a learner with the same settings and classes."""
         super().load_state_dict(state)
-        self.penalty.load_state_dict(under(state, "penalty."), self.parameters())
-        self.present.load_state_dict(under(state, "present."))
+        self.penalty.load_state_dict(strip_prefix(state, "penalty."), self.parameters())
+        self.present.load_state_dict(strip_prefix(state, "present."))
 
 
 def frames(batches: Batches, title: str, most: int | None = None) -> Iterator[tuple[Tensor, int]]:

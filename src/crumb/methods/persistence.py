@@ -18,7 +18,7 @@ from crumb.errors import InputError, setting
 from crumb.files import read_tensors
 from crumb.kinds import given
 from crumb.memory.checked import check_finite, check_forms
-from crumb.methods.base import Learner, under
+from crumb.methods.base import Learner, strip_prefix
 from crumb.methods.older import EARLIER, LATER, method_of_today, settings_of_today, tensors_of_today
 from crumb.methods.registry import find_method
 from crumb.methods.saving import KEY, VERSION
@@ -206,7 +206,7 @@ def _load_tail(learner: Learner, tensors: dict[str, Tensor], path: Path) -> None
     }
     if len(kept) + len(head) != len(state):
         raise InputError(path, "lacks tensors of this network", _REMEDY)
-    learner.network.load_state_dict(under(state | kept, "network."))
+    learner.network.load_state_dict(strip_prefix(state | kept, "network."))
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

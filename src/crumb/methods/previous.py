@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from crumb.data.batches import Batches
-from crumb.methods.base import BytesHeld, Learner, under
+from crumb.methods.base import BytesHeld, Learner, strip_prefix
 from crumb.methods.present import SHOWN, PresentTask
 from crumb.nets.split import SplitNetwork
 
@@ -114,4 +114,4 @@ class Distiller(Learner):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over :meth:`state_dict` of a learner with the same settings and classes."""
         super().load_state_dict(state)
-        self.previous.load_state_dict(under(state, "previous."))
+        self.previous.load_state_dict(strip_prefix(state, "previous."))

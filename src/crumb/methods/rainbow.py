@@ -27,7 +27,7 @@ from crumb.methods.registry import register
 from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
 from crumb.nets.split import SplitNetwork
 
-LEAST_AREA = 0.25
+MIN_AREA = 0.25
 """A perturbed view shows at least this share of an image."""
 
 
@@ -130,7 +130,7 @@ class Rainbow(Rehearsal[ChosenExemplars]):
     keeps = "images or feature maps"
     Config = RainbowConfig
     needs_task_boundaries = True
-    reads_twice = True
+    needs_second_pass = True
     tested_after_task_end = True
     learns_at_task_end = True
 
@@ -228,9 +228,9 @@ class Rainbow(Rehearsal[ChosenExemplars]):
         """The class that one perturbed view of each is taken for, int64 [n]."""
         generator = self.generators["memory"]
         if self.config.perturb == "feature":
-            view = random_crops(shown, LEAST_AREA, generator)
+            view = random_crops(shown, MIN_AREA, generator)
         else:
-            crops = random_crops(shown.float(), LEAST_AREA, generator)
+            crops = random_crops(shown.float(), MIN_AREA, generator)
             view = self.network.features(crops.round().byte())
         return self.active(self.network(view)).argmax(1)
 

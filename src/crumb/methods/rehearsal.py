@@ -15,10 +15,10 @@ from crumb.memory.capacity import (
     MemoryConfig,
     WritePolicy,
 )
-from crumb.memory.exemplars import Exemplars, Held
+from crumb.memory.exemplars import Exemplars, ReplayStore
 from crumb.memory.payload import Fields
 from crumb.memory.storage import ImageStorage, RawFeatureStorage, Storage
-from crumb.methods.base import BytesHeld, Learner, under
+from crumb.methods.base import BytesHeld, Learner, strip_prefix
 from crumb.methods.training import TrainingConfig
 from crumb.nets.split import SplitNetwork
 
@@ -58,7 +58,7 @@ class PolicyRehearsalConfig(RehearsalConfig, MemoryConfig):
     second reading of each task (end-of-task)."""
 
 
-M = TypeVar("M", bound=Held)
+M = TypeVar("M", bound=ReplayStore)
 
 
 class Rehearsal(Learner, Generic[M]):
@@ -87,7 +87,7 @@ class Rehearsal(Learner, Generic[M]):
     def end_task(self, batches: Batches) -> None:
         """Second reading of the task: write the memory, where that is when it is written."""
         with self.inference():
-            self.exemplars.reread(batches, len(self.classes))
+            self.exemplars.on_task_end(batches, len(self.classes))
 
     def check_room(self, classes: int) -> None:
         """Refuse a memory in which some class would get no exemplar at the end of a task."""
@@ -107,7 +107,7 @@ class Rehearsal(Learner, Generic[M]):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over :meth:`state_dict` of a learner with the same settings and classes."""
         super().load_state_dict(state)
-        self.exemplars.load_state_dict(under(state, "memory."))
+        self.exemplars.load_state_dict(strip_prefix(state, "memory."))
 
 
 class PolicyRehearsal(Rehearsal[Exemplars]):
@@ -121,10 +121,12 @@ class PolicyRehearsal(Rehearsal[Exemplars]):
         device: str = "cpu",
     ) -> None:
         super().__init__(network, config, seed, device)
-        self.needs_task_boundaries = self.reads_twice = self.config.write_policy == "end-of-task"
+        self.needs_task_boundaries = self.needs_second_pass = (
+            self.config.write_policy == "end-of-task"
+        )
         memory, fields = self.generators["memory"], self.fields()
         self.exemplars = Exemplars(self.config, self.storage(), memory, self.device, fields)
 
     def fields(self) -> Fields:
-        """What else is stored with each exemplar, to be handed to :meth:`Exemplars.arrived`."""
+        """What else is stored with each exemplar, to be handed to :meth:`Exemplars.on_batch`."""
         return {}

@@ -19,19 +19,19 @@ from crumb.data.batches import Batch, Batches
 from crumb.errors import require
 from crumb.memory.capacity import CAPACITIES, PAPER_MEMORY_SIZE, CapacityConfig
 from crumb.memory.exemplars import ChosenExemplars
-from crumb.memory.policies import OnArrival, below, largest_classes
+from crumb.memory.policies import OnArrival, largest_classes, random_below
 from crumb.memory.quantiser import (
-    MOST_CENTROIDS,
+    MAX_CENTROIDS,
     ProductQuantiser,
     QuantisedStorage,
     centroid_bytes,
     check_codebooks,
 )
 from crumb.methods.augmentation import beta, mixed, random_resized_crops
-from crumb.methods.base import BytesHeld, Learner, under
+from crumb.methods.base import BytesHeld, Learner, strip_prefix
 from crumb.methods.described import Ranges
 from crumb.methods.registry import register
-from crumb.methods.training import MOST_FLOAT, TrainingConfig, refuse_trainable_front
+from crumb.methods.training import MAX_FLOAT, TrainingConfig, refuse_trainable_front
 from crumb.nets.split import SplitNetwork
 
 CHANNELS_PER_CODEBOOK = 16
@@ -71,11 +71,11 @@ class RemindConfig(CapacityConfig, TrainingConfig):
     def __post_init__(self) -> None:
         CapacityConfig.__post_init__(self)
         TrainingConfig.__post_init__(self)
-        most = f"at most {MOST_FLOAT:g}"
+        most = f"at most {MAX_FLOAT:g}"
         if (rate := self.base_lr) is not None:
-            require("base_lr", rate, 0 < rate <= MOST_FLOAT, f"above 0 and {most}")
+            require("base_lr", rate, 0 < rate <= MAX_FLOAT, f"above 0 and {most}")
         decay = self.base_weight_decay
-        holds = 0 <= decay <= MOST_FLOAT
+        holds = 0 <= decay <= MAX_FLOAT
         require("base_weight_decay", decay, holds, f"at least 0 and {most}")
         alpha = self.mixup_alpha
         holds = alpha == 0 or 1e-6 <= alpha <= 1e6
@@ -85,8 +85,8 @@ class RemindConfig(CapacityConfig, TrainingConfig):
             if (value := getattr(self, name)) is not None:
                 require(name, value, 1 <= value <= 1 << 16, "from 1 to 65536")
         if (count := self.pq_centroids) is not None:
-            holds = 2 <= count <= MOST_CENTROIDS
-            require("pq_centroids", count, holds, f"from 2 to {MOST_CENTROIDS}")
+            holds = 2 <= count <= MAX_CENTROIDS
+            require("pq_centroids", count, holds, f"from 2 to {MAX_CENTROIDS}")
 
     def resolved(self, channels: int) -> Self:
         """With what was left open filled in, as it is written beside results.
@@ -103,7 +103,7 @@ class RemindConfig(CapacityConfig, TrainingConfig):
         wanted = max(1, channels // CHANNELS_PER_CODEBOOK)
         codebooks = self.pq_codebooks or max(n for n in range(1, wanted + 1) if channels % n == 0)
         check_codebooks(codebooks, channels)
-        centroids = self.pq_centroids or MOST_CENTROIDS
+        centroids = self.pq_centroids or MAX_CENTROIDS
         if self.pq_centroids is None and self.budget_bytes is not None:
             while centroids > 2 and 2 * centroid_bytes(channels, centroids) > self.budget_bytes:
                 centroids //= 2
@@ -143,7 +143,7 @@ class Remind(Learner):
     Config = RemindConfig
     tuned: ClassVar[Ranges] = {"mixup_alpha": (0.01, 1.0)}
     needs_task_boundaries = True
-    reads_twice = True
+    needs_second_pass = True
     tested_after_task_end = True
 
     def __init__(
@@ -220,8 +220,8 @@ class Remind(Learner):
                 memory.add(label, code[None])
                 continue
             largest = largest_classes(memory)
-            victim = largest[below(len(largest), generator)]
-            memory.overwrite(victim, below(memory.count(victim), generator), label, code)
+            victim = largest[random_below(len(largest), generator)]
+            memory.overwrite(victim, random_below(memory.count(victim), generator), label, code)
 
     def end_task(self, batches: Batches) -> None:
         """After the first task: make the quantiser, fill the memory."""
@@ -273,6 +273,6 @@ class Remind(Learner):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over :meth:`state_dict` of a learner with the same settings and classes."""
         super().load_state_dict(state)
-        self.exemplars.load_state_dict(under(state, "memory."))
-        self.quantiser.load_state_dict(under(state, "quantiser."))
+        self.exemplars.load_state_dict(strip_prefix(state, "memory."))
+        self.quantiser.load_state_dict(strip_prefix(state, "quantiser."))
         self._set_rates()

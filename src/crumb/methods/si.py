@@ -14,7 +14,7 @@ from torch import Tensor
 
 from crumb.data.batches import Batch, Batches
 from crumb.errors import require
-from crumb.methods.base import BytesHeld, under
+from crumb.methods.base import BytesHeld, strip_prefix
 from crumb.methods.described import Ranges
 from crumb.methods.penalty import (
     Named,
@@ -29,7 +29,7 @@ from crumb.methods.penalty import (
     zeros,
 )
 from crumb.methods.registry import register
-from crumb.methods.training import MOST_FLOAT
+from crumb.methods.training import MAX_FLOAT
 from crumb.nets.split import SplitNetwork
 
 
@@ -45,8 +45,8 @@ class SIConfig(PenaltyConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        holds = 0 < self.damping <= MOST_FLOAT
-        require("damping", self.damping, holds, f"above 0 and at most {MOST_FLOAT:g}")
+        holds = 0 < self.damping <= MAX_FLOAT
+        require("damping", self.damping, holds, f"above 0 and at most {MAX_FLOAT:g}")
 
 
 @register
@@ -74,7 +74,7 @@ class SI(PenaltyLearner):
     paper = "Zenke et al., ICML 2017"
     keeps = "weights of the last task, importances, path"
     Config = SIConfig
-    goes_back = False
+    supports_best_epoch = False
     tuned: ClassVar[Ranges] = {"regularisation": (0.01, 1e4)}
 
     def __init__(
@@ -136,4 +136,6 @@ class SI(PenaltyLearner):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over :meth:`state_dict` of a learner with the same settings and classes."""
         super().load_state_dict(state)
-        self.path = restored(under(state, "path."), self.parameters()) if self.penalty.slots else {}
+        self.path = (
+            restored(strip_prefix(state, "path."), self.parameters()) if self.penalty.slots else {}
+        )

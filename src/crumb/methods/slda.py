@@ -15,14 +15,14 @@ from torch import Tensor
 
 from crumb.errors import require
 from crumb.memory.crumbs import ClassCrumbs
-from crumb.methods.base import BytesHeld, under
+from crumb.methods.base import BytesHeld, strip_prefix
 from crumb.methods.closed_form import ClosedForm, ClosedFormConfig
 from crumb.methods.confidence import distance_limits, own_distances, reach_of
 from crumb.methods.described import Ranges
 from crumb.methods.registry import register
 from crumb.nets.split import SplitNetwork
 
-_LEAST_SPREAD = 1e-3
+_MIN_SPREAD = 1e-3
 """Standard deviation within classes, in units of the size of the features, that is assumed."""
 
 
@@ -124,7 +124,7 @@ class StreamingLda(ClosedForm):
         """What makes the shrunk covariance the identity, [d, d], and the means in that metric."""
         covariance, share = self.moments.covariance_matrix(), self._shrinkage()
         # Of one frame, or many equal ones, nothing but rounding errors would tell the directions.
-        least = (_LEAST_SPREAD * self.moments.scale) ** 2
+        least = (_MIN_SPREAD * self.moments.scale) ** 2
         variance = covariance.diagonal().mean().clamp(min=least)
         covariance.mul_(1 - share).diagonal().add_(share * variance)
         identity = torch.eye(len(covariance), device=self.device)
@@ -248,7 +248,7 @@ class StreamingLda(ClosedForm):
         """
         super().load_state_dict(state)
         if self.crumbs is not None:
-            self.crumbs.load_state_dict(under(state, "crumbs."))
+            self.crumbs.load_state_dict(strip_prefix(state, "crumbs."))
 
     def _changed(self) -> None:
         self._solved = None

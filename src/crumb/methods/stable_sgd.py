@@ -18,7 +18,7 @@ from crumb.methods.base import BytesHeld
 from crumb.methods.described import Ranges
 from crumb.methods.finetune import Finetune
 from crumb.methods.registry import register
-from crumb.methods.training import MOST_FLOAT, TrainingConfig
+from crumb.methods.training import MAX_FLOAT, TrainingConfig
 from crumb.nets.split import SplitNetwork
 
 
@@ -46,8 +46,8 @@ class StableSgdConfig(TrainingConfig):
         require("gamma", self.gamma, 0 < self.gamma <= 1, "above 0 and at most 1")
         dropout, floor = self.head_dropout, self.lr_floor
         require("head_dropout", dropout, 0 <= dropout < 1, "in [0, 1)")
-        most = f"at least 0 and at most {MOST_FLOAT:g}"
-        require("lr_floor", floor, 0 <= floor <= MOST_FLOAT, most)
+        most = f"at least 0 and at most {MAX_FLOAT:g}"
+        require("lr_floor", floor, 0 <= floor <= MAX_FLOAT, most)
         if floor > self.lr:
             raise InputError(
                 setting("lr_floor", floor),

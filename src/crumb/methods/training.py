@@ -8,7 +8,7 @@ from crumb.errors import InputError, require, setting
 from crumb.kinds import check_kinds
 from crumb.nets.split import SplitNetwork
 
-MOST_FLOAT = 1e38
+MAX_FLOAT = 1e38
 """Steps compute in float32, which holds no more than 3.4e38."""
 
 
@@ -27,12 +27,12 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_kinds(self)
-        most = f"at most {MOST_FLOAT:g}"
-        require("lr", self.lr, 0 < self.lr <= MOST_FLOAT, f"above 0 and {most}")
+        most = f"at most {MAX_FLOAT:g}"
+        require("lr", self.lr, 0 < self.lr <= MAX_FLOAT, f"above 0 and {most}")
         require("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)")
         decay = self.weight_decay
-        require("weight_decay", decay, 0 <= decay <= MOST_FLOAT, f"at least 0 and {most}")
-        require("clip", self.clip, 0 < self.clip <= MOST_FLOAT, f"above 0 and {most}")
+        require("weight_decay", decay, 0 <= decay <= MAX_FLOAT, f"at least 0 and {most}")
+        require("clip", self.clip, 0 < self.clip <= MAX_FLOAT, f"above 0 and {most}")
 
     @property
     def least_lr(self) -> float:

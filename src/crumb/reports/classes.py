@@ -14,8 +14,8 @@ from crumb.stream.record import RunRecord
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MOST_NUMBERS = 14
-_MOST_NAMES = 40
+_MAX_NUMBERS = 14
+_MAX_NAMES = 40
 
 
 def confusion_shares(record: RunRecord) -> np.ndarray | None:
@@ -71,12 +71,12 @@ def _heat_map(shares: np.ndarray, names: Sequence[str]) -> Figure:
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     figure.colorbar(image, ax=axes, label="share of the class's test images, %", shrink=0.8)
     axes.set(xlabel="taken for class", ylabel="class")
-    if len(names) <= _MOST_NAMES:
+    if len(names) <= _MAX_NAMES:
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(names)), names)
     else:
         axes.set(xlabel="taken for class, by number", ylabel="class, by number")
-    if len(names) <= _MOST_NUMBERS:
+    if len(names) <= _MAX_NUMBERS:
         for (i, j), share in np.ndenumerate(shares):
             if share >= 0.5:
                 colour = "white" if share > 55 else "black"
@@ -130,7 +130,7 @@ def class_forgetting_panel(records: Sequence[RunRecord]) -> Panel | None:
         [name, *drops[name].span(), *np.mean(runs[name], axis=0).tolist(), drops[name].runs]
         for name in order
     ]
-    shown = order[:_MOST_NAMES]
+    shown = order[:_MAX_NAMES]
     figure = blank(6.4, 1.2 + 0.28 * len(shown))
     axes = figure.subplots()
     means = [drops[name].mean for name in shown]

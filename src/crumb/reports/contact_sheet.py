@@ -21,16 +21,16 @@ from crumb.errors import InputError, require
 from crumb.files import write_bytes
 from crumb.typefaces import own_typeface, runs
 
-MOST_ROWS = 40
+MAX_ROWS = 40
 """Classes that are shown where none are named."""
-MOST_FRAMES = 4000
+MAX_FRAMES = 4000
 """Of a picture; one of so many takes 250 MB while it is drawn."""
 
 # Pixels.
 _FRAME, _GAP, _CAPTION, _LABEL, _MARGIN, _HEAD, _FOOT = 112, 10, 20, 176, 32, 104, 40
 _RADIUS, _SMOOTH = 9, 4
 # So wide that title and counts have room.
-_LEAST = 840
+_MIN = 840
 # Okabe and Ito's vermilion, which any colour vision tells from grey; the word says it as well.
 _TEST, _TRAIN = "#D55E00", "#C3CBD6"
 _INK, _FAINT, _RULE, _PAPER = "#1B2430", "#6A7686", "#E6EAF0", "#FFFFFF"
@@ -62,7 +62,7 @@ def contact_sheet(
     """Draw frames of each class, in even steps over its objects and sessions, into a PNG.
 
     Frames are squeezed to squares, as networks see them; those of test sessions are framed in
-    another colour and marked with a word. Without ``classes`` at most :data:`MOST_ROWS` are
+    another colour and marked with a word. Without ``classes`` at most :data:`MAX_ROWS` are
     shown, in even steps over all.
 
     Args:
@@ -82,10 +82,10 @@ def contact_sheet(
     names = _chosen(dataset, classes) if classes else list(numbers)
     if empty := [name for name in names if name not in numbers]:
         raise InputError("--classes", f"{empty[0]!r} has no image", "leave it out")
-    shown = names if classes else [names[place] for place in evenly(len(names), MOST_ROWS)]
-    if len(shown) * columns > MOST_FRAMES:
+    shown = names if classes else [names[place] for place in evenly(len(names), MAX_ROWS)]
+    if len(shown) * columns > MAX_FRAMES:
         problem = f"makes {len(shown) * columns:,} frames"
-        remedy = f"name fewer, or give fewer --columns (at most {MOST_FRAMES:,} frames)"
+        remedy = f"name fewer, or give fewer --columns (at most {MAX_FRAMES:,} frames)"
         raise InputError("--classes", problem, remedy)
     sheet = Sheet(tuple(shown), len(names))
     image = _draw(dataset, [numbers[name] for name in shown], columns, sheet)
@@ -147,7 +147,7 @@ def _of_index(dataset: Dataset) -> dict[int, str]:
 
 def _draw(dataset: Dataset, numbers: Sequence[int], columns: int, sheet: Sheet) -> Image.Image:
     """The picture, RGB."""
-    width = max(_LEAST, 2 * _MARGIN + _LABEL + columns * (_FRAME + _GAP) - _GAP)
+    width = max(_MIN, 2 * _MARGIN + _LABEL + columns * (_FRAME + _GAP) - _GAP)
     step = _FRAME + _CAPTION + _GAP
     foot = _FOOT if sheet.left_out else 0
     image = Image.new("RGB", (width, _HEAD + len(numbers) * step + foot + _MARGIN // 2), _PAPER)

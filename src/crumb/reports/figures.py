@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_CURVES = 8
+MAX_CURVES = 8
 _LINES, _MARKERS = ("-", "--", "-.", ":"), "osD^vPX*"
 _TICKS = 10
 _ACCURACY = "accuracy on classes seen, %"
@@ -139,7 +139,7 @@ def _drawn(family: Family) -> list[Result]:
     """The baseline, the best, and an upper bound, as many as can be told apart."""
     bounds = [one for one in family.results if one not in family.ranked][:1]
     best = [one for one in family.ranked if one is not family.baseline]
-    room = MOST_CURVES - 1 - len([one for one in bounds if one is not family.baseline])
+    room = MAX_CURVES - 1 - len([one for one in bounds if one is not family.baseline])
     chosen = [family.baseline, *best[:room], *bounds]
     return [one for one in family.results if one in chosen]
 

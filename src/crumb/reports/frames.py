@@ -22,7 +22,7 @@ from crumb.stream.config import StreamConfig
 from crumb.stream.run import open_dataset
 from crumb.stream.tasks import tasks_of
 
-MOST_TASKS, MOST_FRAMES = 8, 6
+MAX_TASKS, MAX_FRAMES = 8, 6
 _SIDE, _QUALITY = 96, 72
 
 
@@ -61,10 +61,10 @@ def sample_frames(result: Result) -> list[TaskFrames]:
             number + 1,
             tuple(
                 (tasks.classes[frames.labels[place]], _jpeg(dataset, frames.paths[place]))
-                for place in evenly(len(frames.paths), MOST_FRAMES).tolist()
+                for place in evenly(len(frames.paths), MAX_FRAMES).tolist()
             ),
         )
-        for number in evenly(len(tasks.tasks), MOST_TASKS).tolist()
+        for number in evenly(len(tasks.tasks), MAX_TASKS).tolist()
         for frames in [tasks.tasks[number]]
     ]
 

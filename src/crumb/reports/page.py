@@ -18,7 +18,7 @@ from crumb.reports.costs import panels_of_experiment
 from crumb.reports.drawing import slug
 from crumb.reports.families import Difference, Family, Result
 from crumb.reports.figures import panels_of_family, panels_of_result
-from crumb.reports.frames import MOST_FRAMES, TaskFrames, sample_frames
+from crumb.reports.frames import MAX_FRAMES, TaskFrames, sample_frames
 from crumb.reports.inline_svg import inline, width_of
 from crumb.reports.key_figures import WORK, columns
 from crumb.reports.markup import Markup, data_uri, render
@@ -44,7 +44,7 @@ _ANALYSES = "analysis"
 """Folder of a results folder that holds figures which were made of it before."""
 _FEW, _TOLD = 6, 3
 """Rows, and comparisons in words, where there is more of its kind."""
-_MOST_ROWS = 400
+_MAX_ROWS = 400
 """Of a table of numbers under a figure; longer ones are only to be saved."""
 _WIDE = 600
 """Points from which on a figure has the width of the page."""
@@ -207,7 +207,7 @@ def _frames(experiment: Experiment) -> tuple[list[TaskFrames], str]:
         return [], f"No sample frames: {error.in_flags()}."
     run, of = shown.records[0].run, len(shown.records[0].scores)
     caption = (
-        f"Training frames of run {run}, {MOST_FRAMES} in even steps over each task, in the order "
+        f"Training frames of run {run}, {MAX_FRAMES} in even steps over each task, in the order "
         f"of the stream. Other runs have other orders of classes and clips."
     )
     if len(tasks) < of:
@@ -265,7 +265,7 @@ def _figure(panel: StoredPanel, prefix: str) -> dict[str, Any]:
 def _numbers(panel: StoredPanel) -> Table | None:
     """The numbers of a figure, unless they are too many to be read."""
     head, *rows = [*csv.reader(panel.table.splitlines())] or [[]]
-    if not head or not 0 < len(rows) <= _MOST_ROWS:
+    if not head or not 0 < len(rows) <= _MAX_ROWS:
         return None
     whole = [[*map(_rounded, row), *[""] * (len(head) - len(row))][: len(head)] for row in rows]
     names = [name.replace("_", " ") for name in head]

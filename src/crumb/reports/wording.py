@@ -12,7 +12,7 @@ from crumb.reports.reader import Experiment, Report
 from crumb.reports.statistics import smallest_p
 
 LEVEL = 0.05
-_LEAST_P = 0.0001
+_MIN_P = 0.0001
 _TIE = 0.05
 _UNKNOWN = "?"
 PROTOCOLS = {
@@ -46,7 +46,7 @@ def _number(value: float) -> str:
 
 def p_value(p: float) -> str:
     """A p-value with three digits that count."""
-    return f"< {_LEAST_P:g}" if p < _LEAST_P else f"= {p:.3g}"
+    return f"< {_MIN_P:g}" if p < _MIN_P else f"= {p:.3g}"
 
 
 def count(number: int, what: str, plural: str | None = None) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 from crumb.data.protocol import TaskList
 from crumb.errors import InputError, setting
 from crumb.files import digest, read_metadata, read_tensors, write_tensors
-from crumb.methods.base import Learner, under
+from crumb.methods.base import Learner, strip_prefix
 from crumb.nets.weights import DAMAGE
 from crumb.stream.record import RunRecord, record_from_json, record_to_json
 
@@ -167,11 +167,11 @@ class Checkpoints:
             )
         self._check_machine(path, about["machine"], _machine(learner))
         learner.classes = list(about["classes"])
-        learner.load_state_dict(under(tensors, "learner.") | _front_of(learner))
+        learner.load_state_dict(strip_prefix(tensors, "learner.") | _front_of(learner))
         record = record_from_json(about["record"])
         place = {name: about[name] for name in _PLAIN}
         self._saved = (place["task"], place["epoch"], place["batch"])
-        return State(record, best=under(tensors, "best."), source=path.name, **place)
+        return State(record, best=strip_prefix(tensors, "best."), source=path.name, **place)
 
     def clear(self) -> None:
         """Remove the checkpoints of a run that is finished."""
@@ -241,7 +241,7 @@ class Checkpoints:
 
 
 @dataclass(frozen=True)
-class Place:
+class RunPosition:
     """Where an unfinished run stands.
 
     Attributes:
@@ -253,13 +253,13 @@ class Place:
     tasks: int | None
 
 
-def places_in(folder: Path) -> dict[int, Place]:
+def places_in(folder: Path) -> dict[int, RunPosition]:
     """Where each run stands that has checkpoints in a folder, by number; no tensor is read.
 
     Raises:
         InputError: all checkpoints of a run are damaged.
     """
-    found: dict[int, Place] = {}
+    found: dict[int, RunPosition] = {}
     damaged: dict[int, InputError] = {}
     paths = [path for path in folder.glob("run*_*.safetensors") if _number(path) >= 0]
     for path in sorted(paths, key=_number, reverse=True):
@@ -277,7 +277,7 @@ def places_in(folder: Path) -> dict[int, Place]:
     return found
 
 
-def _place(path: Path) -> Place:
+def _place(path: Path) -> RunPosition:
     remedy = "remove it to have the run begun again"
     meta = read_metadata(path, remedy)
     try:
@@ -287,7 +287,7 @@ def _place(path: Path) -> Place:
             raise TypeError(f"task {task!r} of {tasks!r}")
     except (LookupError, ValueError, TypeError, AttributeError) as error:
         raise InputError(path, f"is damaged ({error!r})", remedy) from error
-    return Place(task, tasks)
+    return RunPosition(task, tasks)
 
 
 def _machine(learner: Learner) -> dict[str, str | int]:

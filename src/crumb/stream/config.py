@@ -22,8 +22,8 @@ Mode = Literal["paper", "strict"]
 USUAL_EPOCHS = 10
 """Of the first task, where each frame may be shown more than once."""
 # What is above these is a slip: it would not fit into memory, or never end.
-MOST_RUNS, MOST_EPOCHS, MOST_IMAGES, MOST_WORKERS = 10_000, 1_000_000, 1 << 16, 1 << 12
-_MOST = (1 << 63) - 1
+MAX_RUNS, MAX_EPOCHS, MAX_IMAGES, MAX_WORKERS = 10_000, 1_000_000, 1 << 16, 1 << 12
+_MAX = (1 << 63) - 1
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class MachineConfig:
     def __post_init__(self) -> None:
         check_kinds(self)
         if self.workers is not None:
-            at_least("workers", self.workers, 1, MOST_WORKERS)
+            at_least("workers", self.workers, 1, MAX_WORKERS)
         at_least("feature_cache_bytes", self.feature_cache_bytes, 0)
 
 
@@ -80,7 +80,7 @@ class EvaluationConfig:
             raise InputError(
                 setting("top_k"), "must hold 1 and no number twice", "give for example 1 5"
             )
-        at_least("test_batch_size", self.test_batch_size, 1, MOST_IMAGES)
+        at_least("test_batch_size", self.test_batch_size, 1, MAX_IMAGES)
         if not 0 < self.validation_share < 1:
             raise InputError(
                 setting("validation_share", self.validation_share), "is no share", "give 0 < S < 1"
@@ -125,10 +125,10 @@ class TasksConfig:
 
     def __post_init__(self) -> None:
         check_kinds(self, tyro.MISSING)
-        at_least("batch_size", self.batch_size, 1, MOST_IMAGES)
+        at_least("batch_size", self.batch_size, 1, MAX_IMAGES)
         if self.epochs_first_task is not None:
-            at_least("epochs_first_task", self.epochs_first_task, 1, MOST_EPOCHS)
-        at_least("epochs", self.epochs, 1, MOST_EPOCHS)
+            at_least("epochs_first_task", self.epochs_first_task, 1, MAX_EPOCHS)
+        at_least("epochs", self.epochs, 1, MAX_EPOCHS)
         self._check_mode()
         if self.pretrained is None and self.pretrained_parts != "both":
             given = setting("pretrained_parts", self.pretrained_parts)
@@ -208,7 +208,7 @@ def shared_settings(kind: type[TasksConfig], config: TasksConfig) -> dict[str, A
     return {own.name: getattr(config, own.name) for own in fields(kind)}
 
 
-def at_least(name: str, value: int, least: int, most: int = _MOST) -> None:
+def at_least(name: str, value: int, least: int, most: int = _MAX) -> None:
     """Refuse a setting below ``least`` or above ``most``.
 
     Raises:
@@ -231,7 +231,7 @@ def check_runs(name: str, first: int, count: int = 1) -> None:
     Raises:
         InputError: naming the setting.
     """
-    at_least("runs", count, 1, MOST_RUNS)
+    at_least("runs", count, 1, MAX_RUNS)
     at_least(name, first, 0)
     if first + count > 1 << 32:
         remedy = f"give at most {(1 << 32) - count}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from crumb.errors import InputError, printable
 from crumb.files import read_toml
-from crumb.stream.checkpoint import Place, places_in
+from crumb.stream.checkpoint import RunPosition, places_in
 from crumb.stream.record import FORMAT, RunRecord
 from crumb.stream.results import Results
 from crumb.stream.settings import CONFIG, read_settings
@@ -30,7 +30,7 @@ class ResultsFolder:
     path: Path
     settings: Mapping[str, Any]
     records: list[RunRecord]
-    places: Mapping[int, Place]
+    places: Mapping[int, RunPosition]
 
     @property
     def command(self) -> str:

@@ -17,7 +17,7 @@ _waiting = 0
 
 
 @contextmanager
-def noticed_between_batches() -> Iterator[None]:
+def signals_between_batches() -> Iterator[None]:
     """Let :func:`raise_noted` raise what arrives, or this context when it ends.
 
     A second signal, a second later, is raised where it arrives. Signals are those of the whole
@@ -36,7 +36,7 @@ def noticed_between_batches() -> Iterator[None]:
 
 
 @contextmanager
-def not_now() -> Iterator[None]:
+def defer_signals() -> Iterator[None]:
     """What happens in this context is finished before :func:`raise_noted` raises."""
     global _waiting
     _waiting += 1
@@ -60,6 +60,6 @@ def _note(number: int, frame: FrameType | None) -> None:
         raise signals.interruption(number, "at once")
 
 
-def came_at_once(error: BaseException) -> bool:
+def raised_immediately(error: BaseException) -> bool:
     """Whether a signal was raised where it arrived, perhaps in the middle of a step."""
     return error.args == ("at once",)

@@ -61,7 +61,7 @@ def new_learner(
             f"see crumb methods, or use {setting('mode', 'paper')}",
         )
     learner = kind(built, for_mode(config.mode, method), seed, device)
-    if config.evaluation.select_best_epoch and not kind.goes_back:
+    if config.evaluation.select_best_epoch and not kind.supports_best_epoch:
         problem = f"is not for {kind.name}, which keeps more of an epoch than its weights"
         raise InputError(setting("select_best_epoch"), problem, "leave it out")
     if machine.compile:

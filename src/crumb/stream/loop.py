@@ -24,7 +24,7 @@ from crumb.stream.checkpoint import Checkpoints, State
 from crumb.stream.config import StreamConfig
 from crumb.stream.evaluate import evaluate
 from crumb.stream.feed import CountedReading, Reading, choose
-from crumb.stream.interruption import came_at_once, not_now, noticed_between_batches
+from crumb.stream.interruption import defer_signals, raised_immediately, signals_between_batches
 from crumb.stream.record import RunRecord
 
 # Losses are looked at, and memory is returned, this often: not at every step, as a GPU would have
@@ -88,12 +88,12 @@ def run_once(plan: Plan) -> RunRecord:
     state.record.feature_seconds += plan.store.seconds
     with tqdm(total=_batches(plan), unit="batch", disable=None) as progress:
         progress.update(_batches(plan, state))
-        with noticed_between_batches():
+        with signals_between_batches():
             try:
                 _run_tasks(plan, state, progress)
             except (KeyboardInterrupt, Terminated) as signalled:
                 # In the middle of a step there is nothing that could be gone on from.
-                if not came_at_once(signalled):
+                if not raised_immediately(signalled):
                     _save(plan, state)
                 raise
     _note_memory(plan, state)
@@ -182,7 +182,7 @@ def _run_task(plan: Plan, state: State, groups: list[list[int]], progress: tqdm)
     while not _is_read(plan, state):
         # Pixels are learned from, or stored: on arrival, or in the second reading of the task.
         first = state.epoch == 0
-        stored = learner.needs_images and not learner.reads_twice and first
+        stored = learner.needs_images and not learner.needs_second_pass and first
         pixels = learner.wants_images or stored
         reading = Reading(frames, plan.store, plan.batch_size, pixels, first, state.batch)
         learn_epoch(plan, reading, state, progress)
@@ -193,7 +193,7 @@ def _run_task(plan: Plan, state: State, groups: list[list[int]], progress: tqdm)
             state.best_epoch = state.epoch
         _test(plan, state, groups, progress)
         state.epoch, state.batch = state.epoch + 1, 0
-    with not_now():
+    with defer_signals():
         _finish_task(plan, state, frames, groups, progress)
         if plan.task_models:
             learner.save(plan.task_models[task])
@@ -288,7 +288,7 @@ def learn_epoch(plan: Plan, reading: Reading, state: State, progress: tqdm) -> N
     for number, batch in enumerate(reading, reading.start):
         newest = int(batch.labels.max())
         if newest >= len(learner.classes):
-            learner.meet(plan.tasks.classes[: newest + 1])
+            learner.add_classes(plan.tasks.classes[: newest + 1])
         if number in (0, last) and (figures := learner.statistics(batch)) is not None:
             at = {"run": plan.tasks.run, "task": state.task, "epoch": state.epoch}
             record.statistics.append(at | figures)

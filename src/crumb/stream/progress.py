@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 
-def tell(line: str) -> None:
+def announce(line: str) -> None:
     """Say what is done, to a person; nothing where there is no terminal."""
     if sys.stderr.isatty():
         sys.stderr.write(f"{line}\n")

@@ -58,7 +58,7 @@ def show(learner: Learner, pixels: Tensor, class_name: str) -> None:
         InputError: the method needs task boundaries, or the loss is no longer finite.
     """
     learner.checks_losses = True
-    learner.meet([class_name])
+    learner.add_classes([class_name])
     label = learner.classes.index(class_name)
     for part in pixels.split(BATCH):
         shown = part.to(learner.device)

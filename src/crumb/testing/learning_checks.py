@@ -13,7 +13,7 @@ from crumb.testing.networks import Task, batch_of, images_of, tiny_network
 from crumb.testing.runs import main_run
 from crumb.testing.variants import Variant
 
-_MOST = 60
+_MAX = 60
 """Batches in which two easy classes must be told apart."""
 
 
@@ -40,13 +40,13 @@ def check_learns_two_easy_classes(variant: Variant) -> None:
     learner = variant.make(dropout=0.0)
     learner.begin_task(["red", "blue"])
     names: list[str] = []
-    for seed in range(_MOST):
+    for seed in range(_MAX):
         learner.learn(batch_of(learner, 0, 0, 1, 1, 0, 1, seed=seed))
         if seed % 10 == 9:
             names = learner.predict(torch.cat([images_of(0, 20, 500), images_of(1, 20, 501)]))
             if names == ["red"] * 20 + ["blue"] * 20:
                 return
-    raise AssertionError(f"after {_MOST} batches red and blue are taken for {names}")
+    raise AssertionError(f"after {_MAX} batches red and blue are taken for {names}")
 
 
 def check_batch_of_one_and_a_single_class(variant: Variant) -> None:
@@ -63,7 +63,7 @@ def check_new_classes_at_any_time_beyond_the_room_of_the_head(variant: Variant) 
     for label in range(20):
         if learner.needs_task_boundaries:
             learner.begin_task([f"thing {label}"])
-        learner.meet([f"thing {label}"])
+        learner.add_classes([f"thing {label}"])
         pixels = images_of(label % 6, 2, label)
         index = torch.full((2,), label)
         losses = learner.learn(Batch(index, learner.network.features(pixels), pixels))
@@ -99,14 +99,14 @@ def check_what_is_said_to_be_trained_is_what_changes(variant: Variant) -> None:
 
 
 def check_a_task_is_read_again_only_where_the_method_says_so(variant: Variant) -> None:
-    """By ``reads_twice``; the stream has no second reading for others."""
+    """By ``needs_second_pass``; the stream has no second reading for others."""
     learner = variant.make()
     learner.begin_task(["a", "b"])
     task = Task([batch_of(learner, 0, 1)])
     learner.learn(task.batches[0])
     learner.end_task(task)
-    assert (task.reads > 0) == learner.reads_twice, f"it is read {task.reads} times more"
-    assert learner.needs_task_boundaries or not learner.reads_twice
+    assert (task.reads > 0) == learner.needs_second_pass, f"it is read {task.reads} times more"
+    assert learner.needs_task_boundaries or not learner.needs_second_pass
 
 
 def check_the_end_of_a_task_trains_only_where_the_method_says_so(variant: Variant) -> None:
@@ -145,7 +145,7 @@ def check_observe_learns_in_batches_what_learn_learns(variant: Variant) -> None:
     pixels = torch.cat([images_of(0, 3), images_of(1, 2)])
     learner.observe(pixels, ["a", "a", "a", "b", "b"], batch_size=2)
     for labels, shown in zip(([0, 0], [0, 1], [1]), pixels.split(2), strict=True):
-        other.meet(["ab"[label] for label in labels])
+        other.add_classes(["ab"[label] for label in labels])
         other.learn(Batch(torch.tensor(labels), other.network.features(shown), shown))
     assert_same(learner, other, "observe and learn")
 

@@ -57,7 +57,7 @@ def check_nothing_is_kept_of_each_frame(variant: Variant) -> None:
             names = [f"class {label}" for label in pair]
             if learner.needs_task_boundaries:
                 learner.begin_task(names)
-            learner.meet(names)
+            learner.add_classes(names)
             task = [batch_of(learner, *pair, seed=100 * number + i) for i in range(batches)]
             for batch in task:
                 learner.learn(batch)

@@ -52,7 +52,7 @@ def batch(learner: Learner, event: int, again: bool = False) -> Batch:
     """
     task, place = divmod(event, _A_TASK)
     made = batch_of(learner, *TASKS[task], *TASKS[task], seed=10 * task + place, first=not again)
-    stores = learner.needs_images and (again or not learner.reads_twice)
+    stores = learner.needs_images and (again or not learner.needs_second_pass)
     images = made.images if stores or learner.wants_images else None
     return Batch(made.labels, made.features, images, made.first_pass)
 
@@ -63,7 +63,7 @@ def begin(learner: Learner, task: int) -> None:
     if learner.needs_task_boundaries:
         learner.expect_task(BATCHES)
         learner.begin_task(names)
-    learner.meet(names)
+    learner.add_classes(names)
 
 
 def end(learner: Learner, task: int) -> Task:

@@ -10,7 +10,7 @@ from crumb.data.sets.folder_layout import VIDEOS
 from crumb.data.sets.folder_split import Clip, Split
 from crumb.data.stats import aligned
 
-_MOST_CLASSES, _MOST_READINGS, _WIDTH = 24, 3, 40
+_MAX_CLASSES, _MAX_READINGS, _WIDTH = 24, 3, 40
 _RULES: dict[Split, str] = {
     "session": "whole sessions, {share:.0%} of each object's, evenly spread (--split session)",
     "object": "whole objects, {share:.0%} of each class's, evenly spread (--split object)",
@@ -54,9 +54,9 @@ def _classes(survey: Survey) -> list[str]:
     total = ("all", "", *(sum(column) for column in zip(*(row[2:] for row in rows), strict=True)))
     lines = aligned(("class", "id", "objects", "sessions", unit, "to test"), [*rows, total])
     lines = [f"{line}  {names}".rstrip() for line, names in zip(lines, [*tested, ""], strict=True)]
-    if len(rows) > _MOST_CLASSES:
-        left = len(rows) - _MOST_CLASSES
-        lines[_MOST_CLASSES + 1 : -1] = [f"... and {left} more"]
+    if len(rows) > _MAX_CLASSES:
+        left = len(rows) - _MAX_CLASSES
+        lines[_MAX_CLASSES + 1 : -1] = [f"... and {left} more"]
     return lines if len(rows) > 1 else lines[:-1]
 
 
@@ -92,7 +92,7 @@ def _readings(survey: Survey) -> list[str]:
             f"  {path}",
             f"    class {clip.class_name}, {item}, {session}",
         ]
-    return [line for lines in list(examples.values())[:_MOST_READINGS] for line in lines]
+    return [line for lines in list(examples.values())[:_MAX_READINGS] for line in lines]
 
 
 def _unused(survey: Survey) -> list[str]:

@@ -23,11 +23,11 @@ _SIDE, _BLOCK = 16, 4
 # 128; of quality 30 by 4.9 and 8.1, 3.2 and 5.1, 2.6 and 3.3. Of neighbouring views of one object
 # 0.7 % differ by less than 4.5, none by less than 2. Views are of one size, and thumbnails of
 # another one than their originals: so copies of one size have to be nearer.
-_MOST_APART, _MOST_APART_IN_SIZE = 4.5, 2.0
+_MAX_APART, _MAX_APART_IN_SIZE = 4.5, 2.0
 # Compression changes less where there is less to compress: of pictures faded to a tenth 1.5.
 _APART, _APART_BY_CONTRAST = 1.0, 0.1
 _CANDIDATES = 8
-_MOST_IMAGES = 200_000
+_MAX_IMAGES = 200_000
 
 
 def warnings(kind: str, clips: Sequence[Clip], tested: Sequence[bool], split: Split) -> list[str]:
@@ -86,7 +86,7 @@ def same_pairs(
     """Each file that is tested on and is the same as one that is trained on, after that one."""
     if not (trained and tested):
         return []
-    if kind == IMAGES and len(trained) + len(tested) <= _MOST_IMAGES:
+    if kind == IMAGES and len(trained) + len(tested) <= _MAX_IMAGES:
         return _same_images(root, trained, tested, workers)
     return _same_files(root, trained, tested)
 
@@ -104,14 +104,14 @@ def _same_images(
         return []
     # Images that are near are so in their 4 x 4 means, among which a tree finds candidates fast.
     means = small.reshape(-1, 3, 4, _SIDE // 4, 4, _SIDE // 4).mean((3, 5)).reshape(len(small), -1)
-    farthest = _MOST_APART * means.shape[1] ** 0.5
+    farthest = _MAX_APART * means.shape[1] ** 0.5
     tree = KDTree(means[:first])
     _, near = tree.query(means[first:], _CANDIDATES, distance_upper_bound=farthest, workers=workers)
     pairs = []
     for place, candidates in enumerate(np.asarray(near), first):
         known = candidates[candidates < first]
         apart = np.sqrt(np.square(small[known].astype(float) - small[place]).mean(1))
-        most = [_MOST_APART_IN_SIZE if sizes[one] == sizes[place] else _MOST_APART for one in known]
+        most = [_MAX_APART_IN_SIZE if sizes[one] == sizes[place] else _MAX_APART for one in known]
         apart /= np.minimum(most, _APART + _APART_BY_CONTRAST * small[place].std())
         if len(apart) and apart.min() <= 1:
             pairs.append((names[known[apart.argmin()]], names[place]))
