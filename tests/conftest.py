@@ -10,8 +10,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -26,7 +28,8 @@ from crumb.data.index import Dataset, write_dataset
 from crumb.data.sets.toybox import index_toybox
 from crumb.features.features import FeatureStore
 from crumb.methods.registry import find_method
-from crumb.nets.config import Preprocessing
+from crumb.nets.config import NetworkConfig, Preprocessing
+from crumb.stream.config import StreamConfig
 from crumb.stream.results import Results
 from crumb.stream.run import stream
 
@@ -137,14 +140,29 @@ def streamed(
     ) -> Results:
         nonlocal count
         count += 1
-        output = [] if "--resume" in more else ["--output", str(tmp_path / f"results{count}")]
         first = [] if epochs is None else ["--epochs-first-task", str(epochs)]
         method = more[more.index("--method") + 1] if "--method" in more else "crumb"
+        kind = find_method(method)
         usual = words
-        if not find_method(method).trains:
+        if not kind.trains:
             at = words.index("--lr")
             usual = [*words[:at], *words[at + 2 :]]
-        parts = settings([*usual, *first, *output, *more])
+        asked = (*usual, *first, *more)
+        if "--resume" in more or "--preset" in more:
+            parts = settings(asked)
+        else:
+            parts = _parsed(asked, kind.Config)
+        if not {"--output", "--resume"}.intersection(more):
+            parts = (replace(parts[0], output=tmp_path / f"results{count}"), *parts[1:])
         return stream(*parts, stores if own_stores is None else own_stores)
 
     return run
+
+
+@cache
+def _parsed(words: tuple[str, ...], _: type) -> tuple[StreamConfig, NetworkConfig, Any]:
+    """The same words are parsed once: that takes as long as a task of 21 images.
+
+    Tests give methods of their own the same name; their settings tell them apart.
+    """
+    return settings(words)

@@ -95,7 +95,7 @@ def integers(shape: tuple[int, int], largest: int, odd: float, seed: int) -> Ten
     return torch.where(torch.rand(shape, generator=generator) < odd, strange, values)
 
 
-@settings(max_examples=150)
+@settings(max_examples=40)
 @given(
     count=st.sampled_from(COUNTS),
     length=st.sampled_from(LENGTHS),

@@ -258,7 +258,7 @@ def test_processes_decode_the_same(pristine: Path, tmp_path: Path):
         assert (dataset.images / path).read_bytes() == (expected.images / path).read_bytes()
 
 
-@pytest.mark.parametrize("error", [PermissionError(13, "x"), OSError(30, "x"), ImportError("x")])
+@pytest.mark.parametrize("error", [OSError(30, "x"), ImportError("x")])
 def test_without_shared_memory_threads_decode_the_same(
     pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ):

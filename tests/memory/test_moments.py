@@ -62,22 +62,6 @@ def test_one_pass_is_a_batch_computation_up_to_rounding(order, scale):
     assert correlation.max() < 0.03
 
 
-def test_a_million_frames_do_not_drift():
-    dimensions, classes, size, repeats = 16, 3, 250, 40
-    vectors, labels = frames(25_000, dimensions, classes)
-    means, covariance = in_batch(vectors, labels, classes)
-    spread = covariance.diagonal().sqrt()
-    made = moments(dimensions, classes)
-    for _ in range(repeats):
-        for part in range(0, len(vectors), size):
-            made.add(vectors[part : part + size], labels[part : part + size])
-    assert made.counts.sum() == repeats * len(vectors) == 1_000_000
-    # Four standard deviations of the documented errors, for 83 frames of a class in a batch.
-    assert ((made.mean_vectors() - means).abs() / spread).max() < 0.04
-    correlation = (made.covariance_matrix() - covariance).abs() / torch.outer(spread, spread)
-    assert correlation.max() < 0.03
-
-
 def test_rounding_to_the_nearest_number_would_drift():
     """What the random rounding is for: frames that come late move a mean by less than a step."""
     made = moments(1, 1, covariance=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 import torchvision
@@ -14,6 +16,7 @@ from crumb.errors import InputError
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
 from crumb.nets.graph import split
+from crumb.testing.networks import tiny_network
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -241,3 +244,19 @@ def test_penultimate_is_what_the_head_weighs(name):
         return
     assert_rounded(network.head(entered), logits, *sums_of(network.head))
     assert_rounded(linear, logits, *sums_of(network.head))
+
+
+def test_a_compiled_tail_is_the_tail():
+    """To the code that the compiler writes: a whole step, of the smallest network there is."""
+    if shutil.which("g++") is None:
+        pytest.skip("compiling needs a C++ compiler")
+    plain, compiled = tiny_network().train(), tiny_network().train()
+    compiled.compile_tail()
+    maps = torch.rand(2, *plain.feature_shape, generator=torch.Generator().manual_seed(0))
+    expected, found = plain(maps), compiled(maps)
+    assert_rounded(found, expected, *sums_of(plain))
+    for logits in (expected, found):
+        cross_entropy(logits, torch.tensor([0, 1])).backward()
+    gradients = {name: p.grad for name, p in plain.trained().items()}
+    same = {name: p.grad for name, p in compiled.trained().items()}
+    assert_rounded(same, gradients, *sums_of(plain))

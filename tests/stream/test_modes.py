@@ -7,12 +7,15 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
 
+from crumb.data.batches import Batch
 from crumb.data.index import Dataset
 from crumb.data.protocol import lay_out
 from crumb.errors import InputError, flag_of
 from crumb.files import read_tensors, read_toml
 from crumb.methods.agem import Agem
+from crumb.methods.base import Learner
 from crumb.methods.registry import methods
 from crumb.stream.feed import Reading
 from crumb.stream.results import Results
@@ -40,47 +43,47 @@ def training_paths(dataset: Dataset) -> list[str]:
     return [path for frames in tasks.tasks for path in frames.paths]
 
 
+@pytest.fixture
+def replays(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Learner]], list[int]]:
+    """Begin to note the bytes of the replay memory of a method after each batch."""
+
+    def watched(kind: type[Learner]) -> list[int]:
+        held: list[int] = []
+        learn = kind.learn
+
+        def noting(self: Learner, batch: Batch) -> dict[str, Tensor]:
+            losses = learn(self, batch)
+            held.append(self.bytes_held().replay)
+            return losses
+
+        monkeypatch.setattr(kind, "learn", noting)
+        return held
+
+    return watched
+
+
 @pytest.mark.parametrize("method", [name for name, kind in methods().items() if kind.strict()])
-def test_strict_shows_each_image_once(streamed: Streamed, dataset: Dataset, reads, method: str):
-    budget = ["--budget-bytes", "60000"] if methods()[method].stores_exemplars() else []
+def test_strict_shows_each_image_once_and_stores_on_arrival(
+    streamed: Streamed, dataset: Dataset, reads, replays, method: str
+):
+    kind = methods()[method]
+    budget = ["--budget-bytes", "60000"] if kind.stores_exemplars() else []
+    held = replays(kind)
     results = streamed("--method", method, "--mode", "strict", *budget, epochs=None)
     assert {reads[path] for path in training_paths(dataset)} == {1}
     (record,) = results.finished()
     assert [len(epochs) for epochs in record.scores] == [1, 1]
     assert record.images == len(training_paths(dataset))
+    # The class means of ncm stand for all frames; it stores none.
+    if kind.stores_exemplars() and method != "ncm":
+        assert held[0] > 0
+        assert max(held) <= 60_000
 
 
 @pytest.mark.parametrize("method", [n for n, kind in methods().items() if not kind.strict()])
 def test_methods_that_read_twice_refuse_to_be_strict(streamed: Streamed, method: str):
     with pytest.raises(InputError, match=f"mode='strict': is not for {method}"):
         streamed("--method", method, "--mode", "strict", epochs=None)
-
-
-@pytest.mark.parametrize(
-    # The class means of ncm stand for all frames; it stores none.
-    "method",
-    [
-        n
-        for n, kind in methods().items()
-        if kind.strict() and kind.stores_exemplars() and n != "ncm"
-    ],
-)
-def test_exemplars_are_stored_on_arrival_in_strict_mode(
-    streamed: Streamed, monkeypatch: pytest.MonkeyPatch, method: str
-):
-    kind = methods()[method]
-    replays: list[int] = []
-    learn = kind.learn
-
-    def noting(self, batch):
-        losses = learn(self, batch)
-        replays.append(self.bytes_held().replay)
-        return losses
-
-    monkeypatch.setattr(kind, "learn", noting)
-    streamed("--method", method, "--mode", "strict", "--budget-bytes", "60000", epochs=None)
-    assert replays[0] > 0
-    assert max(replays) <= 60_000
 
 
 @pytest.mark.parametrize(
@@ -128,8 +131,11 @@ def test_settings_that_contradict_strict_mode(streamed: Streamed):
 def test_the_whole_network_is_trained_where_asked_for(streamed: Streamed, method: str):
     budget = ["--budget-bytes", "400000"] if method == "er" else []
     words = ["--method", method, "--trainable", "all", "--save-model", *budget]
+    words += ["--classes", "bed", "bottle", "--classes-per-task", "1"]
     first, second = (
-        read_tensors(streamed(*words, own_stores={}).folder / "learner_run0.safetensors", "")[0]
+        read_tensors(
+            streamed(*words, own_stores={}, epochs=1).folder / "learner_run0.safetensors", ""
+        )[0]
         for _ in range(2)
     )
     assert not [name for name in first if name.startswith("network.front.")]

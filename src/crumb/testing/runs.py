@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +180,7 @@ def kept_beyond_one_network(learner: Learner) -> int:
     the rows in use and their labels.
     """
     total, state = 0, learner.state_dict()
-    network = {f"network.{name}" for name in tiny_network(norm_in_front=True).state_dict()}
+    network = _names_of_a_network()
     for name, value in state.items():
         stem, _, part = name.rpartition(".")
         rows = state.get(f"{stem}.allocated")
@@ -191,6 +191,11 @@ def kept_beyond_one_network(learner: Learner) -> int:
         elif part == "rows":
             total += int(rows) * (value[0].nbytes if len(value) else 0) + 4 * int(rows)
     return total
+
+
+@cache
+def _names_of_a_network() -> frozenset[str]:
+    return frozenset(f"network.{n}" for n in tiny_network(norm_in_front=True).state_dict())
 
 
 def saved(learner: Learner) -> bytes:
