@@ -7,8 +7,10 @@ import os
 # Before torch is imported: tests run side by side, one thread each unless the caller says so.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import functools
+import gc
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +21,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 from tests.rounding import OtherProcessor, enter
+from tyro import _docstrings
 
 from crumb.cli.stream import settings
 from crumb.data.images import load_images
@@ -34,6 +37,9 @@ torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 # How fast an example is depends on what else the machine does.
 hypothesis.settings.register_profile("crumb", deadline=None)
 hypothesis.settings.load_profile("crumb")
+
+# Read from the source of the settings, which the parser does anew for every command line.
+_docstrings.get_field_docstring = functools.cache(_docstrings.get_field_docstring.__wrapped__)
 
 OBJECTS = (
     "animals/person_01_pivothead",
@@ -54,6 +60,20 @@ def pytest_configure(config: pytest.Config) -> None:
     """On a processor that rounds differently, if CRUMB_TEST_ULPS says by how much."""
     if ulps := int(os.environ.get("CRUMB_TEST_ULPS", "0")):
         enter(OtherProcessor(ulps))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What is imported stays, and need not be searched for garbage again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_power_cut() -> Iterator[None]:
+    """Files need not outlast one, so nobody waits for the disk; tests of waiting patch this too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(scope="session")
