@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -30,6 +31,8 @@ from crumb.data.sets.toybox import index_toybox
 from crumb.features.features import FeatureStore
 from crumb.methods.registry import find_method
 from crumb.nets.config import Preprocessing
+from crumb.reports import panels
+from crumb.stream import run
 from crumb.stream.results import Results
 from crumb.stream.run import stream
 
@@ -139,10 +142,35 @@ def words(dataset: Dataset, network_words: list[str]) -> list[str]:
     return [str(dataset.folder), *network_words, "--lr", "0.02", "--batch-size", "12"]
 
 
+class Kept(dict[str, FeatureStore]):
+    """Stores of every network and data set: those of one are not dropped for those of another."""
+
+    def clear(self) -> None:
+        """Nothing."""
+
+
 @pytest.fixture(scope="session")
 def stores() -> dict[str, FeatureStore]:
     """Features, computed once for all streams that need no others."""
-    return {}
+    return Kept()
+
+
+@pytest.fixture
+def shared_features(stores: dict[str, FeatureStore], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands find the features that others computed; for tests that change no image."""
+    original = run.open_store
+
+    def opened(*given: Any) -> FeatureStore:
+        return original(*given[:-1], stores)
+
+    monkeypatch.setattr(run, "open_store", opened)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made and not drawn: most of the time of a table with three figures."""
+    picture = b'<svg width="72pt" height="72pt" viewBox="0 0 72 72"></svg>'
+    monkeypatch.setattr(panels, "_drawn", lambda *figure, **how: picture)
 
 
 @pytest.fixture
@@ -152,7 +180,7 @@ def streamed(
     """Streams with further flags into a folder of its own, with shared features."""
     count = 0
 
-    def run(
+    def streamed(
         *more: str, own_stores: dict[str, FeatureStore] | None = None, epochs: int | None = 2
     ) -> Results:
         nonlocal count
@@ -167,4 +195,4 @@ def streamed(
         parts = settings([*usual, *first, *output, *more])
         return stream(*parts, stores if own_stores is None else own_stores)
 
-    return run
+    return streamed
