@@ -152,16 +152,22 @@ class Kept(dict[str, FeatureStore]):
 @pytest.fixture(scope="session")
 def stores() -> dict[str, FeatureStore]:
     """Features, computed once for all streams that need no others."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def kept() -> Kept:
+    """Features that commands have computed."""
     return Kept()
 
 
 @pytest.fixture
-def shared_features(stores: dict[str, FeatureStore], monkeypatch: pytest.MonkeyPatch) -> None:
+def shared_features(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands find the features that others computed; for tests that change no image."""
     original = run.open_store
 
     def opened(*given: Any) -> FeatureStore:
-        return original(*given[:-1], stores)
+        return original(*given[:-1], kept)
 
     monkeypatch.setattr(run, "open_store", opened)
 
