@@ -247,7 +247,7 @@ def new_learner(kind: type[Learner]) -> Learner:
 def learner(folder: Path, kind: type[Learner]) -> bytes:
     """A learner that has met two classes, saved."""
     made = new_learner(kind)
-    made.meet(["bed", "car"])
+    made.add_classes(["bed", "car"])
     made.save(folder / "seed.safetensors")
     return (folder / "seed.safetensors").read_bytes()
 

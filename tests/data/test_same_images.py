@@ -128,7 +128,7 @@ def test_images_that_cannot_be_read_and_those_not_used_are_passed_over(root: Pat
 
 
 def test_of_very_many_images_equal_files_are_looked_for(root: Path, notes, monkeypatch):
-    monkeypatch.setattr(folder_warnings, "_MOST_IMAGES", 10)
+    monkeypatch.setattr(folder_warnings, "_MAX_IMAGES", 10)
     save(photo(0), root / "cup/s2/9.bmp")
     assert notes() == []
     (root / "cup/s2/9.png").write_bytes((root / "cup/s1/0.png").read_bytes())

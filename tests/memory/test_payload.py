@@ -136,7 +136,7 @@ def test_a_budget_bounds_it_unless_only_the_choice_needs_it():
 def test_exemplars_hand_it_out_with_what_is_drawn():
     held = exemplars(FIELDS, memory_size=4, write_policy="on-arrival")
     batch = batch_of(_Fronted(), 0, 1, 2)
-    slots = held.arrived(batch, payload_of([10, 11, 12]))
+    slots = held.on_batch(batch, payload_of([10, 11, 12]))
     assert NOWHERE not in slots.tolist()
     features, labels, payload = held.sample_with_payload(7, generator(1, "replay"))
     assert features.shape == (7, 8, 2, 2)

@@ -50,7 +50,7 @@ def exemplars_of(capacity: int, seed: int = 0) -> TaskExemplars:
 
 
 def learn(exemplars: TaskExemplars, task: Frames) -> None:
-    exemplars.reread(task, 3)
+    exemplars.on_task_end(task, 3)
     exemplars.finish_task()
 
 

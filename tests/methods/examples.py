@@ -12,11 +12,11 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from crumb.data.batches import Batch, Batches
 from crumb.memory.payload import Field, Fields
-from crumb.methods.base import BytesHeld, Learner, under
+from crumb.methods.base import BytesHeld, Learner, strip_prefix
 from crumb.methods.previous import PreviousNetwork
 from crumb.methods.rehearsal import PolicyRehearsal, PolicyRehearsalConfig
 
-MOST_CLASSES = 20
+MAX_CLASSES = 20
 STEPS_FROM_START = 5
 
 
@@ -46,8 +46,8 @@ class RunningMeans(Learner):
         super().__init__(network, config, seed, device)
         self.sums = torch.zeros(0, self.network.penultimate_size + 1, device=self.device)
 
-    def meet(self, names: Any) -> None:
-        super().meet(names)
+    def add_classes(self, names: Any) -> None:
+        super().add_classes(names)
         new = self.sums.new_zeros(len(self.classes) - len(self.sums), self.sums.shape[1])
         self.sums = torch.cat([self.sums, new])
 
@@ -88,7 +88,7 @@ class LogitReplay(PolicyRehearsal):
     Config = ArrivalConfig
 
     def fields(self) -> Fields:
-        return {"logits": Field((MOST_CLASSES,), torch.float16), "known": Field((), torch.int16)}
+        return {"logits": Field((MAX_CLASSES,), torch.float16), "known": Field((), torch.int16)}
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
         losses = {"direct": self.loss(batch.features, batch.labels)}
@@ -96,7 +96,7 @@ class LogitReplay(PolicyRehearsal):
             features, _, stored = self.exemplars.sample_with_payload(
                 len(batch), self.generators["replay"]
             )
-            mine = torch.arange(MOST_CLASSES) < stored["known"][:, None]
+            mine = torch.arange(MAX_CLASSES) < stored["known"][:, None]
             targets = stored["logits"].float().to(self.device)
             now = self._padded(self.active(self.network(features)))
             losses["logits"] = mse_loss(now[mine], targets[mine])
@@ -104,11 +104,11 @@ class LogitReplay(PolicyRehearsal):
         with self.inference():
             logits = self._padded(self.active(self.network(batch.features)))
         known = torch.full((len(batch),), len(self.classes))
-        self.exemplars.arrived(batch, {"logits": logits, "known": known})
+        self.exemplars.on_batch(batch, {"logits": logits, "known": known})
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _padded(self, logits: Tensor) -> Tensor:
-        return nn.functional.pad(logits, (0, MOST_CLASSES - logits.shape[1]))
+        return nn.functional.pad(logits, (0, MAX_CLASSES - logits.shape[1]))
 
 
 class TwoViews(Learner):
@@ -166,7 +166,7 @@ class FromTheStart(PolicyRehearsal):
         self.done += 1
         loss = self.loss(batch.features, batch.labels)
         self.step(loss)
-        self.exemplars.arrived(batch)
+        self.exemplars.on_batch(batch)
         return {"direct": loss.detach()}
 
     def end_task(self, batches: Batches) -> None:
@@ -282,7 +282,7 @@ class CopyingReplay(PolicyRehearsal):
         if old := self.previous.known:
             loss = loss + mse_loss(logits[:, :old], self.previous.logits(features))
         self.step(loss)
-        self.exemplars.arrived(batch)
+        self.exemplars.on_batch(batch)
         return {"direct": loss.detach()}
 
     def end_task(self, batches: Batches) -> None:
@@ -298,7 +298,7 @@ class CopyingReplay(PolicyRehearsal):
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         super().load_state_dict(state)
-        self.previous.load_state_dict(under(state, "previous."))
+        self.previous.load_state_dict(strip_prefix(state, "previous."))
 
 
 class Seen(TwoViews):

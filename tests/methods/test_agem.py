@@ -105,7 +105,7 @@ def stepped(learner: Agem, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
 def test_step_on_a_conflict_by_hand(size: int | None):
     learner = learner_of(reference_size=size)
     stored = batch_of(learner, 0, 0, 0, seed=20)
-    learner.exemplars.arrived(stored)
+    learner.exemplars.on_batch(stored)
     # The same images under another label pull the other way.
     batch = Batch(torch.tensor([1, 1]), stored.features[:2], first_pass=False)
     gradient, reference, update = stepped(learner, batch)
@@ -125,7 +125,7 @@ def test_step_without_conflict_is_that_of_fine_tuning():
     plain.start_head(4)
     plain.begin_task(["a", "b", "c", "d"])
     batch = batch_of(learner, 0, 0)
-    learner.exemplars.arrived(batch)
+    learner.exemplars.on_batch(batch)
     gradient, reference, _ = stepped(learner, batch)
     assert torch.dot(gradient, reference) > 0
     plain.learn(batch)

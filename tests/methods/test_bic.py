@@ -285,7 +285,7 @@ def test_reads_no_task_twice():
     learner.learn(task.batches[0])
     learner.end_task(task)
     assert task.reads == 0
-    assert not learner.reads_twice
+    assert not learner.needs_second_pass
 
 
 def test_classes_without_room_have_no_exemplar():

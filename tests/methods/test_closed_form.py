@@ -25,7 +25,7 @@ def make(name="slda", **settings) -> ClosedForm:
 
 def taught(name="slda", **settings):
     learner = make(name, **settings)
-    learner.meet(["a", "b"])
+    learner.add_classes(["a", "b"])
     for seed in range(5):
         learner.learn(batch_of(learner, 0, 1, 0, 1, seed=seed))
     return learner
@@ -49,7 +49,7 @@ def test_slda_solves_what_the_paper_says(monkeypatch):
     learner = make(dimensions=2, shrinkage=0.5, prior_frames=0)
     table = torch.tensor([[2, 0], [-2, 0], [0, 1], [0, -1], [6, 2], [2, 2], [4, 3], [4, 1], [1, 1]])
     vectors_of(learner, monkeypatch, table.float())
-    learner.meet(["a", "b"])
+    learner.add_classes(["a", "b"])
     learner.learn(numbered([0, 0, 0, 0, 1, 1, 1, 1]))
     assert learner.moments.covariance_matrix().tolist() == [[2, 0], [0, 0.5]]
     scores = learner.scores(numbered([0], 8).features)
@@ -67,7 +67,7 @@ def test_few_frames_are_compared_almost_by_plain_distance(monkeypatch):
     scores = []
     for learner in (shrunk, other):
         vectors_of(learner, monkeypatch, table.float())
-        learner.meet(["a", "b"])
+        learner.add_classes(["a", "b"])
         learner.learn(numbered([0, 0, 0, 0, 1, 1, 1, 1]))
         scores.append(learner.scores(numbered([0], 8).features))
     torch.testing.assert_close(*scores, rtol=1e-5, atol=0)
@@ -76,7 +76,7 @@ def test_few_frames_are_compared_almost_by_plain_distance(monkeypatch):
 def test_ncm_measures_plain_distances(monkeypatch):
     learner = make("ncm", dimensions=2)
     vectors_of(learner, monkeypatch, torch.tensor([[0.0, 0], [2, 0], [4, 2], [1, 1]]))
-    learner.meet(["a", "b", "never seen"])
+    learner.add_classes(["a", "b", "never seen"])
     learner.learn(numbered([0, 0, 1]))
     scores = learner.scores(numbered([0], 3).features)
     assert scores[0].tolist() == pytest.approx([-0.5, -5, -torch.inf], rel=2e-3)
@@ -89,7 +89,7 @@ def test_the_order_of_frames_does_not_matter(name):
     scores = []
     for order in ((0, 1, 2, 3, 4), (3, 4, 0, 2, 1)):
         learner = make(name)
-        learner.meet(["a", "b", "c"])
+        learner.add_classes(["a", "b", "c"])
         for place in order:
             learner.learn(frames[place])
         with learner.evaluation():
@@ -100,7 +100,7 @@ def test_the_order_of_frames_does_not_matter(name):
 @pytest.mark.parametrize("name", ["ncm", "slda"])
 def test_a_frame_counts_once(name):
     learner = make(name)
-    learner.meet(["a", "b"])
+    learner.add_classes(["a", "b"])
     learner.learn(batch_of(learner, 0, 1))
     before = {key: value.clone() for key, value in learner.moments.state_dict().items()}
     learner.learn(batch_of(learner, 0, 1, first=False))
@@ -125,7 +125,7 @@ def test_a_million_frames_leave_what_one_batch_would_in_the_same_bytes(monkeypat
     mixing = torch.randn(wide, wide, generator=draws) / wide**0.5
     table = torch.randn(count, wide, generator=draws) @ mixing + centres[labels]
     vectors_of(learner, monkeypatch, table)
-    learner.meet(["a", "b", "c"])
+    learner.add_classes(["a", "b", "c"])
     batches = [numbered(labels[at : at + size].tolist(), at) for at in range(0, count, size)]
     held, resident = learner.bytes_held(), []
     for _ in range(repeats):
@@ -168,7 +168,7 @@ def test_dropout_is_not_applied(name):
     for dropout in (0.0, 0.9):
         learner = kind(tiny_network(dropout), kind.Config())
         assert isinstance(learner, ClosedForm)
-        learner.meet(["a", "b"])
+        learner.add_classes(["a", "b"])
         learner.learn(batch_of(learner, 0, 1, 0, 1))
         assert learner.network.tail.training
         learners.append(learner)
@@ -182,15 +182,15 @@ def test_new_classes_take_room_from_the_last_directions(name, dimensions):
     crumbs = {"crumbs": 0} if name == "slda" else {}
     learner = make(name, budget_bytes=60, classes_expected=2, **crumbs)
     assert learner.dimensions == dimensions
-    learner.meet(["a", "b"])
+    learner.add_classes(["a", "b"])
     learner.learn(batch_of(learner, 0, 1, 0, 1))
     before = learner.moments.mean_vectors()
-    learner.meet(["c"])
+    learner.add_classes(["c"])
     assert learner.dimensions < dimensions
     assert learner.bytes_held().extra <= 60
     assert torch.equal(learner.moments.mean_vectors()[:2], before[:, : learner.dimensions])
     with pytest.raises(InputError, match="does not hold one direction for 9 classes; give at"):
-        learner.meet([f"thing {number}" for number in range(9 - 3)])
+        learner.add_classes([f"thing {number}" for number in range(9 - 3)])
     assert learner.classes == ["a", "b", "c"]
 
 
@@ -206,7 +206,7 @@ def test_crumbs_take_an_eighth_of_the_budget():
     learner = make(budget_bytes=400, classes_expected=3)
     names = [f"thing {number}" for number in range(9)]
     for count in (3, 6, 9):
-        learner.meet(names[:count])
+        learner.add_classes(names[:count])
         shown = [number for number in range(count) for _ in range(30)]
         learner.learn(batch_of(learner, *[number % 6 for number in shown]))
         held = learner.bytes_held()
@@ -220,7 +220,7 @@ def test_a_learner_tests_itself_on_its_crumbs():
     assert learner.self_test() == [100.0, 100.0]
     # Wrong about one class: its mean is where another one's is.
     learner.moments.means[0] = learner.moments.means[1] * 1.01
-    learner.meet(["c"])
+    learner.add_classes(["c"])
     found = learner.self_test()
     assert found[0] is not None
     assert found[0] < 100
@@ -230,7 +230,7 @@ def test_a_learner_tests_itself_on_its_crumbs():
 def test_limits_hold_for_frames_that_were_learned_and_not_for_other_things():
     learner = make(crumbs=100)
     assert isinstance(learner, StreamingLda)
-    learner.meet(["a", "b", "never seen"])
+    learner.add_classes(["a", "b", "never seen"])
     shown = [0, 1] * 150
     learner.learn(batch_of(learner, *shown))
     limits = learner.distance_limits(0.1)
@@ -260,7 +260,7 @@ def test_what_was_held_back_says_how_far_known_things_may_be():
     """Frames that were learned from are near; others of the same classes are twice as far."""
     learner = make(crumbs=100)
     assert isinstance(learner, StreamingLda)
-    learner.meet(["a", "b"])
+    learner.add_classes(["a", "b"])
     learner.learn(batch_of(learner, *[0, 1] * 100))
     near = learner.distance_limits(0.05)
     with learner.evaluation():
@@ -280,7 +280,7 @@ def test_a_covariance_that_rounding_left_without_a_factor_is_mended():
     learner.moments.triangle = torch.zeros_like(learner.moments.triangle)
     learner.moments.triangle[0] = 100.0
     learner.moments.triangle[2] = -20.0
-    learner.meet([])
+    learner.add_classes([])
     with learner.evaluation():
         assert learner.scores(batch_of(learner, 0, 1).features).isfinite().all()
 

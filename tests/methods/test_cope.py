@@ -191,7 +191,7 @@ def test_several_steps_on_a_batch_move_the_prototypes_once():
 def test_classes_are_replayed_equally_often():
     learner = learner_of(storage="raw_feature", memory_size=40)
     batch = batch_of(learner, *[0] * 19, 1)
-    learner.exemplars.arrived(batch)
+    learner.exemplars.on_batch(batch)
     _, labels = learner.exemplars.sample_by_class(2000, learner.generators["replay"])
     assert labels.shape == (2000,)
     # Four standard deviations.

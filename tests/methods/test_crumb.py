@@ -155,7 +155,7 @@ def test_later_readings_store_nothing_on_arrival():
 
 def test_417_squeezenet_exemplars_hold_2255136_bytes_of_indices():
     learner: Any = create("crumb", backbone="squeezenet1_0", weights="random", memory_size=417)
-    learner.meet("abcde")
+    learner.add_classes("abcde")
     features = torch.rand(21, 512, 13, 13)
     labels = torch.arange(21) % 5
     learner.learn(Batch(labels, features))

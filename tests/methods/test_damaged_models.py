@@ -152,7 +152,7 @@ def test_models_whose_directions_and_crumbs_have_become_fewer_are_loaded(saved):
     kind: Any = find_method("slda")
     learner = kind(tiny_network(), kind.Config(budget_bytes=320, classes_expected=2))
     names = [f"thing {number}" for number in range(12)]
-    learner.meet(names)
+    learner.add_classes(names)
     for name in names[:9]:
         learner.forget(name)
     learner.observe(images_of(0, 4), names[9])

@@ -32,7 +32,7 @@ def learner_of(seed: int = 0, **settings: Any) -> ExperienceReplay:
 def test_joint_step_by_hand(storage: str, stored: int, weight: float):
     plain: dict[str, Any] = {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}
     learner = learner_of(storage=storage, replay_coefficient=weight, **plain)
-    learner.exemplars.arrived(batch_of(learner, *[0, 1] * (stored // 2), seed=40))
+    learner.exemplars.on_batch(batch_of(learner, *[0, 1] * (stored // 2), seed=40))
     batch = batch_of(learner, 2, 3, 2, 3)
     # The exemplars that will be drawn: as many as the batch has images.
     generator = torch.Generator()
@@ -120,7 +120,7 @@ def test_default_memory_has_the_room_of_15_images():
 
 def test_forgets_less_than_without_replay():
     learners = {name: learner_of(1, lr=0.05, memory_size=20) for name in ("er", "finetune")}
-    learners["finetune"].exemplars.arrived = lambda batch, payload=None: torch.zeros(0)
+    learners["finetune"].exemplars.on_batch = lambda batch, payload=None: torch.zeros(0)
     right = {}
     for name, learner in learners.items():
         for labels in ((0, 1), (2, 3)):

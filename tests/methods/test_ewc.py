@@ -197,7 +197,13 @@ def test_saved_in_the_middle_of_a_task(settings, tmp_path, monkeypatch):
     def end(*labels):
         return lambda one: one.end_task(task_of(one, *labels))
 
-    steps = [step(0, 0, 1), end(0, 1), step(1, 1, 0), lambda one: one.meet("cdefg"), step(2, 4, 5)]
+    steps = [
+        step(0, 0, 1),
+        end(0, 1),
+        step(1, 1, 0),
+        lambda one: one.add_classes("cdefg"),
+        step(2, 4, 5),
+    ]
     steps += [end(3, 4), step(3, 6, 6), end(5, 6), step(4, 0, 6)]
     goes_on_to_the_bit(lambda: learner_of(EWC, "a", "b", **settings), steps, tmp_path, monkeypatch)
 

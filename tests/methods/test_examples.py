@@ -58,14 +58,14 @@ def test_a_check_that_fails_names_method_and_check():
 
 def test_the_logits_are_those_of_the_time_of_storing():
     learner = made(LogitReplay, memory_size=40, storage="raw_feature")
-    learner.meet(["a", "b"])
+    learner.add_classes(["a", "b"])
     learner.learn(batch_of(learner, 0, 1))
     with learner.inference():
         expected = learner.active(learner.network(learner.exemplars.memory.class_rows(0)))
     first = learner.exemplars.memory.payload_of(0)
     assert torch.allclose(first["logits"][:, :2].float(), expected, atol=1e-3)
     assert first["known"].tolist() == [2]
-    learner.meet(["c"])
+    learner.add_classes(["c"])
     learner.learn(batch_of(learner, 2, 0))
     kept = learner.exemplars.memory.payload_of(0)
     assert torch.equal(kept["logits"][:1], first["logits"])

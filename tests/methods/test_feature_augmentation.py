@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
 from crumb.methods.augmentation import (
-    LEAST_AREA,
+    MIN_AREA,
     beta,
     mixed,
     random_resized_crops,
@@ -67,7 +67,7 @@ def test_random_crops_lie_within_and_are_as_large_as_they_should(monkeypatch):
     assert (starts + sides).max() == 13
     # Rounding of both sides moves area and ratio a little.
     areas = sides.prod(0) / 169
-    assert areas.min() > LEAST_AREA * 0.85
+    assert areas.min() > MIN_AREA * 0.85
     assert areas.max() == 1
     ratios = sides[1] / sides[0]
     assert ratios.min() > 3 / 4 * 0.85
@@ -76,7 +76,7 @@ def test_random_crops_lie_within_and_are_as_large_as_they_should(monkeypatch):
     rng = np.random.default_rng(1)
     slow = []
     while len(slow) < 20_000:
-        area = 169 * rng.uniform(LEAST_AREA, 1)
+        area = 169 * rng.uniform(MIN_AREA, 1)
         ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
         height, width = round((area / ratio) ** 0.5), round((area * ratio) ** 0.5)
         if height <= 13 and width <= 13:

@@ -239,7 +239,7 @@ def test_impossible_settings(chosen: dict[str, Any], named: str):
 
 def test_exemplars_that_arrive_constrain_nothing_before_their_task_is_over():
     learner = Gem(tiny_network(), GemConfig(memory_size=6, write_policy="on-arrival"))
-    assert not learner.reads_twice
+    assert not learner.needs_second_pass
     learn_tasks(learner, 1)
     plain = Gem(tiny_network(), GemConfig(memory_size=6))
     learn_tasks(plain, 1)

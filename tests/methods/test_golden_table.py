@@ -171,7 +171,7 @@ def learn(learner: Learner, stream: Stream, tasks: list[Reading]) -> None:
         read = mixed([*read, *task]) if learner.offline else task
         if learner.needs_task_boundaries:
             learner.begin_task(names)
-        learner.meet(names)
+        learner.add_classes(names)
         for epoch in range(stream.epochs[number]):
             for batch in read:
                 learner.learn(Batch(batch.labels, batch.features, batch.images, epoch == 0))

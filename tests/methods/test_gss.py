@@ -15,7 +15,7 @@ from crumb.data.batches import Batch
 from crumb.errors import InputError
 from crumb.memory.storage import RawFeatureStorage
 from crumb.methods import persistence
-from crumb.methods.gss import LEAST, Gss, GssConfig, ScoredExemplars, score
+from crumb.methods.gss import MIN_SCORE, Gss, GssConfig, ScoredExemplars, score
 from crumb.methods.rehearsal import RehearsalConfig
 
 PLAIN: dict[str, Any] = {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}
@@ -131,7 +131,7 @@ def test_opposite_gradients_keep_a_least_score():
     (opposed,) = scores_of(learner, batch.features, torch.tensor([1]))
     (alike,) = scores_of(learner, batch.features, torch.tensor([0]))
     # A cosine is a sum over the gradient of the head, two rows of eight weights and a bias.
-    assert LEAST * 0.999 <= opposed <= LEAST + tolerance(18, 1)
+    assert MIN_SCORE * 0.999 <= opposed <= MIN_SCORE + tolerance(18, 1)
     assert alike == rounded(2, terms=18)
 
 

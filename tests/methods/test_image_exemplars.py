@@ -50,7 +50,7 @@ def learn(learner: Any, tasks: range) -> Any:
         names = [f"class {label}" for label in range(2 * task + 2)]
         if learner.needs_task_boundaries:
             learner.begin_task(names)
-        learner.meet(names)
+        learner.add_classes(names)
         for batch in batches_of(learner, task):
             learner.learn(batch)
             check(learner)
@@ -128,7 +128,7 @@ def test_pixels_are_the_default_of_a_capacity_in_exemplars():
     learner = ExperienceReplay(tiny_network(), ErConfig(memory_size=5))
     assert (learner.config.jpeg_quality, learner.config.exemplar_side) == (0, 8)
     encoded = ExperienceReplay(tiny_network(), ErConfig(memory_size=5, jpeg_quality=50))
-    encoded.meet(["a", "b"])
+    encoded.add_classes(["a", "b"])
     encoded.learn(batch_of(encoded, *[0, 1] * 5))
     assert isinstance(encoded.exemplars.memory, EncodedMemory)
     assert len(encoded.exemplars) == 5

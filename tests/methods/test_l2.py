@@ -56,5 +56,5 @@ def test_saved_in_the_middle_of_a_task(tmp_path, monkeypatch):
         return lambda one: one.learn(batch_of(one, *labels, seed=seed))
 
     steps = [step(0, 0, 1), lambda one: one.end_task(task_of(one, 0, 1)), step(1, 1, 0)]
-    steps += [lambda one: one.meet("cdefg"), step(2, 4, 5), step(3, 6, 6)]
+    steps += [lambda one: one.add_classes("cdefg"), step(2, 4, 5), step(3, 6, 6)]
     goes_on_to_the_bit(lambda: learner_of(L2, "a", "b"), steps, tmp_path, monkeypatch)

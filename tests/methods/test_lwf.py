@@ -140,7 +140,7 @@ def test_the_copy_stays_while_the_network_moves_and_the_head_grows():
     learner = second_task(learner_of(dropout=0.5))
     features = batch_of(learner, 0, 1, 2).features
     before = learner.previous.logits(features)
-    learner.meet([f"class {n}" for n in range(40)])
+    learner.add_classes([f"class {n}" for n in range(40)])
     for seed in range(5):
         learner.learn(batch_of(learner, 2, 3, seed=seed))
     assert torch.equal(learner.previous.logits(features), before)

@@ -197,7 +197,7 @@ def test_growth_of_the_head_leaves_the_penalty_as_it_is(kind):
             p += 0.1
     before = learner.penalty(learner.parameters())
     held = learner.bytes_held().extra
-    learner.meet([f"new {n}" for n in range(10)])
+    learner.add_classes([f"new {n}" for n in range(10)])
     assert learner.network.outputs == 14
     torch.testing.assert_close(learner.penalty(learner.parameters()), before)
     assert learner.bytes_held().extra > held

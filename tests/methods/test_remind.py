@@ -70,7 +70,7 @@ def test_larger_batches_are_cut_into_steps(size: int | None, steps: int):
 
 def test_a_stream_of_one_task_is_learned_and_scored_directly():
     learner = learner_of()
-    learner.meet(["c"])
+    learner.add_classes(["c"])
     for seed in range(3):
         losses = learner.learn(batch_of(learner, 0, 1, 2, seed=seed))
         assert losses.keys() == {"direct"}
@@ -315,7 +315,7 @@ def test_scores_are_of_reconstructions():
 def test_head_grows_in_the_middle_of_a_task():
     learner = streaming()
     for label in range(4, 40):
-        learner.meet([f"thing {label}"])
+        learner.add_classes([f"thing {label}"])
         batch = Batch(torch.tensor([label]), batch_of(learner, label % 6, seed=label).features)
         assert all(loss.isfinite() for loss in learner.learn(batch).values())
     assert learner.network.outputs >= len(learner.classes) == 40

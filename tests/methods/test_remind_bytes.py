@@ -117,7 +117,7 @@ def test_saved_in_the_middle_of_a_task_it_goes_on_to_the_bit(
         config = RemindConfig(memory_size=5, pq_codebooks=2, pq_centroids=4, base_lr=0.05)
         learner = Remind(tiny_network(0.3), config, 3)
         # Labels of the batches are those of five classes in order.
-        learner.meet([f"class {label}" for label in range(5)])
+        learner.add_classes([f"class {label}" for label in range(5)])
         return learner
 
     undisturbed = go_on(fresh(), 0, 12)

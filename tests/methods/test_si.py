@@ -160,7 +160,7 @@ def test_path_of_old_classes_goes_on_when_the_head_grows():
     for batch in task_of(learner, 0, 1, 0):
         learner.learn(batch)
     before = {name: value.clone() for name, value in learner.path.items()}
-    learner.meet(["c"])
+    learner.add_classes(["c"])
     for name, value in learner.path.items():
         assert torch.equal(value[: len(before[name])], before[name])
         assert value.shape == learner.parameters()[name].shape
@@ -193,7 +193,7 @@ def test_saved_in_the_middle_of_a_task(tmp_path, monkeypatch):
     def end(one):
         return one.end_task(task_of(one, 0))
 
-    steps = [step(0, 0, 1), step(1, 0, 1), end, step(2, 1, 0), lambda one: one.meet("cdefg")]
+    steps = [step(0, 0, 1), step(1, 0, 1), end, step(2, 1, 0), lambda one: one.add_classes("cdefg")]
     steps += [step(3, 4, 5), end, step(4, 6, 6)]
     goes_on_to_the_bit(lambda: learner_of(SI, "a", "b"), steps, tmp_path, monkeypatch)
 

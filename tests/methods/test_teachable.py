@@ -230,7 +230,7 @@ def test_nothing_is_met_when_a_call_fails(photos, tmp_path):
 @pytest.mark.parametrize("call", ["predict", "predict_proba", "top"])
 def test_a_learner_that_has_seen_nothing_has_no_answer(call):
     learner = make()
-    learner.meet(["a", "b"])
+    learner.add_classes(["a", "b"])
     with pytest.raises(InputError, match="predict: no frame has been observed yet"):
         getattr(learner, call)(images_of(0, 1))
 

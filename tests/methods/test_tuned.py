@@ -8,7 +8,7 @@ from typing import get_type_hints
 
 import pytest
 
-from crumb.experiments.draws import MOST_TUNED, draw, ranges_of
+from crumb.experiments.draws import MAX_TUNED, draw, ranges_of
 from crumb.methods.registry import find_method, methods
 
 
@@ -23,7 +23,7 @@ def test_what_is_tuned_is_a_setting_that_takes_both_ends(name: str):
         for value in (low, high):
             kind.Config(**{setting: value})
     assert "lr" not in kind.tuned
-    assert len(kind.tuned) < MOST_TUNED
+    assert len(kind.tuned) < MAX_TUNED
 
 
 @pytest.mark.parametrize("name", methods())

@@ -128,7 +128,7 @@ def painted(tmp_path: Path) -> Dataset:
 def test_rows_are_bounded_and_stepped_over_all_classes(
     painted: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(module, "MOST_ROWS", 3)
+    monkeypatch.setattr(module, "MAX_ROWS", 3)
     sheet = contact_sheet(painted, tmp_path / "sheet.png", columns=2)
     assert sheet.shown == ("class 2", "class 4", "class 6")
     assert sheet.left_out == "3 of 7 classes are shown, in even steps"
@@ -152,7 +152,7 @@ def test_classes_are_named_in_either_form(painted: Dataset, tmp_path: Path, form
 def test_a_picture_that_would_be_too_large_is_refused(
     painted: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(module, "MOST_FRAMES", 10)
+    monkeypatch.setattr(module, "MAX_FRAMES", 10)
     with pytest.raises(InputError, match=r"--classes: makes 14 frames"):
         contact_sheet(painted, tmp_path / "sheet.png", columns=2)
     assert not (tmp_path / "sheet.png").exists()

@@ -23,7 +23,7 @@ from crumb.reports.runs import (
     table,
     unfinished,
 )
-from crumb.stream.checkpoint import Place
+from crumb.stream.checkpoint import RunPosition
 from crumb.stream.evaluate import Score
 from crumb.stream.folders import ResultsFolder, Survey
 from crumb.stream.record import RunRecord
@@ -55,7 +55,7 @@ def record(run: int, first: float, last: float) -> RunRecord:
 def folder(
     name: str,
     finals: Mapping[int, float],
-    places: Mapping[int, Place] | None = None,
+    places: Mapping[int, RunPosition] | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> ResultsFolder:
     records = [record(run, 80.0, final) for run, final in finals.items()]
@@ -75,7 +75,7 @@ def test_a_row_holds_means_and_intervals():
 
 
 def test_unfinished_folders_have_no_figures():
-    one = folder("a", {}, {3: Place(2, 10)}, {"command": "pretrain", "stream.runs": 1})
+    one = folder("a", {}, {3: RunPosition(2, 10)}, {"command": "pretrain", "stream.runs": 1})
     found = table(Survey(ROOT, [one], {}))
     head, (row,) = found.head, found.shown()
     cells = dict(zip(head, row, strict=True))
@@ -91,11 +91,11 @@ def test_unfinished_folders_have_no_figures():
     ("finals", "places", "text"),
     [
         (dict.fromkeys(range(5), 1.0), {}, ""),
-        ({0: 1.0, 2: 1.0}, {1: Place(1, 3)}, "run 1: task 2 of 3; runs 3, 4 not begun"),
+        ({0: 1.0, 2: 1.0}, {1: RunPosition(1, 3)}, "run 1: task 2 of 3; runs 3, 4 not begun"),
         # How many tasks there are is known from the runs that are finished, if any.
-        ({0: 1.0, 1: 1.0, 2: 1.0, 3: 1.0}, {4: Place(1, None)}, "run 4: task 2 of 2"),
-        ({0: 1.0, 1: 1.0, 2: 1.0, 3: 1.0}, {4: Place(2, None)}, "run 4: after its last task"),
-        ({}, {0: Place(3, None)}, "run 0: task 4; runs 1 to 4 not begun"),
+        ({0: 1.0, 1: 1.0, 2: 1.0, 3: 1.0}, {4: RunPosition(1, None)}, "run 4: task 2 of 2"),
+        ({0: 1.0, 1: 1.0, 2: 1.0, 3: 1.0}, {4: RunPosition(2, None)}, "run 4: after its last task"),
+        ({}, {0: RunPosition(3, None)}, "run 0: task 4; runs 1 to 4 not begun"),
     ],
 )
 def test_what_is_unfinished_is_said(finals, places, text: str):

@@ -12,7 +12,7 @@ from tests.versions.make import record
 
 from crumb.errors import InputError
 from crumb.files import write_tensors
-from crumb.stream.checkpoint import Checkpoints, Place, places_in
+from crumb.stream.checkpoint import Checkpoints, RunPosition, places_in
 from crumb.stream.folders import read_folder, survey
 from crumb.stream.results import Results
 from crumb.stream.settings import has_effect, read_settings
@@ -44,7 +44,7 @@ def test_a_folder_is_what_its_files_say(folder: Path):
     checkpoint(folder, 0, 2, {"task": 5, "tasks": 5})
     found = read_folder(folder)
     assert found.records == [record()]
-    assert found.places == {1: Place(4, 5)}
+    assert found.places == {1: RunPosition(4, 5)}
     assert (found.waiting, found.runs, found.asked) == ([2], 3, range(3))
     about = (found.command, found.method, found.dataset, found.protocol)
     assert about == ("stream", "er", "cups", "iid")
@@ -71,19 +71,19 @@ def test_a_run_that_was_killed_stands_where_its_newest_checkpoint_does(
     with pytest.raises(KeyboardInterrupt):
         streamed("--method", "finetune", "--classes-per-task", "1", "--runs", "2")
     (found,) = survey(tmp_path).found
-    assert (found.places, found.waiting) == ({0: Place(2, 4)}, [1])
+    assert (found.places, found.waiting) == ({0: RunPosition(2, 4)}, [1])
 
 
 def test_a_checkpoint_of_an_earlier_version_does_not_say_how_many_tasks(tmp_path: Path):
     shutil.copy(OLD, tmp_path)
-    assert places_in(tmp_path) == {0: Place(1, None)}
+    assert places_in(tmp_path) == {0: RunPosition(1, None)}
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(folder: Path):
     checkpoint(folder, 1, 1, {"task": 1, "tasks": 5})
     path = checkpoint(folder, 1, 2, {"task": 2, "tasks": 5})
     path.write_bytes(path.read_bytes()[:-3])
-    assert read_folder(folder).places == {1: Place(1, 5)}
+    assert read_folder(folder).places == {1: RunPosition(1, 5)}
 
 
 @pytest.mark.parametrize("about", [[], {}, {"task": "2"}, {"task": 2, "tasks": "5"}, 7])

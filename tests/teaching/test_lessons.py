@@ -95,7 +95,7 @@ def test_a_lesson_that_does_harm_names_who_lost(clips):
     before = self_test(learner)
     assert before == {"red": 100.0, "blue": 100.0, "grey": 100.0}
     learner.moments.means[0] += 50
-    learner.meet([])
+    learner.add_classes([])
     found = changes(before, learner)
     assert [change.name for change in found if change.worth_naming] == ["red"]
     assert not Change("a", 100.0, 98.0).worth_naming
@@ -134,7 +134,7 @@ def test_merged_and_renamed_classes(clips):
 
 def test_methods_that_cannot_forget_say_what_can():
     learner = make("er", memory_size=4)
-    learner.meet(["a"])
+    learner.add_classes(["a"])
     with pytest.raises(InputError, match="a learner of er: cannot forget a class; use one of slda"):
         learner.forget("a")
     learner.rename("a", "b")
@@ -143,7 +143,7 @@ def test_methods_that_cannot_forget_say_what_can():
 
 def test_a_clip_is_judged_by_the_mean_of_its_frames():
     learner = make()
-    learner.meet(["a", "b"])
+    learner.add_classes(["a", "b"])
     learner.temperature = 2.0
     scores = torch.tensor([[0.0, -4.0], [-3.0, 0.0], [0.0, -1.0]])
     assert together(scores).tolist() == pytest.approx([-1, -5 / 3])
@@ -158,7 +158,7 @@ def test_a_clip_is_judged_by_the_mean_of_its_frames():
 
 def test_what_is_farther_than_the_limit_is_unknown():
     learner = make()
-    learner.meet(["a", "b"])
+    learner.add_classes(["a", "b"])
     scores = torch.tensor([-3.0, -9.0])
     assert verdict(learner, scores, torch.tensor([6.1, 0.0])).name == "a"
     found = verdict(learner, scores, torch.tensor([5.9, 99.0]))
@@ -191,7 +191,7 @@ def test_a_model_of_the_longest_name_can_be_taught(tmp_path):
     learner, model = make("finetune"), tmp_path / ("m" * 249 + ".crumb")
     learner.save(model)
     first = model.read_bytes()
-    learner.meet(["a"])
+    learner.add_classes(["a"])
     replace_model(learner, model)
     assert model.read_bytes() != first
     undo(model)
