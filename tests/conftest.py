@@ -7,10 +7,10 @@ import os
 # Before torch is imported: tests run side by side, one thread each unless the caller says so.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import gc
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,9 @@ from crumb.data.index import Dataset, write_dataset
 from crumb.data.sets.toybox import index_toybox
 from crumb.features.features import FeatureStore
 from crumb.methods.registry import find_method
-from crumb.nets.config import NetworkConfig, Preprocessing
-from crumb.stream.config import StreamConfig
+from crumb.nets.config import Preprocessing
+from crumb.reports import panels
+from crumb.stream import run
 from crumb.stream.results import Results
 from crumb.stream.run import stream
 
@@ -57,6 +58,20 @@ def pytest_configure(config: pytest.Config) -> None:
     """On a processor that rounds differently, if CRUMB_TEST_ULPS says by how much."""
     if ulps := int(os.environ.get("CRUMB_TEST_ULPS", "0")):
         enter(OtherProcessor(ulps))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What is imported stays, and need not be searched for garbage again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_power_cut() -> Iterator[None]:
+    """Files need not outlast one, so nobody waits for the disk; tests of waiting patch this too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -122,10 +137,41 @@ def words(dataset: Dataset, network_words: list[str]) -> list[str]:
     return [str(dataset.folder), *network_words, "--lr", "0.02", "--batch-size", "12"]
 
 
+class Kept(dict[str, FeatureStore]):
+    """Stores of every network and data set: those of one are not dropped for those of another."""
+
+    def clear(self) -> None:
+        """Nothing."""
+
+
 @pytest.fixture(scope="session")
 def stores() -> dict[str, FeatureStore]:
     """Features, computed once for all streams that need no others."""
     return {}
+
+
+@pytest.fixture(scope="session")
+def kept() -> Kept:
+    """Features that commands have computed."""
+    return Kept()
+
+
+@pytest.fixture
+def shared_features(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands find the features that others computed; for tests that change no image."""
+    original = run.open_store
+
+    def opened(*given: Any) -> FeatureStore:
+        return original(*given[:-1], kept)
+
+    monkeypatch.setattr(run, "open_store", opened)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made and not drawn: most of the time of a table with three figures."""
+    picture = b'<svg width="72pt" height="72pt" viewBox="0 0 72 72"></svg>'
+    monkeypatch.setattr(panels, "_drawn", lambda *figure, **how: picture)
 
 
 @pytest.fixture
@@ -135,34 +181,19 @@ def streamed(
     """Streams with further flags into a folder of its own, with shared features."""
     count = 0
 
-    def run(
+    def streamed(
         *more: str, own_stores: dict[str, FeatureStore] | None = None, epochs: int | None = 2
     ) -> Results:
         nonlocal count
         count += 1
+        output = [] if "--resume" in more else ["--output", str(tmp_path / f"results{count}")]
         first = [] if epochs is None else ["--epochs-first-task", str(epochs)]
         method = more[more.index("--method") + 1] if "--method" in more else "crumb"
-        kind = find_method(method)
         usual = words
-        if not kind.trains:
+        if not find_method(method).trains:
             at = words.index("--lr")
             usual = [*words[:at], *words[at + 2 :]]
-        asked = (*usual, *first, *more)
-        if "--resume" in more or "--preset" in more:
-            parts = settings(asked)
-        else:
-            parts = _parsed(asked, kind.Config)
-        if not {"--output", "--resume"}.intersection(more):
-            parts = (replace(parts[0], output=tmp_path / f"results{count}"), *parts[1:])
+        parts = settings([*usual, *first, *output, *more])
         return stream(*parts, stores if own_stores is None else own_stores)
 
-    return run
-
-
-@cache
-def _parsed(words: tuple[str, ...], _: type) -> tuple[StreamConfig, NetworkConfig, Any]:
-    """The same words are parsed once: that takes as long as a task of 21 images.
-
-    Tests give methods of their own the same name; their settings tell them apart.
-    """
-    return settings(words)
+    return streamed

@@ -20,6 +20,7 @@ from crumb.reports import panels
 from crumb.reports.panels import read_panels
 from crumb.stream.run import stream
 
+pytestmark = pytest.mark.usefixtures("shared_features")
 OF_A_LEARNER = {
     "block_classes",
     "block_images",

@@ -1,27 +1,38 @@
-"""The demo, on all of its clips, with a small network in the place of the large one."""
+"""The demo, on few of its clips, with a small network in the place of the large one."""
 
 from __future__ import annotations
 
 import json
+import shutil
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from crumb.cli import demo
 from crumb.cli.main import main
+from crumb.data import decode
 from crumb.nets import backbones
 from crumb.nets.config import Backbone, Preprocessing
 
 
 @pytest.fixture
-def small_network(monkeypatch):
+def short(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An object of each of four classes instead of three of eight, in pictures of 32 pixels."""
+    shutil.copytree(clips, tmp_path / "package/sample/clips")
+    monkeypatch.setattr(demo, "files", lambda package: tmp_path / "package")
+    monkeypatch.setattr(decode, "_pool", ThreadPoolExecutor)
     small = Backbone(
-        "timm", "mobilenetv3_small_050", "blocks.5", preprocessing=Preprocessing(32), block_length=8
+        "timm", "test_efficientnet", "blocks.4", preprocessing=Preprocessing(32), block_length=8
     )
     monkeypatch.setitem(backbones.BACKBONES, "efficientnet_lite0", small)
     monkeypatch.setattr(backbones, "load_weights", lambda *weights: None)
 
 
-def test_demo_prints_a_table_and_draws(small_network, tmp_path, capsys):
+def test_demo_prints_a_table_and_draws(short, tmp_path, capsys):
     output = tmp_path / "out"
     assert main(["demo", str(output), "--memory-size", "40"]) == 0
     printed = capsys.readouterr().out
@@ -42,3 +53,13 @@ def test_demo_prints_a_table_and_draws(small_network, tmp_path, capsys):
         f"crumb: {output}: holds results of other settings; "
         "name another folder (crumb demo OTHER) or remove it\n"
     )
+
+
+def test_the_sample_is_what_the_demo_says():
+    """240 clips of eight classes: three objects of each, in ten clips."""
+    root = files("crumb") / "sample" / "clips"
+    clips = [path.relative_to(str(root)) for path in Path(str(root)).rglob("*.mp4")]
+    objects = Counter(clip.parent for clip in clips)
+    classes = Counter(folder.name.split("_")[0] for folder in objects)
+    assert ({*objects.values()}, {*classes.values()}, len(classes)) == ({10}, {3}, 8)
+    assert "eight classes from 240 short clips" in (demo.Demo.__doc__ or "")

@@ -13,6 +13,7 @@ from PIL import Image
 from crumb import files
 from crumb.cli.main import main
 
+pytestmark = pytest.mark.usefixtures("shared_features")
 USUAL = ["--runs", "2", "--epochs-first-task", "1", "--save-model", "--checkpoint-batches", "3"]
 # How the name of a file begins.
 KINDS = {

@@ -16,6 +16,7 @@ import torch
 from crumb.cli.main import main
 from crumb.methods.finetune import Finetune
 
+pytestmark = pytest.mark.usefixtures("shared_features")
 Refused = Callable[..., str]
 
 
@@ -80,8 +81,9 @@ def test_debug_adds_the_traceback(
 PROGRAM = "import sys; from crumb.cli.main import main; sys.exit(main())"
 
 
-@pytest.mark.parametrize("words", [["--version"], ["stream", "--help"]], ids=" ".join)
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("words", "unbuffered"), [(["--version"], ""), (["--version"], "1"), (["stream", "--help"], "")]
+)
 def test_output_that_cannot_be_written(words: list[str], unbuffered: str):
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(

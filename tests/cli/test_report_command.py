@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,29 @@ import pytest
 from crumb.cli.main import main
 from crumb.cli.stream import settings
 from crumb.errors import InputError
+from crumb.features.features import FeatureStore
 from crumb.files import read_toml
 from crumb.reports.command import command_of
 from crumb.reports.frames import sample_frames
 from crumb.reports.reader import gather
-from crumb.stream.results import Results
+from crumb.stream.run import stream
+
+
+@pytest.fixture(scope="module")
+def made(words: list[str], stores: dict[str, FeatureStore], tmp_path_factory) -> Path:
+    """Results of two methods over the same two runs."""
+    root = tmp_path_factory.mktemp("reported")
+    own = ["--memory-size", "8", "--mode", "strict", "--top-k", "1"]
+    for number, more in enumerate((["--method", "finetune", "--epochs-first-task", "1"], own), 1):
+        output = ["--runs", "2", "--output", str(root / f"results{number}")]
+        stream(*settings([*words, *more, *output]), stores)
+    return root
 
 
 @pytest.fixture
-def folder(streamed: Callable[..., Results]) -> Path:
-    """Results of two methods over the same two runs."""
-    streamed("--method", "finetune", "--runs", "2", epochs=1)
-    own = ("--memory-size", "8", "--mode", "strict", "--top-k", "1")
-    return streamed(*own, "--runs", "2", epochs=None).folder.parent
+def folder(made: Path, tmp_path: Path) -> Path:
+    """A copy, to be damaged or written beside."""
+    return shutil.copytree(made, tmp_path / "made")
 
 
 def report(*words: object) -> int:

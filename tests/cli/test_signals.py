@@ -19,6 +19,7 @@ from crumb.cli.main import main
 from crumb.data.index import Dataset
 from crumb.methods.base import Learner
 
+pytestmark = pytest.mark.usefixtures("shared_features")
 SHORT = ["--batch-size", "12", "--checkpoint-minutes", "100"]
 
 

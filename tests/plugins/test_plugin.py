@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -49,57 +49,52 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def python(installed: Path) -> Callable[..., subprocess.CompletedProcess]:
-    """Runs a program in which the package is installed."""
-    environment = os.environ | {"PYTHONPATH": f"{SRC}{os.pathsep}{installed}"}
-
-    def run(*words: object) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, *map(str, words)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    return run
+def importable(installed: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The package is found in this process, and forgotten after the test."""
+    monkeypatch.setattr(registry, "_PLUGINS", {})
+    monkeypatch.syspath_prepend(installed)
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "crumb_mini"]:
+        del sys.modules[name]
 
 
-@pytest.fixture
-def crumb(python) -> Callable[..., subprocess.CompletedProcess]:
-    """Runs a command."""
-    start = "import sys; from crumb.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    return lambda *words: python("-c", start, *words)
-
-
-def test_the_package_is_used_from_python(python, tmp_path: Path):
-    done = python(HERE / "use_plugin.py", tmp_path)
+def test_the_package_is_used_from_python(installed: Path, tmp_path: Path):
+    """In a process that has imported nothing yet."""
+    done = subprocess.run(
+        [sys.executable, str(HERE / "use_plugin.py"), str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": f"{SRC}{os.pathsep}{installed}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "all of it works\n"
 
 
-def test_commands_list_it_and_what_cannot_be_loaded(crumb):
-    done = crumb("methods")
-    assert done.returncode == 0
-    assert any(line.startswith("mini ") and "smoothed" in line for line in done.stdout.splitlines())
-    assert "mini_broken of the package crumb-mini: cannot be loaded" in done.stdout
+@pytest.mark.usefixtures("importable")
+def test_commands_list_it_and_what_cannot_be_loaded(capsys):
+    assert main(["methods"]) == 0
+    printed = capsys.readouterr().out
+    assert any(line.startswith("mini ") and "smoothed" in line for line in printed.splitlines())
+    assert "mini_broken of the package crumb-mini: cannot be loaded" in printed
 
 
-def test_its_data_set_is_indexed(crumb, tmp_path: Path):
+@pytest.mark.usefixtures("importable")
+def test_its_data_set_is_indexed(tmp_path: Path, capsys):
     for name in ("cup", "plate"):
         (tmp_path / "raw" / name).mkdir(parents=True)
         for number in range(4):
             pixels = np.full((32, 32, 3), 40 * number, np.uint8)
             Image.fromarray(pixels).save(tmp_path / "raw" / name / f"{number}.png")
-    done = crumb("index", "mini_set", tmp_path / "raw", "--output", tmp_path / "data")
-    assert (done.returncode, done.stderr) == (0, "")
+    words = ["mini_set", str(tmp_path / "raw"), "--output", str(tmp_path / "data")]
+    assert (main(["index", *words]), capsys.readouterr().err) == (0, "")
     assert (tmp_path / "data" / "dataset.json").exists()
 
 
-def test_a_method_that_cannot_be_loaded_is_one_line(crumb, tmp_path: Path):
-    done = crumb("stream", tmp_path, "--method", "mini_broken")
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+@pytest.mark.usefixtures("importable")
+def test_a_method_that_cannot_be_loaded_is_one_line(tmp_path: Path, capsys):
+    assert main(["stream", str(tmp_path), "--method", "mini_broken"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("crumb: crumb.methods mini_broken of the package crumb-mini: ")
 
 
@@ -120,6 +115,7 @@ def test_a_method_is_named_by_where_it_lies(tmp_path: Path):
     assert "example_means" not in methods()
 
 
+@pytest.mark.usefixtures("shared_features", "no_pictures")
 def test_such_methods_are_compared_and_found_in_the_folder_again(
     dataset: Dataset, network_words: list[str], tmp_path: Path, capsys
 ):
