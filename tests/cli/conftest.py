@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -10,12 +9,11 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
+from tests.complaints import complaints
 
 from crumb.cli.main import main
 from crumb.stream.record import RunRecord
 from crumb.stream.results import Results
-
-PROGRESS = re.compile(r"\w+ run \d+[:,] |\d+ of \d+: ")
 
 
 def listing(folder: Path) -> dict[Path, bytes | None] | None:
@@ -25,11 +23,6 @@ def listing(folder: Path) -> dict[Path, bytes | None] | None:
     if not folder.exists():
         return None
     return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
-
-
-def complaints(errors: str) -> list[str]:
-    """The lines of standard error that do not tell how far the work is."""
-    return [one for one in errors.splitlines() if one.strip() and not PROGRESS.match(one)]
 
 
 @pytest.fixture

@@ -124,7 +124,18 @@ def usual(words, network_words, dataset, output, tmp_path, monkeypatch) -> dict[
     }
 
 
-NUMBERLESS = {"data", "index", "methods", "presets", "report", "runs", "teach", "forget", "info"}
+NUMBERLESS = {
+    "data",
+    "index",
+    "methods",
+    "presets",
+    "report",
+    "runs",
+    "teach",
+    "forget",
+    "info",
+    "completion",
+}
 FIRST_OF_EACH = {
     words[0]: words for words, (first, *_) in reversed(DEFINED_BY.items()) if [*numbers_of(first)]
 }

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.complaints import complaints
 
 import crumb
 from crumb.cli.main import COMMANDS, main
@@ -119,21 +120,21 @@ def test_index_says_what_is_left_out(capsys, clips: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("command", "advice"),
+    ("words", "advice"),
     [
         ("index", "call it again: what is finished is not done again"),
         ("demo", "call it again: what is finished is not done again"),
-        ("compare", "call it again: what is finished is not done again"),
+        ("compare --dataset set", "call it again: what is finished is not done again"),
         ("tune", "call it again: what is finished is not done again"),
-        ("pretrain", "there is nothing to resume"),
+        ("pretrain set", "there is nothing to resume"),
     ],
 )
-def test_what_to_do_after_an_interruption(monkeypatch, capsys, command: str, advice: str):
+def test_what_to_do_after_an_interruption(monkeypatch, capsys, words: str, advice: str):
     def interrupted(words):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"crumb.cli.{command}.run", interrupted)
-    assert main([command]) == 130
+    monkeypatch.setattr(f"crumb.cli.{words.split()[0]}.run", interrupted)
+    assert main(words.split()) == 130
     assert capsys.readouterr().err == f"\ncrumb: interrupted; {advice}\n"
 
 
@@ -279,7 +280,7 @@ def test_an_interrupted_stream_is_resumed(
     os.kill(process.pid, signal.SIGINT)
     _, printed = process.communicate(timeout=60)
     assert process.returncode == 130
-    (line,) = [line for line in printed.splitlines() if line.strip()]
+    (line,) = complaints(printed)
     assert line == f"crumb: interrupted; go on with: crumb stream --resume {folder}"
     # Nothing half-written: the finished run, and at most a checkpoint of the other.
     assert [path.name for path in run.parent.iterdir()] == ["run0.json"]

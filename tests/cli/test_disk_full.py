@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tests.complaints import complaints
 
 from crumb import files
 from crumb.cli.main import main
@@ -88,7 +89,7 @@ def test_a_full_disk(
 ):
     disk.full_for = KINDS[kind]
     assert main(command(words, output, output)) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    (line,) = complaints(capsys.readouterr().err)
     assert str(output) in line
     assert "cannot be written (No space left on device)" in line
     assert not [*output.rglob(".*")]

@@ -37,7 +37,7 @@ def test_every_draw_is_accepted(name: str):
 
 def test_the_documentation_has_every_range():
     text = (Path(__file__).parents[2] / "docs" / "concepts.md").read_text()
-    table = text.partition("\nbesides:\n")[2].partition("\n\n`")[0]
+    table = text.partition("| method | setting | range |\n")[2].partition("\n\n")[0]
     found: dict[str, dict[str, tuple[float, float]]] = {}
     for names, setting, ends in re.findall(r"\| (.+) \| `(.+)` \| (.+) \|", table):
         low, high = (float(end.replace(",", "")) for end in ends.split(" to "))

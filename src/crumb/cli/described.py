@@ -68,6 +68,8 @@ def look_up(words: Sequence[str]) -> tuple[Command, list[str]] | None:
         if method is None and any(option(rest, flag) is not None for flag in _FROM_FILES):
             return None
         key = f"{name} {method or _BY_METHOD[name]}"
+    elif name == "ablate" and rest[:1] == ["list"]:
+        return None
     elif name in _BY_FIRST_WORD and rest:
         first = "crumb" if name == "tune" and rest[0] in HELP else rest[0]
         key = f"{name} {first}"

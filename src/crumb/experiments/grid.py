@@ -144,7 +144,9 @@ class Grid:
         while waiting:
             later: dict[str, BusyError] = {}
             for number, cell in enumerate(waiting, 1):
-                announce(f"{number} of {len(waiting)}: {cell.name}")
+                announce(
+                    f"{number} of {len(waiting)}: {self.kind} {cell.name}".replace(":  ", ": ")
+                )
                 try:
                     self._carry_on(cell)
                 except BusyError as error:
