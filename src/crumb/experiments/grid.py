@@ -144,9 +144,8 @@ class Grid:
         while waiting:
             later: dict[str, BusyError] = {}
             for number, cell in enumerate(waiting, 1):
-                announce(
-                    f"{number} of {len(waiting)}: {self.kind} {cell.name}".replace(":  ", ": ")
-                )
+                label = f"{self.kind} {cell.name}".strip()
+                announce(f"{number} of {len(waiting)}: {label}")
                 try:
                     self._carry_on(cell)
                 except BusyError as error:
