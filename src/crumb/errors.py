@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import reprlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import PurePath
 
 _ALONE = object()
@@ -50,6 +51,20 @@ class InputError(Exception):
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
         # Worker processes hand their errors over as pickles in memory.
         return InputError, self.parts
+
+
+@contextmanager
+def about(file: object) -> Iterator[None]:
+    """In this context an InputError also names a file: ``FILE, subject: problem; remedy``.
+
+    Args:
+        file: that the error is about.
+    """
+    try:
+        yield
+    except InputError as error:
+        subject, problem, remedy = error.parts
+        raise InputError(f"{file}, {subject}", problem, remedy) from error
 
 
 class DivergedError(InputError):

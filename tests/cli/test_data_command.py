@@ -106,7 +106,7 @@ def test_other_counts_are_told_one_by_one(capsys, dataset: Dataset):
     assert ["sessions", "per", "object", "10", "10"] in rows
     assert ["published", "classes", "12", "1", "differs"] in rows
     assert ["other", "classes", "0", "3", "differs"] in rows
-    assert "differs from what was published in images per class, images per session," in line
+    assert "differs from the published counts in images per class, images per session," in line
     assert "sessions per object" not in line
     assert "crumb data list toybox" in line
 
@@ -211,7 +211,7 @@ def test_flags_of_the_picture(refused: Refused, dataset: Dataset, tmp_path: Path
 @pytest.mark.parametrize(
     ("words", "names"),
     [
-        ([], "crumb data: what to do is missing; see crumb data --help"),
+        ([], "crumb data: the action is missing; see crumb data --help"),
         (["chek"], ("crumb data chek", "give list, check, stats, show")),
         (["check"], "NAME and FOLDER are missing; see crumb data check --help"),
         (["check", "toybx", "x"], "did you mean toybox"),

@@ -96,7 +96,7 @@ def test_nothing_of_the_user_is_written_over(report_words, output: Path, refused
     picture.parent.mkdir()
     picture.write_bytes(b"mine")
     refused(
-        "report", *report_words, names=("accuracy_over_tasks.png", "is of no figure", "--figures")
+        "report", *report_words, names=("accuracy_over_tasks.png", "is not a figure", "--figures")
     )
     picture.with_suffix(".json").write_text('{"mine": 1}')
     refused("report", *report_words, names=("accuracy_over_tasks.json", "is not of a figure"))

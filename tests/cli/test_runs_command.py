@@ -40,7 +40,7 @@ def test_a_folder_is_listed(root: Path, capsys, tmp_path: Path):
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].split("  ")[0] == "folder"
     assert printed[2].split()[:7] == ["a", "er", "cups", "iid", "3", "of", "3"]
-    assert "52.0 ± 5.0" in printed[2]
+    assert "52.0 ± 2.0" in printed[2]
     assert printed[3].split()[0] == "deep/b"
     assert "2 of 3  run 2 not begun" in printed[3]
     with (tmp_path / "new/list.csv").open() as file:
@@ -86,7 +86,7 @@ def test_a_damaged_folder_comes_after_the_list_of_the_others(root: Path, capsys,
     assert f"\n  {bad}: is no run" in out
     assert err == (
         f"crumb: {root}: holds 2 folders that cannot be read (a, deep/b); "
-        "do what is said of each in the list\n"
+        "see the remedy of each in the list\n"
     )
 
 
@@ -129,7 +129,7 @@ def test_equal_settings_are_said(root: Path, capsys):
     shutil.copytree(root / "a", root / "c")
     assert main(["runs", "diff", str(root / "a"), str(root / "c")]) == 0
     printed = capsys.readouterr().out
-    assert "no setting that results depend on differs" in printed
+    assert "no setting that affects results differs" in printed
     (line,) = (line for line in printed.splitlines() if line.startswith("permutation"))
     assert line.split()[-2:] == ["1", "1"]
 
@@ -137,7 +137,7 @@ def test_equal_settings_are_said(root: Path, capsys):
 def test_without_shared_runs_only_settings_are_compared(root: Path, capsys):
     write(root / "c", {7: 3.0})
     assert main(["runs", "diff", str(root / "a"), str(root / "c")]) == 0
-    assert "no finished run has the same number in both" in capsys.readouterr().out
+    assert "no run number is finished in both" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_without_shared_runs_only_settings_are_compared(root: Path, capsys):
         (["runs", "diff", "{root}", "{root}/a"], "{root}: is no results folder"),
         (
             ["runs", "diff", "{root}/a", "{root}/deep/../a"],
-            "crumb runs diff {root}/a {root}/deep/../a: names one folder twice",
+            "crumb runs diff {root}/a {root}/deep/../a: names the same folder twice",
         ),
     ],
 )

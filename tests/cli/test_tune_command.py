@@ -119,7 +119,7 @@ def test_a_preset_that_is_none(refused: Refused, tuning: list, tmp_path: Path):
     ("words", "names"),
     [
         (["ewcc"], ("crumb tune ewcc: no such method", "ewc")),
-        (["--method", "ewc"], "crumb tune: METHOD, which comes first, is missing"),
+        (["--method", "ewc"], "crumb tune: the first word, METHOD, is missing"),
         (["ewc"], "crumb tune: --dataset"),
         (["ewc", "--dataset", "gone"], "gone: is not a folder"),
     ],

@@ -38,8 +38,8 @@ def test_each_arm_beside_the_run_that_is_whole():
     less, more = analysis.tests(rows).shown()
     # Differences of -10, -7, -7: d_z is -8 / sqrt(3), and Hedges' J of three runs 1 / sqrt(pi).
     effect = -8 / 3**0.5 * 0.5642
-    # 4.303, the quantile of t with two degrees of freedom, times sqrt(3) / sqrt(3).
-    assert less == ["less", UNABLATED, "-8.0 ± 4.3", f"{effect:+.1f}", *P_VALUES, "3"]
+    # The sample standard deviation of the differences is sqrt(3).
+    assert less == ["less", UNABLATED, "-8.0 ± 1.7", f"{effect:+.1f}", *P_VALUES, "3"]
     assert more[:2] == ["more", UNABLATED]
     assert more[2].startswith("+0.7 ± ")
     *_, said = analysis.test_notes(rows)
@@ -73,10 +73,10 @@ def test_one_run_gives_neither_interval_nor_size():
     assert analysis.long_tests(rows).rows[0][3:5] == [None, None]
 
 
-def test_two_runs_give_an_interval():
+def test_two_runs_give_a_deviation():
     study = Ablation({"unablated": runs(80, 80), "less": runs(70, 72)}, {})
-    # 12.706, the quantile of t with one degree of freedom, times sqrt(2) / sqrt(2).
-    assert analysis.tests(analysis.compared(study)).shown()[0][2] == "-9.0 ± 12.7"
+    # The sample standard deviation of -10 and -8.
+    assert analysis.tests(analysis.compared(study)).shown()[0][2] == "-9.0 ± 1.4"
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_the_same_results_give_the_same_bytes(results: Path, html: str):
 def test_it_says_what_its_numbers_say(html: str):
     shown = "".join(Page(html).texts).replace("\u00a0", " ")
     assert "crumb_&_co has the highest final accuracy of 2 results: 81.0 %" in shown
-    assert "81.0 ± 2.5" in shown
+    assert "81.0 ± 1.0" in shown
     assert "-7.0" in shown
     assert "crumb stream /data/toys" in shown
     assert "No sample frames: /data/toys: is no longer there" in shown
@@ -130,9 +130,9 @@ def test_it_says_what_its_numbers_say(html: str):
 
 def test_the_best_is_in_bold(html: str):
     assert re.findall("<strong>([^<.]*[.][^<]*)</strong></td>", html) == [
-        "81.0 ± 2.5",
-        "85.5 ± 1.2",
-        "9.0 ± 2.5",
+        "81.0 ± 1.0",
+        "85.5 ± 0.5",
+        "9.0 ± 1.0",
     ]
 
 

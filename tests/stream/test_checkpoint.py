@@ -401,11 +401,11 @@ def test_a_folder_of_another_command_is_refused(words: list[str], streamed: Stre
     pretrained(words, "--output", "before")
     assert main(["stream", "--resume", "before"]) == 2
     assert capsys.readouterr().err == (
-        "crumb: --resume before: was not written by crumb stream; go on with crumb pretrain\n"
+        "crumb: --resume before: was not written by crumb stream; resume with crumb pretrain\n"
     )
     folder = streamed("--method", "finetune").folder
     assert main(["pretrain", "--resume", str(folder)]) == 2
-    assert "go on with crumb stream" in capsys.readouterr().err
+    assert "resume with crumb stream" in capsys.readouterr().err
 
 
 # What the machine is.

@@ -52,7 +52,7 @@ def skipped(
     folder = tmp_path / "out"
     words = ["stream", str(dataset_copy), *network_words, *SKIP, "--output", str(folder)]
     assert main(words) == 0
-    assert f"broken images left out: 3, listed in {folder}/skipped.csv" in capsys.readouterr().out
+    assert f"broken images skipped: 3, listed in {folder}/skipped.csv" in capsys.readouterr().out
     return folder
 
 

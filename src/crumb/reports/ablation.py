@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from crumb.experiments.ablation import Ablation
 from crumb.experiments.arms import UNABLATED
-from crumb.reports.comparison import FIGURES, MEANING
+from crumb.reports.comparison import FIGURES
 from crumb.reports.families import OWN_METHOD, Difference, Result, compare
-from crumb.reports.intervals import bootstrap_interval
+from crumb.reports.intervals import PLUS_MINUS, bootstrap_interval
 from crumb.reports.key_figures import columns, runs_table
 from crumb.reports.statistics import smallest_p
 from crumb.reports.table import Cell, Column, Table
@@ -95,9 +95,9 @@ def test_notes(differences: Sequence[Difference]) -> list[str]:
     least, count = smallest_p(most), len(differences)
     arms = f"{count} arm{'s' * (count > 1)}"
     lines = [
-        "difference in final accuracy from the arm beside it, run by run; ± is half the 95 % "
-        "interval (Student's t); ablation_tests.csv has the bootstrap interval (BCa) as well, "
-        "which is too narrow for few runs",
+        "difference: final accuracy minus that of the reference arm, paired by run, mean ± sample "
+        "standard deviation; ablation_tests.csv has the 95 % intervals of the mean (Student's t, "
+        "and bootstrap (BCa), which is too narrow for few runs)",
         "effect size: mean difference in standard deviations of the differences (Hedges)",
         "p (Wilcoxon): signed-rank test, two-sided, not adjusted",
         f"p: paired permutation test, two-sided; none of {most} run{'s' * (most > 1)} can be below "
@@ -143,12 +143,13 @@ def sections(ablation: Ablation) -> list[tuple[Table, list[str]]]:
 
 def text(ablation: Ablation) -> str:
     """All tables, for a terminal."""
-    return "\n".join("\n".join([rows.text(), *said, ""]) for rows, said in sections(ablation))
+    tables = ["\n".join([rows.text(), *said, ""]) for rows, said in sections(ablation)]
+    return "\n".join([*tables, PLUS_MINUS])
 
 
 def markdown(ablation: Ablation) -> str:
     """All tables, in Markdown."""
-    parts = [MARK, MEANING]
+    parts = [MARK, PLUS_MINUS]
     for rows, said in sections(ablation):
         parts += [rows.markdown(), "\n".join(f"- {line}" for line in said)]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from crumb.experiments.compare import Comparison
 from crumb.reports.families import OWN_METHOD, Family, Result, family_of, in_bytes
+from crumb.reports.intervals import PLUS_MINUS
 from crumb.reports.key_figures import WORK, columns, runs_table
 from crumb.reports.table import Column, Table
 
 MARK = "<!-- written by crumb compare -->"
 """First line of the tables in Markdown."""
-MEANING = "± is half the 95 % interval of the mean over runs (Student's t)."
 FIGURES = (
     *("final", "average", "forgetting", "replay_bytes", "total_bytes", "seconds"),
     *(*WORK, "runs"),
@@ -85,14 +85,15 @@ def sections(comparison: Comparison) -> list[tuple[str, Table, list[str]]]:
 
 def text(comparison: Comparison) -> str:
     """All tables, for a terminal."""
-    return "\n".join(
+    tables = [
         "\n".join([title, rows.text(), *said, ""]) for title, rows, said in sections(comparison)
-    )
+    ]
+    return "\n".join([*tables, PLUS_MINUS])
 
 
 def markdown(comparison: Comparison) -> str:
     """All tables, in Markdown."""
-    parts = [MARK, MEANING]
+    parts = [MARK, PLUS_MINUS]
     for title, rows, said in sections(comparison):
         lines = [f"## {title}", "", rows.markdown(), "", *[f"- {line}" for line in said]]
         parts.append("\n".join(lines))

@@ -23,42 +23,47 @@ _FEWEST_RESAMPLES = 1_000
 # Runs from which on a bootstrap interval holds the mean in some nine of ten cases.
 _MANY = 10
 SEED = 0
-"""Of resamples and permutations: the same numbers have the same interval in every report."""
+"""Seed of resamples and permutations, so that equal numbers give equal intervals in all reports."""
+PLUS_MINUS = "± is the sample standard deviation over runs."
+"""Note for every table that shows an :class:`Estimate`."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The mean of some runs, and how far it may be from that of all runs there could be.
+    """Mean, standard deviation and 95 % interval of a number measured in several runs.
 
     Attributes:
-        mean: of the runs.
-        half: half the width of the 95 % interval (Student's t); None for a single run.
-        low: least of the runs.
-        high: most of the runs.
+        mean: mean over the runs.
+        deviation: sample standard deviation over the runs; None for a single run.
+        half: half the width of the 95 % interval of the mean (Student's t); None for a single run.
+        low: lowest value of a run.
+        high: highest value of a run.
     """
 
     mean: float
+    deviation: float | None
     half: float | None
     low: float
     high: float
 
     def __format__(self, form: str) -> str:
-        """Mean and half of the interval, each in a format of numbers."""
+        """Mean ± sample standard deviation, both in the given number format."""
         mean = format(self.mean, form)
-        # The half is a length, which has no sign.
-        return mean if self.half is None else f"{mean} ± {format(self.half, form.lstrip('+'))}"
+        if self.deviation is None:
+            return mean
+        return f"{mean} ± {format(self.deviation, form.lstrip('+'))}"
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Mean and interval of independent runs."""
+    """Mean, standard deviation and interval of independent runs."""
     mean, deviation = mean_and_deviation(values)
     if deviation is None:
-        return Estimate(mean, None, mean, mean)
+        return Estimate(mean, None, None, mean, mean)
     from scipy.stats import t
 
     quantile = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
     half = quantile * deviation / math.sqrt(len(values))
-    return Estimate(mean, half, min(values), max(values))
+    return Estimate(mean, deviation, half, min(values), max(values))
 
 
 def bootstrap_interval(

@@ -20,6 +20,7 @@ from crumb.reports.families import Difference, Family, Result
 from crumb.reports.figures import panels_of_family, panels_of_result
 from crumb.reports.frames import MAX_FRAMES, TaskFrames, sample_frames
 from crumb.reports.inline_svg import inline, width_of
+from crumb.reports.intervals import PLUS_MINUS
 from crumb.reports.key_figures import WORK, columns
 from crumb.reports.markup import Markup, data_uri, render
 from crumb.reports.panels import Panel, StoredPanel, read_panels, stored
@@ -120,6 +121,7 @@ def _section(experiment: Experiment, number: int | None, panels: list[Panel]) ->
     return render(
         "section.html",
         facts=facts(experiment),
+        plus_minus=PLUS_MINUS,
         tables={
             family.title: [_results(family), *_comparisons(family)]
             for family in experiment.families
