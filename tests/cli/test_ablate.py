@@ -399,5 +399,5 @@ def test_a_damaged_pretrained_file_is_named(words, tmp_path: Path, capsys):
 def test_tensorboard_must_be_installed_before_anything_is_run(words, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(tensorboard, "find_spec", lambda name: None)
     assert main(["ablate", "half_capacity", *words, "--tensorboard"]) == 2
-    assert "--tensorboard: needs a package" in capsys.readouterr().err
+    assert "--tensorboard: needs the tensorboard package" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -280,7 +280,7 @@ def test_an_interrupted_stream_is_resumed(
     assert process.returncode == code
     (line,) = [line for line in printed.splitlines() if line.strip()]
     folder = tmp_path / "out"
-    assert line == f"crumb: interrupted; go on with: crumb stream --resume {folder}"
+    assert line == f"crumb: interrupted; resume with: crumb stream --resume {folder}"
     # Nothing half-written: the finished run, and at most a checkpoint of the other.
     assert [path.name for path in run.parent.iterdir()] == ["run0.json"]
     assert not list((tmp_path / "out").rglob(".*"))

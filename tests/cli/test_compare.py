@@ -199,7 +199,7 @@ def test_files_of_the_user_are_not_written_over(words, tmp_path: Path, capsys, n
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_text("my notes")
     assert main([*words, "--methods", "finetune"]) == 2
-    assert f"{name}: is not of a comparison" in capsys.readouterr().err
+    assert f"{name}: does not belong to a comparison" in capsys.readouterr().err
     assert (tmp_path / "out" / name).read_text() == "my notes"
 
 

@@ -68,7 +68,7 @@ def test_parts_are_settings_of_the_stream(words, files: Path, tmp_path: Path):
 
 
 def test_parts_of_nothing(words, output, refused):
-    line = "--pretrained-parts blocks: is of no use without --pretrained"
+    line = "--pretrained-parts blocks: has no effect without --pretrained"
     refused("stream", *words, "--output", output, "--pretrained-parts", "blocks", names=line)
 
 

@@ -90,7 +90,9 @@ def report_words(folder: Path, output: Path) -> list[object]:
 def test_nothing_of_the_user_is_written_over(report_words, output: Path, refused):
     output.mkdir()
     (output / "report.html").write_text("<!doctype html>\nmine")
-    refused("report", *report_words, names=("report.html", "is not of a report", "move it"))
+    refused(
+        "report", *report_words, names=("report.html", "does not belong to a report", "move it")
+    )
     (output / "report.html").unlink()
     picture = output / "report_figures/accuracy_over_tasks.png"
     picture.parent.mkdir()
@@ -99,7 +101,9 @@ def test_nothing_of_the_user_is_written_over(report_words, output: Path, refused
         "report", *report_words, names=("accuracy_over_tasks.png", "is not a figure", "--figures")
     )
     picture.with_suffix(".json").write_text('{"mine": 1}')
-    refused("report", *report_words, names=("accuracy_over_tasks.json", "is not of a figure"))
+    refused(
+        "report", *report_words, names=("accuracy_over_tasks.json", "does not belong to a figure")
+    )
     assert report(*report_words, "--figures", output / "others") == 0
 
 

@@ -54,7 +54,7 @@ def test_a_folder_is_listed(root: Path, capsys, tmp_path: Path):
 def test_outputs_is_where_results_are(root: Path, capsys, monkeypatch):
     monkeypatch.chdir(root.parent)
     assert main(["runs"]) == 2
-    assert capsys.readouterr().err.startswith("crumb: outputs: is no folder; name the folder")
+    assert capsys.readouterr().err.startswith("crumb: outputs: is not a folder; give the folder")
     root.rename(root.with_name("outputs"))
     assert main(["runs"]) == 0
     assert "\ndeep/b" in capsys.readouterr().out
@@ -74,7 +74,7 @@ def test_a_damaged_folder_comes_after_the_list_of_the_others(root: Path, capsys,
     out, err = capsys.readouterr()
     assert "\na " in out
     assert "deep/b" not in out
-    assert err.startswith(f"crumb: {bad}: is no run of format version 1; ")
+    assert err.startswith(f"crumb: {bad}: is not a run of format version 1;  ")
     with (tmp_path / "list.csv").open() as file:
         rows = {row["folder"]: row for row in csv.DictReader(file)}
     assert rows["deep/b"]["problem"].startswith(str(bad))
@@ -83,7 +83,7 @@ def test_a_damaged_folder_comes_after_the_list_of_the_others(root: Path, capsys,
     assert main(["runs", str(root)]) == 2
     out, err = capsys.readouterr()
     assert f"\n  {root / 'a/config.toml'}: cannot be read" in out
-    assert f"\n  {bad}: is no run" in out
+    assert f"\n  {bad}: is not a run" in out
     assert err == (
         f"crumb: {root}: holds 2 folders that cannot be read (a, deep/b); "
         "see the remedy of each in the list\n"
@@ -150,7 +150,7 @@ def test_without_shared_runs_only_settings_are_compared(root: Path, capsys):
         (["runs", "diff"], "crumb runs diff: A and B are missing"),
         (["runs", "diff", "{root}/a"], "crumb runs diff: B is missing"),
         (["runs", "diff", "{root}/a", "{root}/none"], "{root}/none: is no folder"),
-        (["runs", "diff", "{root}", "{root}/a"], "{root}: is no results folder"),
+        (["runs", "diff", "{root}", "{root}/a"], "{root}: is not a results folder"),
         (
             ["runs", "diff", "{root}/a", "{root}/deep/../a"],
             "crumb runs diff {root}/a {root}/deep/../a: names the same folder twice",

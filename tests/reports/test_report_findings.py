@@ -231,10 +231,10 @@ def test_names_are_as_long_as_they_must_be():
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (("format", "other"), "is not of results of format version 1"),
-        (("version = 1", "version = 7"), "is not of results of format version 1"),
+        (("format", "other"), "is not a settings file of format version 1"),
+        (("version = 1", "version = 7"), "is not a settings file of format version 1"),
         (('method = "crumb"', 'method = "none"'), "names a method 'none'"),
-        (('method = "crumb"', "lost = 1"), "holds no stream.method, or one of another kind"),
+        (('method = "crumb"', "lost = 1"), "has no stream.method, or one in another format"),
         (("lr = 0.001", 'budget_bytes = "many"'), "says method.budget_bytes = 'many'"),
         (("[stream]", "[stream"), "is not valid TOML"),
     ],

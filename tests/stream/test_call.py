@@ -24,9 +24,9 @@ def test_one_call_is_a_whole_experiment(dataset, weights, tmp_path):
 
 
 def test_what_is_no_setting_is_refused(dataset):
-    with pytest.raises(InputError, match="learning_rate: is no setting of a stream; choose from"):
+    with pytest.raises(InputError, match="learning_rate: is not a setting of a stream; choose from"):
         crumb.stream(dataset.folder, "er", learning_rate=0.1)
-    with pytest.raises(InputError, match="lr: is no setting of a stream"):
+    with pytest.raises(InputError, match="lr: is not a setting of a stream"):
         crumb.stream(dataset.folder, "slda", lr=0.1)
 
 

@@ -86,7 +86,7 @@ def ends_the_same(streamed: Streamed, spy: Spy, tmp_path: Path) -> Callable[...,
         parts = tmp_path / "parts"
         with pytest.raises((KeyboardInterrupt, Terminated)) as raised:
             streamed(*WORDS, *words, "--output", str(parts))
-        assert raised.value.args == (f"go on with: crumb stream --resume {parts}",)
+        assert raised.value.args == (f"resume with: crumb stream --resume {parts}",)
         streamed("--resume", str(parts))
         tables = [path for path in whole.rglob("*.csv") if path.name != "hyperparams.csv"]
         assert tables

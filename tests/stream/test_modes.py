@@ -52,7 +52,7 @@ def test_strict_shows_each_image_once(streamed: Streamed, dataset: Dataset, read
 
 @pytest.mark.parametrize("method", [n for n, kind in methods().items() if not kind.strict()])
 def test_methods_that_read_twice_refuse_to_be_strict(streamed: Streamed, method: str):
-    with pytest.raises(InputError, match=f"mode='strict': is not for {method}"):
+    with pytest.raises(InputError, match=f"mode='strict': cannot be used with {method}"):
         streamed("--method", method, "--mode", "strict", epochs=None)
 
 
@@ -98,7 +98,7 @@ def test_storing_at_the_end_of_a_task_contradicts_strict_mode(streamed: Streamed
     with pytest.raises(InputError) as refused:
         streamed(*asked, "--mode", "strict", epochs=None)
     assert refused.value.in_flags() == (
-        "--write-policy end-of-task: contradicts --mode strict, which stores on arrival; "
+        "--write-policy end-of-task: contradicts --mode strict, which stores exemplars on arrival; "
         "leave one of them out"
     )
 

@@ -1,4 +1,4 @@
-"""What is said of long work while it goes on."""
+"""Progress messages for long work."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import sys
 
 
 def announce(line: str) -> None:
-    """Say what is done, to a person; nothing where there is no terminal."""
+    """Print progress if the output is a terminal."""
     if sys.stderr.isatty():
         sys.stderr.write(f"{line}\n")
