@@ -143,8 +143,8 @@ def test_files_of_the_user_are_not_written_over(words, tmp_path: Path, capsys, n
         (["magic"], [], "crumb ablate magic: no such arm; see crumb ablate list"),
         ([], [], "crumb ablate: ARM is missing"),
         (["no_replay", "no_replay"], [], "crumb ablate: is given an arm twice"),
-        (["all", "no_replay"], [], "crumb ablate all: leaves no others to name"),
-        (["no_replay"], ["--storage", "image"], "--storage image: leaves no memory blocks"),
+        (["all", "no_replay"], [], "crumb ablate all: already includes all arms"),
+        (["no_replay"], ["--storage", "image"], "--storage image: has no memory blocks"),
         (["no_replay"], ["--pretrain-classes"], "--pretrain-classes: names no class"),
         (
             ["no_replay"],
@@ -152,19 +152,19 @@ def test_files_of_the_user_are_not_written_over(words, tmp_path: Path, capsys, n
             "--pretrain-classes ufo: no such class",
         ),
         (["no_replay"], ["--pretrain-classes", "bed"], "--pretrain-classes bed: is a single class"),
-        (["no_replay"], ["--early-cut", "blocks.3"], "--early-cut blocks.3: is of no use without"),
+        (["no_replay"], ["--early-cut", "blocks.3"], "--early-cut blocks.3: has no effect without"),
         (["early_cut"], ["--early-cut", ""], "--early-cut: names no layer"),
-        (["no_replay"], ["--cifar100", "set"], "--cifar100 set: is of no use without the arm"),
+        (["no_replay"], ["--cifar100", "set"], "--cifar100 set: has no effect without the arm"),
         (
             ["no_replay"],
             ["--pretrain-classes", "bed", "bed"],
             "--pretrain-classes: names one twice",
         ),
-        (["no_replay"], ["--classes", "bed"], "--pretrain-classes bed: is streamed as well"),
+        (["no_replay"], ["--classes", "bed"], "--pretrain-classes bed: is also streamed"),
         (
             ["no_replay"],
             ["--pretrain-classes", "bed", "bottle", "car", "person"],
-            "--pretrain-classes: leave none to be streamed",
+            "--pretrain-classes: leave no class to stream",
         ),
         (["no_replay"], ["--pretrained", "file"], "crumb ablate: "),
         (["cifar100_pretraining"], [], "crumb ablate cifar100_pretraining: cannot be run: arm"),
@@ -208,7 +208,7 @@ def test_calls_of_other_runs_and_arms_keep_the_rows_of_each_other(words, tmp_pat
     both = [(arm, run) for arm in ("unablated", "half_capacity") for run in "01"]
     assert table_of(out) == [*both, ("no_replay", "1")]
     printed = capsys.readouterr().out
-    said = "no_replay is tested on the runs in common with unablated, as it lacks 0"
+    said = "no_replay is tested on the runs shared with unablated, as it lacks 0"
     assert said in printed
     with (out / "ablation_tests.csv").open() as file:
         runs = {row["arm"]: row["runs"] for row in csv.DictReader(file)}
@@ -385,13 +385,13 @@ def test_a_damaged_pretrained_file_is_named(words, tmp_path: Path, capsys):
     path.write_bytes(path.read_bytes()[:-7])
     capsys.readouterr()
     assert main(["ablate", "half_capacity", *words]) == 2
-    assert f"remove {path}, which is made again" in capsys.readouterr().err
+    assert f"remove {path}, which will be repeated" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "out/unablated")
     shutil.rmtree(tmp_path / "out/half_capacity")
     assert main(["ablate", "half_capacity", *words]) == 2
     errors = capsys.readouterr().err
     assert errors.startswith(f"crumb: arm unablated: {path}: is not a whole safetensors file")
-    assert errors.endswith("; remove it: it is made again\n")
+    assert errors.endswith("; remove it, and it will be made again\n")
     path.unlink()
     assert main(["ablate", "half_capacity", *words]) == 0
 

@@ -179,7 +179,9 @@ def test_a_picture_is_drawn(capsys, dataset: Dataset, tmp_path: Path):
 def test_what_a_picture_leaves_out_is_said(capsys, dataset: Dataset, tmp_path: Path, monkeypatch):
     monkeypatch.setattr("crumb.reports.contact_sheet.MAX_ROWS", 3)
     told = printed(capsys, "show", dataset.folder, "--output", tmp_path / "sheet.png")
-    assert told.startswith("3 of 4 classes are shown, in even steps; --classes names others\n")
+    assert told.startswith(
+        "3 of 4 classes are shown, evenly spaced; choose others with --classes\n"
+    )
 
 
 def test_a_missing_image_ends_in_one_line(refused: Refused, dataset_copy: Path, tmp_path: Path):

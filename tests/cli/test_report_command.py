@@ -78,7 +78,7 @@ def test_other_frames_than_those_streamed_are_not_shown(folder: Path):
     assert [task.task for task in shown] == [1, 2]
     assert {name for task in shown for name, _ in task.frames} == {*one.records[0].classes}
     changed = {**one.settings, "files.index": "0" * 64}
-    with pytest.raises(InputError, match="is no longer what was streamed"):
+    with pytest.raises(InputError, match="has changed since the run"):
         sample_frames(replace(one, settings=changed))
 
 

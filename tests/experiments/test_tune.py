@@ -408,7 +408,7 @@ def test_a_log_that_is_none(planned: Planned, stores: dict[str, FeatureStore], t
     search = planned("finetune", "--trials", "1")
     list(tune(search, stores))
     search.log.write_text(text + "more,1,2,3,4,5\n")
-    with pytest.raises(InputError, match=r"trials.csv: is no table of trials; remove it"):
+    with pytest.raises(InputError, match=r"trials.csv: is not a table of trials; remove it"):
         next(tune(search, stores))
     search.log.unlink()
     assert len(list(tune(search, stores))) == 1
@@ -480,7 +480,7 @@ def test_files_of_others_are_left_alone(planned: Planned):
     search = planned("finetune")
     search.folder.mkdir()
     search.log.write_text("mine")
-    with pytest.raises(InputError, match=r"trials.csv: is of no tuning in this folder"):
+    with pytest.raises(InputError, match=r"trials.csv: does not belong to a search in this folder"):
         planned("finetune")
     assert search.log.read_text() == "mine"
 

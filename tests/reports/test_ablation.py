@@ -67,7 +67,7 @@ def test_one_run_gives_neither_interval_nor_size():
     rows = analysis.compared(study)
     ones = ["1.000"] * 3
     assert analysis.tests(rows).shown() == [["less", UNABLATED, "-10.0", "-", *ones, "1"]]
-    assert "fewer than three runs" in analysis.test_notes(rows)[-1]
+    assert "at least three runs" in analysis.test_notes(rows)[-1]
     # Never above 1, whatever it is multiplied with.
     assert analysis.test_notes(rows)[-2].endswith("1 arm, and none below 1")
     assert analysis.long_tests(rows).rows[0][3:5] == [None, None]
@@ -86,10 +86,10 @@ def test_two_runs_give_a_deviation():
             runs(70, 75),
             2,
             -8.5,
-            "odd is tested on the runs in common with unablated, as it lacks 2",
+            "odd is tested on the runs shared with unablated, as it lacks 2",
         ),
-        (runs(70, 75, 77, first=1), 2, -10.5, "in common with unablated, as it lacks 0"),
-        (runs(1, 2, 3, 4), 3, -80, "odd is tested on the runs in common with unablated"),
+        (runs(70, 75, 77, first=1), 2, -10.5, "shared with unablated, as it lacks 0"),
+        (runs(1, 2, 3, 4), 3, -80, "odd is tested on the runs shared with unablated"),
     ],
 )
 def test_an_arm_of_other_runs_is_tested_on_those_in_common(others, count, difference, said):
@@ -105,7 +105,7 @@ def test_an_arm_of_other_runs_is_tested_on_those_in_common(others, count, differ
 def test_an_arm_with_no_run_in_common_is_named_and_not_tested():
     study = Ablation({**WHOLE, "odd": runs(70, first=9), "more": runs(81, 82, 83)}, {})
     assert [row.result.name for row in analysis.compared(study)] == ["more"]
-    said = "odd has no run in common with unablated, and is not tested beside it"
+    said = "odd shares no run with unablated, so it is not tested"
     assert said in analysis.notes(study)
 
 
@@ -122,7 +122,9 @@ def test_an_arm_that_changes_two_things_is_beside_one_of_them():
     (images,) = analysis.compared(study)
     assert (images.reference.name, images.gap.mean) == (UNABLATED, pytest.approx(8))
     (said,) = analysis.notes(study)
-    assert said.startswith("images is beside unablated, and differs from it in more than one thing")
+    assert said.startswith(
+        "images is compared with unablated, from which it differs in more than one thing"
+    )
 
 
 def test_arms_without_runs_and_no_arms():

@@ -102,7 +102,7 @@ def test_notes_name_who_beats_crumb_and_what_is_missing(comparison: Comparison):
 
 def test_unequal_numbers_of_runs_are_said(comparison: Comparison):
     comparison.records[Cell("er", 1000)].pop()
-    assert "not all methods have equally many runs" in notes(comparison, 1000)
+    assert "not all methods have the same number of runs" in notes(comparison, 1000)
     row = table(comparison, 1000)["er"]
     assert (row["final accuracy, %"], row["runs"]) == ("60.0", "1")
 

@@ -199,7 +199,7 @@ def test_what_a_bar_is():
     assert said_of_spread([1, 1]) == "One run has no interval."
     said = said_of_spread([5, 2, 3])
     assert said.startswith("The bars are 95 % intervals of the mean over 3 or 5 runs")
-    assert "of two runs the bars reach from the lower to the higher" in said
+    assert "for two runs the bars span both values" in said
 
 
 @given(st.dictionaries(st.integers(), st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1))
@@ -269,7 +269,7 @@ SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9">{}</svg>'
         ('<use href="http://example.org/x.svg#a"/>', "holds href"),
         ('<image href="data:text/html;base64,AAAA"/>', "holds href"),
         ('<path style="fill: url(http://example.org/x)"/>', "refers to another file"),
-        ("<g>", "is no SVG"),
+        ("<g>", "is not an SVG"),
     ],
 )
 def test_pictures_that_could_act_are_refused(content: str, match: str):

@@ -245,7 +245,7 @@ def test_other_streams_are_no_pairs(changes: dict[str, Any]):
     result = paired(folder("a", {0: 1.0}), folder("b", {0: 2.0}, changes=changes))
     (name,) = changes
     assert result.other_streams == [name]
-    assert f"are not the same stream ({name}): pairs mean little" in notes(result)[-1]
+    assert f"are different streams ({name}), so pairs mean little" in notes(result)[-1]
 
 
 def test_other_settings_leave_the_stream_as_it_is():

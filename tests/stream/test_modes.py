@@ -147,5 +147,5 @@ def test_no_features_are_kept_where_the_front_is_trained(streamed: Streamed, tmp
 
 @pytest.mark.parametrize("method", ["crumb", "remind"])
 def test_codes_need_a_frozen_front(streamed: Streamed, method: str):
-    with pytest.raises(InputError, match="trainable='all': leaves no features"):
+    with pytest.raises(InputError, match="trainable='all': leaves no fixed features"):
         streamed("--method", method, "--trainable", "all", own_stores={})
