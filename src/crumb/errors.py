@@ -1,4 +1,4 @@
-"""The one exception a user is meant to see, and the check that raises it most often."""
+"""The exception for user errors, and helpers that raise it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NO_MARKS: dict[int, None] = dict.fromkeys((2, 3, 4))
 
 
 class InputError(Exception):
-    """Something the user gave cannot be used.
+    """An input of the user cannot be used.
 
     The message is one line: what was given (file or setting), what is wrong with it, what to do.
     Python callers read settings as they wrote them (``batch_size=-1``). The command line prints
@@ -90,7 +90,7 @@ class Terminated(BaseException):
 
 
 def printable(text: object) -> str:
-    """A text that every terminal and file takes: names of files may hold bytes that are none."""
+    """Make text printable: file names may hold bytes that are not valid text."""
     return str(text).encode(errors="backslashreplace").decode()
 
 

@@ -1,4 +1,4 @@
-"""Writing files so that no reader sees half of one; reading them with one-line errors.
+"""Write files atomically, and read them with one-line errors.
 
 Everything the package writes is JSON, CSV, TOML, PNG or safetensors; nothing is a pickle.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 WRITE_REMEDY = f"choose another {setting('output')} or free space"
-# The end of the name of a file that is not whole yet.
+# Suffix of a file that is being written.
 _PART = ".part"
 # Seconds until a folder that another process is writing is looked at again.
 _WAIT = 0.1
@@ -86,7 +86,7 @@ def check_new_file(path: Path, name: str) -> None:
         if path.is_dir():
             raise InputError(path, "is a folder", f"give {name} the name of a file")
         if path.exists() or path.is_symlink():
-            raise InputError(path, "exists, and is not written over", f"remove it or give {name}")
+            raise InputError(path, "exists and is not overwritten", f"remove it or give {name}")
         parent = next(one for one in path.absolute().parents if one.exists())
         handle, temporary = tempfile.mkstemp(_PART, f".{short_name(path.name)}.", parent)
         os.close(handle)
@@ -103,7 +103,7 @@ def followed(path: Path) -> Path:
 
 
 def short_name(name: str, most: int = 230) -> str:
-    """A name to which a number and a suffix can be added: file systems take 255 bytes.
+    """Shorten a name so that a number and a suffix can be added (file systems allow 255 bytes).
 
     Args:
         name: of a file or folder.
@@ -117,7 +117,7 @@ def short_name(name: str, most: int = 230) -> str:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what a writer that was killed has left in a folder that no one else writes."""
+    """Remove leftovers of killed writers in a folder without other writers."""
     for path in folder.glob(f".*.????????{_PART}"):
         with contextlib.suppress(OSError):
             path.unlink()

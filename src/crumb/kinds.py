@@ -1,4 +1,4 @@
-"""Values as a field or an argument of a certain type holds them, or a refusal of one line."""
+"""Convert values to annotated types, or refuse them in one line."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def given(name: str, value: object, kind: Any) -> Any:
     except TypeError as error:
         if choices := choices_of(kind):
             remedy = f"use {', '.join(map(str, choices))}"
-            raise InputError(setting(name, value), "no such choice", remedy) from error
+            raise InputError(setting(name, value), "is not a valid choice", remedy) from error
         what = described(kind) + (" or None" if NoneType in get_args(kind) else "")
         raise InputError(setting(name, value), "is of the wrong type", f"give {what}") from error
 

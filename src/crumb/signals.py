@@ -1,4 +1,4 @@
-"""The signals that end a command in an orderly way."""
+"""Signals that end a command gracefully."""
 
 from __future__ import annotations
 

@@ -153,15 +153,15 @@ def one_image_of_two_classes(text: str) -> str:
 
 
 BAD_CELLS = [
-    ("class", "six", "line 3: class 'six' is no whole number"),
-    ("session", "1.0", "line 3: session '1.0' is no whole number"),
-    ("object", "", "line 3: object '' is no whole number"),
-    ("im_num", "nan", "line 3: im_num 'nan' is no whole number"),
-    ("im_num", " 1", "line 3: im_num ' 1' is no whole number"),
+    ("class", "six", "line 3: class 'six' is not an integer"),
+    ("session", "1.0", "line 3: session '1.0' is not an integer"),
+    ("object", "", "line 3: object '' is not an integer"),
+    ("im_num", "nan", "line 3: im_num 'nan' is not an integer"),
+    ("im_num", " 1", "line 3: im_num ' 1' is not an integer"),
     ("class", "-1", "line 3: class '-1' is negative"),
     ("class", "9" * 19, "is too large"),
     ("class", "1099511627776", "has no name for class id 1099511627776"),
-    ("class", "x" * 100_000, "... (100000 characters) is no whole number"),
+    ("class", "x" * 100_000, "... (100000 characters) is not an integer"),
     ("im_path", "", "line 3: the path is empty"),
     ("im_path", "/etc/hostname", "line 3: the path '/etc/hostname' is absolute"),
     ("im_path", "../x.png", "line 3: the path '../x.png' leaves the images root"),

@@ -257,7 +257,7 @@ def test_a_model_that_cannot_be_used_is_refused(refused, model, folder, tmp_path
         (["predict", "MODEL", "BROKEN"], "broken.mp4"),
         (["predict", "MODEL", "EMPTY"], "holds no videos"),
         (["predict", "MODEL", "camera:77"], "camera:77"),
-        (["predict", "MODEL", "camera:x"], "is no camera"),
+        (["predict", "MODEL", "camera:x"], "is not a camera"),
         (["predict", "MODEL", "camera:0", "BROKEN"], "cannot be combined with files"),
         (["predict", "MODEL", "BROKEN", "--unknown-share", "2"], "--unknown-share 2"),
         (["predict", "MODEL", "camera:0", "--annotate", "OUT"], "single clip"),

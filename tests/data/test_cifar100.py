@@ -287,7 +287,7 @@ def test_what_is_left_out_is_said(tree: Path, capsys):
         "left out: 1 file without a suffix",
         "left out: 2 .jpg files",
         "left out: 1 folder inside a class folder",
-        f"left out: what else lies in {tree}: meta.csv, readme.txt",
+        f"left out: other contents of {tree}: meta.csv, readme.txt",
     ]
     assert rows_of(load_dataset(tree.parent / "set")) == EXPECTED
 

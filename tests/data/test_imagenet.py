@@ -195,7 +195,7 @@ def test_what_is_left_out_is_said(tree: Path, capsys):
         "2 .txt files",
         "1 .webp file",
         "1 folder inside a class folder",
-        f"what else lies in {tree}: LOC_synset_mapping.txt, test, train-0.tar",
+        f"other contents of {tree}: LOC_synset_mapping.txt, test, train-0.tar",
     ]
 
 

@@ -164,7 +164,7 @@ NAMES = {
     "car\u200b": "which cannot be seen",
     "car\u200d": "which cannot be seen",
     "\u202ecar": "which cannot be seen",
-    "unknown": "is the answer to what is no class",
+    "unknown": "is reserved for inputs that match no class",
 }
 
 

@@ -179,7 +179,7 @@ def test_results_without_a_budget_are_none_of_it(tmp_path: Path):
     write(tmp_path / "gem", STRONG, "gem")
     (experiment,) = gather([tmp_path]).experiments
     assert [(family.title, len(family.results)) for family in experiment.families] == [
-        ("In 1,000 bytes of exemplars", 2),
+        ("Memory budget 1,000 bytes", 2),
         ("Memory budget 9,000 bytes", 2),
         ("Without a memory budget in bytes", 1),
     ]

@@ -201,13 +201,13 @@ def test_a_model_of_the_longest_name_can_be_taught(tmp_path):
 
 
 def test_methods_that_need_boundaries_are_refused():
-    with pytest.raises(InputError, match="m: is of method lwf, which must be told when tasks"):
+    with pytest.raises(InputError, match="m: is of method lwf, which needs task boundaries"):
         refuse_boundaries(make("lwf"), "m")
     refuse_boundaries(make("finetune"), "m")
     # Here it is the policy that asks for them, not the method.
     with pytest.raises(InputError) as caught:
         refuse_boundaries(make("er", write_policy="end-of-task"), "m")
-    assert caught.value.in_flags().startswith("--write-policy end-of-task: must be told")
+    assert caught.value.in_flags().startswith("--write-policy end-of-task: needs task ends")
     assert caught.value.in_flags().endswith("give --write-policy on-arrival")
 
 

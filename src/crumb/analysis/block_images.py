@@ -1,4 +1,4 @@
-"""Where in images a memory block is chosen: pictures of the images that use it most."""
+"""Positions in images that choose a memory block, for the images that use it most."""
 
 from __future__ import annotations
 

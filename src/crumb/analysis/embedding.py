@@ -1,4 +1,4 @@
-"""Feature maps and their reconstructions on a plane: principal components or t-SNE."""
+"""Two-dimensional projections of feature maps and reconstructions: PCA or t-SNE."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FEWEST = 4
 
 
 def check_embedding(kind: Embedding) -> None:
-    """Refuse at the start what cannot be done at the end.
+    """Check requirements early.
 
     Raises:
         InputError: t-SNE without scikit-learn.

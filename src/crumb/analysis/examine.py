@@ -1,4 +1,4 @@
-"""Reading test images through saved learners: what the analyses are made of."""
+"""Pass test images through saved learners and collect the data of all analyses."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ from crumb.analysis.usage import BlockCounts, count_blocks
 from crumb.codebook.codebook import Codebook
 from crumb.data.images import load_images
 from crumb.data.protocol import Frames
+from crumb.data.spacing import evenly
 from crumb.methods.base import Learner
 from crumb.stream.feed import Reading
 
 
 @dataclass(frozen=True)
 class Change:
-    """What tuning has changed.
+    """Changes by tuning the codebook.
 
     Attributes:
         before: how often the blocks of the earlier codebook are chosen.
@@ -50,7 +51,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Codes:
-    """What the codebook of a learner makes of its test images.
+    """Codebook statistics of a learner on its test images.
 
     Attributes:
         used: how often blocks are chosen.
@@ -103,7 +104,7 @@ def read_codes(learner: Learner, reading: Reading, earlier: Codebook | None = No
 
 
 def snapshots(saved: SavedRun, images: TestImages, device: str) -> TaskSnapshots | None:
-    """What is kept of the learner after each task; None for learners without a codebook.
+    """History of the learner after each task; None for learners without a codebook.
 
     Raises:
         InputError: a learner or an image cannot be read.
@@ -133,11 +134,10 @@ def accuracies(
     return found
 
 
-def evenly(frames: Frames, count: int) -> Frames:
-    """At most so many of the frames, evenly spaced."""
-    total = len(frames.paths)
-    places = np.linspace(0, total - 1, min(count, total)).round().astype(int)
-    return Frames(tuple(frames.paths[place] for place in places), frames.labels[places])
+def sample_frames(frames: Frames, count: int) -> Frames:
+    """At most this many frames, evenly spaced."""
+    chosen = evenly(len(frames.paths), count)
+    return Frames(tuple(frames.paths[index] for index in chosen), frames.labels[chosen])
 
 
 def flat_maps(learner: Learner, reading: Reading) -> tuple[np.ndarray, np.ndarray]:

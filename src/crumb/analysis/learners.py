@@ -1,4 +1,4 @@
-"""Saved learners to be analysed, and the test images that they are analysed on."""
+"""Load saved learners and test images for the analyses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ENDINGS = (".png", ".jpg", ".jpeg", ".JPEG")
 
 @dataclass(frozen=True)
 class SavedRun:
-    """The files of one run.
+    """Learner files of one run.
 
     Attributes:
         run: its number.
@@ -99,7 +99,7 @@ class TestImages:
         InputError: there is no such picture of a test image.
     """
 
-    # It is no test case.
+    # Not a test case for pytest.
     __test__ = False
 
     def __init__(self, dataset: Dataset, device: str, stylised: Path | None = None) -> None:

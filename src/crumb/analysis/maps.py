@@ -1,4 +1,4 @@
-"""Reconstructions that a person can look at: energy of maps, and where they are rebuilt badly."""
+"""Pictures of reconstructions: energy of feature maps and of the reconstruction error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often each memory block is chosen: overall, for each class, before and after tuning."""
+"""Usage of memory blocks: overall, per class, before and after tuning."""
 
 from __future__ import annotations
 

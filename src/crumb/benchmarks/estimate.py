@@ -1,4 +1,4 @@
-"""An estimate of what the original program takes, from parts that are measured here.
+"""Estimate the run time of the original code from measured parts.
 
 The original is not run. What it does is counted from its training loop; what each part costs is
 measured on this machine in the form in which it does it: batches of 21 in contiguous memory, all

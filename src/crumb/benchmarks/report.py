@@ -1,4 +1,4 @@
-"""Measured ratios: what they are made of, the machine they come from, and the file they go to."""
+"""Measured ratios, facts about the machine, and the JSON file."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _HALF_NORMAL = 5 / 3
 
 @dataclass(frozen=True)
 class FeatureStatistics:
-    """What the matched initialisers need to know of the feature maps.
+    """Statistics of feature maps for the matched initialisers.
 
     Attributes:
         sigma: standard deviation over all activations.
@@ -57,7 +57,7 @@ def published_statistics(config: NetworkConfig) -> FeatureStatistics | None:
 
 @dataclass(frozen=True)
 class Request:
-    """What an initialiser may use.
+    """Inputs of an initialiser.
 
     Attributes:
         count: number of blocks, K.

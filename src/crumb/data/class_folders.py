@@ -1,4 +1,4 @@
-"""Images in a folder for each class, ``{split}/{class}/*``, one half to train and one to test."""
+"""Images in class folders, ``{split}/{class}/*``, with a train and a test split."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ def _images(folder: Path, suffixes: Collection[str], others: Counter[str]) -> li
         elif (kind := suffix(entry.name)) not in suffixes:
             others[kind] += 1
         elif not entry.is_file():
-            problem = "is a link to nothing" if entry.is_symlink() else "is no file"
+            problem = "is a link to nothing" if entry.is_symlink() else "is not a file"
             raise InputError(entry.path, problem, "restore or remove it")
         else:
             images.append(start + entry.name)
     if not images:
         problem = f"holds no images ({', '.join(sorted(suffixes))})"
-        raise InputError(folder, problem, "add its images, or remove the class everywhere")
+        raise InputError(folder, problem, "add its images or remove the class from all splits")
     return images
 
 
@@ -117,7 +117,7 @@ def beside_lines(root: Path, used: Iterable[str]) -> list[str]:
     """A line for what lies in the root and is not used; hidden files are ignored."""
     names = [entry.name for entry in _visible(root)]
     if beside := [name for name in names if name not in set(used)]:
-        return [f"what else lies in {root}: {listed(beside)}"]
+        return [f"other contents of {root}: {listed(beside)}"]
     return []
 
 

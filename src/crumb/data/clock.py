@@ -1,4 +1,4 @@
-"""The times of a clip's frames, where its own time stamps cannot be relied on."""
+"""Frame times of clips with unreliable time stamps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images in, uint8 tensors out."""
+"""Read images as uint8 tensors."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from crumb.files import file_size
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 DECODING = 1
-"""Number of the way from a file to pixels; to be raised whenever other pixels come out, as features
-are kept under it. ``tests/data/test_pinned_pixels.py`` fails where that is forgotten."""
+"""Version of the image reader, part of the feature cache key. Raise it whenever pixels change.
+``tests/data/test_pinned_pixels.py`` fails otherwise."""
 _REPAIR = "repair or remove it, then index again"
 # Uncompressed, the most pixels that Pillow reads have 1.4 GB.
 _LARGEST_FILE = 2**31

@@ -1,4 +1,4 @@
-"""The index of a data set: one row for each image, and the names that go with its numbers."""
+"""The index of a data set: one row per image, and class names."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Dataset:
 
     @property
     def digest(self) -> str:
-        """Changes whenever other images would be shown, or in another form."""
+        """Digest that changes whenever the images or their preprocessing change."""
         content = index_text(self.index)
         if self.resize != "squash":
             content += self.resize
@@ -94,7 +94,7 @@ class Dataset:
         ]
         for position, name in enumerate(classes):
             if name not in self.class_names.values():
-                raise InputError(setting("classes"), f"has no class called {name!r}", known)
+                raise InputError(setting("classes"), f"has no class {name!r}", known)
             if name in classes[:position]:
                 raise InputError(
                     setting("classes"), f"names {name!r} twice", "name each class once"
@@ -194,7 +194,7 @@ def read_index(path: Path) -> pd.DataFrame:
 def _number_problem(text: str) -> str | None:
     """What keeps ``text`` from being an entry of an index; None if nothing does."""
     if not _WHOLE_NUMBER.fullmatch(text):
-        return "is no whole number"
+        return "is not an integer"
     if text.startswith("-"):
         return "is negative"
     return "is too large" if len(text) > _DIGITS else None
@@ -269,11 +269,13 @@ def load_dataset(folder: Path) -> Dataset:
     except OSError as error:
         raise InputError(folder, f"cannot be read ({error.strerror})", remedy) from error
     path = folder / RECORD
-    record = read_json(path, "make the data set with `crumb index`")
+    record = read_json(path, "index the data set with `crumb index`")
     if record.get("format") != _FORMAT:
         raise InputError(path, f"is not of the format {_FORMAT!r}", _REINDEX)
     if record.get("version") != _VERSION:
-        problem = f"has version {record.get('version')!r}, this program reads {_VERSION}"
+        problem = (
+            f"has version {record.get('version')!r}, but this version of Crumb reads {_VERSION}"
+        )
         raise InputError(path, problem, _REINDEX)
     _check_record(path, record)
     class_names = {number: canonical(name) for name, number in record["classes"].items()}
@@ -299,7 +301,7 @@ def _check_record(path: Path, record: dict[str, Any]) -> None:
     for key in ("name", "index", "images"):
         value = record.get(key)
         if not (isinstance(value, str) and value and "\0" not in value):
-            raise InputError(path, f"{key!r} is missing or no text", _REINDEX)
+            raise InputError(path, f"{key!r} is missing or not a string", _REINDEX)
     # It names the folder of the results.
     if "/" in record["name"] or record["name"] in (".", ".."):
         raise InputError(path, f"'name' {shown(record['name'])} is no name of a folder", _REINDEX)

@@ -1,4 +1,4 @@
-"""Names of classes: when two of them are one, and when two are likely meant to be."""
+"""Class names: canonical form, and names that look the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from crumb.errors import InputError
 
 UNKNOWN = "unknown"
-"""The answer to what is too far from every class, where that is asked for; the name of no class."""
+"""The answer for inputs too far from every class. No class may have this name."""
 _JOINERS = "\u200c\u200d"
 _ONE = {"classes": "class", "objects": "object", "sessions": "session"}
 
@@ -23,7 +23,7 @@ def canonical(name: str) -> str:
 
 
 def class_name(name: str, where: object) -> str:
-    """A name that a learner may give as an answer, in its one form.
+    """Check a class name and return its canonical form.
 
     Args:
         name: as it was given.
@@ -42,7 +42,9 @@ def class_name(name: str, where: object) -> str:
     if hidden := [sign for place, sign in enumerate(name) if _is_hidden(name, place)]:
         raise InputError(given, f"holds {hidden[0]!r}, which cannot be seen", "leave it out")
     if name == UNKNOWN:
-        raise InputError(given, "is the answer to what is no class", "give it another name")
+        raise InputError(
+            given, "is reserved for inputs that match no class", "give it another name"
+        )
     return name
 
 

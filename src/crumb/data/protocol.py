@@ -80,13 +80,13 @@ class TaskList:
 
 @dataclass(frozen=True)
 class TaskLayout:
-    """How large tasks are.
+    """Sizes of tasks.
 
     Attributes:
-        classes_per_task: New classes in a task of the class protocols.
-        images_per_task: Images in a task of iid. None: as many tasks as the class protocols have,
-            of equal size (to within one image).
-        clips_per_task: Clips in a task of instance. None: likewise.
+        classes_per_task: Number of new classes per task in the class protocols.
+        images_per_task: Number of images per task in iid. Default: as many equal tasks (to within
+            one image) as in the class protocols.
+        clips_per_task: Number of clips per task in instance. Default: likewise.
 
     Raises:
         InputError: a number below 1, or above every count there is.

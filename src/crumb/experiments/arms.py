@@ -53,7 +53,7 @@ ALL, UNABLATED = "all", "unablated"
 _ARMS = Path(str(files("crumb") / "arms"))
 _OF_METHOD = tuple(own.name for own in fields(CrumbConfig))
 SECTIONS = {
-    "about": ("shows", "original", "readme", "differs", "beside"),
+    "about": ("shows", "original", "readme", "beside"),
     "network": tuple(own.name for own in fields(NetworkConfig)),
     "codebook": ("blocks", "block_length", "initialiser"),
     "method": _OF_METHOD,

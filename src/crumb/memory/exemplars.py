@@ -1,4 +1,4 @@
-"""Exemplars of past classes as a learner sees them: offered batches, drawn as feature maps."""
+"""Exemplars of past classes, stored from batches and replayed as feature maps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from crumb.memory.storage import Storage
 
 
 class ReplayStore(Protocol):
-    """What a learner needs of any memory."""
+    """Interface of any memory."""
 
     @property
     def nbytes(self) -> int:
@@ -36,11 +36,11 @@ class ReplayStore(Protocol):
 
     @property
     def reading_bytes(self) -> int:
-        """Bytes without which the exemplars could not be read."""
+        """Bytes needed to decode the exemplars."""
         ...
 
     def on_task_end(self, batches: Batches, classes: int) -> None:
-        """A task is over; what is stored by a second reading is stored now."""
+        """End a task: store exemplars in a second pass if the policy does so."""
         ...
 
     def check_room(self, classes: int) -> None:
@@ -48,16 +48,16 @@ class ReplayStore(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything held."""
+        """All state."""
         ...
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict`."""
+        """Load a :meth:`state_dict`."""
         ...
 
 
 class ClassReplay(ReplayStore, Protocol):
-    """What replay by class needs besides; :class:`Exemplars` and :class:`GaussianMemory` are it."""
+    """Additional interface for replay by class (:class:`Exemplars` and :class:`GaussianMemory`)."""
 
     def count(self, label: int) -> int:
         """Exemplars of one class."""
@@ -68,18 +68,18 @@ class ClassReplay(ReplayStore, Protocol):
         ...
 
     def on_batch(self, batch: Batch) -> object:
-        """A batch was learned; what is stored on arrival is stored now."""
+        """After a batch is learned, store exemplars on arrival if the policy does so."""
         ...
 
 
 class ChosenExemplars:
-    """A replay memory and what it stores of a frame; which frames, the method itself chooses.
+    """A replay memory with its storage. The method chooses which frames to store.
 
     Args:
-        config: capacity.
-        storage: what is kept of a frame.
+        config: capacity of the memory.
+        storage: form of an exemplar.
         generator: of the choices (CPU).
-        device: where exemplars are kept.
+        device: device of the exemplars.
         fields: of the payload, in the place of those of the class.
 
     Attributes:
@@ -88,7 +88,7 @@ class ChosenExemplars:
         fields: of the payload that is stored with each exemplar, if there is one.
 
     Raises:
-        InputError: a capacity in bytes that holds not even one exemplar.
+        InputError: the capacity in bytes does not hold a single exemplar.
     """
 
     fields: Fields = MappingProxyType({})
@@ -156,7 +156,7 @@ class ChosenExemplars:
     def sample_by_class(
         self, count: int, generator: torch.Generator, classes: Sequence[int] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Exemplars of a memory that is not empty: the class uniformly, then one of its exemplars.
+        """Sample from a non-empty memory: a class uniformly, then one of its exemplars.
 
         Args:
             count: how many.
@@ -173,7 +173,7 @@ class ChosenExemplars:
     def beside(
         self, batch: Batch, generator: torch.Generator, classes: Sequence[int] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """A batch and, after it, as many exemplars; the batch alone while there are none.
+        """A batch followed by as many exemplars; the batch alone while the memory is empty.
 
         Args:
             batch: of new images.
@@ -205,7 +205,7 @@ class ChosenExemplars:
             yield self.storage.features(rows), labels
 
     def on_task_end(self, batches: Batches, classes: int) -> None:
-        """Nothing: the method chooses."""
+        """Does nothing: the method chooses exemplars."""
 
     def check_room(self, classes: int) -> None:
         """Refuse a memory in which some of these classes would get no exemplar.
@@ -225,7 +225,7 @@ class ChosenExemplars:
 
 
 class Exemplars(ChosenExemplars):
-    """A replay memory with the policy that writes it, which the configuration names as well."""
+    """A replay memory with the write policy of its configuration."""
 
     def __init__(
         self,
@@ -249,7 +249,7 @@ class Exemplars(ChosenExemplars):
         return super().bookkeeping_bytes + counted
 
     def on_batch(self, batch: Batch, payload: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Offer a batch that was read for the first time to an on-arrival policy.
+        """Offer a batch of the first pass to an on-arrival policy.
 
         Args:
             batch: that was learned.

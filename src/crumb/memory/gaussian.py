@@ -1,4 +1,4 @@
-"""MeRec: of each class a Gaussian in the place of exemplars."""
+"""MeRec: a Gaussian per class instead of exemplars."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from crumb.data.batches import Batch, Batches
 
 
 class GaussianMemory:
-    """Of each class only the mean and variance of its feature maps.
+    """Keeps only the mean and variance of each class's feature maps.
 
     Replay draws from the diagonal Gaussian. Mean and (population) variance are updated batch by
     batch with the pairwise form of Welford's algorithm; no cap applies, and a class costs two
@@ -47,7 +47,7 @@ class GaussianMemory:
 
     @property
     def reader_bytes(self) -> int:
-        """Nothing that they share."""
+        """No shared bytes."""
         return 0
 
     @property
@@ -71,7 +71,7 @@ class GaussianMemory:
                 self.offer(batch.features, batch.labels)
 
     def check_room(self, classes: int) -> None:
-        """Any number of classes finds room."""
+        """Any number of classes fits."""
 
     def offer(self, features: Tensor, labels: Tensor) -> None:
         """Add frames: float [B, C, H, W], int64 [B]."""
@@ -112,7 +112,7 @@ class GaussianMemory:
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over the figures of :meth:`state_dict`."""
+        """Load the statistics of :meth:`state_dict`."""
         labels = [label for label, _ in state["counts"].tolist()]
         self._count = dict(state["counts"].tolist())
         for name, table in (("mean", self._mean), ("squares", self._squares)):

@@ -1,4 +1,4 @@
-"""Numbers in two bytes that can be averaged for ever: stochastic rounding, packed triangles."""
+"""Half-precision numbers with stochastic rounding for running means, and packed triangles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exemplars to train on and exemplars to validate on, of every class, chosen as frames arrive."""
+"""Training and validation exemplars of every class, chosen as frames arrive."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from crumb.memory.policies import random_below
 from crumb.memory.replay import take
 
 HELD_OUT = 10
-"""One in so many exemplars of a class is to validate on."""
+"""One in this many exemplars of a class is for validation."""
 
 
 class SplitExemplars(ChosenExemplars):
-    """Every class has an equal share, a tenth of it (at least one) to validate on.
+    """Every class has an equal share, a tenth of it (at least one) for validation.
 
     Both parts of a class are a uniform sample of its frames (reservoirs within its share, thinned
     at random as classes come), and they have no frame in common. A share of one exemplar cannot be
@@ -62,7 +62,7 @@ class SplitExemplars(ChosenExemplars):
         return self.memory.costs(label) + self.memory.costs(validating(label))
 
     def check_room(self, classes: int) -> None:
-        """Any number of classes: those that come last have no exemplar."""
+        """Any number of classes: the last ones may have no exemplar."""
 
     def thin(self, classes: int) -> None:
         """Make room for so many classes, at the cost of those that are held."""
@@ -170,5 +170,5 @@ class SplitExemplars(ChosenExemplars):
 
 
 def validating(label: int) -> int:
-    """Under which the memory lists the exemplars of a class to validate on; its own inverse."""
+    """Label under which the memory lists a class's validation exemplars; its own inverse."""
     return -1 - label

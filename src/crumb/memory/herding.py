@@ -1,4 +1,4 @@
-"""Exemplars whose mean stays near the mean of their class.
+"""Herding: exemplars whose mean approximates the mean of their class.
 
 Rebuffi, Kolesnikov, Sperl, Lampert, "iCaRL: Incremental Classifier and Representation Learning",
 CVPR 2017.
@@ -18,7 +18,7 @@ from crumb.memory.storage import Storage
 
 
 def herd(features: Tensor, room: int, costs: Sequence[int] | None = None) -> list[int]:
-    """Choose exemplars one by one (algorithm 4), each once.
+    """Choose exemplars greedily (algorithm 4), each at most once.
 
     The k-th is the one with which the mean of the k chosen comes nearest to the mean of all, out of
     those for which there is room. Where all cost the same, the first so many of them are what less

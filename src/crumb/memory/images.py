@@ -1,4 +1,4 @@
-"""The form in which images are kept: how large, and how well."""
+"""The form of stored images: size and quality."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ImageForm:
 
     @property
     def lossless(self) -> bool:
-        """Whether images come back as they were."""
+        """Whether images are stored without loss."""
         return self.quality == 0 and self.side == self.shown
 
     @cached_property
@@ -62,7 +62,7 @@ class ImageForm:
         return self._jpeg(np.full((self.side, self.side, 3), 128, np.uint8))
 
     def encode(self, images: Tensor) -> Tensor:
-        """What is kept of images.
+        """Encode images for storage.
 
         Args:
             images: uint8 [B, 3, S, S].

@@ -1,4 +1,4 @@
-"""Means of classes and the covariance within them, in one pass and two bytes a number."""
+"""Class means and within-class covariance, in a single pass and two bytes per number."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ class ClassMoments:
         self.forget(other)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All figures."""
+        """All statistics."""
         names = ("centre", "means", "counts", "triangle", "pooled")
         return {
             name: getattr(self, name) for name in names if self.covariance or name != "triangle"

@@ -1,4 +1,4 @@
-"""What a method stores with each exemplar: logits, scores, tasks."""
+"""Additional tensors that a method stores with each exemplar: logits, scores, tasks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Field:
-    """One tensor that is stored with each exemplar.
+    """Specification of a tensor stored with each exemplar.
 
     Attributes:
         shape: of the tensor of one exemplar; () for a number.
@@ -48,7 +48,7 @@ class Payload:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all that is stored."""
+        """Bytes of all stored tensors."""
         return sum(self._sizes) * len(self._data)
 
     @property

@@ -1,4 +1,6 @@
-"""Which exemplars are kept: at the end of a task (the paper) or on arrival (single pass)."""
+"""Write policies: store exemplars at the end of a task (as in the paper) or on arrival
+(single-pass).
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,11 @@ from crumb.errors import InputError, setting
 from crumb.memory.replay import ReplayMemory, fitting, take
 
 NOWHERE = -1
-"""In the place of the number of a row: a frame is not stored."""
+"""Row number of a frame that is not stored."""
 
 
 class EndOfTask:
-    """Equal shares by a second reading of the task (Talbot et al. 2025, algorithm 1).
+    """Equal shares per class in a second pass over the task (Talbot et al. 2025, algorithm 1).
 
     Every class that has been seen gets floor(capacity / classes) exemplars, or bytes of them. Of
     each batch and class, the items at positions 0, s, 2s, ... are taken, where s spreads the
@@ -34,7 +36,7 @@ class EndOfTask:
         self._full: set[int] = set()
 
     def begin(self, classes: int, batches: int, batch_size: int) -> None:
-        """Start the second reading of a task.
+        """Start the second pass over a task.
 
         Args:
             classes: seen so far, this task's included.
@@ -103,7 +105,7 @@ class OnArrival:
 
     Args:
         memory: that is written.
-        generator: of the choices (CPU).
+        generator: random generator of the choices (CPU).
     """
 
     def __init__(self, memory: ReplayMemory, generator: torch.Generator) -> None:
@@ -134,7 +136,7 @@ class OnArrival:
         return 24 * len(self._seen)
 
     def _has_room(self, row: Tensor, label: int) -> bool:
-        """Make room for a frame; whether it is to be stored."""
+        """Make room for a frame; returns whether to store it."""
         self._seen[label] = self._seen.get(label, 0) + 1
         if label not in self._largest and self.memory.fits(row):
             return True
@@ -176,7 +178,7 @@ class OnArrival:
 
 
 class Reservoir:
-    """Plain reservoir over all frames of the stream, whatever their class.
+    """Plain reservoir over all frames of the stream, regardless of class.
 
     Vitter, "Random Sampling with a Reservoir", 1985, algorithm R: at any time each frame offered
     so far is held with the same probability. Needs no task boundaries. Where exemplars differ in
@@ -185,7 +187,7 @@ class Reservoir:
 
     Args:
         memory: that is written.
-        generator: of the choices (CPU).
+        generator: random generator of the choices (CPU).
     """
 
     nbytes = 8
@@ -213,7 +215,7 @@ class Reservoir:
         return offer_each(self.memory, self._has_room, rows, labels, payload)
 
     def _has_room(self, row: Tensor, label: int) -> bool:
-        """Make room for a frame; whether it is to be stored."""
+        """Make room for a frame; returns whether to store it."""
         self._offered += 1
         # With an exemplar less than there were frames, the next would be likelier to be held.
         if self._offered <= len(self.memory) + 1 and self.memory.fits(row):
@@ -277,7 +279,7 @@ def offer_each(
 
 
 def largest_classes(memory: ReplayMemory, more: int | None = None) -> list[int]:
-    """The classes that have the most exemplars, by ascending label.
+    """The classes with the most exemplars, by ascending label.
 
     Args:
         memory: not empty, unless ``more`` is given.

@@ -1,4 +1,4 @@
-"""Product quantisation of feature maps, and exemplars that are kept as its codes.
+"""Product quantisation of feature maps, and storage of exemplars as codes.
 
 Jegou, Douze, Schmid, "Product Quantization for Nearest Neighbor Search", TPAMI 2011; of feature
 maps: Hayes, Kafle, Shrestha, Acharya, Kanan, "REMIND Your Neural Network to Prevent Catastrophic
@@ -18,11 +18,11 @@ from crumb.errors import InputError, setting
 from crumb.memory.replay import take
 
 MAX_CENTROIDS = 256
-"""As many as one byte can tell apart."""
+"""Maximum number of centroids: one byte per code."""
 VECTORS_PER_CENTROID = 256
-"""More vectors than this for each centroid are not needed to place it."""
+"""Number of sample vectors per centroid for k-means."""
 ITERATIONS = 25
-"""Of k-means, at most."""
+"""Maximum number of k-means iterations."""
 
 
 class ProductQuantiser:

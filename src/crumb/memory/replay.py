@@ -285,8 +285,7 @@ class ReplayMemory:
 
     def _add_all(self, rows: Tensor, state: dict[str, Tensor]) -> None:
         labels = state["labels"]
-        # Checkpoints of earlier versions had one number beside each exemplar, without a name.
-        stored = {n: state.get(f"{_PAYLOAD}{n}", state.get("beside")) for n in self.payload.fields}
+        stored = {name: state.get(f"{_PAYLOAD}{name}") for name in self.payload.fields}
         payload = {name: value for name, value in stored.items() if value is not None}
         for label in labels.unique().tolist():
             places = (labels == label).nonzero().flatten()

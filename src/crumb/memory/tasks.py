@@ -1,4 +1,4 @@
-"""Exemplars that are grouped by the task they come from."""
+"""Exemplars grouped by task."""
 
 from __future__ import annotations
 

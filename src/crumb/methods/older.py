@@ -43,13 +43,13 @@ def method_of_today(method: str, saved: dict[str, Any]) -> str:
 
 
 def tensors_of_today(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Numbers beside exemplars (scores of GSS, labels of GEM) were memories of their own."""
+    """Rename the numbers that old versions stored with exemplars (scores of GSS, labels of GEM)."""
     for name, now in (("scores", "score"), ("classes", "label")):
         if (found := tensors.get(f"memory.{name}.rows")) is not None:
             kept = {key: value for key, value in tensors.items() if f"memory.{name}." not in key}
             return kept | {f"memory.payload.{now}": found}
     if (found := tensors.get("memory.beside")) is not None:
-        # Scores have fractions, labels have none.
+        # Scores are floats, labels are integers.
         now = "score" if found.is_floating_point() else "label"
         kept = {key: value for key, value in tensors.items() if key != "memory.beside"}
         return kept | {f"memory.payload.{now}": found}

@@ -18,6 +18,7 @@ from crumb.data.protocol import TaskList
 from crumb.errors import InputError, setting
 from crumb.files import digest, read_metadata, read_tensors, write_tensors
 from crumb.methods.base import Learner, strip_prefix
+from crumb.methods.older import tensors_of_today
 from crumb.nets.weights import DAMAGE
 from crumb.stream.record import RunRecord, record_from_json, record_to_json
 
@@ -170,7 +171,8 @@ class Checkpoints:
             raise InputError(path, problem, f"use the {setting('weights')} it was started with")
         self._check_machine(path, about["machine"], _machine(learner))
         learner.classes = list(about["classes"])
-        learner.load_state_dict(strip_prefix(tensors, "learner.") | _front_of(learner))
+        known = tensors_of_today(strip_prefix(tensors, "learner."))
+        learner.load_state_dict(known | _front_of(learner))
         record = record_from_json(about["record"])
         place = {name: about[name] for name in _PLAIN}
         self._saved = (place["task"], place["epoch"], place["batch"])

@@ -83,9 +83,9 @@ class Source(ABC):
     """The classes for which they hold."""
 
     root: Annotated[Path, tyro.conf.Positional]
-    """Folder of the raw data; it is only read."""
+    """Folder of the raw data (read only)."""
     output: Path | None = None
-    """Folder that the index and dataset.json are written to; NAME-data by default."""
+    """Output folder of the index and dataset.json. Default: NAME-data."""
 
     def __post_init__(self) -> None:
         check_kinds(self)
@@ -98,12 +98,12 @@ class Source(ABC):
             raise InputError(
                 setting("output", self.folder),
                 f"is, contains or lies inside the folder of the raw data, {raw}",
-                "name a folder beside it",
+                "give a folder next to it",
             )
 
     @property
     def folder(self) -> Path:
-        """Where the data set is written to."""
+        """Output folder of the data set."""
         return self.output or Path(f"{self.name}-data")
 
     @abstractmethod
@@ -122,7 +122,7 @@ class ClipSource(Source):
     """A data set of clips that are decoded."""
 
     workers: int = os.cpu_count() or 1
-    """Processes that decode clips."""
+    """Number of processes that decode clips."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -143,9 +143,7 @@ def index_source(source: Source) -> tuple[Dataset, tuple[str, ...]]:
     record = source.folder / RECORD
     if record.is_file() and read_json(record, "remove it").get("name") != source.name:
         problem = "holds another data set"
-        raise InputError(
-            source.folder, problem, f"choose another {setting('output')}, or remove it"
-        )
+        raise InputError(source.folder, problem, f"choose another {setting('output')} or remove it")
     sample = source.sample()
     dataset = Dataset(
         source.name,

@@ -1,4 +1,4 @@
-"""Which clips of a folder are tested on, and the numbers that objects and sessions get."""
+"""Split the clips of a folder into training and test, and number objects and sessions."""
 
 from __future__ import annotations
 

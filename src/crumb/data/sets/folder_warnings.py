@@ -1,4 +1,4 @@
-"""Ways in which what is tested on can have been trained on."""
+"""Warn about test data that is also in the training data."""
 
 from __future__ import annotations
 
