@@ -109,8 +109,8 @@ def lone_workers(count: int, name: str) -> ThreadPoolExecutor:
     threads, which wait for one another after each.
 
     Args:
-        count: of threads.
-        name: that the threads begin with.
+        count: count of threads.
+        name: the name that the threads begin with.
 
     Raises:
         InputError: the system does not start so many.

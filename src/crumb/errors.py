@@ -23,7 +23,7 @@ class InputError(Exception):
     :meth:`in_flags` (``--batch-size -1``) and leaves with exit code 2.
 
     Attributes:
-        parts: the three of them, in which :func:`setting` marks settings; they make another error.
+        parts: subject, problem and remedy, in which :func:`setting` marks settings.
         setting: name of the setting that cannot be used, or None where it is something else.
     """
 
@@ -38,7 +38,7 @@ class InputError(Exception):
         return self._line(2)
 
     def problem_in_flags(self) -> str:
-        """What is wrong, alone, with settings as flags: for tables and lists."""
+        """The problem alone, with settings as flags, for tables and lists."""
         return printable(self._text(self.parts[1], 2))
 
     def _line(self, form: int) -> str:
@@ -55,10 +55,10 @@ class InputError(Exception):
 
 @contextmanager
 def about(file: object) -> Iterator[None]:
-    """In this context an InputError also names a file: ``FILE, subject: problem; remedy``.
+    """Context in which an InputError also names a file: ``FILE, subject: problem; remedy``.
 
     Args:
-        file: that the error is about.
+        file: the file that the error is about.
     """
     try:
         yield
@@ -81,7 +81,7 @@ class Terminated(BaseException):
     """A signal that ends the program, raised so that files are closed and records written.
 
     Attributes:
-        number: of the signal (SIGTERM, SIGHUP, ...).
+        number: number of the signal (SIGTERM, SIGHUP, ...).
     """
 
     def __init__(self, *words: str, number: int = signal.SIGTERM) -> None:
@@ -101,8 +101,8 @@ def setting(name: str, value: object = _ALONE) -> str:
     on the command line; ``setting("cut")`` is ``cut`` and ``--cut``.
 
     Args:
-        name: of the field or argument.
-        value: that it has, or should have.
+        name: name of the field or argument.
+        value: the value that it has, or should have.
     """
     flag = flag_of(name)
     if value is _ALONE:

@@ -39,8 +39,8 @@ def write_bytes(path: Path, content: bytes, remedy: str = WRITE_REMEDY, sync: bo
     """Write ``content`` to ``path`` whole or not at all (temporary name, sync, rename).
 
     Args:
-        path: of the file; its folder is made.
-        content: of the file.
+        path: path of the file; its folder is made.
+        content: content of the file.
         remedy: for the message.
         sync: wait for the disk. Without, a file may be empty after a power failure; for many small
             files that can be made again.
@@ -76,8 +76,8 @@ def check_new_file(path: Path, name: str) -> None:
     """See that a new file can be written, before the work whose result it will hold.
 
     Args:
-        path: of the file; its folder may exist.
-        name: of what is to be changed, for the message.
+        path: path of the file; its folder may exist.
+        name: name of what is to be changed, for the message.
 
     Raises:
         InputError: there is such a file or folder, or nothing can be written there.
@@ -106,7 +106,7 @@ def short_name(name: str, most: int = 230) -> str:
     """Shorten a name so that a number and a suffix can be added (file systems allow 255 bytes).
 
     Args:
-        name: of a file or folder.
+        name: name of a file or folder.
         most: bytes of the result; of a longer name its beginning and a digest of all of it.
     """
     content = os.fsencode(name)
@@ -290,7 +290,7 @@ def read_text(path: Path, remedy: str, or_utf16: bool = False) -> str:
     """Read UTF-8 text; a byte order mark is dropped, CRLF and CR become LF.
 
     Args:
-        path: of the file.
+        path: path of the file.
         remedy: for the message.
         or_utf16: read UTF-16 as well, which Windows writes with a byte order mark.
 

@@ -65,7 +65,7 @@ def given(name: str, value: object, kind: Any) -> Any:
 
 
 def choices_of(kind: Any) -> tuple[Any, ...]:
-    """What a setting of this type can be: the choices of a Literal, perhaps beside None."""
+    """The choices of a Literal type, which may include None."""
     for part in (kind, *get_args(kind)):
         if get_origin(part) is Literal:
             return get_args(part)
@@ -87,7 +87,7 @@ def as_kind(value: Any, kind: Any) -> Any:
     """A value as an annotated type holds it.
 
     Args:
-        value: of any type.
+        value: value of any type.
         kind: bool, int, float, str, Path, a Literal, ``tuple[X, ...]``, another class,
             or a union of them. No bool is a number; a whole number is a float, a string a Path.
 
@@ -128,7 +128,7 @@ def as_kind(value: Any, kind: Any) -> Any:
 
 
 def described(kind: Any, words: Mapping[Any, str] = _WORDS) -> str:
-    """What to give for a type, in words; None, where it is allowed, is left out."""
+    """A type in words, without None."""
     if get_origin(kind) in (Union, UnionType):
         return " or ".join(described(one, words) for one in get_args(kind) if one is not NoneType)
     if get_origin(kind) is Literal:

@@ -246,7 +246,7 @@ def test_bad_roots(pickles: Path, capsys, change: Change, problem: str):
 def test_the_folder_itself(pickles: Path, capsys):
     folder = pickles.rename(pickles.parent / "top") / "cifar-100-python"
     line = refusal(capsys, folder, "cifar100")
-    assert f"{folder}: is the folder cifar-100-python itself; name the one" in line
+    assert f"{folder}: is the folder cifar-100-python itself; give the folder" in line
 
 
 @pytest.mark.parametrize(

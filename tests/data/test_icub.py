@@ -179,13 +179,13 @@ def empty_clip(tree: Path) -> None:
         (make("part1/book/book0"), "book0: is no folder book<number from 1>;"),
         (make("part4/mug/mug2"), "part4/mug/mug2: is the same object as part3/mug/mug2;"),
         (remove(f"{MUG}/SCALE"), "mug2: has no folder SCALE; unpack"),
-        (make(f"{MUG}/ROT4D"), "mug2/ROT4D: is no known transformation; known are MIX, ROT2D"),
+        (make(f"{MUG}/ROT4D"), "mug2/ROT4D: is not a known transformation; known are MIX, ROT2D"),
         (
             lambda tree: (shutil.rmtree(tree / MUG / "MIX"), (tree / MUG / "MIX").mkdir()),
             "mug2/MIX: has 0 day folders, so none for day=1;",
         ),
         (remove(f"{MUG}/MIX/day3/left"), "MIX/day3: has no folder left; unpack"),
-        (make(f"{MUG}/MIX/day3/middle"), "MIX/day3/middle: is the folder of no camera;"),
+        (make(f"{MUG}/MIX/day3/middle"), "MIX/day3/middle: is not a camera folder;"),
         (make(f"{MUG}/MIX/day3/left/more"), "left/more: is a folder among the frames of a clip;"),
         (empty_clip, "mug2/ROT2D/day3/left: holds no .jpg; unpack"),
         (

@@ -135,7 +135,7 @@ def information_panel(runs: Sequence[BlockCounts]) -> Panel:
         "the other; mean of the runs)."
     )
     header = ["slice", "information, bits", "low", "high", "Cramér's V"]
-    title = "What a block says about the class"
+    title = "Information of a block about the class"
     return Panel("block_information", title, caption, figure, header, rows)
 
 

@@ -39,7 +39,7 @@ def principal_components(
 
     Args:
         points: [n, d].
-        count: of directions; fewer come back where there are fewer.
+        count: count of directions; fewer come back where there are fewer.
 
     Returns:
         the mean [d], the directions [count, d], and the share of the variance of each [count].
@@ -80,7 +80,7 @@ def embedding_panel(
     Args:
         maps: [n, d], flattened feature maps.
         rebuilt: [n, d], their reconstructions.
-        labels: of the images.
+        labels: labels of the images.
         classes: names.
         kind: pca projects both on the two main components of the maps; tsne places both together,
             with seed 0.

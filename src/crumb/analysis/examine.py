@@ -56,7 +56,7 @@ class Codes:
     Attributes:
         used: how often blocks are chosen.
         error: relative squared error of the reconstruction, mean over the images.
-        cosine: of the angle between map and reconstruction, mean over the images.
+        cosine: cosine of the angle between map and reconstruction, mean over the images.
         change: since an earlier codebook, if one was given.
     """
 
@@ -71,7 +71,7 @@ def read_codes(learner: Learner, reading: Reading, earlier: Codebook | None = No
 
     Args:
         learner: with a codebook.
-        reading: of test images.
+        reading: reading of test images.
         earlier: codebook of the same size, to compare with.
     """
     own = codebook_of(learner)
@@ -155,14 +155,14 @@ def flat_maps(learner: Learner, reading: Reading) -> tuple[np.ndarray, np.ndarra
 def block_images(
     learner: Learner, reading: Reading, images: Path, blocks: Sequence[int], count: int
 ) -> list[list[BlockImage]]:
-    """Of each block the images in which it is chosen most often, most often first.
+    """The images that choose each block most often, most often first.
 
     Args:
         learner: with a codebook.
-        reading: of test images.
+        reading: reading of test images.
         images: root folder of their paths.
-        blocks: by number; those that are never chosen are left out.
-        count: of images of a block, at most.
+        blocks: blocks by number; those that are never chosen are left out.
+        count: count of images of a block, at most.
     """
     own = codebook_of(learner)
     assert own is not None

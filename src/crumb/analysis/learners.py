@@ -50,8 +50,8 @@ def saved_runs(paths: Sequence[Path], flag: str) -> list[SavedRun]:
     t, as ``crumb stream`` writes them; any other name is a run of its own.
 
     Args:
-        paths: of files of learners, or of results folders that hold some.
-        flag: that gave them, for messages.
+        paths: paths of files of learners, or of results folders that hold some.
+        flag: the flag that gave them, for messages.
 
     Raises:
         InputError: a folder without a learner, or two files that are the same learner by name.

@@ -81,7 +81,7 @@ class Findings:
     Attributes:
         values: key numbers: what, then run.
         panels: the figures.
-        counts: of blocks, of the first run, if it has a codebook.
+        counts: counts of blocks, of the first run, if it has a codebook.
     """
 
     values: dict[str, dict[int, float]] = field(default_factory=dict)
@@ -196,7 +196,7 @@ def _draw_codes(codes: Mapping[int, Codes], found: Findings) -> None:
 def _draw_stream(
     runs: Sequence[SavedRun], images: TestImages, device: str, found: Findings
 ) -> None:
-    """What needs the learners after each request."""
+    """Analyses that need the learner after each task."""
     kept = {saved.run: snapshots(saved, images, device) for saved in runs if len(saved.tasks) > 1}
     known = {run: taken for run, taken in kept.items() if taken is not None}
     if not known:

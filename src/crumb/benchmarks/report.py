@@ -23,7 +23,7 @@ class Figure:
     """A measured value.
 
     Attributes:
-        name: of what was measured.
+        name: name of what was measured.
         value: in units of ``unit``.
         unit: ``s`` or ``MB`` (10^6 bytes).
     """
@@ -41,7 +41,7 @@ class Comparison:
     """A ratio of two figures, or the reason why there is none.
 
     Attributes:
-        row: of the suite, e.g. ``step``.
+        row: row of the suite, e.g. ``step``.
         what: was measured, and under which circumstances.
         figures: two; the ratio is the first divided by the second. None without measurement.
         at_least: what the ratio should reach.

@@ -56,7 +56,7 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
 
     Args:
         comparison: with at least one finished run.
-        folder: of the comparison.
+        folder: folder of the comparison.
 
     Returns:
         their paths.

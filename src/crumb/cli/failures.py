@@ -27,7 +27,7 @@ def explain(error: Exception, words: Sequence[str]) -> InputError:
 
     Args:
         error: any exception; an InputError is printed as it is.
-        words: of the command.
+        words: words of the command.
     """
     if isinstance(error, InputError):
         return error

@@ -17,7 +17,7 @@ def take_settings(words: Sequence[str], command: str) -> tuple[Path | None, Pres
     Flags override either. Conflicts with the folder are reported when it is opened.
 
     Args:
-        words: of the command.
+        words: words of the command.
         command: stream or pretrain.
 
     Raises:

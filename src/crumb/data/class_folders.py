@@ -33,8 +33,8 @@ def read_split(
     Nothing is opened, so that a million files take seconds.
 
     Args:
-        folder: of the split; its name is the first part of the paths.
-        suffixes: of images, in lower case; either case is taken.
+        folder: folder of the split; its name is the first part of the paths.
+        suffixes: suffixes of images, in lower case; either case is taken.
         others: takes in how many files of each other kind there are (:func:`suffix`), for
             :func:`others_lines`.
         unsorted: what to do with images that lie in no class folder, for the message.
@@ -135,8 +135,8 @@ def check_same_classes(root: Path, splits: Mapping[str, Split]) -> None:
     """Refuse a class that one of the splits does not have.
 
     Args:
-        root: of the data set.
-        splits: by name.
+        root: root of the data set.
+        splits: splits by name.
 
     Raises:
         InputError: naming the first such class of the first such split.
@@ -160,10 +160,10 @@ def class_index(
     from 1 in the order of the paths.
 
     Args:
-        root: of the paths, for messages.
+        root: root of the paths, for messages.
         train: images of every class.
         test: the same.
-        class_ids: of the classes that are taken.
+        class_ids: class ids of the classes that are taken.
 
     Returns:
         Rows ordered by class, object, session, im_path; columns ``COLUMNS``.

@@ -58,10 +58,10 @@ class ClipFile:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a clip gave.
+    """Result of decoding a clip.
 
     Attributes:
-        frames: how many.
+        frames: number of frames.
         gaps: how often its clock restarts or jumps; see :mod:`crumb.data.clock`.
     """
 

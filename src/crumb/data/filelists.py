@@ -28,7 +28,7 @@ _TEST_LIST = "test_filelist.txt"
 
 
 def list_folder(folder: Path, protocol: str, run: int, offline: bool) -> Path:
-    """Where below ``folder`` the lists of one run lie."""
+    """Folder of the lists of one run, below ``folder``."""
     return folder / protocol / f"run{run}" / ("offline" if offline else "stream")
 
 

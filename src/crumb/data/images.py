@@ -47,9 +47,9 @@ def load_image(path: Path, size: int, resize: Resize = "squash") -> Tensor:
     """Read one image file.
 
     Args:
-        path: of any format that Pillow reads by itself, or HEIC with the extra ``heic``, told by
-            its content; of several pictures the first. Turned upright by its EXIF tag; metadata
-            that cannot be read is left alone. A JPEG of more than twice the size is decoded at
+        path: image file of any format of Pillow, or HEIC with the extra ``heic``, identified by
+            content. Only the first of several images is read. It is turned upright by its EXIF
+            tag; unreadable metadata is ignored. A JPEG of more than twice the size is decoded at
             half, a quarter or an eighth of its resolution. It may lie inside a tar file
             (:mod:`crumb.data.shards`).
         size: side of the result.
@@ -166,10 +166,10 @@ def pil_to_tensor(
     is, as in most loaders of training images. Of 16 bits a channel the upper eight are kept.
 
     Args:
-        image: of any mode but I and F, whose pixels have no known range (Pillow would clip them at
-            255, which makes nearly every such image white); 16-bit PGM files excepted.
+        image: image of any mode but I and F, whose pixels have no known range (Pillow would clip
+            them at 255, which makes nearly every such image white); 16-bit PGM files excepted.
         size: side of the result.
-        name: of the image, for the message.
+        name: name of the image, for the message.
         resize: what becomes of the aspect ratio.
 
     Raises:
@@ -198,7 +198,7 @@ def pil_to_tensor(
 
 
 def _orientation(image: Image.Image) -> int:
-    """By EXIF, from 1 (upright) to 8; 1 where that cannot be read."""
+    """EXIF orientation, from 1 (upright) to 8; 1 if unreadable."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     # Each way of storing EXIF has its own ways to be broken.

@@ -110,7 +110,7 @@ class Dataset:
 
 
 def path_problem(path: str) -> str | None:
-    """What keeps ``path`` out of an index or a file list; None if nothing does.
+    """Why ``path`` cannot be in an index or file list; None if it can.
 
     Blanks inside a path do no harm: the label of a line is what follows its last blank.
     """
@@ -192,7 +192,7 @@ def read_index(path: Path) -> pd.DataFrame:
 
 
 def _number_problem(text: str) -> str | None:
-    """What keeps ``text`` from being an entry of an index; None if nothing does."""
+    """Why ``text`` cannot be an index entry; None if it can."""
     if not _WHOLE_NUMBER.fullmatch(text):
         return "is not an integer"
     if text.startswith("-"):
@@ -206,10 +206,10 @@ def csv_rows(
     """Line number (from 1) and fields of each row of a CSV file that is not blank.
 
     Args:
-        path: of the file.
+        path: path of the file.
         remedy: for the message.
         delimiter: between two fields.
-        text: of the file, where it has been read.
+        text: text of the file, where it has been read.
 
     Raises:
         InputError: the file cannot be read or is no CSV.

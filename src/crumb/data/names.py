@@ -61,7 +61,7 @@ def alike_line(names: Iterable[str], what: str = "classes", where: str = "") -> 
     They differ in case, in blanks, in signs that cannot be seen or in the width of letters only.
 
     Args:
-        names: of classes.
+        names: names of classes.
         what: they are, if not classes.
         where: they are, if not everywhere.
     """
@@ -84,7 +84,7 @@ def alike_line(names: Iterable[str], what: str = "classes", where: str = "") -> 
 
 
 def _outline(name: str) -> str:
-    """What is left of a name without case, blanks, invisible signs and widths."""
+    """A name reduced to its letters, ignoring case, blanks, invisible characters and widths."""
     wide = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     return "".join(letter for letter in wide if not letter.isspace() and _is_seen(letter))
 

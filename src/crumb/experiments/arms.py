@@ -239,7 +239,7 @@ def unablated(config: AblateConfig, network: NetworkConfig, method: CrumbConfig)
 
     Args:
         config: configuration of the study, with the streamed classes.
-        network: which backbone.
+        network: configuration of the backbone.
         method: configuration of the method in the stream.
 
     Raises:
@@ -276,8 +276,8 @@ def resolve(arm: Arm, base: Settings, config: AblateConfig, memory_bytes: int) -
     Args:
         arm: the arm.
         base: the unablated run.
-        config: of the study.
-        memory_bytes: of the exemplars of the unablated run.
+        config: config of the study.
+        memory_bytes: memory bytes of the exemplars of the unablated run.
 
     Raises:
         InputError: the arm needs a missing setting or contradicts other settings.

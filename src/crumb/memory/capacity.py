@@ -23,7 +23,7 @@ END_OF_TASK, ON_ARRIVAL = "end-of-task", "on-arrival"
 PAPER_MEMORY_SIZE = 417
 """Number of codes of 5,408 bytes that fit into 15 images (Talbot et al. 2025, section IV-C)."""
 PAPER_MEMORY_BYTES = 15 * 3 * 224 * 224
-"""Those 15 images, in uint8."""
+"""Bytes of 15 images in uint8."""
 
 CAPACITIES = ("memory_size", "memory_bytes", "budget_bytes")
 """Capacity settings, of which at most one is given."""
@@ -81,7 +81,7 @@ class CapacityConfig:
         Args:
             storage: storage of its exemplars.
             device: device of the exemplars, unless they are encoded images.
-            fields: of the payload, as in :class:`ReplayMemory`.
+            fields: fields of the payload, as in :class:`ReplayMemory`.
 
         Raises:
             InputError: the bytes hold not even one exemplar.

@@ -32,10 +32,10 @@ class ClassCrumbs:
     probability.
 
     Args:
-        dimensions: of the vectors.
+        dimensions: dimensions of the vectors.
         each: vectors kept of a class.
-        seed: of the blocks.
-        draws: of the reservoir (CPU).
+        seed: seed of the blocks.
+        draws: draws of the reservoir (CPU).
         device: where the codes are kept.
 
     Attributes:

@@ -106,14 +106,14 @@ class EncodedMemory(ReplayMemory):
 
     @property
     def used(self) -> int:
-        """What all exemplars take of the capacity."""
+        """Used capacity."""
         return len(self) if self._overhead is None else self.nbytes + self._overhead * len(self)
 
     def cost(self, row: Tensor) -> int:
-        """What an exemplar takes of the capacity.
+        """Capacity that an exemplar needs.
 
         Raises:
-            InputError: more than there is.
+            InputError: the exemplar is larger than the capacity.
         """
         cost = self._cost(len(as_bytes(row)))
         if cost > self.capacity:
@@ -123,7 +123,7 @@ class EncodedMemory(ReplayMemory):
         return cost
 
     def costs(self, label: int) -> list[int]:
-        """What the exemplars of a class take, in the order in which they are listed."""
+        """Capacity that each exemplar of a class uses, in listing order."""
         return [self._cost(len(self._data[slot])) for slot in self._slots.get(label, ())]
 
     def _cost(self, size: int) -> int:

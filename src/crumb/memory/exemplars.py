@@ -78,14 +78,14 @@ class ChosenExemplars:
     Args:
         config: capacity of the memory.
         storage: form of an exemplar.
-        generator: of the choices (CPU).
+        generator: generator of the choices (CPU).
         device: device of the exemplars.
-        fields: of the payload, in the place of those of the class.
+        fields: fields of the payload, in the place of those of the class.
 
     Attributes:
         memory: the exemplars, by class.
         generator: as given.
-        fields: of the payload that is stored with each exemplar, if there is one.
+        fields: fields of the payload that is stored with each exemplar, if there is one.
 
     Raises:
         InputError: the capacity in bytes does not hold a single exemplar.
@@ -160,7 +160,7 @@ class ChosenExemplars:
 
         Args:
             count: how many.
-            generator: of the choices (CPU).
+            generator: generator of the choices (CPU).
             classes: to choose from; all that have exemplars by default.
 
         Returns:
@@ -176,8 +176,8 @@ class ChosenExemplars:
         """A batch followed by as many exemplars; the batch alone while the memory is empty.
 
         Args:
-            batch: of new images.
-            generator: of the choices (CPU).
+            batch: batch of new images.
+            generator: generator of the choices (CPU).
             classes: draw the class of each exemplar out of these, then one of the class; by
                 default any exemplar is drawn.
 
@@ -220,7 +220,7 @@ class ChosenExemplars:
         return self.memory.state_dict()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict`; errors as :class:`ReplayMemory`."""
+        """Load a :meth:`state_dict`; errors as :class:`ReplayMemory`."""
         self.memory.load_state_dict(state)
 
 
@@ -252,8 +252,8 @@ class Exemplars(ChosenExemplars):
         """Offer a batch of the first pass to an on-arrival policy.
 
         Args:
-            batch: that was learned.
-            payload: of its frames, [B, *shape] by name, where there is one.
+            batch: the batch that was learned.
+            payload: payload of its frames, [B, *shape] by name, where there is one.
 
         Returns:
             the rows in which its frames are now, as of :meth:`OnArrival.offer`.
@@ -289,7 +289,7 @@ class Exemplars(ChosenExemplars):
         return super().state_dict() | counted
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict`; errors as :class:`ReplayMemory`."""
+        """Load a :meth:`state_dict`; errors as :class:`ReplayMemory`."""
         super().load_state_dict(state)
         if not isinstance(self.policy, EndOfTask):
             self.policy.load_state_dict(state)

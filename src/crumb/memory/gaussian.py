@@ -94,7 +94,7 @@ class GaussianMemory:
 
         Args:
             labels: classes that have been seen.
-            generator: of the noise (CPU).
+            generator: generator of the noise (CPU).
         """
         noise = torch.randn((len(labels), *self._shape), generator=generator).to(self._device)
         mean = torch.stack([self._mean[label] for label in labels])

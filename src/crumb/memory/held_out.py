@@ -50,7 +50,7 @@ class SplitExemplars(ChosenExemplars):
         """Exemplars of each of so many classes: to train on, to validate on.
 
         Args:
-            classes: that share the capacity.
+            classes: the classes that share the capacity.
             cost: mean of what an exemplar takes of it.
         """
         share = max(1, int(self.memory.capacity / cost) // classes)
@@ -58,7 +58,7 @@ class SplitExemplars(ChosenExemplars):
         return share - held_out, held_out
 
     def _costs(self, label: int) -> list[int]:
-        """Of the exemplars of a class: those to train on, then those to validate on."""
+        """Numbers of training and of validation exemplars of a class."""
         return self.memory.costs(label) + self.memory.costs(validating(label))
 
     def check_room(self, classes: int) -> None:
@@ -82,7 +82,7 @@ class SplitExemplars(ChosenExemplars):
         """Drop exemplars to train on, at random, until nothing more is missing.
 
         Args:
-            label: of the class.
+            label: label of the class.
             room: what is left of its share, below 0 if something is missing.
             offered: 1 for an exemplar that is not yet stored and may be the one to go.
 
@@ -102,7 +102,7 @@ class SplitExemplars(ChosenExemplars):
 
         Args:
             batch: in stream order.
-            classes: that share the capacity.
+            classes: the classes that share the capacity.
 
         Returns:
             bool [B]: which frames were taken to validate on, so are not to be trained on.
@@ -164,7 +164,7 @@ class SplitExemplars(ChosenExemplars):
         return super().state_dict() | {"seen": seen}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict`; errors as :class:`ReplayMemory`."""
+        """Load a :meth:`state_dict`; errors as :class:`ReplayMemory`."""
         super().load_state_dict(state)
         self._seen = dict(state["seen"].tolist())
 

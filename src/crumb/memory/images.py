@@ -33,8 +33,8 @@ class ImageForm:
 
     Attributes:
         shown: side in pixels of images as the network is shown them.
-        side: of the images kept.
-        quality: of JPEG as Pillow counts it, from 1 to 95; 0 keeps pixels.
+        side: side of the images kept.
+        quality: quality of JPEG as Pillow counts it, from 1 to 95; 0 keeps pixels.
     """
 
     shown: int
@@ -48,7 +48,7 @@ class ImageForm:
 
     @cached_property
     def header(self) -> bytes:
-        """What all JPEG files of this form begin with; nothing for pixels."""
+        """Common header of all JPEG files of this form; empty for pixels."""
         return self._blank[: _image_data(self._blank)] if self.quality else b""
 
     @cached_property
@@ -98,7 +98,7 @@ class ImageForm:
 
 
 def _image_data(file: bytes) -> int:
-    """Where the scan's own header ends, with which what differs between images begins."""
+    """End of the common header, where image-specific bytes begin."""
     start = file.rindex(_SCAN) + len(_SCAN)
     return start + int.from_bytes(file[start : start + 2], "big")
 

@@ -11,7 +11,7 @@ from crumb.memory.checked import check_finite, check_forms
 from crumb.memory.halves import pack, round_randomly, triangle_size, unpack
 
 _MAX_EXPONENT = 149
-"""Of the smallest number that float32 holds."""
+"""Exponent of the smallest float32."""
 
 
 class ClassMoments:
@@ -29,9 +29,9 @@ class ClassMoments:
     of a class; of an entry of the covariance 1 % of the two standard deviations.
 
     Args:
-        dimensions: of the vectors.
+        dimensions: dimensions of the vectors.
         device: where the figures are kept.
-        generator: of the rounding, on that device.
+        generator: generator of the rounding, on that device.
         covariance: keep that as well.
 
     Attributes:
@@ -63,7 +63,7 @@ class ClassMoments:
 
     @property
     def dimensions(self) -> int:
-        """Of the vectors."""
+        """Dimensions of the vectors."""
         return self.means.shape[1]
 
     @staticmethod

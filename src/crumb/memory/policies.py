@@ -25,8 +25,8 @@ class EndOfTask:
     soon as every class has its share, so the end of a task may never be looked at.
 
     Args:
-        memory: that is written.
-        generator: of the thinning (CPU).
+        memory: the memory that is written.
+        generator: generator of the thinning (CPU).
     """
 
     def __init__(self, memory: ReplayMemory, generator: torch.Generator) -> None:
@@ -40,8 +40,8 @@ class EndOfTask:
 
         Args:
             classes: seen so far, this task's included.
-            batches: of the task.
-            batch_size: of all but the last.
+            batches: batches of the task.
+            batch_size: batch size of all but the last.
 
         Raises:
             InputError: fewer exemplars than classes.
@@ -104,7 +104,7 @@ class OnArrival:
     would not have equal chances then.
 
     Args:
-        memory: that is written.
+        memory: the memory that is written.
         generator: random generator of the choices (CPU).
     """
 
@@ -122,7 +122,7 @@ class OnArrival:
         Args:
             rows: [B, *row_shape].
             labels: int64 [B].
-            payload: of each, [B, *shape] by name, where there is one.
+            payload: payload of each, [B, *shape] by name, where there is one.
 
         Returns:
             the number of the row in which each is when all have been offered, int64 [B];
@@ -165,7 +165,7 @@ class OnArrival:
         return {"seen": torch.tensor(table, dtype=torch.int64).view(-1, 3)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over the counts of :meth:`state_dict`.
+        """Load the counts of :meth:`state_dict`.
 
         Exemplars that another policy chose come without counts: they count as all that was seen.
         """
@@ -186,7 +186,7 @@ class Reservoir:
     fewer.
 
     Args:
-        memory: that is written.
+        memory: the memory that is written.
         generator: random generator of the choices (CPU).
     """
 
@@ -206,7 +206,7 @@ class Reservoir:
         Args:
             rows: [B, *row_shape].
             labels: int64 [B].
-            payload: of each, [B, *shape] by name, where there is one.
+            payload: payload of each, [B, *shape] by name, where there is one.
 
         Returns:
             the number of the row in which each is when all have been offered, int64 [B];
@@ -238,7 +238,7 @@ class Reservoir:
         return {"offered": torch.tensor(self._offered)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over the count of :meth:`state_dict`.
+        """Load the count of :meth:`state_dict`.
 
         Exemplars that another policy chose come without it: they count as all that was offered.
         """
@@ -255,11 +255,11 @@ def offer_each(
     """Offer frames one by one: what a policy has made room for is stored.
 
     Args:
-        memory: that is written.
+        memory: the memory that is written.
         has_room: makes room for a frame, [*row_shape], of a label; whether it is to be stored.
         rows: [B, *row_shape].
         labels: int64 [B].
-        payload: of each, [B, *shape] by name, where there is one.
+        payload: payload of each, [B, *shape] by name, where there is one.
 
     Returns:
         as :meth:`OnArrival.offer`.
@@ -307,7 +307,7 @@ def check_share(
 
     Args:
         capacity: exemplars that it holds.
-        classes: that share it.
+        classes: the classes that share it.
         given: the setting of the capacity, with its value, for the message.
         otherwise: what else would do.
 

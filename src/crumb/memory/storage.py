@@ -30,7 +30,7 @@ class Storage(Protocol):
 
     @property
     def row_shape(self) -> tuple[int, ...] | None:
-        """Of an exemplar; None where each has a length of its own."""
+        """Shape of an exemplar's row; None for variable lengths."""
         ...
 
     @property
@@ -39,7 +39,7 @@ class Storage(Protocol):
         ...
 
     def encode(self, batch: Batch) -> Tensor:
-        """What is kept of each frame, [B, *row_shape]."""
+        """Encode frames to rows, [B, *row_shape]."""
         ...
 
     def features(self, rows: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ class EnhancedFeatureStorage(RawFeatureStorage):
 
     Args:
         network: whose features are kept.
-        loss: of features, float [B, C, H, W], and labels, int64 [B].
+        loss: loss of features, float [B, C, H, W], and labels, int64 [B].
     """
 
     def __init__(self, network: SplitNetwork, loss: Callable[[Tensor, Tensor], Tensor]) -> None:

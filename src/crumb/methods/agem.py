@@ -56,8 +56,8 @@ def project(gradient: Tensor, reference: Tensor) -> Tensor:
     11).
 
     Args:
-        gradient: of the new batch, float [P].
-        reference: of the exemplars, float [P].
+        gradient: gradient of the new batch, float [P].
+        reference: reference of the exemplars, float [P].
 
     Returns:
         float [P]: ``gradient`` itself unless its product with ``reference`` is negative.

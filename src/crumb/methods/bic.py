@@ -227,11 +227,11 @@ def fit_correction(
     Adam is written out here because a library step costs ten times as much for two numbers.
 
     Args:
-        logits: of validation images, float [N, K], on the CPU.
+        logits: logits of validation images, float [N, K], on the CPU.
         labels: theirs, int64 [N]; each class weighs the same, however many images it has.
-        first: of the classes that are corrected.
-        lr: of Adam.
-        steps: of Adam, each on all images; they begin at 1 and 0.
+        first: first of the classes that are corrected.
+        lr: lr of Adam.
+        steps: steps of Adam, each on all images; they begin at 1 and 0.
     """
     logits = logits.double()
     values, truth = logits.numpy(), labels.numpy()

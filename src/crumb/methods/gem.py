@@ -52,8 +52,8 @@ def project(gradient: Tensor, past: Tensor, margin: float) -> Tensor:
     """Project a gradient so that it increases the loss on no past task (section 3).
 
     Args:
-        gradient: of the new batch, float [P].
-        past: of each past task, float [T, P].
+        gradient: gradient of the new batch, float [P].
+        past: past of each past task, float [T, P].
         margin: least multiple of each row of ``past`` that is added.
 
     Returns:

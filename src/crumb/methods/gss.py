@@ -209,7 +209,7 @@ def score(direction: Tensor, past: Sequence[Tensor]) -> float:
     """The largest cosine with any of these directions, plus one; in (0, 2].
 
     Args:
-        direction: of length 1, float [P].
+        direction: direction of length 1, float [P].
         past: likewise; with none, the score is neutral.
     """
     if not past:

@@ -229,7 +229,7 @@ class PenaltyLearner(Learner):
         return super().state_dict() | own
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict` of a learner with the same settings and classes."""
+        """Load a :meth:`state_dict` of a learner with the same settings and classes."""
         super().load_state_dict(state)
         self.penalty.load_state_dict(strip_prefix(state, "penalty."), self.parameters())
         self.present.load_state_dict(strip_prefix(state, "present."))
@@ -290,8 +290,8 @@ def restored(state: Named, parameters: dict[str, nn.Parameter], may_lack: bool =
     """Load the saved tensor of each parameter, on its device and in its memory format.
 
     Args:
-        state: by name of the parameter; of its shape or, with ``may_lack``, broadcast to it.
-        parameters: by name.
+        state: state by name of the parameter; of its shape or, with ``may_lack``, broadcast to it.
+        parameters: parameters by name.
         may_lack: accept a state without any of them.
 
     Raises:

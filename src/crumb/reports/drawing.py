@@ -65,7 +65,7 @@ def plain_axes(axes: Axes) -> None:
 
 
 def kind_of(result: Result) -> str:
-    """Which of :data:`KINDS` a result is."""
+    """The kind (one of :data:`KINDS`) of a result."""
     if result.method == OWN_METHOD:
         return "crumb"
     if result.is_bound:

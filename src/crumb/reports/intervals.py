@@ -131,7 +131,7 @@ class OverRuns:
     """A number measured in several runs.
 
     Attributes:
-        mean: of the runs.
+        mean: mean of the runs.
         low: lower end of the 95 % bootstrap interval of the mean; None for fewer than 3 runs.
         high: its upper end.
         runs: number of runs.

@@ -129,7 +129,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     tests. Holm, "A Simple Sequentially Rejective Multiple Test Procedure", 1979.
 
     Args:
-        p_values: by name.
+        p_values: p values by name.
 
     Returns:
         adjusted p-values by the same names, in the same order.
@@ -156,7 +156,7 @@ class Effect:
         standardised: mean difference in standard deviations of the differences (Cohen's d_z),
             with Hedges' correction; None for fewer than 3 runs and for differences that are all
             equal, whose deviation is zero.
-        median: of the differences, in the unit of the values.
+        median: median of the differences, in the unit of the values.
     """
 
     standardised: float | None

@@ -139,7 +139,7 @@ def plain(head: Sequence[str], rows: Iterable[Sequence[Cell]], numbers: bool = T
 
     Args:
         head: names of the columns.
-        rows: of cells.
+        rows: rows of cells.
         numbers: whether all columns but the first are right-aligned.
     """
     kind = "number" if numbers else "words"

@@ -34,7 +34,7 @@ class State:
     """The state of a run: its measurements so far and the next batch.
 
     Attributes:
-        record: of the run so far.
+        record: record of the run so far.
         task: the current task.
         epoch: number of finished and tested epochs of the task.
         batch: number of batches learned in the current epoch.
@@ -64,7 +64,7 @@ class Checkpoints:
     settings stored with the results.
 
     Args:
-        folder: of the files.
+        folder: folder of the files.
         tasks: tasks of the run; a checkpoint of other tasks is refused.
         minutes: minutes between checkpoints.
         batches: batches between checkpoints, if any.

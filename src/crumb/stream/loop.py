@@ -43,7 +43,7 @@ class Plan:
         batch_size: batch size in images.
         learner: a fresh learner.
         store: feature store of all frames.
-        config: of the stream.
+        config: config of the stream.
         checkpoints: checkpoints of this run, if any.
         task_models: file of the learner after each task, if saved.
     """

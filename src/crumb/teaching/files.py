@@ -27,7 +27,7 @@ def held(model: Path) -> Iterator[Path]:
     """Lock a model file against other lessons; waits until another one ends.
 
     Args:
-        model: of which a lesson loads, changes and replaces the file. There need be none.
+        model: model of which a lesson loads, changes and replaces the file. There need be none.
 
     Returns:
         the file itself, where ``model`` is a link to it.
@@ -100,6 +100,6 @@ def undo(model: Path) -> None:
 
 
 def _before(model: Path, content: bytes) -> Path:
-    """Where a model of this content would have what it was before its last lesson."""
+    """Path of the undo file for a model with this content."""
     mark = hashlib.sha256(content).hexdigest()[:16]
     return model.with_name(f"{short_name(model.name)}{UNDO}{mark}")

@@ -30,7 +30,7 @@ class ClassReport:
     """Results for one class.
 
     Attributes:
-        clips: that were shown, or images.
+        clips: the clips that were shown, or images.
         frames: in them.
         asked: held-back frames.
         right: how many of them were recognised.
@@ -157,7 +157,7 @@ class Change:
     """Effect of a lesson on a known class.
 
     Attributes:
-        name: of the class.
+        name: name of the class.
         before: percent of its crumbs that were recognised; None where there are none.
         after: the same after the lesson.
     """

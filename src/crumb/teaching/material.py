@@ -26,7 +26,7 @@ class Clip:
     """A clip of one class, or the images of a session.
 
     Attributes:
-        class_name: of the class.
+        class_name: class name of the class.
         files: one video, or images in order.
         share: part of its frames that is held back, from the end: all, none, or the last quarter
             of the only clip of a class.
@@ -59,7 +59,7 @@ def clips_of(survey: Survey) -> list[Clip]:
     """The clips of a folder, none held out. Photos without sessions count as one clip each.
 
     Args:
-        survey: of the folder.
+        survey: survey of the folder.
     """
     clips = []
     for clip in survey.clips:

@@ -1,4 +1,4 @@
-"""What every data set that can be indexed has: its facts, its flags, and one way to be indexed.
+"""Base class of all data sets that can be indexed.
 
 A data set is one file: a class that is its flags (a dataclass), says where the data comes from
 (``about``), and finds and samples its images (``sample``). Everything else is shared.
@@ -26,15 +26,15 @@ from crumb.kinds import check_kinds
 
 @dataclass(frozen=True)
 class About:
-    """Where a data set comes from.
+    """Origin of a data set.
 
     Attributes:
         title: its full name.
         content: images or videos, classes, in a few words.
-        size: of what must be downloaded, in words.
+        size: size of what must be downloaded, in words.
         licence: in words.
         page: address of its page.
-        download: which files to fetch, and the folder that they make.
+        download: files to download, and the folder that they make.
     """
 
     title: str
@@ -199,5 +199,5 @@ def register(source: type[S]) -> type[S]:
 
 
 def registered() -> dict[str, type[Source]]:
-    """Those whose modules are imported; see :func:`crumb.data.sets.registry.sources` for all."""
+    """Data sets of imported modules; see :func:`crumb.data.sets.registry.sources` for all."""
     return dict(_SOURCES)

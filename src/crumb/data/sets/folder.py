@@ -68,7 +68,7 @@ class Survey:
 
     @property
     def class_ids(self) -> dict[str, int]:
-        """From 1 in natural order of the names."""
+        """Class ids, from 1 in natural order of the names."""
         names = dict.fromkeys(clip.class_name for clip in self.clips)
         return {name: number for number, name in enumerate(names, 1)}
 
@@ -121,12 +121,12 @@ class Folder(ClipSource):
 
     @property
     def folder(self) -> Path:
-        """Where the data set is written to; by default named after the folder it is made of."""
+        """Output folder of the data set. Default: named after the source folder."""
         return self.output or Path(f"{short_name(self.root.resolve().stem)}-data")
 
     @cached_property
     def survey(self) -> Survey:
-        """What the folder holds; its files are looked for once.
+        """Survey of the folder, computed once.
 
         Raises:
             InputError: nothing can be used, the layout or the table is broken, videos and images

@@ -34,7 +34,7 @@ class Clip:
     """A session of an object: one video or a few, or images.
 
     Attributes:
-        class_name: of its class.
+        class_name: name of its class.
         object: name of its object; may be empty.
         session: its name; may be empty.
         split: "train" or "test" where that is given, or empty.
@@ -153,7 +153,7 @@ def numbered(parts: Sequence[Part], class_ids: Mapping[str, int]) -> list[tuple[
 
     Args:
         parts: in the order of the index.
-        class_ids: by name.
+        class_ids: class ids by name.
     """
     objects: dict[tuple[str, str], int] = {}
     last_object: Counter[str] = Counter()

@@ -103,7 +103,7 @@ def _rows(table: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _separator(first: str) -> str:
-    """What separates the fields of a header: that with which the needed columns are there."""
+    """The delimiter with which the header has the required columns."""
     for separator in _SEPARATORS:
         with contextlib.suppress(csv.Error):
             if set(NEEDED) <= set(_headings(next(csv.reader([first], delimiter=separator), []))):

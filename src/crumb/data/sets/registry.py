@@ -39,8 +39,8 @@ def find_source(name: str) -> type[Source]:
     """The class of a data set.
 
     Args:
-        name: of a data set of Crumb, of one that was registered, of an entry point in the group
-            ``crumb.datasets`` of another package; or MODULE:CLASS.
+        name: name of a data set of Crumb, of one that was registered, of an entry point in the
+            group ``crumb.datasets`` of another package; or MODULE:CLASS.
 
     Raises:
         InputError: there is no such data set, or it cannot be loaded.
