@@ -146,7 +146,7 @@ def require(name: str, value: float, holds: bool, range_: str) -> None:
     """Refuse a setting that is out of range, infinite or not a number.
 
     Raises:
-        InputError: naming the setting and the range.
+        InputError: the value is out of range; names the setting and the range.
     """
     if not holds or abs(value) == float("inf"):
         raise InputError(setting(name, value), "is out of range", f"give a finite number {range_}")

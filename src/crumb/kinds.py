@@ -34,7 +34,7 @@ def check_kinds(config: Any, unset: object = Ellipsis) -> None:
         unset: a value that stands for none, which stays.
 
     Raises:
-        InputError: naming the first field that holds a value of another type.
+        InputError: a field has a value of another type; names the first one.
     """
     for name, kind in _kinds_of(type(config)).items():
         value = getattr(config, name)
@@ -52,7 +52,7 @@ def given(name: str, value: object, kind: Any) -> Any:
     """The value of a setting as a type that :func:`as_kind` knows.
 
     Raises:
-        InputError: naming the setting: it is of another type.
+        InputError: the value is of another type; names the setting.
     """
     try:
         return as_kind(value, kind)
@@ -76,7 +76,7 @@ def whole_number(name: str, value: object, least: int, most: int = (1 << 31) - 1
     """The value of a setting as a whole number of Python within bounds.
 
     Raises:
-        InputError: naming the setting: it is none, or out of bounds.
+        InputError: the value is not an integer or out of bounds; names the setting.
     """
     number: int = given(name, value, int)
     require(name, number, least <= number <= most, f"from {least} to {most}")

@@ -109,15 +109,15 @@ def test_nothing_of_the_user_is_written_over(report_words, output: Path, refused
 
 def test_the_output_is_a_folder(folder: Path, output: Path, refused):
     output.mkdir()
-    refused("report", folder, "-o", output, names=("--output", "is a folder", "name of a file"))
+    refused("report", folder, "-o", output, names=("--output", "is a folder", "give a file name"))
 
 
 def test_words_that_do_not_fit(folder: Path, tmp_path: Path, refused):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
     refused("report", names=("RUNS is missing", "name one or more"))
-    refused("report", tmp_path / "none", names=("none", "is no folder"))
-    refused("report", tmp_path / "file", names=("file", "is no folder"))
+    refused("report", tmp_path / "none", names=("none", "is not a folder"))
+    refused("report", tmp_path / "file", names=("file", "is not a folder"))
     refused("report", folder / "results1", tmp_path / "empty", names=("empty", "holds no results"))
     refused("report", folder, "--baseline", "er", names=("--baseline er", "results1, results2"))
 

@@ -143,13 +143,13 @@ def test_without_shared_runs_only_settings_are_compared(root: Path, capsys):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["runs", "{root}/none"], "{root}/none: is no folder"),
-        (["runs", "{root}/a/config.toml"], "{root}/a/config.toml: is no folder"),
+        (["runs", "{root}/none"], "{root}/none: is not a folder"),
+        (["runs", "{root}/a/config.toml"], "{root}/a/config.toml: is not a folder"),
         (["runs", "--colour", "red"], "crumb runs: Unrecognized options: --colour"),
         (["runs", "--csv"], "crumb runs: "),
         (["runs", "diff"], "crumb runs diff: A and B are missing"),
         (["runs", "diff", "{root}/a"], "crumb runs diff: B is missing"),
-        (["runs", "diff", "{root}/a", "{root}/none"], "{root}/none: is no folder"),
+        (["runs", "diff", "{root}/a", "{root}/none"], "{root}/none: is not a folder"),
         (["runs", "diff", "{root}", "{root}/a"], "{root}: is not a results folder"),
         (
             ["runs", "diff", "{root}/a", "{root}/deep/../a"],

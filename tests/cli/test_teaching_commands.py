@@ -253,7 +253,7 @@ def test_a_model_that_cannot_be_used_is_refused(refused, model, folder, tmp_path
         (["teach", "MODEL", "x\ny", "BROKEN"], "cannot be seen"),
         (["teach", "MODEL", " ", "BROKEN"], "is blank"),
         (["teach", "MODEL", "x", "BROKEN", "--undo"], "leave them out"),
-        (["forget", "MODEL", "unicorn"], "own.crumb, unicorn: is no class"),
+        (["forget", "MODEL", "unicorn"], "own.crumb, unicorn: is not a class"),
         (["predict", "MODEL", "BROKEN"], "broken.mp4"),
         (["predict", "MODEL", "EMPTY"], "holds no videos"),
         (["predict", "MODEL", "camera:77"], "camera:77"),

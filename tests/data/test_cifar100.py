@@ -255,7 +255,7 @@ def test_the_folder_itself(pickles: Path, capsys):
         (remove("test"), "test: cannot be listed"),
         (remove("test/worm"), "class worm: "),
         (remove("train/worm"), "class worm: "),
-        (add("train/dog/0001.png"), "train/dog: is no class of CIFAR-100"),
+        (add("train/dog/0001.png"), "train/dog: is not a class of CIFAR-100"),
         (add("test/0001.png"), "test: holds 1 image in no class folder, the first is 0001.png"),
         (add("test/wolf/0001.jpg"), "test/wolf: holds no images (.png)"),
         (lambda root: (root / "train/wolf").mkdir(), "train/wolf: holds no images (.png)"),

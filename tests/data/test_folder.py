@@ -123,7 +123,7 @@ def test_a_name_that_is_no_utf_8_is_noted(root: Path):
     put(root, "cup/1.jpg", os.fsdecode(b"cup/\xff.jpg"))
     found = read_tree(root)
     assert [entry.path for entry in found.entries] == ["cup/1.jpg"]
-    assert dict(found.unused) == {"a name that is no UTF-8; rename it": [r"'cup/\udcff.jpg'"]}
+    assert dict(found.unused) == {"a name that is not UTF-8; rename it": [r"'cup/\udcff.jpg'"]}
 
 
 def test_links_to_folders_are_followed(root: Path, tmp_path: Path):

@@ -250,7 +250,7 @@ def everything(root: Path) -> None:
             lambda tree: (tree / f"val/{DOG}/x.JPEG").symlink_to("nothing"),
             f"val/{DOG}/x.JPEG: is a link to nothing",
         ),
-        (lambda tree: os.mkfifo(tree / f"val/{DOG}/x.JPEG"), f"val/{DOG}/x.JPEG: is no file"),
+        (lambda tree: os.mkfifo(tree / f"val/{DOG}/x.JPEG"), f"val/{DOG}/x.JPEG: is not a file"),
     ],
 )
 def test_bad_trees(tree: Path, capsys, change: Change, problem: str):
@@ -287,10 +287,13 @@ def cut(root: Path) -> None:
         (shard(("x.JPEG", b"")), "has the member 'x.JPEG' of unknown class; name members"),
         (shard((f"train/{DOG}/x.JPEG", b"")), f"'train/{DOG}/x.JPEG' of unknown class"),
         (shard((f"{DOG}.tar", b"")), f"holds the tar file {DOG}.tar, which is not read in place"),
-        (shard(("1.jpg", b""), ("1.cls", b"")), "has the member '1.cls', which is no name"),
-        (shard(("1.jpg", b""), ("1.cls", b"a\nb")), "has the member '1.cls', which is no name"),
-        (shard(("1.jpg", b""), ("1.cls", b"\xff")), "has the member '1.cls', which is no name"),
-        (shard(("1.jpg", b""), ("1.cls", b"x" * 300)), "has the member '1.cls', which is no name"),
+        (shard(("1.jpg", b""), ("1.cls", b"")), "has the member '1.cls', which is not a name"),
+        (shard(("1.jpg", b""), ("1.cls", b"a\nb")), "has the member '1.cls', which is not a name"),
+        (shard(("1.jpg", b""), ("1.cls", b"\xff")), "has the member '1.cls', which is not a name"),
+        (
+            shard(("1.jpg", b""), ("1.cls", b"x" * 300)),
+            "has the member '1.cls', which is not a name",
+        ),
         (shard(("1.jpg", b""), ("1.cls", b"unknown")), "class unknown: "),
         (shard((f"{DOG}/../../x.JPEG", b"")), "leaves the images root"),
         (shard((f"/{DOG}/x.JPEG", b"")), "is absolute"),

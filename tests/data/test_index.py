@@ -149,7 +149,7 @@ def test_windows_files_and_further_columns_are_read(tmp_path: Path):
         (HEADER + "1,1,1,1,a/../../b\n", "leaves the images root"),
         (HEADER + "1,1,1,1,a\n1,1,1,1,b\n", "line 3: has the class, object"),
         (HEADER + "1,1,1,1\n", "line 2: has 4 fields, not 5"),
-        (HEADER + '1,1,1,1,"a\n', "is no CSV"),
+        (HEADER + '1,1,1,1,"a\n', "is not a CSV"),
     ],
 )
 def test_bad_index(tmp_path: Path, text: str, complaint: str):

@@ -20,7 +20,7 @@ class BlockImage:
         name: name of the image's class.
         path: path of the image.
         pixels: uint8 [S, S, 3].
-        uses: how many slices of each position choose the block, int64 [H, W].
+        uses: number of slices per position that choose the block, int64 [H, W].
     """
 
     block: int

@@ -39,7 +39,7 @@ class Change:
     """Changes by tuning the codebook.
 
     Attributes:
-        before: how often the blocks of the earlier codebook are chosen.
+        before: usage counts of the blocks of the earlier codebook.
         indices: share of those that are of another block now.
         blocks: ||blocks - earlier blocks||^2 / ||earlier blocks||^2.
     """
@@ -54,7 +54,7 @@ class Codes:
     """Codebook statistics of a learner on its test images.
 
     Attributes:
-        used: how often blocks are chosen.
+        used: usage counts of the blocks.
         error: relative squared error of the reconstruction, mean over the images.
         cosine: cosine of the angle between map and reconstruction, mean over the images.
         change: since an earlier codebook, if one was given.

@@ -126,7 +126,7 @@ def check_writable(path: Path) -> None:
         InputError: its folder is missing, or it is a folder.
     """
     if path.is_dir() or not path.absolute().parent.is_dir():
-        raise InputError(f"--json {path}", "is no file in an existing folder", _REMEDY)
+        raise InputError(f"--json {path}", "is not a file in an existing folder", _REMEDY)
 
 
 _REMEDY = "give --json another file, or free space"

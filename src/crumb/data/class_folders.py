@@ -101,7 +101,7 @@ def suffix(name: str) -> str:
 
 
 def others_lines(others: Mapping[str, int]) -> list[str]:
-    """One line for each kind of file that is no image."""
+    """One line for each kind of file that is not an image."""
     kinds = {"": ("file without a suffix", "files without a suffix")}
     kinds["folder"] = ("folder inside a class folder", "folders inside class folders")
     kinds[_SYSTEM] = ("folder of the system, never data", "folders of the system, never data")
@@ -139,7 +139,7 @@ def check_same_classes(root: Path, splits: Mapping[str, Split]) -> None:
         splits: splits by name.
 
     Raises:
-        InputError: naming the first such class of the first such split.
+        InputError: a class is missing in a split; names the first one.
     """
     classes = set().union(*splits.values())
     for name, split in splits.items():

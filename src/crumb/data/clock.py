@@ -41,7 +41,7 @@ class Clock:
             first of a new second, so that each of many pauses shows what comes after it.
 
     Attributes:
-        gaps: how many were closed.
+        gaps: number of closed gaps.
         faults: time stamps that do not increase, or jump.
         seconds: seconds of the last frame.
     """
@@ -65,7 +65,7 @@ class Clock:
 
         Args:
             stamp: its time stamp, if it has one.
-            duration: how long it is said to last; 0 or None where that is unknown.
+            duration: nominal duration; 0 or None if unknown.
             ahead: time stamps of frames that come after it, as far as they are known.
         """
         step = self._usual_step()

@@ -62,7 +62,7 @@ class Decoded:
 
     Attributes:
         frames: number of frames.
-        gaps: how often its clock restarts or jumps; see :mod:`crumb.data.clock`.
+        gaps: number of restarts or jumps of its clock; see :mod:`crumb.data.clock`.
     """
 
     frames: int

@@ -222,7 +222,7 @@ def csv_rows(
                 yield reader.line_num, row
     except csv.Error as error:
         where = f"{path}, line {reader.line_num}"
-        raise InputError(where, f"is no CSV ({error})", remedy) from error
+        raise InputError(where, f"is not a CSV ({error})", remedy) from error
 
 
 def write_dataset(dataset: Dataset) -> None:
@@ -304,10 +304,12 @@ def _check_record(path: Path, record: dict[str, Any]) -> None:
             raise InputError(path, f"{key!r} is missing or not a string", _REINDEX)
     # It names the folder of the results.
     if "/" in record["name"] or record["name"] in (".", ".."):
-        raise InputError(path, f"'name' {shown(record['name'])} is no name of a folder", _REINDEX)
+        raise InputError(
+            path, f"'name' {shown(record['name'])} is not a name of a folder", _REINDEX
+        )
     sessions, classes = record.get("test_sessions"), record.get("classes")
     if not (isinstance(sessions, list) and sessions and all(map(_is_count, sessions))):
-        raise InputError(path, "'test_sessions' is no list of session numbers", _REINDEX)
+        raise InputError(path, "'test_sessions' is not a list of session numbers", _REINDEX)
     if not (isinstance(classes, dict) and classes and all(map(_is_count, classes.values()))):
         raise InputError(path, "'classes' does not map names to ids", _REINDEX)
     if "" in classes:
@@ -321,7 +323,7 @@ def _check_record(path: Path, record: dict[str, Any]) -> None:
         raise InputError(path, f"'resize' is none of {', '.join(RESIZES)}", _REINDEX)
     groups = record.get("class_groups", [])
     if not (isinstance(groups, list) and all(map(_is_group, groups))):
-        raise InputError(path, "'class_groups' is no list of lists of class ids", _REINDEX)
+        raise InputError(path, "'class_groups' is not a list of lists of class ids", _REINDEX)
 
 
 def _is_group(value: object) -> bool:

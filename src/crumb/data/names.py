@@ -31,7 +31,7 @@ def class_name(name: str, where: object) -> str:
 
     Raises:
         InputError: it is empty, begins or ends with a blank, holds a sign that cannot be seen or
-            that a terminal obeys, or is "unknown", which is no class.
+            that a terminal obeys, or is "unknown", which is not a class.
     """
     name = canonical(name)
     given = f"{where} {name!r}"
@@ -62,8 +62,8 @@ def alike_line(names: Iterable[str], what: str = "classes", where: str = "") -> 
 
     Args:
         names: names of classes.
-        what: they are, if not classes.
-        where: they are, if not everywhere.
+        what: word for the names, if not classes.
+        where: where they occur, if not everywhere.
     """
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for name in dict.fromkeys(names):

@@ -111,7 +111,7 @@ class ClipLength:
 
     Attributes:
         seconds: seconds from its first frame to the end of its last one, gaps closed.
-        gaps: how often its time stamps restart or jump.
+        gaps: number of restarts or jumps of its time stamps.
         is_joined: whether another file follows the end of it, which FFmpeg does not read.
     """
 

@@ -21,7 +21,7 @@ class ReplayStore(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the exemplars, as allocated."""
+        """Allocated bytes of the exemplars."""
         ...
 
     @property
@@ -31,7 +31,7 @@ class ReplayStore(Protocol):
 
     @property
     def reader_bytes(self) -> int:
-        """Bytes that any number of exemplars is read with."""
+        """Bytes shared by all exemplars to decode them."""
         ...
 
     @property
@@ -110,7 +110,7 @@ class ChosenExemplars:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the exemplars, as allocated."""
+        """Allocated bytes of the exemplars."""
         return self.memory.nbytes
 
     @property
@@ -120,7 +120,7 @@ class ChosenExemplars:
 
     @property
     def reader_bytes(self) -> int:
-        """Bytes that any number of exemplars is read with."""
+        """Bytes shared by all exemplars to decode them."""
         return self.storage.reader_bytes
 
     @property
@@ -159,7 +159,7 @@ class ChosenExemplars:
         """Sample from a non-empty memory: a class uniformly, then one of its exemplars.
 
         Args:
-            count: how many.
+            count: number of exemplars.
             generator: generator of the choices (CPU).
             classes: to choose from; all that have exemplars by default.
 
@@ -211,7 +211,7 @@ class ChosenExemplars:
         """Refuse a memory in which some of these classes would get no exemplar.
 
         Raises:
-            InputError: naming the setting of the capacity.
+            InputError: the memory is too small; names the capacity setting.
         """
         check_share(self.memory.most, classes, self._setting, "")
 
@@ -278,7 +278,7 @@ class Exemplars(ChosenExemplars):
         """Refuse a memory in which some of these classes would get no exemplar.
 
         Raises:
-            InputError: naming the setting of the capacity.
+            InputError: the memory is too small; names the capacity setting.
         """
         if isinstance(self.policy, EndOfTask):
             check_share(self.memory.most, classes, self._setting)

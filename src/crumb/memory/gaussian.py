@@ -60,12 +60,12 @@ class GaussianMemory:
         return self._count.get(label, 0)
 
     def on_batch(self, batch: Batch) -> None:
-        """Add a batch that was read for the first time, if frames are taken on arrival."""
+        """Add a batch of the first pass, if frames are stored on arrival."""
         if self._on_arrival and batch.first_pass:
             self.offer(batch.features, batch.labels)
 
     def on_task_end(self, batches: Batches, classes: int) -> None:
-        """Add a finished task, if frames are not taken on arrival."""
+        """Add a finished task, unless frames are stored on arrival."""
         if not self._on_arrival:
             for batch in batches:
                 self.offer(batch.features, batch.labels)

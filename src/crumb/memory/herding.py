@@ -30,7 +30,7 @@ def herd(features: Tensor, room: int, costs: Sequence[int] | None = None) -> lis
         costs: costs of each candidate; 1 by default, so that ``room`` is a count.
 
     Returns:
-        positions of the chosen, in the order in which they were chosen; the earliest of equals.
+        indices of the chosen exemplars in order of choice; ties go to the earliest.
     """
     features = features.double()
     mean = features.mean(0)

@@ -108,7 +108,7 @@ class ClassMoments:
         self.pooled = self.pooled.new_tensor([frames + len(vectors), exponent])
 
     def _merge(self, scatter: Tensor, new: int, frames: int) -> None:
-        """Bring the covariance up to date with the scatter [d, d] that ``new`` frames add."""
+        """Update the covariance with the scatter [d, d] of ``new`` frames."""
         before = self.triangle.float()
         after = before + (pack(scatter) - new * before) / (frames + new)
         self.triangle = round_randomly(after, self._generator)

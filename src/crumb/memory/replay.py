@@ -185,7 +185,7 @@ class ReplayMemory:
         When more are asked for than are held, each is returned equally often, give or take one.
 
         Args:
-            count: how many, of a memory that is not empty.
+            count: number of exemplars; the memory must not be empty.
             generator: generator of the choice (CPU).
 
         Returns:

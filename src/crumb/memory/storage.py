@@ -35,7 +35,7 @@ class Storage(Protocol):
 
     @property
     def reader_bytes(self) -> int:
-        """Bytes of what is needed to read any number of exemplars."""
+        """Bytes shared by all exemplars to decode them."""
         ...
 
     def encode(self, batch: Batch) -> Tensor:

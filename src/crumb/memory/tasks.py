@@ -118,7 +118,7 @@ class TaskExemplars:
         """Refuse a memory in which one of these tasks would get no exemplar.
 
         Raises:
-            InputError: naming the setting of the capacity.
+            InputError: the memory is too small; names the capacity setting.
         """
         self._share(max(1, tasks))
 

@@ -214,7 +214,7 @@ def at_least(name: str, value: int, least: int, most: int = _MAX_INT) -> None:
     """Refuse a setting below ``least`` or above ``most``.
 
     Raises:
-        InputError: naming the setting.
+        InputError: the value is out of range; names the setting.
     """
     if value < least:
         raise InputError(setting(name, value), f"is below {least}", f"give at least {least}")
@@ -231,7 +231,7 @@ def check_runs(name: str, first: int, count: int = 1) -> None:
         count: number of runs.
 
     Raises:
-        InputError: naming the setting.
+        InputError: the value is out of range; names the setting.
     """
     at_least("runs", count, 1, MAX_RUNS)
     at_least(name, first, 0)
@@ -244,7 +244,7 @@ def check_intervals(minutes: float, batches: int | None) -> None:
     """Refuse invalid intervals between checkpoints.
 
     Raises:
-        InputError: naming the setting.
+        InputError: the value is out of range; names the setting.
     """
     require("checkpoint_minutes", minutes, minutes > 0, "above 0")
     if batches is not None:

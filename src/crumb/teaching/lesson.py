@@ -32,9 +32,9 @@ class ClassReport:
     Attributes:
         clips: the clips that were shown, or images.
         frames: in them.
-        asked: held-back frames.
-        right: how many of them were recognised.
-        whole_clips: whether whole clips were held back, and not the end of the only one.
+        asked: number of held-out frames.
+        right: number of them classified correctly.
+        whole_clips: whether whole clips were held out, not the end of the only one.
         confused: classes that frames were taken for, and how often.
     """
 
@@ -207,8 +207,7 @@ def refuse_boundaries(learner: Learner, source: object) -> None:
     """Refuse a learner that cannot learn without task boundaries.
 
     Raises:
-        InputError: naming ``source``, or the write policy: it must be told when tasks begin and
-            end.
+        InputError: the learner needs task boundaries; names ``source`` or the write policy.
     """
     if not (learner.needs_task_boundaries or learner.offline):
         return

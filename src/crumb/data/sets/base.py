@@ -163,7 +163,7 @@ def visible(folder: Path, skipped: list[Path] | None = None) -> Iterator[Path]:
     """Entries that are neither hidden nor folders of the system, by name.
 
     Args:
-        folder: Where there is no such folder, it has no entries.
+        folder: A missing folder has no entries.
         skipped: Takes in its folders of the system (:mod:`crumb.data.system_folders`).
     """
     if not folder.is_dir():

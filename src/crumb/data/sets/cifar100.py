@@ -124,7 +124,7 @@ def _read(folder: Path, others: Counter[str]) -> Split:
     whole = IMAGES_PER_CLASS[folder.name]
     for name, images in split.items():
         if name not in CLASSES:
-            raise InputError(folder / name, "is no class of CIFAR-100", "rename or remove it")
+            raise InputError(folder / name, "is not a class of CIFAR-100", "rename or remove it")
         if len(images) > whole:
             problem = f"holds {len(images)} images, where CIFAR-100 has {whole}"
             raise InputError(folder / name, problem, "remove the others")

@@ -200,7 +200,7 @@ def _frames(folder: Path, clip: tuple[int, int], skipped: list[Path]) -> tuple[s
             numbers.add(int(match[3]))
         elif path.suffix.lower() == ".png" or path.is_dir():
             item, session = clip
-            problem = f"is no frame C_{session:02}_{item:02}_<3 digits>.png"
+            problem = f"is not a frame C_{session:02}_{item:02}_<3 digits>.png"
             raise InputError(path, problem, _LAYOUT)
         else:
             others += 1

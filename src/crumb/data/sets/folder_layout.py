@@ -97,7 +97,7 @@ class Found:
             path.encode()
             reason = reason or _file_problem(self.root / path)
         except UnicodeEncodeError:
-            reason = "a name that is no UTF-8; rename it"
+            reason = "a name that is not UTF-8; rename it"
         if reason:
             self.refuse(path, reason)
         return not reason

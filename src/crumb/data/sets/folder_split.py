@@ -75,7 +75,7 @@ def group(entries: Sequence[Entry]) -> list[Clip]:
 
 
 def spread(count: int, share: float) -> list[int]:
-    """Positions, from 0, of those of ``count`` things in order that are tested on.
+    """Indices of the test items among ``count`` ordered items.
 
     A share, rounded, but at least one and not all; evenly spread with the last among them; of one
     thing none. A quarter of ten are the third, sixth and tenth.
@@ -134,7 +134,7 @@ def check_sides(sides: Mapping[str, tuple[int, int]], split: Split) -> None:
         split: How they were divided.
 
     Raises:
-        InputError: naming the class and what to do.
+        InputError: a class has no training or no test image; names the class.
     """
     for side, kind in enumerate((TRAIN, TEST)):
         lacking = [name for name, counts in sides.items() if not counts[side]]

@@ -216,7 +216,7 @@ def _find_instances(root: Path, unused: Counter[str]) -> dict[str, dict[int, Pat
         for path in _folders(folder, unused):
             match = re.fullmatch(re.escape(name) + "([1-9][0-9]{0,3})", canonical(path.name))
             if match is None:
-                problem = f"is no folder {name}<number from 1>"
+                problem = f"is not a folder {name}<number from 1>"
                 raise InputError(path, problem, _LAYOUT)
             same = instances.setdefault(int(match[1]), path)
             if same != path:

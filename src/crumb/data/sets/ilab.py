@@ -181,7 +181,7 @@ class Photographs:
     """Images in the published order.
 
     Attributes:
-        names: n names of files.
+        names: n file names.
         taken: (n, 6) int32: place of the class in ``classes``, then instance, background, camera,
             rotation and lighting; the rows ascend.
         classes: Names of the classes, ascending.

@@ -250,6 +250,6 @@ def _class_text(tar: Path, name: str) -> str:
     except UnicodeDecodeError:
         text = ""
     if not text or not text.isprintable():
-        problem = f"has the member {shown(name)}, which is no name of a class"
+        problem = f"has the member {shown(name)}, which is not a name of a class"
         raise InputError(tar, problem, "write the class as text, on one line")
     return canonical(text)
