@@ -125,7 +125,7 @@ def test_a_preset_says_what_the_whole_run_is(words, tmp_path: Path, capsys):
     assert "blocks_16 is the run unablated" in capsys.readouterr().out
     preset.write_text('[stream]\nmethod = "er"\n')
     assert main(["ablate", "no_replay", *words, "--preset", str(preset)]) == 2
-    assert "is of the method 'er'" in capsys.readouterr().err
+    assert "is for the method 'er'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["ablation.md", "ablation.csv"])
@@ -133,7 +133,7 @@ def test_files_of_the_user_are_not_written_over(words, tmp_path: Path, capsys, n
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_text("my notes")
     assert main(["ablate", "no_replay", *words]) == 2
-    assert f"{name}: is not of an ablation study" in capsys.readouterr().err
+    assert f"{name}: does not belong to an ablation study" in capsys.readouterr().err
     assert (tmp_path / "out" / name).read_text() == "my notes"
 
 

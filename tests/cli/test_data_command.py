@@ -117,7 +117,7 @@ def test_counts_that_vary_are_told_with_their_range(capsys, dataset_copy: Path):
     index.write_text("".join(index.read_text().splitlines(keepends=True)[:-1]))
     table, line = fails(capsys, "toybox", dataset_copy)
     assert "29 to 30" in table
-    assert "published in images per class, images per session;" in line
+    assert "published counts in images per class, images per session;" in line
 
 
 @pytest.mark.usefixtures("published")

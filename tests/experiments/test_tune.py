@@ -490,7 +490,7 @@ def test_files_of_others_are_left_alone(planned: Planned):
     [
         (("crumb-tuned", "crumb-tasted"), "is not of the format 'crumb-tuned'"),
         (("version = 1", "version = 2"), "has version 2, this program reads 1"),
-        (('method = "ewc"', 'method = "mas"'), "is of the method 'mas'"),
+        (('method = "ewc"', 'method = "mas"'), "is for the method 'mas'"),
         (("lr = 0.1", 'lr = "much"'), "method.lr: is 'much'"),
         (("lr = 0.1", "lr = true"), "method.lr: is True"),
         (("lr = 0.1", "lr = nan"), "method: --lr nan: is out of range"),

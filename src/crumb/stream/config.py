@@ -183,7 +183,7 @@ class ProtocolConfig(TasksConfig):
         if self.readings == (1, 1):
             raise InputError(
                 setting("select_best_epoch"),
-                "has only one epoch per task to select from ({setting('epochs', 1)})",
+                f"has only one epoch per task to select from ({setting('epochs', 1)})",
                 "use more epochs or leave it out",
             )
 
