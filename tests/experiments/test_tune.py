@@ -156,7 +156,9 @@ def test_a_task_without_anything_to_learn(dataset: Dataset):
     """A task of one clip, which is held out."""
     layout = TaskLayout(clips_per_task=1)
     wanted = config(dataset, protocol="instance", layout=layout, tasks=20, validation_share=0.9)
-    with pytest.raises(InputError, match=r"^validation_share=0.9: leaves task \d+ nothing"):
+    with pytest.raises(
+        InputError, match=r"^validation_share=0.9: leaves nothing to learn from in task \d+"
+    ):
         held_aside(wanted, dataset)
 
 
@@ -489,7 +491,7 @@ def test_files_of_others_are_left_alone(planned: Planned):
     ("change", "problem"),
     [
         (("crumb-tuned", "crumb-tasted"), "is not of the format 'crumb-tuned'"),
-        (("version = 1", "version = 2"), "has version 2, this program reads 1"),
+        (("version = 1", "version = 2"), "has version 2, but this version of Crumb reads 1"),
         (('method = "ewc"', 'method = "mas"'), "is for the method 'mas'"),
         (("lr = 0.1", 'lr = "much"'), "method.lr: is 'much'"),
         (("lr = 0.1", "lr = true"), "method.lr: is True"),
