@@ -1,4 +1,4 @@
-"""Where to compute."""
+"""Devices and numeric settings of torch."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def choose_device(
     if kind == "cuda" and torch.cuda.is_available() and re.fullmatch("[0-9]{0,3}", number):
         known = int(number or 0) < torch.cuda.device_count()
     if not known:
-        raise InputError(setting("device", name), "is not on this machine", "give cpu or auto")
+        raise InputError(
+            setting("device", name), "does not exist on this machine", "give cpu or auto"
+        )
     if kind == "cuda":
         # Read when the GPU's library of products is first used.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -58,15 +60,15 @@ def choose_device(
         # No operation here reads what it did not write.
         torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore
     elif precision == "tf32":
-        raise InputError(setting("precision", "tf32"), "is of NVIDIA GPUs", "give full or bf16")
+        raise InputError(setting("precision", "tf32"), "needs an NVIDIA GPU", "give full or bf16")
     return name
 
 
 @contextmanager
 def usual_torch() -> Iterator[None]:
-    """Torch as it is when a process starts: gradients, float32, the CPU by default, no autocast.
+    """Context with torch's initial settings: gradients, float32, CPU by default, no autocast.
 
-    What a program has set for itself must change neither what is learned nor its bytes.
+    Global settings of the caller must not affect results.
     """
     import torch
 
@@ -85,14 +87,14 @@ def usual_torch() -> Iterator[None]:
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Number of processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def return_memory() -> None:
-    """Give memory that is free back to the system, where the C library is one that keeps it.
+    """Return free memory to the system if the C library keeps it.
 
     What one thread allocates and another frees piles up: 100 MB in each run over 8,250 images.
     """
@@ -101,14 +103,14 @@ def return_memory() -> None:
 
 
 def lone_workers(count: int, name: str) -> ThreadPoolExecutor:
-    """Threads of which each computes alone: torch shares none of its operations among others.
+    """A pool of threads in which torch operations are single-threaded.
 
     Several operations at once, each on one thread, are faster than one after the other on all
     threads, which wait for one another after each.
 
     Args:
-        count: of threads.
-        name: that the threads begin with.
+        count: count of threads.
+        name: the name that the threads begin with.
 
     Raises:
         InputError: the system does not start so many.

@@ -1,11 +1,12 @@
-"""The one exception a user is meant to see, and the check that raises it most often."""
+"""The exception for user errors, and helpers that raise it."""
 
 from __future__ import annotations
 
 import re
 import reprlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import PurePath
 
 _ALONE = object()
@@ -15,14 +16,14 @@ _NO_MARKS: dict[int, None] = dict.fromkeys((2, 3, 4))
 
 
 class InputError(Exception):
-    """Something the user gave cannot be used.
+    """An input of the user cannot be used.
 
     The message is one line: what was given (file or setting), what is wrong with it, what to do.
     Python callers read settings as they wrote them (``batch_size=-1``). The command line prints
     :meth:`in_flags` (``--batch-size -1``) and leaves with exit code 2.
 
     Attributes:
-        parts: the three of them, in which :func:`setting` marks settings; they make another error.
+        parts: subject, problem and remedy, in which :func:`setting` marks settings.
         setting: name of the setting that cannot be used, or None where it is something else.
     """
 
@@ -37,7 +38,7 @@ class InputError(Exception):
         return self._line(2)
 
     def problem_in_flags(self) -> str:
-        """What is wrong, alone, with settings as flags: for tables and lists."""
+        """The problem alone, with settings as flags, for tables and lists."""
         return printable(self._text(self.parts[1], 2))
 
     def _line(self, form: int) -> str:
@@ -50,6 +51,20 @@ class InputError(Exception):
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
         # Worker processes hand their errors over as pickles in memory.
         return InputError, self.parts
+
+
+@contextmanager
+def about(file: object) -> Iterator[None]:
+    """Context in which an InputError also names a file: ``FILE, subject: problem; remedy``.
+
+    Args:
+        file: the file that the error is about.
+    """
+    try:
+        yield
+    except InputError as error:
+        subject, problem, remedy = error.parts
+        raise InputError(f"{file}, {subject}", problem, remedy) from error
 
 
 class DivergedError(InputError):
@@ -66,7 +81,7 @@ class Terminated(BaseException):
     """A signal that ends the program, raised so that files are closed and records written.
 
     Attributes:
-        number: of the signal (SIGTERM, SIGHUP, ...).
+        number: number of the signal (SIGTERM, SIGHUP, ...).
     """
 
     def __init__(self, *words: str, number: int = signal.SIGTERM) -> None:
@@ -75,7 +90,7 @@ class Terminated(BaseException):
 
 
 def printable(text: object) -> str:
-    """A text that every terminal and file takes: names of files may hold bytes that are none."""
+    """Make text printable: file names may hold bytes that are not valid text."""
     return str(text).encode(errors="backslashreplace").decode()
 
 
@@ -86,8 +101,8 @@ def setting(name: str, value: object = _ALONE) -> str:
     on the command line; ``setting("cut")`` is ``cut`` and ``--cut``.
 
     Args:
-        name: of the field or argument.
-        value: that it has, or should have.
+        name: name of the field or argument.
+        value: the value that it has, or should have.
     """
     flag = flag_of(name)
     if value is _ALONE:
@@ -131,7 +146,7 @@ def require(name: str, value: float, holds: bool, range_: str) -> None:
     """Refuse a setting that is out of range, infinite or not a number.
 
     Raises:
-        InputError: naming the setting and the range.
+        InputError: the value is out of range; names the setting and the range.
     """
     if not holds or abs(value) == float("inf"):
         raise InputError(setting(name, value), "is out of range", f"give a finite number {range_}")

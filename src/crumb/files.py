@@ -1,4 +1,4 @@
-"""Writing files so that no reader sees half of one; reading them with one-line errors.
+"""Write files atomically, and read them with one-line errors.
 
 Everything the package writes is JSON, CSV, TOML, PNG or safetensors; nothing is a pickle.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 WRITE_REMEDY = f"choose another {setting('output')} or free space"
-# The end of the name of a file that is not whole yet.
+# Suffix of a file that is being written.
 _PART = ".part"
 # Seconds until a folder that another process is writing is looked at again.
 _WAIT = 0.1
@@ -39,8 +39,8 @@ def write_bytes(path: Path, content: bytes, remedy: str = WRITE_REMEDY, sync: bo
     """Write ``content`` to ``path`` whole or not at all (temporary name, sync, rename).
 
     Args:
-        path: of the file; its folder is made.
-        content: of the file.
+        path: path of the file; its folder is made.
+        content: content of the file.
         remedy: for the message.
         sync: wait for the disk. Without, a file may be empty after a power failure; for many small
             files that can be made again.
@@ -76,8 +76,8 @@ def check_new_file(path: Path, name: str) -> None:
     """See that a new file can be written, before the work whose result it will hold.
 
     Args:
-        path: of the file; its folder may exist.
-        name: of what is to be changed, for the message.
+        path: path of the file; its folder may exist.
+        name: name of what is to be changed, for the message.
 
     Raises:
         InputError: there is such a file or folder, or nothing can be written there.
@@ -86,7 +86,7 @@ def check_new_file(path: Path, name: str) -> None:
         if path.is_dir():
             raise InputError(path, "is a folder", f"give {name} the name of a file")
         if path.exists() or path.is_symlink():
-            raise InputError(path, "exists, and is not written over", f"remove it or give {name}")
+            raise InputError(path, "exists and is not overwritten", f"remove it or give {name}")
         parent = next(one for one in path.absolute().parents if one.exists())
         handle, temporary = tempfile.mkstemp(_PART, f".{short_name(path.name)}.", parent)
         os.close(handle)
@@ -103,10 +103,10 @@ def followed(path: Path) -> Path:
 
 
 def short_name(name: str, most: int = 230) -> str:
-    """A name to which a number and a suffix can be added: file systems take 255 bytes.
+    """Shorten a name so that a number and a suffix can be added (file systems allow 255 bytes).
 
     Args:
-        name: of a file or folder.
+        name: name of a file or folder.
         most: bytes of the result; of a longer name its beginning and a digest of all of it.
     """
     content = os.fsencode(name)
@@ -117,7 +117,7 @@ def short_name(name: str, most: int = 230) -> str:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what a writer that was killed has left in a folder that no one else writes."""
+    """Remove leftovers of killed writers in a folder without other writers."""
     for path in folder.glob(f".*.????????{_PART}"):
         with contextlib.suppress(OSError):
             path.unlink()
@@ -290,7 +290,7 @@ def read_text(path: Path, remedy: str, or_utf16: bool = False) -> str:
     """Read UTF-8 text; a byte order mark is dropped, CRLF and CR become LF.
 
     Args:
-        path: of the file.
+        path: path of the file.
         remedy: for the message.
         or_utf16: read UTF-16 as well, which Windows writes with a byte order mark.
 

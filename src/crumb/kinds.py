@@ -1,4 +1,4 @@
-"""Values as a field or an argument of a certain type holds them, or a refusal of one line."""
+"""Convert values to annotated types, or refuse them in one line."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def check_kinds(config: Any) -> None:
         config: the dataclass, in its ``__post_init__``. A field that is :data:`UNSET` stays so.
 
     Raises:
-        InputError: naming the first field that holds a value of another type.
+        InputError: a field has a value of another type; names the first one.
     """
     for name, kind in _kinds_of(type(config)).items():
         value = getattr(config, name)
@@ -71,20 +71,20 @@ def given(name: str, value: object, kind: Any) -> Any:
     """The value of a setting as a type that :func:`as_kind` knows.
 
     Raises:
-        InputError: naming the setting: it is of another type.
+        InputError: the value is of another type; names the setting.
     """
     try:
         return as_kind(value, kind)
     except TypeError as error:
         if choices := choices_of(kind):
             remedy = f"use {', '.join(map(str, choices))}"
-            raise InputError(setting(name, value), "no such choice", remedy) from error
+            raise InputError(setting(name, value), "is not a valid choice", remedy) from error
         what = described(kind) + (" or None" if NoneType in get_args(kind) else "")
         raise InputError(setting(name, value), "is of the wrong type", f"give {what}") from error
 
 
 def choices_of(kind: Any) -> tuple[Any, ...]:
-    """What a setting of this type can be: the choices of a Literal, perhaps beside None."""
+    """The choices of a Literal type, which may include None."""
     for part in (kind, *get_args(kind)):
         if get_origin(part) is Literal:
             return get_args(part)
@@ -95,7 +95,7 @@ def whole_number(name: str, value: object, least: int, most: int = (1 << 31) - 1
     """The value of a setting as a whole number of Python within bounds.
 
     Raises:
-        InputError: naming the setting: it is none, or out of bounds.
+        InputError: the value is not an integer or out of bounds; names the setting.
     """
     number: int = given(name, value, int)
     require(name, number, least <= number <= most, f"from {least} to {most}")
@@ -106,7 +106,7 @@ def as_kind(value: Any, kind: Any) -> Any:
     """A value as an annotated type holds it.
 
     Args:
-        value: of any type.
+        value: value of any type.
         kind: bool, int, float, str, Path, a Literal, ``tuple[X, ...]``, another class,
             or a union of them. No bool is a number; a whole number is a float, a string a Path.
 
@@ -147,7 +147,7 @@ def as_kind(value: Any, kind: Any) -> Any:
 
 
 def described(kind: Any, words: Mapping[Any, str] = _WORDS) -> str:
-    """What to give for a type, in words; None, where it is allowed, is left out."""
+    """A type in words, without None."""
     if get_origin(kind) in (Union, UnionType):
         return " or ".join(described(one, words) for one in get_args(kind) if one is not NoneType)
     if get_origin(kind) is Literal:

@@ -32,11 +32,11 @@ def names(group: str) -> list[str]:
 
 
 def find(group: str, name: str) -> Any:
-    """What another package offers by this name, imported; None where there is none.
+    """Import what another package offers under this name; None if nothing.
 
     Args:
-        group: of entry points.
-        name: of an entry point, or MODULE:NAME of anything that can be imported.
+        group: group of entry points.
+        name: name of an entry point, or MODULE:NAME of anything that can be imported.
 
     Raises:
         InputError: it cannot be imported, or two packages have one of this name.
@@ -51,16 +51,16 @@ def find(group: str, name: str) -> Any:
     if not points:
         return None
     subject = f"{group} {name} of the package {packages[0]}"
-    return _loaded(subject, points[0].value, "mend it, or uninstall it")
+    return _loaded(subject, points[0].value, "repair or uninstall it")
 
 
 def listed(
     group: str, own: Mapping[str, T], find: Callable[[str], T]
 ) -> tuple[dict[str, T], list[InputError]]:
-    """All that can be asked for by name.
+    """Everything available by name.
 
     Args:
-        group: of entry points.
+        group: group of entry points.
         own: what is known without them.
         find: gives what a name stands for.
 
@@ -78,12 +78,12 @@ def listed(
 
 
 def is_reference(name: str) -> bool:
-    """Whether a name is written as MODULE:NAME."""
+    """Whether a name has the form MODULE:NAME."""
     return bool(_REFERENCE.fullmatch(name))
 
 
 def load(reference: str) -> Any:
-    """What MODULE:NAME stands for, imported.
+    """Import MODULE:NAME.
 
     Raises:
         InputError: it cannot be imported.

@@ -1,4 +1,4 @@
-"""Every random number of a run comes from here: one seed, one generator for each purpose."""
+"""Seeds and generators of a run: one seed, one generator per purpose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The signals that end a command in an orderly way."""
+"""Signals that end a command gracefully."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ def restore(handlers: dict[signal.Signals, Any]) -> None:
 
 
 def ignore() -> None:
-    """In a worker process: they reach the whole group, and the process that keeps the record acts.
+    """Ignore signals in a worker process: they reach the whole process group, and the main process
+    handles them.
 
-    SIGTERM stays, as that process sends it.
+    SIGTERM is kept, because the main process sends it.
     """
     for number in ENDING:
         if number != signal.SIGTERM:
@@ -41,7 +42,7 @@ def ignore() -> None:
 
 
 def interruption(number: int, *words: str) -> BaseException:
-    """What is raised for a signal; ``words`` are its arguments."""
+    """The exception for a signal; ``words`` are its arguments."""
     if number == signal.SIGINT:
         return KeyboardInterrupt(*words)
     return Terminated(*words, number=number)

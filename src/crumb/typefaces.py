@@ -1,4 +1,4 @@
-"""Typefaces of this machine, by the letters that they have: names are of any script."""
+"""Find fonts of this machine that have the characters of a text, in any script."""
 
 from __future__ import annotations
 
@@ -104,6 +104,6 @@ def _tell(missing: set[str]) -> None:
     some = " ".join(sorted(missing)[:5])
     more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
     sys.stderr.write(
-        f"no typeface of this machine has the letters {some}{more}: pictures show boxes in their "
-        "place; install one, such as Noto (Debian: fonts-noto, fonts-noto-cjk)\n"
+        f"no font on this machine has the characters {some}{more}; figures show boxes instead. "
+        "Install one, such as Noto (Debian: fonts-noto, fonts-noto-cjk)\n"
     )

@@ -124,7 +124,7 @@ def test_a_preset_says_what_the_whole_run_is(words, tmp_path: Path, capsys):
     assert "blocks_16 is the run unablated" in capsys.readouterr().out
     preset.write_text('[stream]\nmethod = "er"\n')
     assert main(["ablate", "no_replay", *words, "--preset", str(preset)]) == 2
-    assert "is of the method 'er'" in capsys.readouterr().err
+    assert "is for the method 'er'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["ablation.md", "ablation.csv"])
@@ -132,7 +132,7 @@ def test_files_of_the_user_are_not_written_over(words, tmp_path: Path, capsys, n
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_text("my notes")
     assert main(["ablate", "no_replay", *words]) == 2
-    assert f"{name}: is not of an ablation study" in capsys.readouterr().err
+    assert f"{name}: does not belong to an ablation study" in capsys.readouterr().err
     assert (tmp_path / "out" / name).read_text() == "my notes"
 
 
@@ -142,8 +142,8 @@ def test_files_of_the_user_are_not_written_over(words, tmp_path: Path, capsys, n
         (["magic"], [], "crumb ablate magic: no such arm; see crumb ablate list"),
         ([], [], "crumb ablate: ARM is missing"),
         (["no_replay", "no_replay"], [], "crumb ablate: is given an arm twice"),
-        (["all", "no_replay"], [], "crumb ablate all: leaves no others to name"),
-        (["no_replay"], ["--storage", "image"], "--storage image: leaves no memory blocks"),
+        (["all", "no_replay"], [], "crumb ablate all: already includes all arms"),
+        (["no_replay"], ["--storage", "image"], "--storage image: has no memory blocks"),
         (["no_replay"], ["--pretrain-classes"], "--pretrain-classes: names no class"),
         (
             ["no_replay"],
@@ -151,19 +151,19 @@ def test_files_of_the_user_are_not_written_over(words, tmp_path: Path, capsys, n
             "--pretrain-classes ufo: no such class",
         ),
         (["no_replay"], ["--pretrain-classes", "bed"], "--pretrain-classes bed: is a single class"),
-        (["no_replay"], ["--early-cut", "blocks.3"], "--early-cut blocks.3: is of no use without"),
+        (["no_replay"], ["--early-cut", "blocks.3"], "--early-cut blocks.3: has no effect without"),
         (["early_cut"], ["--early-cut", ""], "--early-cut: names no layer"),
-        (["no_replay"], ["--cifar100", "set"], "--cifar100 set: is of no use without the arm"),
+        (["no_replay"], ["--cifar100", "set"], "--cifar100 set: has no effect without the arm"),
         (
             ["no_replay"],
             ["--pretrain-classes", "bed", "bed"],
             "--pretrain-classes: names one twice",
         ),
-        (["no_replay"], ["--classes", "bed"], "--pretrain-classes bed: is streamed as well"),
+        (["no_replay"], ["--classes", "bed"], "--pretrain-classes bed: is also streamed"),
         (
             ["no_replay"],
             ["--pretrain-classes", "bed", "bottle", "car", "person"],
-            "--pretrain-classes: leave none to be streamed",
+            "--pretrain-classes: leave no class to stream",
         ),
         (["no_replay"], ["--pretrained", "file"], "crumb ablate: "),
         (["cifar100_pretraining"], [], "crumb ablate cifar100_pretraining: cannot be run: arm"),
@@ -207,7 +207,7 @@ def test_calls_of_other_runs_and_arms_keep_the_rows_of_each_other(words, tmp_pat
     both = [(arm, run) for arm in ("unablated", "half_capacity") for run in "01"]
     assert table_of(out) == [*both, ("no_replay", "1")]
     printed = capsys.readouterr().out
-    said = "no_replay is tested on the runs in common with unablated, as it lacks 0"
+    said = "no_replay is tested on the runs shared with unablated, as it lacks 0"
     assert said in printed
     with (out / "ablation_tests.csv").open() as file:
         runs = {row["arm"]: row["runs"] for row in csv.DictReader(file)}
@@ -389,13 +389,13 @@ def test_a_damaged_pretrained_file_is_named(words, tmp_path: Path, capsys):
     path.write_bytes(path.read_bytes()[:-7])
     capsys.readouterr()
     assert main(["ablate", "half_capacity", *words]) == 2
-    assert f"remove {path}, which is made again" in capsys.readouterr().err
+    assert f"remove {path}, which will be repeated" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "out/unablated")
     shutil.rmtree(tmp_path / "out/half_capacity")
     assert main(["ablate", "half_capacity", *words]) == 2
     *_, errors = capsys.readouterr().err.splitlines(True)
     assert errors.startswith(f"crumb: arm unablated: {path}: is not a whole safetensors file")
-    assert errors.endswith("; remove it: it is made again\n")
+    assert errors.endswith("; remove it, and it will be made again\n")
     path.unlink()
     assert main(["ablate", "half_capacity", *words]) == 0
 
@@ -403,5 +403,5 @@ def test_a_damaged_pretrained_file_is_named(words, tmp_path: Path, capsys):
 def test_tensorboard_must_be_installed_before_anything_is_run(words, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(tensorboard, "find_spec", lambda name: None)
     assert main(["ablate", "half_capacity", *words, "--tensorboard"]) == 2
-    assert "--tensorboard: needs a package" in capsys.readouterr().err
+    assert "--tensorboard: needs the tensorboard package" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

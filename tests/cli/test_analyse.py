@@ -102,7 +102,7 @@ def test_figures_of_an_earlier_call_are_named(results, dataset, tmp_path, capsys
     analyse(results, *few)
     assert "earlier call" not in capsys.readouterr().out
     analyse(learner, *few)
-    said = "left from an earlier call: exemplar_drift, reconstruction_error\n"
+    said = "files left by an earlier call: exemplar_drift, reconstruction_error\n"
     assert capsys.readouterr().out.endswith(said)
 
 

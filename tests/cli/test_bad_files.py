@@ -105,9 +105,9 @@ def learner_file(path: Path, method: str = "crumb", cut: str = "blocks.4", **con
 @pytest.mark.parametrize(
     ("config", "names"),
     [
-        ({"cut": "blocks.3"}, "has cut blocks.3, this run blocks.4"),
-        ({"block_length": 8}, "(256, 8), this run needs (256, 16)"),
-        ({"blocks": 64}, "(64, 16), this run needs (256, 16)"),
+        ({"cut": "blocks.3"}, "has cut blocks.3, but this run has blocks.4"),
+        ({"block_length": 8}, "(256, 8), but this run needs (256, 16)"),
+        ({"blocks": 64}, "(64, 16), but this run needs (256, 16)"),
         ({"method": "finetune"}, "no codebook"),
     ],
 )

@@ -71,7 +71,7 @@ def test_nothing_but_the_command(refused: Refused, command: str):
     ("words", "problem"),
     [
         (["index", "toybox"], "ROOT is missing; see crumb index toybox --help"),
-        (["data"], "what to do is missing; see crumb data --help"),
+        (["data"], "the action is missing; see crumb data --help"),
     ],
 )
 def test_what_is_missing(refused: Refused, words: list[str], problem: str):

@@ -43,17 +43,17 @@ def path_of(row: str) -> str:
 
 # Another second line of the list of the first task, and what is said of it.
 BAD_LINES = [
-    (lambda row: path_of(row), "is no path and label"),
-    (lambda row: "", "'' is no path and label"),
-    (lambda row: row.replace(" ", "\t"), "is no path and label"),
-    (lambda row: row.replace(" ", ","), "is no path and label"),
+    (lambda row: path_of(row), "is not a path and a label"),
+    (lambda row: "", "'' is not a path and a label"),
+    (lambda row: row.replace(" ", "\t"), "is not a path and a label"),
+    (lambda row: row.replace(" ", ","), "is not a path and a label"),
     (lambda row: row.replace(" ", "  "), "begins or ends with a blank"),
     (lambda row: f" {row}", "begins or ends with a blank"),
-    (lambda row: f"{row} ", "the label '' is no whole number"),
-    (lambda row: f"{row}x", "is no whole number"),
-    (lambda row: f"{row}.0", "the label '0.0' is no whole number"),
-    (lambda row: f"{row}\0", "the label '0\\x00' is no whole number"),
-    (lambda row: f"{row} 0", "there is no image"),
+    (lambda row: f"{row} ", "the label '' is not an integer"),
+    (lambda row: f"{row}x", "is not an integer"),
+    (lambda row: f"{row}.0", "the label '0.0' is not an integer"),
+    (lambda row: f"{row}\0", "the label '0\\x00' is not an integer"),
+    (lambda row: f"{row} 0", "does not exist"),
     (lambda row: f"{path_of(row)} -1", "the label '-1' is negative"),
     (lambda row: f"{path_of(row)} 9", "has label 9, but no line up to this task has label 2"),
     (lambda row: f"{path_of(row)} {1 << 20}", "has label 1048576, but no line up to this task"),
@@ -66,9 +66,9 @@ BAD_LINES = [
     (lambda row: "no_such.png 0", "no_such.png"),
     (lambda row: "no\0such.png 0", "'no\\x00such.png' holds a control character"),
     (lambda row: "no\tsuch.png 0", "'no\\tsuch.png' holds a control character"),
-    (lambda row: row.replace("/", "\\"), "there is no image"),
-    (lambda row: f"{path_of(row).rpartition('/')[0]} 0", "there is no image"),
-    (lambda row: "x" * (1 << 20), "... (1048576 characters) is no path and label"),
+    (lambda row: row.replace("/", "\\"), "does not exist"),
+    (lambda row: f"{path_of(row).rpartition('/')[0]} 0", "does not exist"),
+    (lambda row: "x" * (1 << 20), "... (1048576 characters) is not a path and a label"),
     (lambda row: f"{'x' * (1 << 20)} 0", "cannot be looked at (File name too long)"),
 ]
 
@@ -88,7 +88,7 @@ def test_bad_lines(refused, stream, lists: Path, change: Callable, problem: str)
         (TEST, lambda rows: [path_of(rows[0]) + " 4", *rows[1:]], "has the unknown class 4"),
         (TEST, lambda rows: [row for row in rows if not row.endswith(" 1")], "no test image"),
         (FIRST, lambda rows: [*rows, path_of(rows[0]) + " 9"], "the label 9, before it was"),
-        (FIRST, lambda rows: ["path label", *rows], "the label 'label' is no whole number"),
+        (FIRST, lambda rows: ["path label", *rows], "the label 'label' is not an integer"),
         (SECOND, lambda rows: [row.replace(" 2", " 4") for row in rows], "label 4, but no line"),
         (FIRST, lambda rows: [], "is empty"),
         (SECOND, lambda rows: ["", "", ""], "is empty"),
@@ -103,7 +103,7 @@ def test_bad_lists(refused, stream, lists: Path, name: str, change: Callable, pr
 
 @pytest.mark.parametrize(
     ("content", "problem"),
-    [(b"\xff\xfe", "is not UTF-8 text"), (bytes(5000), "is no path and label")],
+    [(b"\xff\xfe", "is not UTF-8 text"), (bytes(5000), "is not a path and a label")],
 )
 @pytest.mark.parametrize("name", [FIRST, TEST])
 def test_lists_of_no_text(refused, stream, lists, folder: Path, name, content: bytes, problem: str):
@@ -162,7 +162,7 @@ def test_links_out_of_the_images(
     link.rename(outside)
     link.symlink_to({"nowhere": dataset_copy / "gone", "itself": link}.get(linked, outside))
     words = [dataset_copy, *network_words, "--output", output, "--filelists", lists]
-    problem = "there is no image" if linked == "itself" else "leads out of"
+    problem = "does not exist" if linked == "itself" else "leads out of"
     refused("stream", *words, names=(FIRST, link.name, problem))
 
 

@@ -152,5 +152,5 @@ def test_an_image_found_damaged_in_a_later_task(
     image.write_bytes(content)
     assert main(["stream", "--resume", str(output)]) == 0
     assert complaints(capsys.readouterr().err) == [
-        "run 0 goes on from run0_000000.safetensors: task 2 of 2, epoch 1, first batch"
+        "run 0 resumes from run0_000000.safetensors: task 2 of 2, epoch 1, first batch"
     ]

@@ -1,4 +1,4 @@
-"""Output folders, results to go on with, and losses: one line that names what is wrong."""
+"""Output folders, results to resume, and losses: one line that names what is wrong."""
 
 import shutil
 from collections.abc import Callable

@@ -281,7 +281,7 @@ def test_an_interrupted_stream_is_resumed(
     _, printed = process.communicate(timeout=60)
     assert process.returncode == 130
     (line,) = complaints(printed)
-    assert line == f"crumb: interrupted; go on with: crumb stream --resume {folder}"
+    assert line == f"crumb: interrupted; resume with: crumb stream --resume {folder}"
     # Nothing half-written: the finished run, and at most a checkpoint of the other.
     assert [path.name for path in run.parent.iterdir()] == ["run0.json"]
     assert not list(folder.rglob(".*"))

@@ -210,7 +210,7 @@ def test_files_of_the_user_are_not_written_over(words, tmp_path: Path, capsys, n
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_text("my notes")
     assert main([*words, "--methods", "finetune"]) == 2
-    assert f"{name}: is not of a comparison" in capsys.readouterr().err
+    assert f"{name}: does not belong to a comparison" in capsys.readouterr().err
     assert (tmp_path / "out" / name).read_text() == "my notes"
 
 
@@ -219,11 +219,11 @@ def test_files_of_the_user_are_not_written_over(words, tmp_path: Path, capsys, n
     [
         (["--methods", "magic"], "--method magic: no such method"),
         (["--methods", "er", "er"], "--methods: names one twice"),
-        (["--methods", "all", "er"], "--methods all: leaves no others"),
+        (["--methods", "all", "er"], "--methods all: already includes all methods"),
         (["--budget-bytes", "0"], "--budget-bytes 0: is below 1"),
         (["--budget-bytes", "9", "9"], "--budget-bytes: names one twice"),
-        (["--methods", "lwf", "--budget-bytes", "9"], "--budget-bytes: is of no use with methods"),
-        (["--methods"], "--methods: names nothing"),
+        (["--methods", "lwf", "--budget-bytes", "9"], "--budget-bytes: has no effect with methods"),
+        (["--methods"], "--methods: is empty"),
         (["--preset", "core50/crumb"], "crumb compare: "),
     ],
 )
@@ -264,4 +264,4 @@ def test_tuned_settings_are_used_and_said(words, dataset, network_words, tmp_pat
         assert main([*again, flag, value]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith(f"crumb: {tuned}/finetune/tuned.toml: was tuned with {flag} ")
-        assert f", not {value}; give what was tuned with {flag} {value}" in line
+        assert f", not {value}; give a file tuned with {flag} {value}" in line

@@ -106,7 +106,7 @@ def test_other_counts_are_told_one_by_one(capsys, dataset: Dataset):
     assert ["sessions", "per", "object", "10", "10"] in rows
     assert ["published", "classes", "12", "1", "differs"] in rows
     assert ["other", "classes", "0", "3", "differs"] in rows
-    assert "differs from what was published in images per class, images per session," in line
+    assert "differs from the published counts in images per class, images per session," in line
     assert "sessions per object" not in line
     assert "crumb data list toybox" in line
 
@@ -117,7 +117,7 @@ def test_counts_that_vary_are_told_with_their_range(capsys, dataset_copy: Path):
     index.write_text("".join(index.read_text().splitlines(keepends=True)[:-1]))
     table, line = fails(capsys, "toybox", dataset_copy)
     assert "29 to 30" in table
-    assert "published in images per class, images per session;" in line
+    assert "published counts in images per class, images per session;" in line
 
 
 @pytest.mark.usefixtures("published")
@@ -179,7 +179,9 @@ def test_a_picture_is_drawn(capsys, dataset: Dataset, tmp_path: Path):
 def test_what_a_picture_leaves_out_is_said(capsys, dataset: Dataset, tmp_path: Path, monkeypatch):
     monkeypatch.setattr("crumb.reports.contact_sheet.MAX_ROWS", 3)
     told = printed(capsys, "show", dataset.folder, "--output", tmp_path / "sheet.png")
-    assert told.startswith("3 of 4 classes are shown, in even steps; --classes names others\n")
+    assert told.startswith(
+        "3 of 4 classes are shown, evenly spaced; choose others with --classes\n"
+    )
 
 
 def test_a_missing_image_ends_in_one_line(refused: Refused, dataset_copy: Path, tmp_path: Path):
@@ -211,7 +213,7 @@ def test_flags_of_the_picture(refused: Refused, dataset: Dataset, tmp_path: Path
 @pytest.mark.parametrize(
     ("words", "names"),
     [
-        ([], "crumb data: what to do is missing; see crumb data --help"),
+        ([], "crumb data: the action is missing; see crumb data --help"),
         (["chek"], ("crumb data chek", "give list, check, stats, show")),
         (["check"], "NAME and FOLDER are missing; see crumb data check --help"),
         (["check", "toybx", "x"], "did you mean toybox"),

@@ -50,7 +50,7 @@ def test_demo_prints_a_table_and_draws(short, tmp_path, capsys):
     assert {path: path.read_bytes() for path in output.rglob("*_all_runs.csv")} == results
     assert main(["demo", str(output), "--memory-size", "41"]) == 2
     assert capsys.readouterr().err == (
-        f"crumb: {output}: holds results of other settings; "
+        f"crumb: {output}: holds results with other settings; "
         "name another folder (crumb demo OTHER) or remove it\n"
     )
 

@@ -51,7 +51,7 @@ def fail_with(error: Exception) -> Callable[..., object]:
         ),
         (OSError(errno.EIO, "Input/output error"), ("crumb stream", "Input/output error")),
         (KeyError("a\nb"), ("crumb stream", "KeyError", "test_failures.py:", "--debug")),
-        (ZeroDivisionError(), ("ZeroDivisionError", "no more is said")),
+        (ZeroDivisionError(), ("ZeroDivisionError", "no details")),
         (RuntimeError("long " * 1000), "long long"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",

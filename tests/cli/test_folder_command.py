@@ -119,7 +119,7 @@ def test_it_says_what_it_understood_before_it_does_it(
         "  1  no video or image that Crumb reads (.txt): car/notes.txt",
         "  1  in no folder of a class: loose.mp4",
         "",
-        "nothing is written, because of --dry-run",
+        "nothing was written because of --dry-run",
     ]
     assert not (tmp_path / "set").exists()
 

@@ -68,13 +68,13 @@ def test_parts_are_settings_of_the_stream(words, files: Path, tmp_path: Path):
 
 
 def test_parts_of_nothing(words, output, refused):
-    line = "--pretrained-parts blocks: is of no use without --pretrained"
+    line = "--pretrained-parts blocks: has no effect without --pretrained"
     refused("stream", *words, "--output", output, "--pretrained-parts", "blocks", names=line)
 
 
 def test_blocks_for_a_learner_without_any(words, files: Path, output, refused):
     given = ["--pretrained", files, "--pretrained-parts", "blocks", "--output", output]
-    line = "--pretrained-parts blocks: is of no use with {} without memory blocks; leave it out"
+    line = "--pretrained-parts blocks: has no effect with {} without memory blocks; leave it out"
     refused("stream", *words, *given, "--method", "finetune", names=line.format("finetune"))
     refused("stream", *words, *given, "--storage", "image", names=line.format("crumb"))
 

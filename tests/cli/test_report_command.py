@@ -88,7 +88,7 @@ def test_other_frames_than_those_streamed_are_not_shown(folder: Path):
     assert [task.task for task in shown] == [1, 2]
     assert {name for task in shown for name, _ in task.frames} == {*one.records[0].classes}
     changed = {**one.settings, "files.index": "0" * 64}
-    with pytest.raises(InputError, match="is no longer what was streamed"):
+    with pytest.raises(InputError, match="has changed since the run"):
         sample_frames(replace(one, settings=changed))
 
 
@@ -100,30 +100,34 @@ def report_words(folder: Path, output: Path) -> list[object]:
 def test_nothing_of_the_user_is_written_over(report_words, output: Path, refused):
     output.mkdir()
     (output / "report.html").write_text("<!doctype html>\nmine")
-    refused("report", *report_words, names=("report.html", "is not of a report", "move it"))
+    refused(
+        "report", *report_words, names=("report.html", "does not belong to a report", "move it")
+    )
     (output / "report.html").unlink()
     picture = output / "report_figures/accuracy_over_tasks.png"
     picture.parent.mkdir()
     picture.write_bytes(b"mine")
     refused(
-        "report", *report_words, names=("accuracy_over_tasks.png", "is of no figure", "--figures")
+        "report", *report_words, names=("accuracy_over_tasks.png", "is not a figure", "--figures")
     )
     picture.with_suffix(".json").write_text('{"mine": 1}')
-    refused("report", *report_words, names=("accuracy_over_tasks.json", "is not of a figure"))
+    refused(
+        "report", *report_words, names=("accuracy_over_tasks.json", "does not belong to a figure")
+    )
     assert report(*report_words, "--figures", output / "others") == 0
 
 
 def test_the_output_is_a_folder(folder: Path, output: Path, refused):
     output.mkdir()
-    refused("report", folder, "-o", output, names=("--output", "is a folder", "name of a file"))
+    refused("report", folder, "-o", output, names=("--output", "is a folder", "give a file name"))
 
 
 def test_words_that_do_not_fit(folder: Path, tmp_path: Path, refused):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
     refused("report", names=("RUNS is missing", "name one or more"))
-    refused("report", tmp_path / "none", names=("none", "is no folder"))
-    refused("report", tmp_path / "file", names=("file", "is no folder"))
+    refused("report", tmp_path / "none", names=("none", "is not a folder"))
+    refused("report", tmp_path / "file", names=("file", "is not a folder"))
     refused("report", folder / "results1", tmp_path / "empty", names=("empty", "holds no results"))
     refused("report", folder, "--baseline", "er", names=("--baseline er", "results1, results2"))
 

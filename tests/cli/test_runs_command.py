@@ -40,7 +40,7 @@ def test_a_folder_is_listed(root: Path, capsys, tmp_path: Path):
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].split("  ")[0] == "folder"
     assert printed[2].split()[:7] == ["a", "er", "cups", "iid", "3", "of", "3"]
-    assert "52.0 ± 5.0" in printed[2]
+    assert "52.0 ± 2.0" in printed[2]
     assert printed[3].split()[0] == "deep/b"
     assert "2 of 3  run 2 not begun" in printed[3]
     with (tmp_path / "new/list.csv").open() as file:
@@ -54,7 +54,7 @@ def test_a_folder_is_listed(root: Path, capsys, tmp_path: Path):
 def test_outputs_is_where_results_are(root: Path, capsys, monkeypatch):
     monkeypatch.chdir(root.parent)
     assert main(["runs"]) == 2
-    assert capsys.readouterr().err.startswith("crumb: outputs: is no folder; name the folder")
+    assert capsys.readouterr().err.startswith("crumb: outputs: is not a folder; give the folder")
     root.rename(root.with_name("outputs"))
     assert main(["runs"]) == 0
     assert "\ndeep/b" in capsys.readouterr().out
@@ -74,7 +74,7 @@ def test_a_damaged_folder_comes_after_the_list_of_the_others(root: Path, capsys,
     out, err = capsys.readouterr()
     assert "\na " in out
     assert "deep/b" not in out
-    assert err.startswith(f"crumb: {bad}: is no run of format version 1; ")
+    assert err.startswith(f"crumb: {bad}: is not a run of format version 1;  ")
     with (tmp_path / "list.csv").open() as file:
         rows = {row["folder"]: row for row in csv.DictReader(file)}
     assert rows["deep/b"]["problem"].startswith(str(bad))
@@ -83,10 +83,10 @@ def test_a_damaged_folder_comes_after_the_list_of_the_others(root: Path, capsys,
     assert main(["runs", str(root)]) == 2
     out, err = capsys.readouterr()
     assert f"\n  {root / 'a/config.toml'}: cannot be read" in out
-    assert f"\n  {bad}: is no run" in out
+    assert f"\n  {bad}: is not a run" in out
     assert err == (
         f"crumb: {root}: holds 2 folders that cannot be read (a, deep/b); "
-        "do what is said of each in the list\n"
+        "see the remedy of each in the list\n"
     )
 
 
@@ -129,7 +129,7 @@ def test_equal_settings_are_said(root: Path, capsys):
     shutil.copytree(root / "a", root / "c")
     assert main(["runs", "diff", str(root / "a"), str(root / "c")]) == 0
     printed = capsys.readouterr().out
-    assert "no setting that results depend on differs" in printed
+    assert "no setting that affects results differs" in printed
     (line,) = (line for line in printed.splitlines() if line.startswith("permutation"))
     assert line.split()[-2:] == ["1", "1"]
 
@@ -137,23 +137,23 @@ def test_equal_settings_are_said(root: Path, capsys):
 def test_without_shared_runs_only_settings_are_compared(root: Path, capsys):
     write(root / "c", {7: 3.0})
     assert main(["runs", "diff", str(root / "a"), str(root / "c")]) == 0
-    assert "no finished run has the same number in both" in capsys.readouterr().out
+    assert "no run number is finished in both" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["runs", "{root}/none"], "{root}/none: is no folder"),
-        (["runs", "{root}/a/config.toml"], "{root}/a/config.toml: is no folder"),
+        (["runs", "{root}/none"], "{root}/none: is not a folder"),
+        (["runs", "{root}/a/config.toml"], "{root}/a/config.toml: is not a folder"),
         (["runs", "--colour", "red"], "crumb runs: has no flag --colour"),
         (["runs", "--csv"], "--csv: has no value"),
         (["runs", "diff"], "crumb runs diff: A and B are missing"),
         (["runs", "diff", "{root}/a"], "crumb runs diff: B is missing"),
-        (["runs", "diff", "{root}/a", "{root}/none"], "{root}/none: is no folder"),
-        (["runs", "diff", "{root}", "{root}/a"], "{root}: is no results folder"),
+        (["runs", "diff", "{root}/a", "{root}/none"], "{root}/none: is not a folder"),
+        (["runs", "diff", "{root}", "{root}/a"], "{root}: is not a results folder"),
         (
             ["runs", "diff", "{root}/a", "{root}/deep/../a"],
-            "crumb runs diff {root}/a {root}/deep/../a: names one folder twice",
+            "crumb runs diff {root}/a {root}/deep/../a: names the same folder twice",
         ),
     ],
 )

@@ -87,7 +87,7 @@ def test_a_warning_leaves_a_checkpoint(
     assert len([*output.rglob("checkpoints/run*.safetensors")]) == 1
     goes_on = [command, "--resume", str(output)] if command in ("stream", "pretrain") else words
     assert main(goes_on) == 0
-    assert "goes on from run" in capsys.readouterr().err
+    assert "resumes from run" in capsys.readouterr().err
     assert not [*output.rglob("checkpoints/run*.safetensors")]
 
 

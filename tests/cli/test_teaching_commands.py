@@ -65,7 +65,7 @@ def test_learn_prints_what_was_learned_and_what_is_next(learned):
         row = next(line for line in lines if line.startswith(name)).split()
         assert row[1] == "2"
         assert int(row[2]) > 8
-    assert "of clips that had not been shown" in printed
+    assert "of held-out clips" in printed
     assert f"model: {model}" in printed
     assert lines[-1] == f"next: crumb predict {model} CLIP"
     learner = load(model, "cpu")
@@ -253,12 +253,12 @@ def test_a_model_that_cannot_be_used_is_refused(refused, model, folder, tmp_path
         (["teach", "MODEL", "x\ny", "BROKEN"], "cannot be seen"),
         (["teach", "MODEL", " ", "BROKEN"], "is blank"),
         (["teach", "MODEL", "x", "BROKEN", "--undo"], "leave them out"),
-        (["forget", "MODEL", "unicorn"], "unicorn"),
+        (["forget", "MODEL", "unicorn"], "own.crumb, unicorn: is not a class"),
         (["predict", "MODEL", "BROKEN"], "broken.mp4"),
         (["predict", "MODEL", "EMPTY"], "holds no videos"),
         (["predict", "MODEL", "camera:77"], "camera:77"),
-        (["predict", "MODEL", "camera:x"], "is no camera"),
-        (["predict", "MODEL", "camera:0", "BROKEN"], "goes alone"),
+        (["predict", "MODEL", "camera:x"], "is not a camera"),
+        (["predict", "MODEL", "camera:0", "BROKEN"], "cannot be combined with files"),
         (["predict", "MODEL", "BROKEN", "--unknown-share", "2"], "--unknown-share 2"),
         (["predict", "MODEL", "camera:0", "--annotate", "OUT"], "single clip"),
         (["predict", "MODEL", "BROKEN", "--annotate", "EMPTY"], "is a folder"),
@@ -327,8 +327,8 @@ def test_a_copy_of_a_clip_is_not_held_back(folder, network_words, tmp_path, caps
     words = ["learn", str(tmp_path / "two"), "--output", str(tmp_path / "m"), *network_words]
     assert main(words) == 0
     printed = capsys.readouterr().out
-    assert "note: 2 of what was to be held back are the same as others" in printed
-    assert "Nothing was held back" in printed
+    assert "note: 2 of the held-out files are the same as others" in printed
+    assert "Nothing was held out" in printed
     assert "accuracy looks better" not in printed
     assert load(tmp_path / "m", "cpu").reach is None
 

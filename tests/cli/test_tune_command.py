@@ -104,7 +104,7 @@ def test_a_preset_that_selects_epochs(tmp_path: Path):
 
 def test_a_preset_of_another_method(refused: Refused, tuning: list):
     words = ["tune", "finetune", *tuning[2:], "--preset", "core50/crumb"]
-    refused(*words, names="--preset core50/crumb: is of the method 'crumb'")
+    refused(*words, names="--preset core50/crumb: is for the method 'crumb'")
 
 
 def test_a_preset_that_is_none(refused: Refused, tuning: list, tmp_path: Path):
@@ -121,7 +121,7 @@ def test_a_preset_that_is_none(refused: Refused, tuning: list, tmp_path: Path):
     ("words", "names"),
     [
         (["ewcc"], ("crumb tune ewcc: no such method", "ewc")),
-        (["--method", "ewc"], "crumb tune: METHOD, which comes first, is missing"),
+        (["--method", "ewc"], "crumb tune: the first word, METHOD, is missing"),
         (["ewc"], "crumb tune: --dataset"),
         (["ewc", "--dataset", "gone"], "gone: is not a folder"),
     ],
@@ -134,7 +134,7 @@ def test_words(refused: Refused, words: list[str], names):
 @pytest.mark.parametrize(
     ("flags", "names"),
     [
-        (["--tasks", "5"], ("--tasks 5", "the 4 that", "--classes-per-task")),
+        (["--tasks", "5"], ("--tasks 5", "the 4 tasks of", "--classes-per-task")),
         (["--mode", "strict"], "--mode strict"),
         (["--tasks", "1"], "--tasks 1: is below 2"),
         (["--trials", "0"], "--trials 0"),

@@ -75,7 +75,7 @@ def refusal(capsys: pytest.CaptureFixture[str], root: Path, *words: object) -> s
     (line,) = [line for line in captured.err.splitlines() if line.strip()]
     assert line.startswith("crumb: ")
     assert "; " in line
-    assert "not foreseen" not in line
+    assert "unexpected error" not in line
     assert captured.out == ""
     assert not output.exists()
     return line

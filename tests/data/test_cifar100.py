@@ -246,7 +246,7 @@ def test_bad_roots(pickles: Path, capsys, change: Change, problem: str):
 def test_the_folder_itself(pickles: Path, capsys):
     folder = pickles.rename(pickles.parent / "top") / "cifar-100-python"
     line = refusal(capsys, folder, "cifar100")
-    assert f"{folder}: is the folder cifar-100-python itself; name the one" in line
+    assert f"{folder}: is the folder cifar-100-python itself; give the folder" in line
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_the_folder_itself(pickles: Path, capsys):
         (remove("test"), "test: cannot be listed"),
         (remove("test/worm"), "class worm: "),
         (remove("train/worm"), "class worm: "),
-        (add("train/dog/0001.png"), "train/dog: is no class of CIFAR-100"),
+        (add("train/dog/0001.png"), "train/dog: is not a class of CIFAR-100"),
         (add("test/0001.png"), "test: holds 1 image in no class folder, the first is 0001.png"),
         (add("test/wolf/0001.jpg"), "test/wolf: holds no images (.png)"),
         (lambda root: (root / "train/wolf").mkdir(), "train/wolf: holds no images (.png)"),
@@ -287,7 +287,7 @@ def test_what_is_left_out_is_said(tree: Path, capsys):
         "left out: 1 file without a suffix",
         "left out: 2 .jpg files",
         "left out: 1 folder inside a class folder",
-        f"left out: what else lies in {tree}: meta.csv, readme.txt",
+        f"left out: other contents of {tree}: meta.csv, readme.txt",
     ]
     assert rows_of(load_dataset(tree.parent / "set")) == EXPECTED
 

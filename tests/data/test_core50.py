@@ -198,18 +198,18 @@ def remove_two(images: Path) -> None:
         (lambda images: (images / "s2/a.png").touch(), "a.png: is none of the folders o1 to o50;"),
         (
             lambda images: (images / "s2/o1" / "C_02_01_010.PNG").touch(),
-            "C_02_01_010.PNG: is no frame C_02_01_<3 digits>.png;",
+            "C_02_01_010.PNG: is not a frame C_02_01_<3 digits>.png;",
         ),
         (
             lambda images: (images / "s2/o1" / "C_02_07_010.png").touch(),
-            "C_02_07_010.png: is no frame C_02_01_<3 digits>.png;",
+            "C_02_07_010.png: is not a frame C_02_01_<3 digits>.png;",
         ),
         (
             lambda images: (images / "s2/o1" / "C_02_01_10.png").touch(),
-            "C_02_01_10.png: is no frame",
+            "C_02_01_10.png: is not a frame",
         ),
-        (lambda images: (images / "s2/o1" / "more").mkdir(), "s2/o1/more: is no frame"),
-        (lambda images: (images / "s2/o1" / "D_02_01_010.png").touch(), "is no frame"),
+        (lambda images: (images / "s2/o1" / "more").mkdir(), "s2/o1/more: is not a frame"),
+        (lambda images: (images / "s2/o1" / "D_02_01_010.png").touch(), "is not a frame"),
     ],
 )
 def test_bad_trees(tree: Path, tmp_path: Path, change: Callable[[Path], object], complaint: str):

@@ -123,7 +123,7 @@ def test_a_name_that_is_no_utf_8_is_noted(root: Path):
     put(root, "cup/1.jpg", os.fsdecode(b"cup/\xff.jpg"))
     found = read_tree(root)
     assert [entry.path for entry in found.entries] == ["cup/1.jpg"]
-    assert dict(found.unused) == {"a name that is no UTF-8; rename it": [r"'cup/\udcff.jpg'"]}
+    assert dict(found.unused) == {"a name that is not UTF-8; rename it": [r"'cup/\udcff.jpg'"]}
 
 
 def test_links_to_folders_are_followed(root: Path, tmp_path: Path):
@@ -200,7 +200,7 @@ def test_a_root_that_is_no_folder(root: Path, tmp_path: Path, refusal: Callable[
     assert "mine: is not a folder; give a folder or a .csv file" in refusal()
     put(tmp_path, "clip.mp4")
     assert "clip.mp4: is a file;" in refusal(tmp_path / "clip.mp4")
-    assert "goes with a folder" in refusal(tmp_path / "clip.mp4", table=tmp_path / "t.csv")
+    assert "needs a folder as ROOT" in refusal(tmp_path / "clip.mp4", table=tmp_path / "t.csv")
 
 
 def test_sessions_are_held_out_of_every_object(root: Path, sides):
@@ -413,8 +413,8 @@ def test_videos_of_a_table_are_sessions(root: Path, sides):
         (["path,class", "../1.jpg,cup"], "line 2: the path '../1.jpg' leaves the images root"),
         (["path,class", '1.jpg,"a\nb"'], "has class 'a\\nb' with a control character"),
         (["path,class,split", "1.jpg,cup,val"], "line 2: has the split 'val'; give train or test"),
-        (["path,class,frame", "1.jpg,cup,one"], "line 2: has frame 'one', no number"),
-        (["path,class,frame", "1.jpg,cup,inf"], "line 2: has frame 'inf', no number"),
+        (["path,class,frame", "1.jpg,cup,one"], "line 2: has frame 'one', which is not a number"),
+        (["path,class,frame", "1.jpg,cup,inf"], "line 2: has frame 'inf', which is not a number"),
         (["path,class,frame", "1.mp4,cup,1"], "line 2: has frame '1' of a video"),
         (["path,class", "gone.jpg,cup"], "lists no file that can be used (gone.jpg: no such file)"),
         (["path,class", "1.txt,cup"], "lists no file that can be used (1.txt: no video or image"),

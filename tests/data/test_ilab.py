@@ -417,7 +417,7 @@ def only(keep: Callable[[str], bool]) -> Callable[[Path], object]:
         (only(lambda name: False), "train_img: holds no .jpg images; expected"),
         (lambda folder: (folder / "a.jpg").mkdir(), "train_img: holds 'a.jpg', no file; expected"),
         (lambda folder: (folder / "a.jpg").symlink_to("b"), "holds 'a.jpg', no file; expected"),
-        (add("car.jpg"), "names cannot be parsed: 'car.jpg'; take them out"),
+        (add("car.jpg"), "names cannot be parsed: 'car.jpg'; remove them"),
         (add(f"{CAR[:-4]} (1).jpg"), "cannot be parsed: 'car-i0003-b0002-c00-r00-l0-f2 (1).jpg';"),
         (add(CAR.replace("-c00", "")), "cannot be parsed: 'car-i0003-b0002-r00-l0-f2.jpg';"),
         (add(CAR.replace("-i0003", "-i")), "cannot be parsed: 'car-i-b0002"),

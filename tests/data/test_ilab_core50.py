@@ -319,10 +319,10 @@ def test_one_class_a_task_shows_the_order(small: Path):
 @pytest.mark.parametrize(
     ("groups", "complaint"),
     [
-        ([1, 2], "'class_groups' is no list of lists of class ids"),
-        ({"a": [1]}, "'class_groups' is no list of lists"),
-        ([[1, 2], []], "'class_groups' is no list of lists"),
-        ([["1"]], "'class_groups' is no list of lists"),
+        ([1, 2], "'class_groups' is not a list of lists of class ids"),
+        ({"a": [1]}, "'class_groups' is not a list of lists"),
+        ([[1, 2], []], "'class_groups' is not a list of lists"),
+        ([["1"]], "'class_groups' is not a list of lists"),
         ([[1, 2], [16]], "does not hold each class in one group"),
         ([[1, 2], [16, 20, 1]], "does not hold each class in one group"),
         ([[1, 2], [16, 20, 21]], "does not hold each class in one group"),

@@ -195,7 +195,7 @@ def test_what_is_left_out_is_said(tree: Path, capsys):
         "2 .txt files",
         "1 .webp file",
         "1 folder inside a class folder",
-        f"what else lies in {tree}: LOC_synset_mapping.txt, test, train-0.tar",
+        f"other contents of {tree}: LOC_synset_mapping.txt, test, train-0.tar",
     ]
 
 
@@ -240,7 +240,7 @@ def everything(root: Path) -> None:
             "ILSVRC2012_val_00000001.JPEG; move them into val/<synset>/, as LOC_val_solution.csv",
         ),
         (add("train/x.JPEG"), "train: holds 1 image in no class folder, the first is x.JPEG; move"),
-        (add("train-000.tar"), "train: is there twice, as a folder and as train-000.tar; keep one"),
+        (add("train-000.tar"), "train: exists twice, as a folder and as train-000.tar; keep one"),
         (add("val-0.tar.gz"), "val-0.tar.gz: is a compressed tar file; uncompress it"),
         (add("train-0.tgz"), "train-0.tgz: is a compressed tar file; uncompress it"),
         (rename(f"train/{DOG}/a.JPEG", f"train/{DOG}/a\n.JPEG"), "holds a control character"),
@@ -250,7 +250,7 @@ def everything(root: Path) -> None:
             lambda tree: (tree / f"val/{DOG}/x.JPEG").symlink_to("nothing"),
             f"val/{DOG}/x.JPEG: is a link to nothing",
         ),
-        (lambda tree: os.mkfifo(tree / f"val/{DOG}/x.JPEG"), f"val/{DOG}/x.JPEG: is no file"),
+        (lambda tree: os.mkfifo(tree / f"val/{DOG}/x.JPEG"), f"val/{DOG}/x.JPEG: is not a file"),
     ],
 )
 def test_bad_trees(tree: Path, capsys, change: Change, problem: str):
@@ -287,14 +287,17 @@ def cut(root: Path) -> None:
         (shard(("x.JPEG", b"")), "has the member 'x.JPEG' of unknown class; name members"),
         (shard((f"train/{DOG}/x.JPEG", b"")), f"'train/{DOG}/x.JPEG' of unknown class"),
         (shard((f"{DOG}.tar", b"")), f"holds the tar file {DOG}.tar, which is not read in place"),
-        (shard(("1.jpg", b""), ("1.cls", b"")), "has the member '1.cls', which is no name"),
-        (shard(("1.jpg", b""), ("1.cls", b"a\nb")), "has the member '1.cls', which is no name"),
-        (shard(("1.jpg", b""), ("1.cls", b"\xff")), "has the member '1.cls', which is no name"),
-        (shard(("1.jpg", b""), ("1.cls", b"x" * 300)), "has the member '1.cls', which is no name"),
+        (shard(("1.jpg", b""), ("1.cls", b"")), "has the member '1.cls', which is not a name"),
+        (shard(("1.jpg", b""), ("1.cls", b"a\nb")), "has the member '1.cls', which is not a name"),
+        (shard(("1.jpg", b""), ("1.cls", b"\xff")), "has the member '1.cls', which is not a name"),
+        (
+            shard(("1.jpg", b""), ("1.cls", b"x" * 300)),
+            "has the member '1.cls', which is not a name",
+        ),
         (shard(("1.jpg", b""), ("1.cls", b"unknown")), "class unknown: "),
         (shard((f"{DOG}/../../x.JPEG", b"")), "leaves the images root"),
         (shard((f"/{DOG}/x.JPEG", b"")), "is absolute"),
-        (link, f"has the member '{DOG}/x.JPEG', which is no plain file"),
+        (link, f"has the member '{DOG}/x.JPEG', which is not a regular file"),
         (cut, "train-001.tar: is cut short"),
         (add("train-001.tar", b"what?" * 300), "train-001.tar: is cut short, damaged or no tar"),
         (add("train-002.tar", b"\x1f\x8b" + bytes(99)), "train-002.tar: is compressed with gzip"),

@@ -133,9 +133,9 @@ def test_windows_files_and_further_columns_are_read(tmp_path: Path):
         ("", "is empty"),
         (HEADER, "lists no images"),
         (HEADER.replace("session", "clip") + "1,1,1,1,a\n", "no column 'session'"),
-        (HEADER + "1,1,1,1,a\n1,1,x,1,b\n", "line 3: session 'x' is no whole number"),
-        (HEADER + "1,1,1.0,1,a\n", "line 2: session '1.0' is no whole number"),
-        (HEADER + ",1,1,1,a\n", "class '' is no whole number"),
+        (HEADER + "1,1,1,1,a\n1,1,x,1,b\n", "line 3: session 'x' is not an integer"),
+        (HEADER + "1,1,1.0,1,a\n", "line 2: session '1.0' is not an integer"),
+        (HEADER + ",1,1,1,a\n", "class '' is not an integer"),
         (HEADER + "1,-1,1,1,a\n", "object '-1' is negative"),
         (HEADER + "1,1,1,1,a\tb\n", "holds a control character"),
         (HEADER + "1,1,1,1,a \n", "'a ' begins or ends with a blank"),
@@ -149,7 +149,7 @@ def test_windows_files_and_further_columns_are_read(tmp_path: Path):
         (HEADER + "1,1,1,1,a/../../b\n", "leaves the images root"),
         (HEADER + "1,1,1,1,a\n1,1,1,1,b\n", "line 3: has the class, object"),
         (HEADER + "1,1,1,1\n", "line 2: has 4 fields, not 5"),
-        (HEADER + '1,1,1,1,"a\n', "is no CSV"),
+        (HEADER + '1,1,1,1,"a\n', "is not a CSV"),
     ],
 )
 def test_bad_index(tmp_path: Path, text: str, complaint: str):
@@ -216,7 +216,7 @@ def test_select_keeps_the_order_of_the_index(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("classes", "complaint"),
-    [(["cat"], "no class called 'cat'"), (["mug", "mug"], "'mug' twice"), ([], "is empty")],
+    [(["cat"], "no class 'cat'"), (["mug", "mug"], "'mug' twice"), ([], "is empty")],
 )
 def test_bad_selection(tmp_path: Path, classes: list[str], complaint: str):
     with pytest.raises(InputError, match=rf"classes: .*{complaint}.*") as caught:

@@ -206,7 +206,7 @@ def test_what_is_no_tar_file(tmp_path: Path):
     with pytest.raises(InputError, match="is a folder"):
         members(tmp_path)
     os.mkfifo(tmp_path / "pipe.tar")
-    with pytest.raises(InputError, match="is no tar file"):
+    with pytest.raises(InputError, match="is not a tar file"):
         members(tmp_path / "pipe.tar")
 
 
@@ -219,11 +219,11 @@ def test_a_member_that_is_missing(tar: Path):
 @pytest.mark.parametrize(
     ("kind", "name", "problem"),
     [
-        (tarfile.SYMTYPE, NAME, f"has the member '{NAME}', which is no plain file"),
-        (tarfile.LNKTYPE, NAME, "which is no plain file"),
-        (tarfile.FIFOTYPE, NAME, "which is no plain file"),
-        (tarfile.CHRTYPE, NAME, "which is no plain file"),
-        (tarfile.GNUTYPE_SPARSE, NAME, "which is no plain file"),
+        (tarfile.SYMTYPE, NAME, f"has the member '{NAME}', which is not a regular file"),
+        (tarfile.LNKTYPE, NAME, "which is not a regular file"),
+        (tarfile.FIFOTYPE, NAME, "which is not a regular file"),
+        (tarfile.CHRTYPE, NAME, "which is not a regular file"),
+        (tarfile.GNUTYPE_SPARSE, NAME, "which is not a regular file"),
         (tarfile.REGTYPE, "/etc/x.JPEG", "the path '/etc/x.JPEG' is absolute"),
         (tarfile.REGTYPE, "a/../../x.JPEG", "leaves the images root"),
         (tarfile.DIRTYPE, "../a", "leaves the images root"),

@@ -248,7 +248,9 @@ def test_a_damaged_file_is_to_be_removed(tmp_path: Path, runner: Runner):
     path = tmp_path / "start0/file"
     runner.fates = {"a": [InputError(path, "is damaged", "give another")]}
     filled(grid)
-    assert grid.notes() == {"a": f"failed: {path}: is damaged; remove it: it is made again"}
+    assert grid.notes() == {
+        "a": f"failed: {path}: is damaged; remove it, and it will be made again"
+    }
 
 
 def test_cells_wait_for_what_another_call_makes(

@@ -156,7 +156,9 @@ def test_a_task_without_anything_to_learn(dataset: Dataset):
     """A task of one clip, which is held out."""
     layout = TaskLayout(clips_per_task=1)
     wanted = config(dataset, protocol="instance", layout=layout, tasks=20, validation_share=0.9)
-    with pytest.raises(InputError, match=r"^validation_share=0.9: leaves task \d+ nothing"):
+    with pytest.raises(
+        InputError, match=r"^validation_share=0.9: leaves nothing to learn from in task \d+"
+    ):
         held_aside(wanted, dataset)
 
 
@@ -409,7 +411,7 @@ def test_a_log_that_is_none(planned: Planned, stores: dict[str, FeatureStore]):
     list(tune(search, stores))
     for text in ("trial,lr,accuracy\n1,2,3\n", "trial,lr\n", "trial\n\0,a,b"):
         search.log.write_text(text + "more,1,2,3,4,5\n")
-        with pytest.raises(InputError, match=r"trials.csv: is no table of trials; remove it"):
+        with pytest.raises(InputError, match=r"trials.csv: is not a table of trials; remove it"):
             next(tune(search, stores))
     search.log.unlink()
     assert len(list(tune(search, stores))) == 1
@@ -475,7 +477,7 @@ def test_files_of_others_are_left_alone(planned: Planned):
     search = planned("finetune")
     search.folder.mkdir()
     search.log.write_text("mine")
-    with pytest.raises(InputError, match=r"trials.csv: is of no tuning in this folder"):
+    with pytest.raises(InputError, match=r"trials.csv: does not belong to a search in this folder"):
         planned("finetune")
     assert search.log.read_text() == "mine"
 
@@ -484,8 +486,8 @@ def test_files_of_others_are_left_alone(planned: Planned):
     ("change", "problem"),
     [
         (("crumb-tuned", "crumb-tasted"), "is not of the format 'crumb-tuned'"),
-        (("version = 1", "version = 2"), "has version 2, this program reads 1"),
-        (('method = "ewc"', 'method = "mas"'), "is of the method 'mas'"),
+        (("version = 1", "version = 2"), "has version 2, but this version of Crumb reads 1"),
+        (('method = "ewc"', 'method = "mas"'), "is for the method 'mas'"),
         (("lr = 0.1", 'lr = "much"'), "method.lr: is 'much'"),
         (("lr = 0.1", "lr = true"), "method.lr: is True"),
         (("lr = 0.1", "lr = nan"), "method: --lr nan: is out of range"),

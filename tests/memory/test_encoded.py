@@ -65,8 +65,7 @@ def test_more_than_the_capacity_is_never_held():
 
 
 @pytest.mark.parametrize("kind", [None, torch.int32, torch.float32])
-@pytest.mark.parametrize("version", [1, 2])
-def test_saved_exemplars_come_back(kind: torch.dtype | None, version: int):
+def test_saved_exemplars_come_back(kind: torch.dtype | None):
     fields = {"number": Field((), kind)} if kind else {}
     memory = memory_of(200, fields=fields)
     numbers = {"number": torch.tensor([3, 1])} if kind else {}
@@ -77,9 +76,7 @@ def test_saved_exemplars_come_back(kind: torch.dtype | None, version: int):
     assert state["lengths"].tolist() == [5, 10, 20]
     again = memory_of(200, fields=fields)
     again.add(9, row(30)[None], {name: value[:1] for name, value in numbers.items()})
-    # The first version called the one number that there could be "beside".
-    old = {"beside" if name == "payload.number" else name: value for name, value in state.items()}
-    again.load_state_dict(state if version == 2 else old)
+    again.load_state_dict(state)
     assert (again.counts, again.nbytes) == ({1: 1, 4: 2}, 35)
     assert torch.equal(again.class_rows(4), memory.class_rows(4))
     if kind:

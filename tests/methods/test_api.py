@@ -205,14 +205,14 @@ def test_odd_configurations(config: Any):
         ({"lr": "0.1"}, "lr='0.1': is of the wrong type; give a number"),
         ({"lr": 0}, "lr=0.0: is out of range"),
         ({"frozen_blocks": 1}, "frozen_blocks=1: is of the wrong type; give true or false"),
-        ({"storage": ["image"]}, r"storage=\['image'\]: no such choice; use feature, "),
+        ({"storage": ["image"]}, r"storage=\['image'\]: is not a valid choice; use feature, "),
         ({"seed": None}, "seed=None: is of the wrong type; give a whole number"),
         ({"seed": -1}, "seed=-1: is out of range"),
         ({"device": 0}, "device=0: is of the wrong type; give a string"),
-        ({"device": torch.device("meta")}, "device='meta': is not on this machine"),
+        ({"device": torch.device("meta")}, "device='meta': does not exist on this machine"),
         ({"method": ["er"]}, r"method=\['er'\]: no such method; choose one of"),
         ({"weights": 3}, "weights=3: is of the wrong type"),
-        ({"nope": 3}, "nope: is no setting of crumb"),
+        ({"nope": 3}, "nope: is not a setting of crumb"),
     ],
 )
 def test_create_says_it_in_the_words_of_python(tiny: None, settings: dict[str, Any], line: str):
@@ -401,7 +401,7 @@ def test_a_closed_picture_is_refused(learner: Any, tmp_path: Path):
 
 def test_offline_does_not_observe(tiny: None):
     learner = crumb.create("offline", device="cpu")
-    with pytest.raises(InputError, match="method='offline': trains on everything so far .*; use "):
+    with pytest.raises(InputError, match="method='offline': trains on all data so far .*; use "):
         learner.observe(images_of(0, 1), "a")
     assert learner.classes == []
 
@@ -436,7 +436,7 @@ def test_a_folder_is_no_learner(tmp_path: Path):
 
 def test_a_policy_that_a_method_does_not_have(tiny: None, tmp_path: Path):
     crumb.create("finetune", device="cpu").save(tmp_path / "learner")
-    with pytest.raises(InputError, match="^write_policy='reservoir': is no setting of finetune"):
+    with pytest.raises(InputError, match="^write_policy='reservoir': is not a setting of finetune"):
         crumb.load(tmp_path / "learner", write_policy="reservoir")
 
 

@@ -299,7 +299,7 @@ def test_saved_in_the_middle_of_a_task_it_goes_on_to_the_bit(storage, tmp_path, 
 def test_a_cut_before_the_head_leaves_nothing_to_train(monkeypatch):
     network = tiny_network()
     monkeypatch.setattr(Cope, "parameters", lambda self: {})
-    with pytest.raises(InputError, match="cut='norm': leaves nothing to train"):
+    with pytest.raises(InputError, match="cut='norm': leaves only the head to train"):
         Cope(network, CopeConfig(memory_size=8))
 
 

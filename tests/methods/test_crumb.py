@@ -212,7 +212,7 @@ def test_settings_that_do_not_fit_the_network(settings, named):
         ({"device": "cuda:99"}, "device='cuda:99'"),
         ({"seed": -1}, "seed=-1"),
         ({"memory_bytes": "1"}, "memory_bytes='1'"),
-        ({"memory": 3}, "memory: is no setting"),
+        ({"memory": 3}, "memory: is not a setting"),
         ({"method": "nope"}, "method='nope'"),
     ],
 )

@@ -150,7 +150,10 @@ def test_saved_in_the_middle_of_a_task_it_goes_on_to_the_bit(tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"storage": "feature"}, "storage='feature': no such choice; use image, raw_feature"),
+        (
+            {"storage": "feature"},
+            "storage='feature': is not a valid choice; use image, raw_feature",
+        ),
         ({"write_policy": "never"}, "write_policy='never': .*end-of-task, on-arrival, reservoir"),
         ({"memory_size": 0}, "memory_size"),
         ({"memory_size": 5, "memory_bytes": 500}, "memory_size"),

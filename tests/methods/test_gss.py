@@ -301,7 +301,7 @@ def test_budget_in_bytes_bounds_exemplars_and_row_numbers_and_scores_are_extra()
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"gradients": "front"}, "gradients='front': no such choice; use tail, head"),
+        ({"gradients": "front"}, "gradients='front': is not a valid choice; use tail, head"),
         ({"n_iter": 0}, "n_iter=0"),
         ({"n_constraints": 0}, "n_constraints=0"),
         ({"memory_strength": -1}, "memory_strength=-1"),

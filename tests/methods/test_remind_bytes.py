@@ -167,7 +167,7 @@ def test_impossible_settings(setting: str, value: Any, range_: str):
 
 @pytest.mark.parametrize("settings", [{"storage": "image"}, {"pq_centroids_source": "random"}])
 def test_there_are_no_other_choices(settings: dict[str, Any]):
-    with pytest.raises(InputError, match="no such choice"):
+    with pytest.raises(InputError, match="is not a valid choice"):
         RemindConfig(**settings)
 
 

@@ -142,8 +142,8 @@ def test_such_methods_are_compared_and_found_in_the_folder_again(
     [
         ("examples:Nothing", "examples:Nothing: cannot be loaded (AttributeError"),
         ("nothing.at.all:Method", "nothing.at.all:Method: cannot be loaded (ModuleNotFoundError"),
-        ("examples:ArrivalConfig", "no class of a method"),
-        ("crumb.methods.base:Learner", "no class of a method"),
+        ("examples:ArrivalConfig", "not a named method class"),
+        ("crumb.methods.base:Learner", "not a named method class"),
         ("nothing", "no such method; choose one of aanets, "),
         (3, "no such method; choose one of aanets, "),
     ],

@@ -37,8 +37,8 @@ def test_each_arm_beside_the_run_that_is_whole():
     less, more = analysis.tests(rows).shown()
     # Differences of -10, -7, -7: d_z is -8 / sqrt(3), and Hedges' J of three runs 1 / sqrt(pi).
     effect = -8 / 3**0.5 * 0.5642
-    # 4.303, the quantile of t with two degrees of freedom, times sqrt(3) / sqrt(3).
-    assert less == ["less", UNABLATED, "-8.0 ± 4.3", f"{effect:+.1f}", *P_VALUES, "3"]
+    # The sample standard deviation of the differences is sqrt(3).
+    assert less == ["less", UNABLATED, "-8.0 ± 1.7", f"{effect:+.1f}", *P_VALUES, "3"]
     assert more[:2] == ["more", UNABLATED]
     assert more[2].startswith("+0.7 ± ")
     *_, said = analysis.test_notes(rows)
@@ -66,16 +66,16 @@ def test_one_run_gives_neither_interval_nor_size():
     rows = analysis.compared(study)
     ones = ["1.000"] * 3
     assert analysis.tests(rows).shown() == [["less", UNABLATED, "-10.0", "-", *ones, "1"]]
-    assert "fewer than three runs" in analysis.test_notes(rows)[-1]
+    assert "at least three runs" in analysis.test_notes(rows)[-1]
     # Never above 1, whatever it is multiplied with.
     assert analysis.test_notes(rows)[-2].endswith("1 arm, and none below 1")
     assert analysis.long_tests(rows).rows[0][3:5] == [None, None]
 
 
-def test_two_runs_give_an_interval():
+def test_two_runs_give_a_deviation():
     study = Ablation({"unablated": runs(80, 80), "less": runs(70, 72)}, {})
-    # 12.706, the quantile of t with one degree of freedom, times sqrt(2) / sqrt(2).
-    assert analysis.tests(analysis.compared(study)).shown()[0][2] == "-9.0 ± 12.7"
+    # The sample standard deviation of -10 and -8.
+    assert analysis.tests(analysis.compared(study)).shown()[0][2] == "-9.0 ± 1.4"
 
 
 @pytest.mark.parametrize(
@@ -85,10 +85,10 @@ def test_two_runs_give_an_interval():
             runs(70, 75),
             2,
             -8.5,
-            "odd is tested on the runs in common with unablated, as it lacks 2",
+            "odd is tested on the runs shared with unablated, as it lacks 2",
         ),
-        (runs(70, 75, 77, first=1), 2, -10.5, "in common with unablated, as it lacks 0"),
-        (runs(1, 2, 3, 4), 3, -80, "odd is tested on the runs in common with unablated"),
+        (runs(70, 75, 77, first=1), 2, -10.5, "shared with unablated, as it lacks 0"),
+        (runs(1, 2, 3, 4), 3, -80, "odd is tested on the runs shared with unablated"),
     ],
 )
 def test_an_arm_of_other_runs_is_tested_on_those_in_common(others, count, difference, said):
@@ -104,7 +104,7 @@ def test_an_arm_of_other_runs_is_tested_on_those_in_common(others, count, differ
 def test_an_arm_with_no_run_in_common_is_named_and_not_tested():
     study = Ablation({**WHOLE, "odd": runs(70, first=9), "more": runs(81, 82, 83)}, {})
     assert [row.result.name for row in analysis.compared(study)] == ["more"]
-    said = "odd has no run in common with unablated, and is not tested beside it"
+    said = "odd shares no run with unablated, so it is not tested"
     assert said in analysis.notes(study)
 
 
@@ -121,7 +121,9 @@ def test_an_arm_that_changes_two_things_is_beside_one_of_them():
     (images,) = analysis.compared(study)
     assert (images.reference.name, images.gap.mean) == (UNABLATED, pytest.approx(8))
     (said,) = analysis.notes(study)
-    assert said.startswith("images is beside unablated, and differs from it in more than one thing")
+    assert said.startswith(
+        "images is compared with unablated, from which it differs in more than one thing"
+    )
 
 
 def test_arms_without_runs_and_no_arms():

@@ -131,7 +131,7 @@ def test_rows_are_bounded_and_stepped_over_all_classes(
     monkeypatch.setattr(module, "MAX_ROWS", 3)
     sheet = contact_sheet(painted, tmp_path / "sheet.png", columns=2)
     assert sheet.shown == ("class 2", "class 4", "class 6")
-    assert sheet.left_out == "3 of 7 classes are shown, in even steps"
+    assert sheet.left_out == "3 of 7 classes are shown, evenly spaced"
     with Image.open(tmp_path / "sheet.png") as image:
         bounded = image.height
     names = ["class 7", "class 1", "class 2"]

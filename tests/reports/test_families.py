@@ -39,7 +39,7 @@ def test_figures_of_runs_by_number():
     [
         ([record(3, 90)], "forgetting", "run 3: has no forgetting"),
         ([record(3, 90), record(3, 90)], "final_accuracy", "run 3: is given twice"),
-        ([record(3, 90)], "beauty", "beauty: is no figure"),
+        ([record(3, 90)], "beauty", "beauty: is not a key figure"),
     ],
 )
 def test_figures_that_are_not_there_are_refused(records, figure: str, problem: str):

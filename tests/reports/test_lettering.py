@@ -136,8 +136,8 @@ def test_letters_that_no_typeface_has_are_told_once(typefaces, capsys: pytest.Ca
         as_png(figure)
         assert runs(name) == [(name, None)]
     assert capsys.readouterr().err.splitlines() == [
-        "no typeface of this machine has the letters 果 物: pictures show boxes in their place; "
-        "install one, such as Noto (Debian: fonts-noto, fonts-noto-cjk)"
+        "no font on this machine has the characters 果 物; figures show boxes instead. "
+        "Install one, such as Noto (Debian: fonts-noto, fonts-noto-cjk)"
     ]
 
 

@@ -57,9 +57,8 @@ def test_the_findings_worked_by_hand(three):
         "crumb is ahead of er by 10.0 points (95 % interval 8.0 to 12.0, 5 paired runs; paired "
         "permutation p = 0.0625, the smallest possible with 5 runs; p = 0.125 after Holm's "
         "correction over 2 comparisons).",
-        "With 5 paired runs and Holm's correction over 2 comparisons, p cannot be below 0.125 "
-        "whatever was measured: no difference here can be significant at 0.05, however large it "
-        "is. More runs would tell.",
+        "With 5 paired runs and Holm's correction over 2 comparisons, p cannot be below 0.125, "
+        "so no difference can be significant at 0.05, however large. More runs are needed.",
     ]
 
 
@@ -70,10 +69,10 @@ def test_of_one_run_nothing_is_sure(tmp_path: Path):
     assert said[0].startswith(
         "crumb has the highest final accuracy of 2 results: 70.0 %, over 1 run"
     )
-    assert said[-2] == "crumb is ahead of er by 10.0 points in the one run they share."
-    assert said[-1] == "From one paired run nothing can be said about how sure this is."
+    assert said[-2] == "crumb is ahead of er by 10.0 points in the single shared run."
+    assert said[-1] == "With one paired run the uncertainty is unknown."
     alone = summary(family_of(gather([tmp_path / "er"])))
-    assert alone[-1] == "From one run nothing can be said about how sure this is."
+    assert alone[-1] == "With one run the uncertainty is unknown."
 
 
 def test_enough_runs_make_it_sure(tmp_path: Path):
@@ -102,7 +101,7 @@ def test_unequal_runs_are_paired_where_both_have_them(tmp_path: Path):
     assert er.permutation_p == 0.5
     assert [one.name for one in family.unpaired] == ["si"]
     said = " ".join(summary(family))
-    assert "Not all results have equally many runs" in said
+    assert "Not all results have the same number of runs" in said
     assert "2 paired runs; paired permutation p = 0.5, the smallest possible with 2 runs)" in said
     assert "no run in common with crumb): si." in said
 
@@ -151,7 +150,9 @@ def test_a_method_may_be_named_as_well(tmp_path: Path):
     write(tmp_path / "c", STRONG, "gem")
     with pytest.raises(InputError, match="--baseline gem: is the method of several .* name one of"):
         gather([tmp_path], "gem")
-    with pytest.raises(InputError, match="--baseline si: is none of the results; name one of a, b"):
+    with pytest.raises(
+        InputError, match="--baseline si: is not one of the results; name one of a, b"
+    ):
         gather([tmp_path], "si")
 
 
@@ -178,9 +179,9 @@ def test_results_without_a_budget_are_none_of_it(tmp_path: Path):
     write(tmp_path / "gem", STRONG, "gem")
     (experiment,) = gather([tmp_path]).experiments
     assert [(family.title, len(family.results)) for family in experiment.families] == [
-        ("In 1,000 bytes of exemplars", 2),
-        ("In 9,000 bytes of exemplars", 2),
-        ("Without a budget in bytes", 1),
+        ("Memory budget 1,000 bytes", 2),
+        ("Memory budget 9,000 bytes", 2),
+        ("Without a memory budget in bytes", 1),
     ]
 
 
@@ -210,8 +211,8 @@ def test_what_is_not_shown_is_said(three, tmp_path: Path):
     pretrained = write(tmp_path / "pretrained", STRONG) / "config.toml"
     pretrained.write_text(text.replace('"stream"', '"pretrain"', 1))
     assert remarks(gather([tmp_path])) == [
-        "Without a finished run, and not shown: begun.",
-        "Not shown: 1 folder of pretraining, which is no stream.",
+        "Not shown because they have no finished run: begun.",
+        "Not shown: 1 folder of pretraining.",
     ]
     with pytest.raises(InputError, match="has no finished run of crumb stream"):
         gather([begun])
@@ -231,10 +232,10 @@ def test_names_are_as_long_as_they_must_be():
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (("format", "other"), "is not of results of format version 1"),
-        (("version = 1", "version = 7"), "is not of results of format version 1"),
+        (("format", "other"), "is not a settings file of format version 1"),
+        (("version = 1", "version = 7"), "is not a settings file of format version 1"),
         (('method = "crumb"', 'method = "none"'), "names a method 'none'"),
-        (('method = "crumb"', "lost = 1"), "holds no stream.method, or one of another kind"),
+        (('method = "crumb"', "lost = 1"), "has no stream.method, or one in another format"),
         (("lr = 0.001", 'budget_bytes = "many"'), "says method.budget_bytes = 'many'"),
         (("[stream]", "[stream"), "is not valid TOML"),
     ],
@@ -256,7 +257,7 @@ def test_runs_of_unequal_lengths(tmp_path: Path):
     write(tmp_path / "crumb", {0: 70.0})
     write(tmp_path / "other", {1: 70.0}, tasks=3)
     (tmp_path / "other/runs/run1.json").rename(tmp_path / "crumb/runs/run1.json")
-    with pytest.raises(InputError, match="runs: are of unequal numbers of tasks"):
+    with pytest.raises(InputError, match="runs: have different numbers of tasks"):
         gather([tmp_path / "crumb"])
 
 
@@ -276,7 +277,7 @@ def test_settings_that_differ(tmp_path: Path):
 def test_the_facts_hold_what_was_run(three):
     said = dict(facts(three.experiments[0]))
     assert said["classes"] == f"4: {', '.join(sorted(CLASSES))}"
-    assert said["tested"].endswith("guessing gives 25.0 %")
+    assert said["tested"].endswith("chance level 25.0 %")
     assert said["runs"] == "5 runs (number 0, 1, 2, 3, 4). The number of a run is its seed"
     assert said["methods"] == "crumb, er, gem"
 

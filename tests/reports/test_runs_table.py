@@ -61,15 +61,15 @@ def folder(
     return ResultsFolder(ROOT / name, {**SETTINGS, **(changes or {})}, records, places or {})
 
 
-def test_a_row_holds_means_and_intervals():
+def test_a_row_holds_means_and_deviations():
     found = Survey(ROOT, [folder("er", {run: 51.0 + run for run in range(5)})], {})
     head, (row,) = table(found).head, table(found).shown()
     assert "unfinished" not in head
-    # Finals 51 to 55: the deviation is 1.581, t of 4 degrees of freedom 2.776, so 1.963.
-    assert row[:6] == ["er", "er", "cups", "iid", "5 of 5", "53.0 ± 2.0"]
+    # Finals 51 to 55: the sample standard deviation is 1.581.
+    assert row[:6] == ["er", "er", "cups", "iid", "5 of 5", "53.0 ± 1.6"]
     cells = dict(zip(head, row, strict=True))
-    assert cells["average accuracy, %"] == "66.5 ± 1.0"
-    assert cells["forgetting, points"] == "27.0 ± 2.0"
+    assert cells["average accuracy, %"] == "66.5 ± 0.8"
+    assert cells["forgetting, points"] == "27.0 ± 1.6"
     assert (cells["replay bytes"], cells["seconds a run"]) == ("1,004", "2")
 
 
@@ -244,7 +244,7 @@ def test_other_streams_are_no_pairs(changes: dict[str, Any]):
     result = paired(folder("a", {0: 1.0}), folder("b", {0: 2.0}, changes=changes))
     (name,) = changes
     assert result.other_streams == [name]
-    assert f"are not the same stream ({name}): pairs mean little" in notes(result)[-1]
+    assert f"are different streams ({name}), so pairs mean little" in notes(result)[-1]
 
 
 def test_other_settings_leave_the_stream_as_it_is():

@@ -29,7 +29,7 @@ def test_text_has_numbers_flush_right():
     assert TABLE.text().splitlines() == [
         "name                accuracy, %   bytes  how",
         "--------------------------------------------",
-        "er                    2.0 ± 2.5  12,345  crumb x",
+        "er                    2.0 ± 1.0  12,345  crumb x",
         f"{ODD}            -       -  y & z",
     ]
 
@@ -54,7 +54,7 @@ def test_markdown():
     assert TABLE.markdown().splitlines() == [
         "| name | accuracy, % | bytes | how |",
         "| --- | --- | --- | --- |",
-        "| er | 2.0 ± 2.5 | 12,345 | crumb x |",
+        "| er | 2.0 ± 1.0 | 12,345 | crumb x |",
         "| a\\|b_$x$ <茶> \\{5 %} | - | - | y & z |",
     ]
 
@@ -73,7 +73,7 @@ def test_latex_escapes_what_it_would_read():
         r"\toprule",
         r"name & accuracy, \% & bytes & how \\",
         r"\midrule",
-        r"er & \textbf{2.0 $\pm$ 2.5} & 12,345 & crumb x \\",
+        r"er & \textbf{2.0 $\pm$ 1.0} & 12,345 & crumb x \\",
         r"a|b\_\$x\$ <茶> \textbackslash{}\{5 \%\} & - & - & y \& z \\",
         r"\bottomrule",
         r"\end{tabular}",
@@ -106,5 +106,5 @@ def test_html_is_escaped():
     name, *others = cells[-4:]
     assert name == ("th", None, ODD.replace(" %", "\u00a0%"))
     assert others == [("td", "number", "-"), ("td", "number", "-"), ("td", "code", "y & z")]
-    assert "<strong>2.0 ± 2.5</strong>" in html
+    assert "<strong>2.0 ± 1.0</strong>" in html
     assert "<code>crumb x</code>" in html

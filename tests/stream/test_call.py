@@ -24,9 +24,11 @@ def test_one_call_is_a_whole_experiment(dataset, weights, tmp_path):
 
 
 def test_what_is_no_setting_is_refused(dataset):
-    with pytest.raises(InputError, match="learning_rate: is no setting of a stream; choose from"):
+    with pytest.raises(
+        InputError, match="learning_rate: is not a setting of a stream; choose from"
+    ):
         crumb.stream(dataset.folder, "er", learning_rate=0.1)
-    with pytest.raises(InputError, match="lr: is no setting of a stream"):
+    with pytest.raises(InputError, match="lr: is not a setting of a stream"):
         crumb.stream(dataset.folder, "slda", lr=0.1)
 
 
@@ -41,7 +43,7 @@ def test_settings_are_called_as_their_flags_are(dataset, weights, tmp_path):
     (record,) = crumb.stream(dataset.folder, "ncm", output=tmp_path / "out", **flags).finished()
     assert len(record.scores) == 4
     assert {k for k, *_ in record.scores[-1][-1].accuracy} == {1}
-    with pytest.raises(InputError, match="^device='nowhere': is not on this machine"):
+    with pytest.raises(InputError, match="^device='nowhere': does not exist on this machine"):
         crumb.stream(dataset.folder, "ncm", **flags | {"device": "nowhere"})
     with pytest.raises(InputError, match="^machine"):
         crumb.stream(dataset.folder, "ncm", machine=3, device="cpu")

@@ -197,7 +197,7 @@ def test_what_it_goes_on_with_is_said(streamed: Streamed, killed_after, capsys):
     streamed("--resume", str(folder))
     # Tasks of 21 images are two batches; a checkpoint after each, and one at the end of a task.
     assert complaints(capsys.readouterr().err) == [
-        "run 0 goes on from run0_000004.safetensors: task 2 of 4, epoch 1, first batch"
+        "run 0 resumes from run0_000004.safetensors: task 2 of 4, epoch 1, first batch"
     ]
 
 
@@ -270,8 +270,8 @@ def test_the_one_before_a_damaged_checkpoint_is_used(streamed: Streamed, killed_
         capsys.readouterr()
         results = streamed("--resume", str(damaged))
         assert complaints(capsys.readouterr().err) == [
-            "run0_000004.safetensors is damaged and not used",
-            "run 0 goes on from run0_000003.safetensors: task 1 of 4, epoch 2, after batch 2",
+            "run0_000004.safetensors is damaged and was ignored",
+            "run 0 resumes from run0_000003.safetensors: task 1 of 4, epoch 2, after batch 2",
         ]
         assert_same(Path("whole"), results.folder)
 
@@ -283,7 +283,7 @@ def test_a_checkpoint_of_another_version_is_refused(
     folder = interrupted(streamed, killed_after)
     monkeypatch.setattr(checkpoint, "VERSION", 2)
     with pytest.raises(
-        InputError, match=r"run0_\d+.safetensors: is of version 1, not 2; go on with"
+        InputError, match=r"run0_\d+.safetensors: is of version 1, not 2; resume with"
     ):
         streamed("--resume", str(folder))
 
@@ -293,7 +293,7 @@ def test_a_checkpoint_of_another_version_is_refused(
     ("change", "problem"),
     [
         ("index", "was made with other contents of the file of the index"),
-        ("image", "has learned from images that are no longer of the same size"),
+        ("image", "has learned from images whose size has changed"),
     ],
 )
 def test_a_checkpoint_of_other_data_is_refused(
@@ -366,8 +366,8 @@ def test_a_run_without_a_whole_checkpoint_begins_again(streamed: Streamed, kille
     capsys.readouterr()
     results = streamed("--resume", str(folder))
     assert complaints(capsys.readouterr().err) == [
-        "run0_000004.safetensors is damaged and not used",
-        "run0_000003.safetensors is damaged and not used",
+        "run0_000004.safetensors is damaged and was ignored",
+        "run0_000003.safetensors is damaged and was ignored",
     ]
     assert_same(Path("whole"), results.folder)
 
@@ -403,11 +403,11 @@ def test_a_folder_of_another_command_is_refused(words: list[str], streamed: Stre
     pretrained(words, "--output", "before")
     assert main(["stream", "--resume", "before"]) == 2
     assert complaints(capsys.readouterr().err) == [
-        "crumb: --resume before: was not written by crumb stream; go on with crumb pretrain"
+        "crumb: --resume before: was not written by crumb stream; resume with crumb pretrain"
     ]
     folder = streamed("--method", "finetune").folder
     assert main(["pretrain", "--resume", str(folder)]) == 2
-    assert "go on with crumb stream" in capsys.readouterr().err
+    assert "resume with crumb stream" in capsys.readouterr().err
 
 
 # What the machine is.
@@ -460,14 +460,16 @@ def test_a_whole_checkpoint_that_lacks_something_is_refused(
         about.pop(lost)
     seal = checkpoint._seal(tensors, about)
     write_tensors(tmp_path / kept.name, tensors, {checkpoint.FORMAT: json.dumps([seal, about])})
-    with pytest.raises(InputError, match="is of another Crumb .*; go on with that one"):
+    with pytest.raises(
+        InputError, match="was written by another version of Crumb .*; resume with that version"
+    ):
         restored(tmp_path / kept.name, fresh)
 
 
 def test_another_front_is_refused(kept: Path, fresh: Learner):
     for value in fresh.network.front.parameters():
         value.data.mul_(2)
-    with pytest.raises(InputError, match="other weights of the frozen front"):
+    with pytest.raises(InputError, match="other weights of the frozen feature extractor"):
         restored(kept, fresh)
 
 

@@ -156,10 +156,10 @@ def test_runs_without_settings_are_damage(folder: Path, part: str):
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("version = 1", "version = 2", "is not of results of format version 1"),
-        ("runs = 3", 'runs = "3"', "holds no stream.runs, or one of another kind"),
-        ("runs = 3", "runs = true", "holds no stream.runs, or one of another kind"),
-        ('method = "er"', "", "holds no stream.method, or one of another kind"),
+        ("version = 1", "version = 2", "is not a settings file of format version 1"),
+        ("runs = 3", 'runs = "3"', "has no stream.runs, or one in another format"),
+        ("runs = 3", "runs = true", "has no stream.runs, or one in another format"),
+        ('method = "er"', "", "has no stream.method, or one in another format"),
     ],
 )
 def test_settings_that_say_too_little_are_damage(folder: Path, old: str, new: str, problem: str):
@@ -183,17 +183,17 @@ def test_folders_that_cannot_be_looked_into_are_named(folder: Path, monkeypatch)
     monkeypatch.setattr(os, "scandir", refused)
     found = survey(folder.parent)
     assert {path: str(error) for path, error in found.problems.items()} == {
-        closed: f"{closed}: cannot be looked into (Permission denied); make it readable"
+        closed: f"{closed}: cannot be opened (Permission denied); make it readable"
     }
     assert len(found.found) == 1
 
 
 def test_what_is_no_folder_of_results_is_refused(tmp_path: Path):
-    with pytest.raises(InputError, match=r"none: is no folder; name the folder"):
+    with pytest.raises(InputError, match=r"none: is not a folder; give the folder"):
         survey(tmp_path / "none")
-    with pytest.raises(InputError, match="none: is no folder; give a results folder"):
+    with pytest.raises(InputError, match="none: is not a folder; give a results folder"):
         read_folder(tmp_path / "none")
-    with pytest.raises(InputError, match="is no results folder"):
+    with pytest.raises(InputError, match="is not a results folder"):
         read_folder(tmp_path)
 
 

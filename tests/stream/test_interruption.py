@@ -112,7 +112,7 @@ def ends_the_same(
         parts = tmp_path / "parts"
         with pytest.raises((KeyboardInterrupt, Terminated)) as raised:
             streamed(*WORDS, *words, "--output", str(parts))
-        assert raised.value.args == (f"go on with: crumb stream --resume {parts}",)
+        assert raised.value.args == (f"resume with: crumb stream --resume {parts}",)
         assert not at_once or spy.calls["save"] == spy.saved
         streamed("--resume", str(parts))
         tables = [path for path in whole.rglob("*.csv") if path.name != "hyperparams.csv"]

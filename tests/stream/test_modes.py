@@ -82,7 +82,7 @@ def test_strict_shows_each_image_once_and_stores_on_arrival(
 
 @pytest.mark.parametrize("method", [n for n, kind in methods().items() if not kind.strict()])
 def test_methods_that_read_twice_refuse_to_be_strict(streamed: Streamed, method: str):
-    with pytest.raises(InputError, match=f"mode='strict': is not for {method}"):
+    with pytest.raises(InputError, match=f"mode='strict': cannot be used with {method}"):
         streamed("--method", method, "--mode", "strict", epochs=None)
 
 
@@ -101,7 +101,7 @@ def test_storing_at_the_end_of_a_task_contradicts_strict_mode(streamed: Streamed
     with pytest.raises(InputError) as refused:
         streamed(*asked, "--mode", "strict", epochs=None)
     assert refused.value.in_flags() == (
-        "--write-policy end-of-task: contradicts --mode strict, which stores on arrival; "
+        "--write-policy end-of-task: contradicts --mode strict, which stores exemplars on arrival; "
         "leave one of them out"
     )
 
@@ -153,5 +153,5 @@ def test_no_features_are_kept_where_the_front_is_trained(streamed: Streamed, tmp
 
 @pytest.mark.parametrize("method", ["crumb", "remind"])
 def test_codes_need_a_frozen_front(streamed: Streamed, method: str):
-    with pytest.raises(InputError, match="trainable='all': leaves no features"):
+    with pytest.raises(InputError, match="trainable='all': leaves no fixed features"):
         streamed("--method", method, "--trainable", "all", own_stores={})

@@ -126,7 +126,7 @@ def test_a_run_that_is_done_again_replaces_itself(folder):
 
 def test_existing_results_are_refused(folder):
     before = contents(folder)
-    with pytest.raises(InputError, match="holds results already"):
+    with pytest.raises(InputError, match="already holds results"):
         Results(folder, SETTINGS)
     assert contents(folder) == before
 
@@ -250,7 +250,7 @@ def test_a_damaged_run_is_named(folder, damage):
     value = json.loads(path.read_text())
     damage(value)
     path.write_text(json.dumps(value))
-    with pytest.raises(InputError, match=r"run1\.json.*remove it to have the run done again"):
+    with pytest.raises(InputError, match=r"run1\.json.*remove it to repeat the run"):
         Results(folder, SETTINGS, resume=True).finished()
 
 

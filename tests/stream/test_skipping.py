@@ -52,7 +52,7 @@ def skipped(
     folder = tmp_path / "out"
     words = ["stream", str(dataset_copy), *network_words, *SKIP, "--output", str(folder)]
     assert main(words) == 0
-    assert f"broken images left out: 3, listed in {folder}/skipped.csv" in capsys.readouterr().out
+    assert f"broken images skipped: 3, listed in {folder}/skipped.csv" in capsys.readouterr().out
     return folder
 
 
@@ -183,7 +183,7 @@ def test_nothing_to_learn_from_or_be_tested_on():
     assert [f.paths for f in (*kept.tasks, kept.test)] == [("a",), ("c", "d"), ("x", "y")]
     assert [f.labels.tolist() for f in (*kept.tasks, kept.test)] == [[0], [1, 0], [0, 1]]
     for broken, words in (
-        ({"a", "b"}, "leaves task 0 of run 0 no image"),
+        ({"a", "b"}, "leaves no image in task 0 of run 0"),
         ({"c"}, "leaves class 'ball' no image to learn from"),
         ({"x"}, "leaves class 'cup' no image to be tested on"),
     ):

@@ -242,7 +242,9 @@ def test_results_without_a_digest_of_their_lists(
     capsys.readouterr()
     streamed("--resume", str(results.folder), "--runs", "2", epochs=None)
     said, *_ = capsys.readouterr().err.splitlines()
-    assert said.startswith(f"{results.folder}: an earlier Crumb kept no digest of --filelists")
+    assert said.startswith(
+        f"{results.folder}: an earlier version of Crumb stored no digest of --filelists"
+    )
     change(lists, 0)
     with pytest.raises(InputError, match="other contents of the lists of run 0"):
         streamed("--resume", str(results.folder), "--runs", "2", epochs=None)

@@ -95,7 +95,7 @@ def test_without_the_package_nothing_is_begun(words, tmp_path: Path, capsys, mon
     out = tmp_path / "out"
     assert main(["stream", *words, "--tensorboard", "--output", str(out)]) == 2
     assert capsys.readouterr().err == (
-        "crumb: --tensorboard: needs a package that is not installed; "
+        "crumb: --tensorboard: needs the tensorboard package; "
         "pip install 'crumb-learn[tensorboard]', or leave it out\n"
     )
     assert not out.exists()

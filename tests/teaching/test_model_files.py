@@ -58,7 +58,7 @@ def test_the_last_lesson_can_be_taken_back_and_no_other(model):
     undo(model)
     assert classes(model) == ["red", "blue"]
     assert [*model.parent.iterdir()] == [model]
-    with pytest.raises(InputError, match="has no lesson to take back"):
+    with pytest.raises(InputError, match="has no lesson to undo"):
         undo(model)
     with pytest.raises(InputError, match="no such file"):
         undo(model.parent / "other")
@@ -77,7 +77,7 @@ def test_a_model_that_was_written_anew_has_no_lesson_to_take_back(model, how):
         shutil.copy(model.parent / "other", model)
     content = model.read_bytes()
     assert former(model) is None
-    with pytest.raises(InputError, match="has no lesson to take back"):
+    with pytest.raises(InputError, match="has no lesson to undo"):
         undo(model)
     assert model.read_bytes() == content
     # What is left of the model before is removed by the next lesson.

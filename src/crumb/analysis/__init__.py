@@ -1,1 +1,1 @@
-"""Figures and tables drawn from results."""
+"""Analyses of saved learners, as figures and tables."""

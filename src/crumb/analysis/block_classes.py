@@ -1,4 +1,4 @@
-"""What a memory block says about the class: correlation of blocks and classes, slice by slice."""
+"""Mutual information of memory blocks and classes, per slice."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def telling_blocks(used: BlockCounts) -> np.ndarray:
 
 
 def lift_panel(used: BlockCounts, run: int) -> Panel:
-    """The blocks that say most about the class, and which classes use them."""
+    """The most informative blocks about the class, and the classes that use them."""
     table, chosen = lifts(used), telling_blocks(used)[:_SHOWN]
     frequency = used.counts.sum(0) / used.counts.sum((0, 1))
     rows = [
@@ -135,7 +135,7 @@ def information_panel(runs: Sequence[BlockCounts]) -> Panel:
         "the other; mean of the runs)."
     )
     header = ["slice", "information, bits", "low", "high", "Cramér's V"]
-    title = "What a block says about the class"
+    title = "Information of a block about the class"
     return Panel("block_information", title, caption, figure, header, rows)
 
 

@@ -1,4 +1,4 @@
-"""Where in images a memory block is chosen: pictures of the images that use it most."""
+"""Positions in images that choose a memory block, for the images that use it most."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class BlockImage:
 
     Attributes:
         block: its number.
-        name: of the image's class.
-        path: of the image.
+        name: name of the image's class.
+        path: path of the image.
         pixels: uint8 [S, S, 3].
-        uses: how many slices of each position choose the block, int64 [H, W].
+        uses: number of slices per position that choose the block, int64 [H, W].
     """
 
     block: int
@@ -49,7 +49,7 @@ def block_images_panel(shown: Sequence[Sequence[BlockImage]], run: int) -> Panel
     """A row for each block: the images that use it most, its positions in colour.
 
     Args:
-        shown: of each block its images, most uses first; at least one of one.
+        shown: shown of each block its images, most uses first; at least one of one.
         run: whose codebook it is.
     """
     from matplotlib.colors import LinearSegmentedColormap, to_rgba

@@ -1,4 +1,4 @@
-"""Feature maps and their reconstructions on a plane: principal components or t-SNE."""
+"""Two-dimensional projections of feature maps and reconstructions: PCA or t-SNE."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FEWEST = 4
 
 
 def check_embedding(kind: Embedding) -> None:
-    """Refuse at the start what cannot be done at the end.
+    """Check requirements early.
 
     Raises:
         InputError: t-SNE without scikit-learn.
@@ -39,7 +39,7 @@ def principal_components(
 
     Args:
         points: [n, d].
-        count: of directions; fewer come back where there are fewer.
+        count: count of directions; fewer come back where there are fewer.
 
     Returns:
         the mean [d], the directions [count, d], and the share of the variance of each [count].
@@ -80,7 +80,7 @@ def embedding_panel(
     Args:
         maps: [n, d], flattened feature maps.
         rebuilt: [n, d], their reconstructions.
-        labels: of the images.
+        labels: labels of the images.
         classes: names.
         kind: pca projects both on the two main components of the maps; tsne places both together,
             with seed 0.

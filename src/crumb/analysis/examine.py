@@ -1,4 +1,4 @@
-"""Reading test images through saved learners: what the analyses are made of."""
+"""Pass test images through saved learners and collect the data of all analyses."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from crumb.analysis.usage import BlockCounts, count_blocks
 from crumb.codebook.codebook import Codebook
 from crumb.data.images import load_images
 from crumb.data.protocol import Frames
+from crumb.data.spacing import evenly
 from crumb.methods.base import Learner
 from crumb.progress import bar
 from crumb.stream.feed import Reading
@@ -35,10 +36,10 @@ from crumb.stream.feed import Reading
 
 @dataclass(frozen=True)
 class Change:
-    """What tuning has changed.
+    """Changes by tuning the codebook.
 
     Attributes:
-        before: how often the blocks of the earlier codebook are chosen.
+        before: usage counts of the blocks of the earlier codebook.
         indices: share of those that are of another block now.
         blocks: ||blocks - earlier blocks||^2 / ||earlier blocks||^2.
     """
@@ -50,12 +51,12 @@ class Change:
 
 @dataclass(frozen=True)
 class Codes:
-    """What the codebook of a learner makes of its test images.
+    """Codebook statistics of a learner on its test images.
 
     Attributes:
-        used: how often blocks are chosen.
+        used: usage counts of the blocks.
         error: relative squared error of the reconstruction, mean over the images.
-        cosine: of the angle between map and reconstruction, mean over the images.
+        cosine: cosine of the angle between map and reconstruction, mean over the images.
         change: since an earlier codebook, if one was given.
     """
 
@@ -70,7 +71,7 @@ def read_codes(learner: Learner, reading: Reading, earlier: Codebook | None = No
 
     Args:
         learner: with a codebook.
-        reading: of test images.
+        reading: reading of test images.
         earlier: codebook of the same size, to compare with.
     """
     own = codebook_of(learner)
@@ -103,7 +104,7 @@ def read_codes(learner: Learner, reading: Reading, earlier: Codebook | None = No
 
 
 def snapshots(saved: SavedRun, images: TestImages, device: str) -> TaskSnapshots | None:
-    """What is kept of the learner after each task; None for learners without a codebook.
+    """History of the learner after each task; None for learners without a codebook.
 
     Raises:
         InputError: a learner or an image cannot be read.
@@ -133,11 +134,10 @@ def accuracies(
     return found
 
 
-def evenly(frames: Frames, count: int) -> Frames:
-    """At most so many of the frames, evenly spaced."""
-    total = len(frames.paths)
-    places = np.linspace(0, total - 1, min(count, total)).round().astype(int)
-    return Frames(tuple(frames.paths[place] for place in places), frames.labels[places])
+def sample_frames(frames: Frames, count: int) -> Frames:
+    """At most this many frames, evenly spaced."""
+    chosen = evenly(len(frames.paths), count)
+    return Frames(tuple(frames.paths[index] for index in chosen), frames.labels[chosen])
 
 
 def flat_maps(learner: Learner, reading: Reading) -> tuple[np.ndarray, np.ndarray]:
@@ -155,14 +155,14 @@ def flat_maps(learner: Learner, reading: Reading) -> tuple[np.ndarray, np.ndarra
 def block_images(
     learner: Learner, reading: Reading, images: Path, blocks: Sequence[int], count: int
 ) -> list[list[BlockImage]]:
-    """Of each block the images in which it is chosen most often, most often first.
+    """The images that choose each block most often, most often first.
 
     Args:
         learner: with a codebook.
-        reading: of test images.
+        reading: reading of test images.
         images: root folder of their paths.
-        blocks: by number; those that are never chosen are left out.
-        count: of images of a block, at most.
+        blocks: blocks by number; those that are never chosen are left out.
+        count: count of images of a block, at most.
     """
     own = codebook_of(learner)
     assert own is not None

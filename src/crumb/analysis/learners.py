@@ -1,4 +1,4 @@
-"""Saved learners to be analysed, and the test images that they are analysed on."""
+"""Load saved learners and test images for the analyses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ENDINGS = (".png", ".jpg", ".jpeg", ".JPEG")
 
 @dataclass(frozen=True)
 class SavedRun:
-    """The files of one run.
+    """Learner files of one run.
 
     Attributes:
         run: its number.
@@ -50,8 +50,8 @@ def saved_runs(paths: Sequence[Path], flag: str) -> list[SavedRun]:
     t, as ``crumb stream`` writes them; any other name is a run of its own.
 
     Args:
-        paths: of files of learners, or of results folders that hold some.
-        flag: that gave them, for messages.
+        paths: paths of files of learners, or of results folders that hold some.
+        flag: the flag that gave them, for messages.
 
     Raises:
         InputError: a folder without a learner, or two files that are the same learner by name.
@@ -99,7 +99,7 @@ class TestImages:
         InputError: there is no such picture of a test image.
     """
 
-    # It is no test case.
+    # Not a test case for pytest.
     __test__ = False
 
     def __init__(self, dataset: Dataset, device: str, stylised: Path | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Reconstructions that a person can look at: energy of maps, and where they are rebuilt badly."""
+"""Pictures of reconstructions: energy of feature maps and of the reconstruction error."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Shown:
     """A test image with its maps.
 
     Attributes:
-        name: of its class.
-        path: of the image.
+        name: name of its class.
+        path: path of the image.
         pixels: uint8 [S, S, 3].
-        energy: of its feature map, [H, W].
-        rebuilt: of its reconstruction, [H, W].
-        error: of their difference, [H, W].
+        energy: energy of its feature map, [H, W].
+        rebuilt: rebuilt of its reconstruction, [H, W].
+        error: error of their difference, [H, W].
     """
 
     name: str

@@ -71,7 +71,7 @@ def advantage_panel(names: Sequence[str], own: Accuracies, other: Accuracies) ->
     """How much less the first arm loses than the second, over the runs that both have.
 
     Args:
-        names: of the two.
+        names: names of the two.
         own: accuracies of the first.
         other: those of the second.
 

@@ -42,7 +42,7 @@ def perturb(maps: Tensor, kind: Perturbation, source: torch.Generator) -> Tensor
             the rows and then the columns; feature_zero sets a random half of the channels to zero;
             feature_permutation permutes the channels; feature_swap overwrites a random half of the
             channels with the others. Of an odd number of channels half is rounded as by round().
-        source: of the choices (CPU).
+        source: source of the choices (CPU).
 
     Returns:
         float [B, C, H, W]; the maps given are left alone.
@@ -89,7 +89,7 @@ def perturbed_accuracy(
     Args:
         learner: to be tested; nothing about it changes.
         test: the images.
-        kinds: of perturbation.
+        kinds: kinds of perturbation.
     """
     sources = {kind: generator(learner.seed, f"perturbation {kind}") for kind in kinds}
     right = dict.fromkeys((NONE, *kinds), 0)
@@ -113,7 +113,7 @@ def drops(accuracies: Mapping[int, Mapping[str, float]]) -> dict[str, dict[int, 
     """Relative drop under each perturbation in each run in which there is something to lose.
 
     Args:
-        accuracies: by run, then perturbation (``none`` among them).
+        accuracies: accuracies by run, then perturbation (``none`` among them).
     """
     found: dict[str, dict[int, float]] = {}
     for run, of_run in accuracies.items():

@@ -1,4 +1,4 @@
-"""How well feature maps are rebuilt over the stream, and how far stored exemplars drift."""
+"""Reconstruction error of feature maps over the stream, and drift of stored exemplars."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def cosines(maps: Tensor, rebuilt: Tensor) -> np.ndarray:
 
 
 def drift(codes: np.ndarray, then: np.ndarray, now: np.ndarray) -> float:
-    """How far the reconstructions of stored indices have moved since, because blocks were tuned.
+    """Drift of the reconstructions of stored indices, caused by tuning the blocks.
 
     ||C_now[indices] - C_then[indices]||^2 / ||C_then[indices]||^2, mean over the exemplars.
 
@@ -77,7 +77,7 @@ def stored_since(
 
 @dataclass
 class TaskSnapshots:
-    """What is kept of the learner after each task of one run.
+    """History of a learner over the tasks of one run.
 
     Attributes:
         tasks: numbers, from 1, ascending.

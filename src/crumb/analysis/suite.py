@@ -18,9 +18,9 @@ from crumb.analysis.examine import (
     Codes,
     accuracies,
     block_images,
-    evenly,
     flat_maps,
     read_codes,
+    sample_frames,
     shown,
     snapshots,
 )
@@ -49,7 +49,7 @@ _BLOCKS, _IMAGES_OF_A_BLOCK = 4, 6
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be analysed.
+    """Configuration of the analyses.
 
     Attributes:
         learners: files of learners, or results folders that hold some.
@@ -76,12 +76,12 @@ class Request:
 
 @dataclass
 class Findings:
-    """What was found.
+    """Results of the analyses.
 
     Attributes:
         values: key numbers: what, then run.
         panels: the figures.
-        counts: of blocks, of the first run, if it has a codebook.
+        counts: counts of blocks, of the first run, if it has a codebook.
     """
 
     values: dict[str, dict[int, float]] = field(default_factory=dict)
@@ -95,7 +95,7 @@ class Findings:
 
 
 def analyse(request: Request) -> Findings:
-    """Read the test images through every learner, count, compare, draw.
+    """Pass the test images through every learner and run all analyses.
 
     Learners without a codebook are tested under perturbations only.
 
@@ -169,7 +169,7 @@ def _pictures(
 ) -> list[Panel]:
     """Reconstructions, images in which blocks are chosen, and feature maps on a plane."""
     frames = images.frames(learner.classes)
-    few, some = (evenly(frames, count) for count in (request.frames, request.images))
+    few, some = (sample_frames(frames, count) for count in (request.frames, request.images))
     panels = [maps_panel(shown(learner, images.reading(learner, few), images.images))]
     blocks = telling_blocks(used)[:_BLOCKS].tolist()
     reading = images.reading(learner, frames)
@@ -196,7 +196,7 @@ def _draw_codes(codes: Mapping[int, Codes], found: Findings) -> None:
 def _draw_stream(
     runs: Sequence[SavedRun], images: TestImages, device: str, found: Findings
 ) -> None:
-    """What needs the learners after each request."""
+    """Analyses that need the learner after each task."""
     kept = {saved.run: snapshots(saved, images, device) for saved in runs if len(saved.tasks) > 1}
     known = {run: taken for run, taken in kept.items() if taken is not None}
     if not known:

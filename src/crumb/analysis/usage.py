@@ -1,4 +1,4 @@
-"""How often each memory block is chosen: overall, for each class, before and after tuning."""
+"""Usage of memory blocks: overall, per class, before and after tuning."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BlockCounts:
-    """How often blocks are chosen for the test images of a run.
+    """Block usage on the test images of a run.
 
     Attributes:
         counts: int64 [slices, blocks, classes]; a slice is a group of channels.
@@ -46,7 +46,7 @@ def count_blocks(
     Args:
         codes: integers [B, N], ordered by row, column, slice.
         labels: (B,).
-        slices: of each position.
+        slices: slices of each position.
         blocks: in the codebook.
         classes: known.
 
@@ -91,7 +91,7 @@ def usage_panel(runs: Mapping[str, Sequence[BlockCounts]]) -> Panel:
     """Frequencies of the blocks, in descending order, the mean of the runs at each rank.
 
     Args:
-        runs: of each state of the codebook (as it is; before tuning), by what it is called.
+        runs: runs of each state of the codebook (as it is; before tuning), by what it is called.
     """
     figure = blank(6.4, 3.8)
     axes = figure.subplots()

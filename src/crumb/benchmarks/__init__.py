@@ -1,1 +1,1 @@
-"""What Crumb costs, as ratios between two ways of doing the same thing in the same call."""
+"""Benchmarks of Crumb as ratios between two ways of doing the same work."""

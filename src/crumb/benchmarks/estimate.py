@@ -1,4 +1,4 @@
-"""An estimate of what the original program takes, from parts that are measured here.
+"""Estimate the run time of the original code from measured parts.
 
 The original is not run. What it does is counted from its training loop; what each part costs is
 measured on this machine in the form in which it does it: batches of 21 in contiguous memory, all
@@ -30,7 +30,7 @@ from crumb.methods.base import Learner
 
 @dataclass(frozen=True)
 class Work:
-    """How often the original does what; an image that is used again counts again.
+    """Number of operations of the original code; repeated use of an image counts again.
 
     Attributes:
         front: images decoded and sent through the front.
@@ -60,10 +60,10 @@ class Units:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the original would take.
+    """Estimated time of the original code.
 
     Attributes:
-        work: how often it does what.
+        work: number of operations.
         units: seconds of each.
     """
 
@@ -72,7 +72,7 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """Of all of the work."""
+        """Total seconds."""
         prices = asdict(self.units)
         return sum(count * prices[kind] for kind, count in asdict(self.work).items())
 
@@ -86,9 +86,9 @@ def original_work(tasks: TaskList, epochs: Sequence[int], batch_size: int) -> Wo
     so far, of the first task and of the current task: the front, an assignment and two passes.
 
     Args:
-        tasks: of the run.
+        tasks: tasks of the run.
         epochs: readings of each task.
-        batch_size: of the stream.
+        batch_size: batch size of the stream.
     """
     front = assigned = training = tested = steps = 0
     stored: set[int] = set()

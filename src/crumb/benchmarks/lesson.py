@@ -1,4 +1,5 @@
-"""Row ``slda``: what a lesson and the first answer after it cost beyond the front.
+"""Row ``slda``: cost of a lesson and of the first prediction after it, beyond the feature
+extractor.
 
 The learner has the default method and budget. Its front is the part of the network before the cut,
 which every method runs on every frame; ``observe`` adds the rest of the network but for the head,
@@ -20,7 +21,7 @@ from crumb.methods.slda import SldaConfig, StreamingLda
 from crumb.nets.backbones import build_network
 
 FRAMES = 100
-"""Of a lesson."""
+"""Number of frames of a lesson."""
 BEYOND_FRONT = 0.020
 """Seconds that the first prediction after a lesson may take beyond the front."""
 _CLASSES = 10

@@ -1,4 +1,4 @@
-"""Row ``memory``: the time of a step while the replay memory grows by factors of ten."""
+"""Row ``memory``: time of a step for replay memories that grow by factors of ten."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measured ratios: what they are made of, the machine they come from, and the file they go to."""
+"""Measured ratios, facts about the machine, and the JSON file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Figure:
     """A measured value.
 
     Attributes:
-        name: of what was measured.
+        name: name of what was measured.
         value: in units of ``unit``.
         unit: ``s`` or ``MB`` (10^6 bytes).
     """
@@ -41,7 +41,7 @@ class Comparison:
     """A ratio of two figures, or the reason why there is none.
 
     Attributes:
-        row: of the suite, e.g. ``step``.
+        row: row of the suite, e.g. ``step``.
         what: was measured, and under which circumstances.
         figures: two; the ratio is the first divided by the second. None without measurement.
         at_least: what the ratio should reach.
@@ -126,7 +126,7 @@ def check_writable(path: Path) -> None:
         InputError: its folder is missing, or it is a folder.
     """
     if path.is_dir() or not path.absolute().parent.is_dir():
-        raise InputError(f"--json {path}", "is no file in an existing folder", _REMEDY)
+        raise InputError(f"--json {path}", "is not a file in an existing folder", _REMEDY)
 
 
 _REMEDY = "give --json another file, or free space"

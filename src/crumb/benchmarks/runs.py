@@ -31,8 +31,8 @@ class Timed:
     """Some runs and what they took together.
 
     Attributes:
-        seconds: from the call to the finished results folder.
-        records: of the runs.
+        seconds: seconds from the call to the finished results folder.
+        records: records of the runs.
     """
 
     seconds: float
@@ -68,7 +68,7 @@ class WholeRuns:
 
     @cached_property
     def estimate(self) -> Estimate:
-        """What the original is estimated to take for run 0."""
+        """Estimated time of the original code for run 0."""
         config = self._place.stream_config()
         tasks = tasks_of(config, self._place.dataset, 0, offline=False)
         work = original_work(tasks, epochs_of(config, tasks), config.batch_size)
@@ -134,7 +134,7 @@ def measure_experiment(runs: WholeRuns) -> list[Comparison]:
 
 
 def measure_checkpoint(runs: WholeRuns) -> list[Comparison]:
-    """What writing checkpoints takes of the learning and testing of one run."""
+    """Share of checkpoints in the learning and testing time of one run."""
     (record,) = runs.first.records
     run = record.seconds + record.test_seconds + record.checkpoint_seconds
     return [
@@ -153,7 +153,7 @@ def profile(parts: Sequence[Timed]) -> dict[str, float]:
     """Seconds a run, by what they were spent on; the store is filled once for all runs.
 
     Args:
-        parts: of one experiment; the first of them filled the store.
+        parts: parts of one experiment; the first of them filled the store.
     """
     records = [record for part in parts for record in part.records]
     count = len(records)

@@ -47,14 +47,14 @@ def plain_epoch(
     labels: Tensor,
     memory_format: torch.memory_format,
 ) -> list[Tensor]:
-    """One reading of a task with replay, on plain tensors.
+    """One pass over a task with replay, on plain tensors.
 
     Args:
         learner: only its tail, codebook, optimizer, generator and settings are used.
         memory: exemplars of earlier classes.
-        features: of the task, float32 [n, C, H, W].
+        features: features of the task, float32 [n, C, H, W].
         labels: int64 [n], on the CPU.
-        memory_format: of everything that enters the tail.
+        memory_format: memory format of everything that enters the tail.
 
     Returns:
         the losses in the order of the steps.
@@ -151,7 +151,7 @@ class Contest:
 
 
 def measure(place: Workplace) -> list[Comparison]:
-    """The plain loop's seconds over ours, for one reading of a task with replay."""
+    """Ratio of the plain loop's seconds to ours, for one pass over a task with replay."""
     contest = Contest(place)
     form, count = contest.best_plain()
     turns = {"plain": partial(contest.plain, form, count), "crumb": contest.ours}

@@ -32,10 +32,10 @@ def interleaved(
     each, which warms caches up, does not count.
 
     Args:
-        contestants: by name; each returns the seconds that it took, so that it can prepare itself
-            before its own clock starts.
+        contestants: contestants by name; each returns the seconds that it took, so that it can
+            prepare itself before its own clock starts.
         repeats: turns that count.
-        title: of the progress bar.
+        title: title of the progress bar.
     """
     times: dict[str, list[float]] = {name: [] for name in contestants}
     turns = [*contestants.items()] * (repeats + 1)

@@ -1,4 +1,4 @@
-"""What the rows work on: settings, a data set, and a short stream with its features."""
+"""Shared inputs of the rows: settings, a data set, and a short stream with features."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _IMAGES_OF_A_TASK = 30 * BATCH_SIZE
 
 @dataclass(frozen=True)
 class Setting:
-    """How a suite is run.
+    """Settings of a benchmark suite.
 
     Attributes:
-        network: which backbone.
+        network: configuration of the backbone.
         dataset: folder of an indexed data set; the sample clips of the package where it is None.
-        runs: of the experiment.
+        runs: runs of the experiment.
         repeats: turns of each contestant of which the median is taken.
         device: cpu, cuda or cuda:N.
     """
@@ -61,8 +61,8 @@ class ShortStream:
 
     Attributes:
         tasks: two, without test images.
-        store: of their features.
-        config: of a stream over them.
+        store: store of their features.
+        config: config of a stream over them.
     """
 
     tasks: TaskList
@@ -89,10 +89,10 @@ class ShortStream:
 
 
 class Workplace:
-    """What several rows share; each part is made when a row first asks for it.
+    """Inputs that several rows share, created on first use.
 
     Args:
-        setting: of the suite.
+        setting: setting of the suite.
         folder: temporary, for what is written on the way.
 
     Raises:

@@ -1,4 +1,4 @@
-"""``crumb ablate``: CRUMB with one thing changed at a time, a table."""
+"""``crumb ablate``: the ablation study of CRUMB."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from crumb.reports import ablation as tables
 from crumb.stream.tasks import open_dataset
 
 _DOC = (
-    "Take CRUMB apart: run it with one thing changed at a time, next to the unablated run. "
-    "crumb ablate list names the arms. The flags of network and method are those of the "
-    "unablated run; --preset NAME takes them from a preset or a .toml file. The "
-    "same call goes on after an interruption."
+    "Ablation study of CRUMB: run it with one thing changed at a time and compare with the "
+    "unablated run. crumb ablate list names the arms. The flags of network and method set up the "
+    "unablated run; --preset NAME takes them from a preset or a .toml file. Repeat the same call "
+    "to resume after an interruption."
 )
 
 
 def run(words: Sequence[str]) -> None:
-    """List the arms; or parse, run what is not done yet, print and write the table."""
+    """List the arms, or run the missing runs, then print and write the tables."""
     if words and words[0] == "list":
         if words[1:]:
             raise InputError(f"crumb ablate list {words[1]}", "takes no words", "leave them out")
@@ -40,7 +40,8 @@ def run(words: Sequence[str]) -> None:
         folder = default_folder("ablate", config, network, open_dataset(config.dataset, ()))
     check_free({folder / name: mark for name, mark in tables.MARKS.items()}, "an ablation study")
     outcome = ablate(config, network, method)
-    # What is finished is looked at and written as one, so that no call drops the arms of another.
+    # Read the finished runs and write the tables under one lock, so that parallel calls keep each
+    # other's arms.
     with outcome.grid.tables():
         study = outcome.look()
         if any(study.records.values()):
@@ -52,7 +53,8 @@ def run(words: Sequence[str]) -> None:
 
 
 def settings(words: Sequence[str]) -> tuple[AblateConfig, NetworkConfig, CrumbConfig]:
-    """The three configurations of the unablated run: flags over preset over defaults.
+    """The three configurations of the unablated run. Flags override the preset, the preset
+    overrides defaults.
 
     Raises:
         InputError: words, preset or the names of arms do not fit.
@@ -67,20 +69,20 @@ def settings(words: Sequence[str]) -> tuple[AblateConfig, NetworkConfig, CrumbCo
         network=NetworkConfig(),
         method=CrumbConfig(),
     )
-    # What is wrong with them is said before any data is opened.
+    # Report bad flags before any data is opened.
     _ = parsed.stream.names
     return parsed.stream, parsed.network, parsed.method
 
 
 def listing() -> str:
-    """Every arm in a line: its name and what it shows."""
+    """One line per arm: its name and what it shows."""
     known = {name: arm["about"]["shows"] for name, arm in arms().items()}
     width = max(map(len, known))
     return "\n".join(f"{name:{width}}  {shows}" for name, shows in known.items())
 
 
 def write(study: Ablation, folder: Path) -> list[Path]:
-    """The tables in Markdown, one with a row for each run, and one of the tests.
+    """Write the tables: Markdown, one CSV with a row per run, and one with the statistical tests.
 
     Returns:
         their paths.

@@ -1,4 +1,4 @@
-"""``crumb analyse``: what saved learners have in their codebooks, and what they look at."""
+"""``crumb analyse``: what the codebooks of saved learners hold and what the learners look at."""
 
 from __future__ import annotations
 
@@ -32,32 +32,32 @@ _MAX_IMAGES, _MAX_FRAMES = 5_000, 50
 class Analyse:
     """Analyse saved learners on the test images of their data set.
 
-    Use of memory blocks, blocks and classes, reconstructions, drift of exemplars, and accuracy
-    under perturbations: figures with their numbers, and a table of key numbers.
+    Writes figures, their numbers and a table of key numbers: use of memory blocks, blocks per
+    class, reconstructions, drift of exemplars, and accuracy under perturbations.
     """
 
     learners: Annotated[tuple[Path, ...], Argument(positional=True)]
-    """Files of learners that `crumb stream` kept, of one or more runs, with `--save-tasks` of each
-    task as well; or the results folder that holds them."""
+    """Learner files saved by `crumb stream`, or the results folder that holds them. Runs with
+    `--save-tasks` also show each task."""
     dataset: Path
-    """Folder written by `crumb index`, that the learners were streamed on."""
+    """Folder written by `crumb index` on which the learners were trained."""
     before: Path | None = None
-    """File with the codebook before the stream (that of `crumb pretrain`), to see what tuning has
-    changed; {run} in its name is the number of the run."""
+    """File with the codebook before the stream (from `crumb pretrain`), to show what the stream
+    changed. {run} in its name stands for the run number."""
     versus: tuple[Path, ...] = ()
-    """Learners of another arm, of the same runs: who loses less under perturbations?"""
+    """Learners of another arm with the same run numbers, to compare robustness to perturbations."""
     stylised: Path | None = None
-    """Folder of stylised pictures, laid out and named like the data set's images."""
+    """Folder of stylised images, with the same layout and names as the data set's images."""
     embedding: Embedding = "pca"
-    """How maps are placed on a plane: pca, or tsne, which needs scikit-learn."""
+    """Projection of feature maps to two dimensions: pca, or tsne (needs scikit-learn)."""
     images: int = 300
-    """Test images placed on that plane, at most."""
+    """Maximum number of test images in the projection."""
     frames: int = 4
-    """Test images whose reconstruction is drawn, at most."""
+    """Maximum number of test images whose reconstruction is drawn."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     output: Path | None = None
-    """Folder of the figures; `analysis` beside the first learner by default."""
+    """Output folder for the figures. Default: `analysis` next to the first learner."""
 
     def __post_init__(self) -> None:
         if not self.learners:
@@ -67,7 +67,7 @@ class Analyse:
 
 
 def run(words: Sequence[str]) -> None:
-    """Parse, read the test images, write the figures, print the key numbers."""
+    """Analyse the learners, write the figures and print the key numbers."""
     command = parse(Analyse, words, "crumb analyse")
     first = command.learners[0]
     folder = command.output or (first if first.is_dir() else first.parent) / "analysis"
@@ -96,11 +96,11 @@ def run(words: Sequence[str]) -> None:
     print(f"{len(found.panels)} figures with their numbers: {folder}")
     drawn = {panel.name for panel in found.panels}
     if left := [panel.name for panel in read_panels(folder) if panel.name not in drawn]:
-        print(f"left from an earlier call: {', '.join(left)}")
+        print(f"files left by an earlier call: {', '.join(left)}")
 
 
 def key_numbers(found: Findings) -> str:
-    """The key numbers as a table: mean and 95 % bootstrap interval over the runs."""
+    """Table of the key numbers: mean and 95 % bootstrap interval over runs."""
     rows = []
     for what, of_runs in found.values.items():
         value = over_runs([*of_runs.values()])

@@ -1,4 +1,4 @@
-"""``crumb bench``: what Crumb costs, as ratios within one call."""
+"""``crumb bench``: measure what Crumb costs."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _MAX_REPEATS = 10_000
 
 @dataclass(frozen=True)
 class Bench:
-    """Measure what Crumb costs, as ratios between two ways of doing the same thing.
+    """Measure the cost of Crumb as ratios between two ways of doing the same work.
 
-    Each ratio is that of two medians of the same call, so that it can be compared between
-    machines. Let nothing else run meanwhile.
+    Each ratio compares two medians of the same call, so it can be compared between machines. Run
+    nothing else at the same time.
     """
 
     rows: tuple[Row, ...] = ROWS
-    """What to measure."""
+    """Benchmarks to run."""
     dataset: Path | None = None
-    """Folder written by `crumb index`; the package's sample clips by default."""
+    """Folder written by `crumb index`. Default: the package's sample clips."""
     runs: int = 10
-    """How many runs the experiment has."""
+    """Number of runs in the experiment."""
     repeats: int = 5
-    """Turns of each contestant, of which the median counts (whole runs have one turn)."""
+    """Repetitions of each variant; the median is reported (whole runs are timed once)."""
     json: Path | None = None
-    """File for all numbers."""
+    """JSON file for all numbers."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -49,7 +49,7 @@ class Bench:
 
 
 def run(words: Sequence[str]) -> None:
-    """Measure, print the table, write the file."""
+    """Run the benchmarks, print the table and write the file."""
     command = parse(Bench, words, "crumb bench")
     device = choose_device(command.device)
     setting = Setting(command.network, command.dataset, command.runs, command.repeats, device)
@@ -65,7 +65,7 @@ def run(words: Sequence[str]) -> None:
 
 
 def table(comparisons: Sequence[Comparison]) -> str:
-    """A line for each comparison, and the notes below."""
+    """One line per comparison, with the notes below."""
     notes = dict.fromkeys(f"{c.row}: {c.note}" for c in comparisons if c.note)
     lines = [comparison.cells() for comparison in comparisons]
     return "\n".join([plain(HEADER, lines).text(), *notes])

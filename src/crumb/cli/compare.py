@@ -1,4 +1,4 @@
-"""``crumb compare``: methods in the same number of bytes, a table and three pictures."""
+"""``crumb compare``: compare methods with the same memory budget."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from crumb.stream.tasks import open_dataset
 
 
 def run(words: Sequence[str]) -> None:
-    """Parse, run what is not done yet, print and write tables and pictures."""
-    doc = f"{CompareConfig.__doc__} The same call goes on after an interruption."
+    """Run the missing runs, then print and write tables and figures."""
+    doc = f"{CompareConfig.__doc__} Repeat the same call to resume after an interruption."
     parsed = parse_parts(
         "crumb compare",
         doc,
@@ -37,7 +37,8 @@ def run(words: Sequence[str]) -> None:
     marks = {"comparison.md": tables.MARK, "comparison.csv": ",".join(tables.LONG_HEAD)}
     check_free({folder / name: mark for name, mark in marks.items()}, "a comparison")
     outcome = compare(config, parsed.network)
-    # What is finished is looked at and written as one, so that no call drops the rows of another.
+    # Read the finished runs and write the tables under one lock, so that parallel calls keep each
+    # other's rows.
     with outcome.grid.tables():
         comparison = outcome.look()
         if found := any(comparison.records.values()):
@@ -50,11 +51,11 @@ def run(words: Sequence[str]) -> None:
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:
-    """Tables and pictures in the folder of a comparison.
+    """Write the tables and figures of a comparison.
 
     Args:
         comparison: with at least one finished run.
-        folder: that it is in.
+        folder: folder of the comparison.
 
     Returns:
         their paths.

@@ -1,4 +1,4 @@
-"""``crumb data``: the data sets there are, and looking at one."""
+"""``crumb data``: list, check and show data sets."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class ListDatasets:
-    """List the data sets that `crumb index` knows, or say all about one."""
+    """List the data sets that `crumb index` knows, or describe one."""
 
     name: Annotated[str, Argument(positional=True, metavar="NAME")] = ""
-    """One of them; all by default."""
+    """Data set to describe. Default: list all."""
 
 
 @dataclass(frozen=True)
 class CheckDataset:
-    """Check a data set against what was published of it, and that its images are there."""
+    """Check an indexed data set against its published counts, and that its image files exist."""
 
     name: Annotated[str, Argument(positional=True, metavar="NAME")]
-    """Data set, as `crumb data list` has it."""
+    """Name of the data set (see `crumb data list`)."""
     folder: Annotated[Path, Argument(positional=True, metavar="FOLDER")]
     """Folder written by `crumb index`."""
     decode: bool = False
-    """Read every image as well."""
+    """Also decode every image."""
     workers: int | None = None
-    """Threads that read; one for each core by default."""
+    """Number of reader threads. Default: one per core."""
 
     def __post_init__(self) -> None:
         if self.workers is not None:
@@ -67,7 +67,7 @@ class CheckDataset:
 
 @dataclass(frozen=True)
 class DatasetStats:
-    """Print the balance check of a data set: images, sessions and objects per class."""
+    """Print the number of images, sessions and objects per class."""
 
     dataset: Annotated[Path, Argument(positional=True)]
     """Folder written by `crumb index`, or any index file with the published columns."""
@@ -75,25 +75,25 @@ class DatasetStats:
 
 @dataclass(frozen=True)
 class ShowDataset:
-    """Draw frames of each class, in even steps over its objects and sessions, into a PNG."""
+    """Draw evenly spaced frames of each class into a PNG."""
 
     folder: Annotated[Path, Argument(positional=True, metavar="FOLDER")]
     """Folder written by `crumb index`."""
     output: Path
-    """The PNG file."""
+    """PNG file to write."""
     columns: int = 12
-    """Most frames of a class."""
+    """Maximum number of frames per class."""
     classes: tuple[str, ...] = ()
-    """Only these classes; by default all, or 40 in even steps where there are more."""
+    """Classes to draw. Default: all, or 40 evenly spaced ones if there are more."""
 
 
 def run(words: Sequence[str]) -> None:
-    """Do what the first word says."""
+    """Run the action named by the first word."""
     if words and words[0] in HELP:
         print(_help())
         return
     if not words:
-        raise InputError("crumb data", "what to do is missing", "see crumb data --help")
+        raise InputError("crumb data", "the action is missing", "see crumb data --help")
     action, *rest = words
     if action not in _ACTIONS:
         problem = f"give {', '.join(_ACTIONS)}"
@@ -114,11 +114,11 @@ def _help() -> str:
         [
             "usage: crumb data list | check | stats | show ...",
             "",
-            "The data sets there are, and looking at one.",
+            "List, check and show data sets.",
             "",
             *lines,
             "",
-            "crumb data ACTION --help tells what each takes.",
+            "crumb data ACTION --help lists the flags of an action.",
         ]
     )
 
@@ -138,11 +138,11 @@ def _list(command: ListDatasets) -> None:
             print(f"{'':{width}}  {'; '.join(facts)}")
     for error in broken:
         print(error)
-    print("\ncrumb data list NAME says what to download; crumb index NAME indexes it.")
+    print("\ncrumb data list NAME tells what to download; crumb index NAME indexes it.")
 
 
 def _whole(name: str, source: type[Source]) -> str:
-    """All that is known of a data set."""
+    """The description of a data set."""
     facts: dict[str, str] = {}
     if about := source.about:
         facts = {key: getattr(about, key) for key in ("content", "size", "licence", "page")}
@@ -175,7 +175,7 @@ def _source(action: str, name: str) -> type[Source]:
     """The class of a data set.
 
     Raises:
-        InputError: no such data set; names near ones.
+        InputError: no such data set. The message suggests similar names.
     """
     known, others = sources(), plugins.names(plugins.DATASETS)
     if name not in known and (name in others or plugins.is_reference(name)):
@@ -183,16 +183,16 @@ def _source(action: str, name: str) -> type[Source]:
     if name not in known:
         near = difflib.get_close_matches(name, [*known, *others], 3) or list(known)
         hint = f"did you mean {', '.join(near)}?"
-        raise InputError(f"crumb data {action} {name}", "is no data set", hint)
+        raise InputError(f"crumb data {action} {name}", "is not a known data set", hint)
     return known[name]
 
 
 def _check(command: CheckDataset) -> None:
-    """Print what was published and what is there; raise InputError where they differ."""
+    """Print the published counts next to those found. Raise InputError if they differ."""
     source = _source("check", command.name)
     dataset = load_dataset(command.folder)
     if dataset.name != command.name:
-        remedy = f"say crumb data check {dataset.name}"
+        remedy = f"use crumb data check {dataset.name}"
         raise InputError(command.folder, f"holds {dataset.name!r}, not {command.name!r}", remedy)
     rows, wrong = _counted(dataset, source)
     paths = list(dict.fromkeys(dataset.index["im_path"]))
@@ -209,16 +209,16 @@ def _check(command: CheckDataset) -> None:
             print(f"{path}: {problems[path]}")
         if len(problems) > _NAMED:
             print(f"and {len(problems) - _NAMED:,} more")
-    faults = [f"differs from what was published in {', '.join(wrong)}"] if wrong else []
+    faults = [f"differs from the published counts in {', '.join(wrong)}"] if wrong else []
     faults += [f"lacks {_count(missing, 'image file')}"] if missing else []
     faults += [f"has {_count(broken, 'broken image')}"] if broken else []
     if faults:
-        remedy = f"see crumb data list {command.name}, complete the raw data, index again"
+        remedy = f"see crumb data list {command.name}, complete the raw data and index it again"
         raise InputError(command.folder, " and ".join(faults), remedy)
 
 
 def _count(problems: Mapping[str, str], what: str) -> str:
-    """How many there are, and which is the first."""
+    """The number of problems and the path of the first."""
     path = next(iter(problems))
     if len(problems) == 1:
         return f"1 {what} ({path})"
@@ -226,7 +226,7 @@ def _count(problems: Mapping[str, str], what: str) -> str:
 
 
 def _counted(dataset: Dataset, source: type[Source]) -> tuple[list[list[str]], list[str]]:
-    """A row for each published count, and the names of those that are not met."""
+    """One row per published count, and the names of the counts that differ."""
     rows, wrong = [], []
     found = counts(dataset.index)
     for name, expected in source.published.items():
@@ -244,15 +244,15 @@ def _counted(dataset: Dataset, source: type[Source]) -> tuple[list[list[str]], l
 
 
 def _row(name: str, expected: int, found: int | np.ndarray) -> list[str]:
-    """Cells of the table: the last says whether the two differ."""
+    """Cells of a table row; the last one marks a difference."""
     values = np.atleast_1d(found)
-    least, most = values.min(), values.max()
-    text = f"{least:,}" if least == most else f"{least:,} to {most:,}"
-    return [name, f"{expected:,}", text, "" if least == most == expected else "differs"]
+    low, high = values.min(), values.max()
+    text = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    return [name, f"{expected:,}", text, "" if low == high == expected else "differs"]
 
 
 def _missing(images: Path, paths: Sequence[str]) -> dict[str, str]:
-    """What is wrong with each file that is not there, is empty, or is none."""
+    """The problem of each file that is missing, empty or not a regular file."""
     problems = {}
     for path in bar(paths, "checking images", "image"):
         try:
@@ -264,7 +264,7 @@ def _missing(images: Path, paths: Sequence[str]) -> dict[str, str]:
 
 
 def _broken(images: Path, paths: tuple[str, ...], workers: int) -> dict[str, str]:
-    """What is wrong with each image that cannot be read."""
+    """The problem of each image that cannot be decoded."""
     nothing = np.zeros(0, np.int64)
     one_task = Frames(paths, np.zeros(len(paths), np.int64))
     tasks = TaskList("iid", 0, False, (one_task,), Frames((), nothing), ("any",))
@@ -279,13 +279,13 @@ def _stats(command: DatasetStats) -> None:
         print(balance_report(dataset.index, dataset.class_names, dataset.name, published))
         return
     index = read_index(path)
-    # An index holds no names.
+    # A bare index file holds no class names.
     names = {number: f"class {number}" for number in sorted(index["class"].unique().tolist())}
     print(balance_report(index, names, path.name))
 
 
 def _dataset_of(index: Path) -> Dataset | None:
-    """The data set whose record lies beside an index file and names it, if there is one."""
+    """The data set that an index file belongs to; None if the record next to it is missing."""
     record = index.parent / RECORD
     if not record.is_file():
         return None
@@ -297,7 +297,7 @@ def _show(command: ShowDataset) -> None:
     dataset = load_dataset(command.folder)
     sheet = contact_sheet(dataset, command.output, command.columns, command.classes)
     if sheet.left_out:
-        print(f"{sheet.left_out}; --classes names others")
+        print(f"{sheet.left_out}; choose others with --classes")
     print(f"picture: {command.output}")
 
 

@@ -1,4 +1,4 @@
-"""``crumb demo``: the whole chain on the clips that come with the package."""
+"""``crumb demo``: index, train, compare and plot on the package's sample clips."""
 
 from __future__ import annotations
 
@@ -27,23 +27,24 @@ from crumb.stream.config import MachineConfig, StreamConfig, at_least, check_run
 from crumb.stream.run import stream
 
 METHODS = {"finetune": (2, 1), "crumb": (2, 1), "offline": (2, 1)}
-"""Readings of the first task and of every later one."""
+"""Epochs of the first task and of each later task."""
 
 
 @dataclass(frozen=True)
 class Demo:
-    """Learn eight classes from 240 short clips, two classes at a time, by three methods.
+    """Learn eight classes from 240 short clips, two classes at a time, with three methods.
 
-    finetune keeps nothing, crumb keeps 200 exemplars of 588 bytes, offline (joint training) keeps
-    everything. What an earlier call finished in the same folder is not done again.
+    finetune keeps nothing, crumb keeps 200 exemplars of 588 bytes each, and offline (joint
+    training) keeps everything. Runs that an earlier call finished in the same folder are not
+    repeated.
     """
 
     output: Annotated[Path, Argument(positional=True)] = Path("crumb-demo")
-    """Folder for frames, results and pictures."""
+    """Folder for frames, results and figures."""
     runs: int = 1
-    """How many runs of each method, each in another order."""
+    """Runs per method, each with its own order of classes."""
     memory_size: int = 200
-    """Exemplars that crumb may keep."""
+    """Maximum number of exemplars that crumb keeps."""
 
     def __post_init__(self) -> None:
         check_runs("runs", 0, self.runs)
@@ -51,7 +52,7 @@ class Demo:
 
 
 def run(words: Sequence[str]) -> None:
-    """Index, stream, print the table, draw the pictures."""
+    """Index the clips, run the methods, print the table and draw the figures."""
     command = parse(Demo, words, "crumb demo")
     workers = os.cpu_count() or 1
     print(f"1/3  indexing the sample clips into {command.output}")
@@ -70,18 +71,19 @@ def run(words: Sequence[str]) -> None:
             output=command.output / "results" / name,
             resume=True,
         )
-        # Joint training reads each task as often as it does elsewhere: read once it is no bound.
+        # Joint training needs several epochs: after a single one it is no upper bound.
         own = {"memory_size": command.memory_size} if name == "crumb" else {}
         method = find_method(name).Config(**own)
         try:
             records[name] = stream(config, NetworkConfig(), method, stores).finished()
         except InputError as error:
-            # The demo has no --resume and no --output to choose.
+            # The demo has neither --resume nor --output, so the remedies of these errors do not
+            # apply.
             if error.setting != "resume":
                 raise
             raise InputError(
                 command.output,
-                "holds results of other settings",
+                "holds results with other settings",
                 "name another folder (crumb demo OTHER) or remove it",
             ) from error
     print("3/3  drawing")

@@ -1,4 +1,4 @@
-"""``crumb forget``: take a class out of a model."""
+"""``crumb forget``: remove a class from a model."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 
 from crumb.cli.parsing import parse
 from crumb.cli.teach import tell_changes
+from crumb.errors import about
 from crumb.kinds import Argument
 from crumb.methods.persistence import load_learner
 from crumb.teaching.files import held, replace_model
@@ -17,21 +18,22 @@ from crumb.teaching.lesson import changes, self_test
 
 @dataclass(frozen=True, kw_only=True)
 class Forget:
-    """Take a class out of a model; the others stay as they are."""
+    """Remove a class from a model and leave the other classes unchanged."""
 
     model: Annotated[Path, Argument(positional=True)]
-    """File of a model."""
+    """Model file."""
     label: Annotated[str, Argument(positional=True)]
     """Name of the class."""
 
 
 def run(words: Sequence[str]) -> None:
-    """Forget, and print what the model knew before and after."""
+    """Remove the class and print the classes that are left."""
     command = parse(Forget, words, "crumb forget")
     with held(command.model) as file:
         learner = load_learner(file)
         before = self_test(learner)
-        learner.forget(command.label)
+        with about(command.model):
+            learner.forget(command.label)
         replace_model(learner, file)
     left = ", ".join(learner.classes) or "none"
     print(f"forgot {command.label}; classes left: {left}")

@@ -20,7 +20,7 @@ from crumb.errors import InputError
 
 
 def run(words: Sequence[str]) -> None:
-    """Index, then print what is left out and the balance check."""
+    """Index a data set, then print what was left out and the number of images per class."""
     if words and words[0] in HELP:
         print(_help())
         return
@@ -41,12 +41,12 @@ def run(words: Sequence[str]) -> None:
 
 
 def _index_folder(source: Folder) -> None:
-    """Say what was understood of a folder of one's own, then do it."""
+    """Show how the user's folder was read, then index it."""
     survey = source.survey
     print(report(survey, source.test_share), end="\n\n", flush=True)
     check_sides(survey.sides, survey.split)
     if source.dry_run:
-        print("nothing is written, because of --dry-run")
+        print("nothing was written because of --dry-run")
         return
     dataset, _ = index_source(source)
     tested = np.count_nonzero(dataset.index["session"].isin(dataset.test_sessions))
@@ -66,11 +66,11 @@ def _help() -> str:
         [
             "usage: crumb index NAME ROOT [--output DIR] ...",
             "",
-            "Find the images of a data set, sample them as published, write their index.",
+            "Find the images of a data set, sample them as published and write an index.",
             "",
             *lines,
             *map(str, broken),
             "",
-            "crumb index NAME --help tells what each takes.",
+            "crumb index NAME --help lists the flags of a data set.",
         ]
     )

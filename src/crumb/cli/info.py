@@ -1,4 +1,4 @@
-"""``crumb info``: what a model knows, and what it takes."""
+"""``crumb info``: describe a model file."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from crumb.teaching.lesson import self_test
 
 @dataclass(frozen=True, kw_only=True)
 class Info:
-    """Say what a model knows, and what it takes."""
+    """Print the method, network, classes and size of a model."""
 
     model: Annotated[Path, Argument(positional=True)]
-    """File of a model."""
+    """Model file."""
 
 
 def run(words: Sequence[str]) -> None:
-    """Print method, network, bytes and classes."""
+    """Print method, network, size and classes."""
     command = parse(Info, words, "crumb info")
     learner = load_learner(command.model, "cpu")
     for name, value in _facts(learner, command.model):
@@ -34,7 +34,7 @@ def run(words: Sequence[str]) -> None:
     print()
     print(_classes(learner))
     if former(command.model) is not None:
-        print("\nThe last lesson can be taken back: crumb teach MODEL --undo")
+        print("\nTo undo the last lesson: crumb teach MODEL --undo")
 
 
 def _facts(learner: Learner, model: Path) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""``crumb learn``: from a folder of clips to a model."""
+"""``crumb learn``: train a model on a folder of clips."""
 
 from __future__ import annotations
 
@@ -31,48 +31,48 @@ from crumb.teaching.material import clips_of, hold_back, without_copies
 
 @dataclass(frozen=True, kw_only=True)
 class Learn:
-    """Learn the classes of a folder, each frame once, and write a model."""
+    """Learn the classes of a folder in a single pass and write a model."""
 
     root: Annotated[Path, Argument(positional=True)]
-    """Folder with a folder of clips or photos for each class, or a CSV file (see crumb index
+    """Folder with one subfolder of clips or photos per class, or a CSV file (see crumb index
     folder)."""
     output: Path | None = None
-    """File of the model; <name of the folder>.crumb by default."""
+    """Model file to write. Default: <name of the folder>.crumb."""
     method: str = DEFAULT_METHOD
     """Learning method."""
     table: Path | None = None
-    """CSV file that lists what to use; its paths are relative to ROOT."""
+    """CSV file that lists the files to use, with paths relative to ROOT."""
     only: Literal["videos", "images"] | None = None
-    """Which to use of a folder that holds both."""
+    """Whether to use clips or photos of a folder that holds both."""
     resize: Resize = "crop"
     """How images become square: crop resizes the shorter side and keeps the centre, squash ignores
     the aspect ratio, pad keeps everything and adds black bars."""
     hold_back: bool = True
-    """Hold a quarter back to test on, before that is learned too."""
+    """First test on a held-out quarter of the material, then learn it too."""
     seed: int = 0
-    """Of every random number."""
+    """Seed of all random numbers."""
     device: str = "auto"
-    """Where to compute: auto, cpu, cuda or cuda:N."""
+    """Device: auto, cpu, cuda or cuda:N."""
 
     def __post_init__(self) -> None:
         at_least("seed", self.seed, 0, (1 << 31) - 1)
 
     @property
     def model(self) -> Path:
-        """The file that is written."""
+        """The model file that is written."""
         root = self.root.resolve()
-        # Of a table without its ending; of a folder all of it, as v1.1 and v1.2 are two.
+        # Drop the suffix of a CSV file, but not of a folder: v1.1 and v1.2 are two names.
         name = root.stem if root.is_file() else root.name
         return self.output or Path(f"{short_name(name or 'root')}.crumb")
 
 
 def run(words: Sequence[str]) -> None:
-    """Look through the folder, learn, print what was learned."""
+    """Scan the folder, learn it and print what was learned."""
     name = option(words, "--method") or DEFAULT_METHOD
     kind = find_method(name)
     parsed = parse_parts(
         "crumb learn",
-        "Learn the classes of a folder, each frame once, and write a model. "
+        "Learn the classes of a folder in a single pass and write a model. "
         "--method M shows the flags of that method.",
         words,
         Preset("", {}),
@@ -109,7 +109,7 @@ def run(words: Sequence[str]) -> None:
 
 
 def _defaults(kind: type[Learner]) -> Any:
-    """Settings of a method in which it learns from what comes, without task boundaries."""
+    """Default settings of a method for online learning without task boundaries."""
     config = kind.Config()
     names = {one.name for one in fields(config)}
     if kind.name == DEFAULT_METHOD:
@@ -138,14 +138,12 @@ def _tell(survey: Survey) -> None:
             print(f"note: {note}")
     sys.stdout.flush()
     if len(names) < 2:
-        raise InputError(
-            survey.where, "holds a single class", "add a folder for each thing to tell apart"
-        )
+        raise InputError(survey.where, "holds a single class", "add one folder per class")
     for name in names:
         where = f"{survey.where}, class"
         class_name(name, where)
         if name.startswith("-"):
-            problem = "begins like a flag, so that no command could name it"
+            problem = "begins like a flag, so no command could name it"
             raise InputError(f"{where} {name!r}", problem, "give it another name")
 
 
@@ -154,15 +152,15 @@ def _tell_copies(same: Sequence[tuple[str, str]]) -> None:
         shown, held = same[0]
         verb = "is the same as one" if len(same) == 1 else "are the same as others"
         print(
-            f"note: {len(same)} of what was to be held back {verb} that is learned from "
-            f"({held} and {shown}), so nothing is measured on it"
+            f"note: {len(same)} of the held-out files {verb} used for training ({held} and "
+            f"{shown}), so they are not tested on"
         )
         sys.stdout.flush()
 
 
 def table(reports: dict[str, ClassReport]) -> str:
-    """A row a class: what was shown, and how much of what was held back was recognised."""
-    head = ["class", "clips", "frames", "held back, %", "most often taken for"]
+    """One row per class: what was learned, and the accuracy on the held-out part."""
+    head = ["class", "clips", "frames", "held out, %", "most often taken for"]
     rows = []
     for name, one in reports.items():
         accuracy = "-" if one.accuracy is None else f"{one.accuracy:.0f}"
@@ -180,20 +178,17 @@ def table(reports: dict[str, ClassReport]) -> str:
 
 
 def _trust(reports: dict[str, ClassReport]) -> str:
-    """How far the number can be trusted."""
+    """Explain how reliable the measured accuracy is."""
     asked = [one for one in reports.values() if one.asked]
     if not asked:
-        return "Nothing was held back, so nothing is known of how well it works."
+        return "Nothing was held out, so the accuracy is unknown."
     ends = sum(not one.whole_clips for one in asked)
     frames = sum(one.asked for one in asked)
     if not ends:
-        return (
-            f"Measured on {frames:,} frames of clips that had not been shown. "
-            "They have been learned since."
-        )
+        return f"Measured on {frames:,} frames of held-out clips. The model has learned them since."
     whose = "every class" if ends == len(asked) else f"{ends} of {len(asked)} classes"
     return (
-        f"Measured on {frames:,} frames. Of {whose} they are the end of the only clip, which "
-        "resembles its beginning: on another clip expect less. Give two clips of each class to "
-        "know. The frames have been learned since."
+        f"Measured on {frames:,} held-out frames. For {whose} they are the end of the only clip, "
+        "which resembles its beginning: expect a lower accuracy on another clip. Give two clips "
+        "per class for a better estimate. The model has learned these frames since."
     )

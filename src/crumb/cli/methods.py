@@ -1,4 +1,4 @@
-"""``crumb methods``: what there is to choose from."""
+"""``crumb methods``: list the learning methods."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _HEAD = ("method", "what it does", "paper", "keeps", "task boundaries", "strict"
 
 @dataclass(frozen=True)
 class Methods:
-    """List the methods: paper, what is kept, whether task boundaries are needed, strict mode.
+    """List the methods: paper, what they keep, whether they need task boundaries, strict mode.
 
-    Those of installed packages are among them.
+    Includes the methods of installed packages.
     """
 
 
 def run(words: Sequence[str]) -> None:
-    """Print one line a method."""
+    """Print one line per method."""
     parse(Methods, words, "crumb methods")
     found, broken = own_facts(), []
     if plugins.names(plugins.METHODS):

@@ -1,4 +1,4 @@
-"""``crumb predict``: ask a model what clips, images or a camera show."""
+"""``crumb predict``: classify clips, images or a camera's frames."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from crumb.cli.parsing import parse
 from crumb.data.images import pil_to_tensor
 from crumb.data.shown import pixels_of_file
-from crumb.errors import InputError, printable, require, setting
+from crumb.errors import InputError, about, printable, require, setting
 from crumb.files import check_new_file
 from crumb.kinds import Argument
 from crumb.methods.answers import Verdict, limits_of, scores_of
@@ -28,39 +28,42 @@ CAMERA = "camera:"
 
 @dataclass(frozen=True, kw_only=True)
 class Predict:
-    """Ask a model what clips, images or a camera show: one line a clip."""
+    """Classify clips, images or a camera's frames with a model; one line per clip."""
 
     model: Annotated[Path, Argument(positional=True)]
-    """File of a model, written by crumb learn, crumb stream or learner.save."""
+    """Model file, written by crumb learn, crumb stream or learner.save."""
     what: Annotated[tuple[str, ...], Argument(positional=True)]
     """Clips, images, folders of them, or camera:0 for the first camera."""
     frames: bool = False
-    """A line for every frame, one a second, instead of one for a clip."""
+    """Print one line per frame (one frame per second) instead of one per clip."""
     unknown_share: float | None = None
-    """Answer "unknown" to what is farther from its class than all but this share of the class's own
-    frames, e.g. 0.01. Only with several clips of each class: frames of one clip are so alike that
-    any other clip is far from them."""
+    """Answer "unknown" for anything farther from its class than all but this share of the class's
+    training frames, e.g. 0.01. Needs several clips per class: frames of a single clip are so alike
+    that any other clip looks far away."""
     format: Literal["table", "csv", "jsonl"] = "table"
-    """Columns for readers, comma-separated values, or a JSON object a line."""
+    """Output format: text for people, CSV, or one JSON object per line."""
     annotate: Path | None = None
-    """Write the clip with the answers drawn into it, as an MP4 file."""
+    """MP4 file to write: the clip with the answers drawn into it."""
     device: str = "auto"
-    """Where to compute: auto, cpu, cuda or cuda:N."""
+    """Device: auto, cpu, cuda or cuda:N."""
 
     def __post_init__(self) -> None:
         if not self.what:
-            raise InputError("crumb predict", "names nothing to look at", "name a clip or an image")
+            raise InputError(
+                "crumb predict", "no clip or image is given", "name a clip or an image"
+            )
         if (share := self.unknown_share) is not None:
             require("unknown_share", share, 0 < share < 1, "between 0 and 1")
 
 
 def run(words: Sequence[str]) -> None:
-    """Load the model, look at one thing after the other, print a line for each."""
+    """Load the model, classify each source in turn and print one line for each."""
     command = parse(Predict, words, "crumb predict")
     learner = load_learner(command.model, command.device)
     if not learner.classes:
-        raise InputError(command.model, "knows no class", "teach it one: crumb teach")
-    limits = limits_of(learner, command.unknown_share)
+        raise InputError(command.model, "knows no class", "teach it a class with crumb teach")
+    with about(command.model):
+        limits = limits_of(learner, command.unknown_share)
     if command.annotate is not None:
         _annotate(command, learner, limits)
     watching = any(one.startswith(CAMERA) for one in command.what)
@@ -70,13 +73,15 @@ def run(words: Sequence[str]) -> None:
 
 
 Answer = tuple[str, int, Verdict]
-"""Where from, which frame (from 1; 0 for a whole clip), what it is."""
+"""Print one answer: source, frame number (from 1; 0 for a whole clip) and verdict."""
 
 
 def _answers(command: Predict, learner: Learner, limits: Tensor | None) -> Iterator[Answer]:
     cameras = [one for one in command.what if one.startswith(CAMERA)]
     if cameras and len(command.what) > 1:
-        raise InputError(cameras[0], "goes alone", "name the camera or files, not both")
+        raise InputError(
+            cameras[0], "cannot be combined with files", "name the camera or files, not both"
+        )
     if cameras:
         yield from _watch(cameras[0], learner, limits)
         return
@@ -95,7 +100,7 @@ def _rows(
 
 
 class Writer:
-    """Prints answers in one of three forms, each as soon as it is there."""
+    """Prints each answer immediately, in one of three formats."""
 
     def __init__(self, form: str, frames: bool) -> None:
         self._form, self._frames = form, frames
@@ -106,7 +111,7 @@ class Writer:
             csv.writer(sys.stdout, lineterminator="\n").writerow(self._names)
 
     def write(self, source: str, number: int, verdict: Verdict) -> None:
-        """Print one answer; ``number`` counts frames, one a second, from 1."""
+        """Print one answer. ``number`` counts frames (one per second) from 1."""
         values: list[object] = [
             printable(source),
             verdict.name,
@@ -136,7 +141,7 @@ def _words(verdict: Verdict) -> str:
 
 
 def _watch(camera: str, learner: Learner, limits: Tensor | None) -> Iterator[Answer]:
-    """A camera, one frame a second, until Ctrl-C."""
+    """Classify one camera frame per second until Ctrl-C."""
     from crumb.data.camera import frames_of_camera
 
     size, resize = learner.network.preprocessing.size, learner.network.preprocessing.resize
@@ -151,7 +156,7 @@ def _annotate(command: Predict, learner: Learner, limits: Tensor | None) -> None
 
     if len(command.what) != 1 or command.what[0].startswith(CAMERA):
         given = setting("annotate", command.annotate)
-        raise InputError(given, "draws into one clip", "name a single clip")
+        raise InputError(given, "needs a single clip", "give one clip")
     assert command.annotate is not None
     check_new_file(command.annotate, setting("annotate"))
     annotate(Path(command.what[0]), command.annotate, learner, limits)

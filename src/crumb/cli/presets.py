@@ -20,7 +20,7 @@ _HELP = """usage: crumb presets [list [WHICH] | show NAME]
 
 The settings of published experiments, for --preset of crumb stream and crumb pretrain.
 
-  list [WHICH]  all of them by data set, or those of a data set, of a method or of a name's part
+  list [WHICH]   all presets by data set, or only those of a data set, a method or a part of a name
   show NAME     the file of one, with the script it was taken from"""
 _RUN = "crumb presets show NAME prints one; --preset NAME of crumb stream (or pretrain) runs it."
 _VARIANTS = "ablation"
@@ -28,10 +28,10 @@ _VARIANTS = "ablation"
 
 @dataclass(frozen=True)
 class ListPresets:
-    """List the presets by data set: name, method, and the script that it was taken from."""
+    """List the presets by data set: name, method and source script."""
 
     which: Annotated[str, Argument(positional=True, metavar="WHICH")] = ""
-    """A data set, a method, or a part of a name; all by default."""
+    """A data set, a method or a part of a name. Default: all."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ShowPreset:
     """Print the file of a preset."""
 
     name: Annotated[str, Argument(positional=True, metavar="NAME")]
-    """As `crumb presets list` has it, such as core50/crumb."""
+    """Name of the preset (see `crumb presets list`), such as core50/crumb."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Entry:
     """A preset in the list.
 
     Attributes:
-        name: for ``--preset``.
-        method: that it sets up.
-        source: script of the original.
+        name: the value for ``--preset``.
+        method: name of the method.
+        source: script of the published code.
     """
 
     name: str
@@ -63,17 +63,17 @@ class Entry:
 
     @property
     def is_variant(self) -> bool:
-        """Whether it is one of many variants of one method."""
+        """Whether it is a variant of a method, such as an ablation."""
         return f"/{_VARIANTS}/" in self.name
 
     @property
     def short_source(self) -> str:
-        """The scripts' names with the folders that they lie in."""
+        """The source scripts with their folders."""
         return ", ".join("/".join(path.split("/")[-2:]) for path in self.source.split(", "))
 
 
 def run(words: Sequence[str]) -> None:
-    """List or show, as the first word says."""
+    """Run the action named by the first word."""
     action, *rest = words or ["list"]
     if action in HELP:
         print(_HELP)
@@ -95,10 +95,10 @@ def _entries() -> list[Entry]:
 
 
 def _listing(which: str) -> str:
-    """The presets that fit, as text.
+    """The matching presets as text.
 
     Raises:
-        InputError: none does.
+        InputError: no preset matches.
     """
     entries = _entries()
     chosen = _fitting(entries, which)
@@ -114,7 +114,9 @@ def _count(entries: Sequence[Entry], group: str) -> int:
 
 
 def _fitting(entries: Sequence[Entry], which: str) -> list[Entry]:
-    """Those of a data set or a method, or whose names begin with or else hold ``which``."""
+    """The presets of a data set or method ``which``, else those whose name starts with it, else
+    contains it.
+    """
     own = [entry for entry in entries if which in (entry.group, entry.method)]
     for chosen in (
         [entry for entry in own if not entry.is_variant],
@@ -128,7 +130,7 @@ def _fitting(entries: Sequence[Entry], which: str) -> list[Entry]:
 
 
 def _overview(entries: Sequence[Entry]) -> str:
-    """The names of all, a paragraph a data set."""
+    """The names of all presets, one paragraph per data set."""
     paragraphs = []
     for group, found in groupby(entries, lambda entry: entry.group):
         members = list(found)
@@ -147,7 +149,7 @@ def _overview(entries: Sequence[Entry]) -> str:
 
 
 def _table(entries: Sequence[Entry]) -> str:
-    """One line each: name, method, source."""
+    """One line per preset: name, method, source."""
     rows = [(entry.name, entry.method, entry.short_source) for entry in entries]
     name, method = (max(len(row[place]) for row in rows) for place in range(2))
     lines = []
@@ -158,10 +160,10 @@ def _table(entries: Sequence[Entry]) -> str:
 
 
 def _text(name: str) -> str:
-    """The file of a preset, below its name as a comment.
+    """The text of a preset's file, with its name in a comment above.
 
     Raises:
-        InputError: no such preset; names near ones.
+        InputError: no such preset. The message suggests similar names.
     """
     if name not in preset_names():
         raise _unknown(f"show {name}", name, preset_names())
@@ -173,5 +175,5 @@ def _file(name: str) -> Path:
 
 
 def _unknown(action: str, name: str, known: Sequence[str]) -> InputError:
-    problem = "there is no such preset"
+    problem = "no such preset"
     return InputError(f"crumb presets {action}", problem, near_names(name, known))

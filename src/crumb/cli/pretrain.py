@@ -1,4 +1,4 @@
-"""``crumb pretrain``: tail and codebook, before any stream."""
+"""``crumb pretrain``: train tail and codebook before any stream."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from crumb.stream.config import (
 )
 from crumb.stream.pretrain import PRETRAINED, pretrain
 
-# Settings of a stream that pretraining has as well, under the same names or its own.
+# Settings of a stream that pretraining has too, under the same or another name.
 _SAME = (
     "dataset",
     "classes",
@@ -41,7 +41,7 @@ _SAME = (
     "tensorboard",
     "output",
 )
-# Settings of CRUMB that pretraining has no use for.
+# Settings of CRUMB that have no effect in pretraining.
 _OF_MEMORY = (*MemoryConfig.__dataclass_fields__, "replay_times", "replay_coefficient")
 _RENAMED = {"run": "first_run", "epochs": "epochs_first_task"}
 
@@ -53,25 +53,25 @@ class PretrainConfig:
     dataset: Annotated[Path, Argument(positional=True)]
     """Folder written by `crumb index`."""
     classes: tuple[str, ...] = ()
-    """Only these classes of the data set."""
+    """Classes to train on. Default: all."""
     run: int = 0
-    """Seed, and number of the published order."""
+    """Seed, and number of the published order of images."""
     epochs: int = 10
-    """Readings of the data set."""
+    """Number of epochs."""
     batch_size: int = 128
-    """Images per batch."""
+    """Batch size in images."""
     on_error: OnError = "stop"
-    """What to do about broken images: stop, or leave them out and list them in skipped.csv."""
+    """How to handle broken images: stop, or skip them and list them in skipped.csv."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)
     checkpoint_minutes: float = 10.0
-    """Minutes between two checkpoints."""
+    """Minutes between checkpoints."""
     checkpoint_batches: int | None = None
-    """Batches between two checkpoints, if that is sooner."""
+    """Batches between checkpoints, if that comes sooner."""
     tensorboard: bool = False
-    """Write the finished run for TensorBoard as well, into `tensorboard` in the results folder."""
+    """Also write the finished run for TensorBoard, to `tensorboard` in the results folder."""
     output: Path | None = None
-    """Results folder; outputs/<data set>/pretrain_<backbone> by default."""
+    """Results folder. Default: outputs/<data set>/pretrain_<backbone>."""
 
     def __post_init__(self) -> None:
         check_runs("run", self.run)
@@ -81,14 +81,15 @@ class PretrainConfig:
 
 
 def run(words: Sequence[str]) -> None:
-    """Parse, pretrain, print the key figures and the file to stream from."""
+    """Pretrain, then print the key figures and the file for --pretrained."""
     results = pretrain(*settings(words))
     print(summary_table({"pretraining": results.finished()}))
     print(f"for --pretrained: {results.folder / PRETRAINED}")
 
 
 def settings(words: Sequence[str]) -> tuple[StreamConfig, NetworkConfig, CrumbConfig]:
-    """The three configurations of pretraining: flags over preset over defaults.
+    """The three configurations of pretraining. Flags override the preset, the preset overrides
+    defaults.
 
     Raises:
         InputError: words or preset do not fit.
@@ -116,7 +117,9 @@ def settings(words: Sequence[str]) -> tuple[StreamConfig, NetworkConfig, CrumbCo
 
 
 def _as_pretraining(preset: Preset) -> Preset:
-    """What lies beside results are the settings of the stream that pretraining is."""
+    """Translate the settings stored with the results, which are those of a stream, to
+    pretraining.
+    """
     sections = dict(preset.sections)
     own = sections.pop("stream")
     if isinstance(own, Mapping):
@@ -128,12 +131,12 @@ def _as_pretraining(preset: Preset) -> Preset:
 
 
 def _check_use(method: CrumbConfig) -> None:
-    """Refuse settings of a memory: pretraining stores and replays nothing."""
+    """Refuse memory settings: pretraining stores and replays nothing."""
     usual = CrumbConfig()
     for name in _OF_MEMORY:
         if getattr(method, name) != getattr(usual, name):
             raise InputError(
                 setting(name, getattr(method, name)),
-                "is of no use in pretraining, which stores and replays nothing",
+                "has no effect in pretraining, which stores and replays nothing",
                 "leave it out",
             )

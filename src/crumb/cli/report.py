@@ -1,4 +1,4 @@
-"""``crumb report``: one page about results, with tables, figures and how sure it all is."""
+"""``crumb report``: one page about results with tables, figures and statistical tests."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from crumb.reports.panels import Panel, write_panel
 from crumb.reports.reader import gather
 
 _OF_A_FIGURE = '{\n  "format": "crumb-figure"'
-"""How the file begins that is written last of a figure."""
+"""First bytes of the file that is written last for each figure."""
 
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """Write one page about results: what was run, what won, by how much, and how sure it is."""
+    """Write an HTML report on results: what ran, what was best, by how much, how certain it is."""
 
     runs: Annotated[tuple[Path, ...], Argument(positional=True, metavar="RUNS ...")] = ()
-    """Results folders of `crumb stream`, or folders that contain such, as `crumb compare` and
-    `crumb ablate` write them."""
+    """Results folders of `crumb stream`, or folders that contain some, such as those of `crumb
+    compare` and `crumb ablate`."""
     output: Annotated[Path, Argument(alias="-o")] = Path("report.html")
-    """The page."""
+    """HTML file to write."""
     baseline: str | None = None
-    """Result or method to compare the others with; by default the run that nothing was taken
-    from, the only result of CRUMB, or the best."""
+    """Result or method to compare the others with. Default: the unablated run, else the only result
+    of CRUMB, else the best."""
     figures: Path | None = None
-    """Folder of the figures as PNG, SVG and CSV; <page>_figures beside the page by default."""
+    """Folder for the figures as PNG, SVG and CSV. Default: <page>_figures next to the page."""
 
     def __post_init__(self) -> None:
         if not self.runs:
@@ -42,7 +42,7 @@ class ReportConfig:
 
 
 def run(words: Sequence[str]) -> None:
-    """Parse, read the results, write figures and page, print where they are."""
+    """Read the results, write the figures and the page, and print their paths."""
     config = parse(ReportConfig, words, "crumb report")
     page = config.output
     folder = config.figures or page.with_name(f"{page.stem}_figures")
@@ -57,19 +57,19 @@ def run(words: Sequence[str]) -> None:
 
 
 def _check_page(page: Path) -> None:
-    """Refuse a folder, and a file that is no report of ours."""
+    """Refuse a folder, or a file that is not a report written by Crumb."""
     if page.is_dir():
-        raise InputError(f"--output {page}", "is a folder", "give the name of a file in it")
+        raise InputError(f"--output {page}", "is a folder", "give a file name")
     check_free({page: MARK}, "a report")
 
 
 def _check_figures(panels: Sequence[Panel], folder: Path) -> None:
-    """Refuse to write over files that are of no figure."""
+    """Refuse to overwrite files that are not figures written by Crumb."""
     for panel in panels:
         about = folder / f"{panel.name}.json"
         check_free({about: _OF_A_FIGURE}, "a figure")
         for kind in (".png", ".svg", ".csv"):
             path = about.with_suffix(kind)
             if path.exists() and not about.exists():
-                problem = "is of no figure, and would be overwritten"
-                raise InputError(path, problem, "move it, or choose another --figures")
+                problem = "is not a figure and would be overwritten"
+                raise InputError(path, problem, "move it or choose another --figures")

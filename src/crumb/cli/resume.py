@@ -1,4 +1,4 @@
-"""``--resume DIR``: the settings that lie beside the results, in the place of a preset."""
+"""``--resume DIR``: take the settings from a results folder instead of a preset."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from crumb.files import read_toml
 
 
 def take_settings(words: Sequence[str], command: str) -> tuple[Path | None, Preset, list[str]]:
-    """The folder to go on in with its settings, or the preset; and the words without that flag.
+    """The settings to start from (of the folder to resume, or of the preset), and the remaining
+    words.
 
-    Flags win over either; whether the folder allows for that is found out when it is opened.
+    Flags override either. Conflicts with the folder are reported when it is opened.
 
     Args:
-        words: of the command.
+        words: words of the command.
         command: stream or pretrain.
 
     Raises:
-        InputError: no folder, one of another command, or a preset as well.
+        InputError: the folder is missing or of another command, or a preset was given too.
     """
     rest = without(words, "--resume")
     if len(rest) == len(words):
         return None, *take_preset(words)
     name = option(words, "--resume")
     if not name or name.startswith("-"):
-        raise InputError("--resume", "names no folder", "give that of the results to go on with")
+        raise InputError("--resume", "names no folder", "give the results folder to resume")
     if len(without(rest, "--preset")) < len(rest):
         raise InputError("--preset", "cannot be given with --resume", "leave it out")
     remedy = f"give a folder written by crumb {command}"
@@ -42,4 +43,4 @@ def take_settings(words: Sequence[str], command: str) -> tuple[Path | None, Pres
 
 
 def _with(command: object) -> str:
-    return f"go on with crumb {command}" if command in ("stream", "pretrain") else "give another"
+    return f"resume with crumb {command}" if command in ("stream", "pretrain") else "give another"

@@ -1,4 +1,4 @@
-"""``crumb runs``: what lies in a folder of results, and how two results differ."""
+"""``crumb runs``: list results folders, and compare two."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from crumb.errors import InputError, printable
 from crumb.files import write_text
 from crumb.kinds import Argument
 from crumb.reports import runs as tables
-from crumb.reports.intervals import MEANING
+from crumb.reports.intervals import PLUS_MINUS
 from crumb.stream.folders import ResultsFolder, Survey, read_folder, survey
 
 _HELP = """usage: crumb runs [FOLDER] [--csv FILE]
        crumb runs diff A B
 
-What lies in a folder of results (default: outputs), and how two results differ.
+List the results folders in a folder (default: outputs), or compare two of them.
 
   FOLDER      list the results folders in it: finished and unfinished runs, key figures
-  --csv FILE  write the list to a CSV file as well
-  diff A B    the settings in which two results folders differ, and the runs they share, compared"""
+  --csv FILE  also write the list to a CSV file
+  diff A B    settings that differ between two results folders, and their shared runs compared"""
 
 
 @dataclass(frozen=True)
@@ -33,23 +33,23 @@ class ListRuns:
     """List the results folders in a folder: finished and unfinished runs, and key figures."""
 
     folder: Annotated[Path, Argument(positional=True, metavar="FOLDER")] = Path("outputs")
-    """Folder that results are in, at any depth."""
+    """Folder to search for results, at any depth."""
     csv: Path | None = None
-    """Write the list to this file as well."""
+    """CSV file to write the list to."""
 
 
 @dataclass(frozen=True)
 class DiffRuns:
-    """Compare two results folders: settings that differ, and the runs that they share."""
+    """Compare two results folders: settings that differ, and runs that both have."""
 
     one: Annotated[Path, Argument(positional=True, metavar="A")]
-    """A results folder."""
+    """Results folder."""
     other: Annotated[Path, Argument(positional=True, metavar="B")]
     """Another."""
 
 
 def run(words: Sequence[str]) -> None:
-    """List, or compare two, as the first word says."""
+    """List results folders or compare two, depending on the first word."""
     if words and words[0] in HELP:
         print(_HELP)
     elif words and words[0] == "diff":
@@ -59,10 +59,10 @@ def run(words: Sequence[str]) -> None:
 
 
 def _list(command: ListRuns) -> None:
-    """Print what can be read, then raise InputError where something cannot."""
+    """Print all readable results, then raise InputError if some could not be read."""
     found = survey(command.folder)
     if found.found:
-        print(f"{tables.table(found).text(_width())}\n\n{MEANING}")
+        print(f"{tables.table(found).text(_width())}\n\n{PLUS_MINUS}")
     elif not found.problems:
         print(f"{printable(command.folder)} holds no results")
     if command.csv is not None:
@@ -72,7 +72,7 @@ def _list(command: ListRuns) -> None:
 
 
 def _refuse(folder: Path, found: Survey) -> None:
-    """Name the folders that cannot be read; the list is not whole without them."""
+    """Report the folders that cannot be read: without them the list is incomplete."""
     if len(found.problems) < 2:
         for error in found.problems.values():
             raise error
@@ -82,29 +82,29 @@ def _refuse(folder: Path, found: Survey) -> None:
         print(f"  {error.in_flags()}")
     names = ", ".join(map(found.name, found.problems))
     problem = f"holds {len(found.problems)} folders that cannot be read ({names})"
-    raise InputError(folder, problem, "do what is said of each in the list")
+    raise InputError(folder, problem, "see the remedy of each in the list")
 
 
 def _diff(command: DiffRuns) -> None:
     if command.one.resolve() == command.other.resolve():
         given = f"crumb runs diff {command.one} {command.other}"
-        raise InputError(given, "names one folder twice", "give two results folders")
+        raise InputError(given, "names the same folder twice", "give two results folders")
     one, other = read_folder(command.one), read_folder(command.other)
     result = tables.paired(one, other)
     print("\n".join(f"{name}: {_about(folder)}" for name, folder in (("A", one), ("B", other))))
     for effect, title in (
         (True, "settings that differ"),
-        (False, "settings that differ and change no result"),
+        (False, "settings that differ but do not affect results"),
     ):
         table = tables.setting_table(one, other, effect, title)
         if table.rows:
             print(f"\n{table.text(_width())}")
         elif effect:
-            print("\nno setting that results depend on differs")
+            print("\nno setting that affects results differs")
     if result.runs:
         print(f"\n{tables.paired_table(result).text()}\n")
     else:
-        print("\nno finished run has the same number in both, so that none can be compared")
+        print("\nno run number is finished in both, so there is nothing to compare")
     print("\n".join(tables.notes(result)))
 
 
@@ -115,5 +115,5 @@ def _about(one: ResultsFolder) -> str:
 
 
 def _width() -> int:
-    """Columns of the terminal; what is not read by a person on one is never folded."""
+    """Width of the terminal in columns; output to a file or pipe is never wrapped."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize

@@ -1,4 +1,4 @@
-"""``crumb stream``: one method over one data set."""
+"""``crumb stream``: run one method over one data set."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from crumb.stream.run import stream
 
 
 def run(words: Sequence[str]) -> None:
-    """Parse, stream, print the key figures."""
+    """Run the stream and print the key figures."""
     config, network, method = settings(words)
     results = stream(config, network, method)
     print(summary_table({config.method: results.finished()}))
     if results.skipped:
         count = len(results.skipped)
-        print(f"broken images left out: {count}, listed in {results.folder / 'skipped.csv'}")
+        print(f"broken images skipped: {count}, listed in {results.folder / 'skipped.csv'}")
     print(f"results: {results.folder}")
     if (model := last_model(results.folder)) is not None:
         print(f"model: {model}")
@@ -36,7 +36,7 @@ def run(words: Sequence[str]) -> None:
 
 
 def last_model(folder: Path) -> Path | None:
-    """The learner of the last run in a results folder, at its end; None where none was kept."""
+    """The saved learner of the last run in a results folder; None if none was saved."""
     found = {
         int(name[1]): path
         for path in folder.iterdir()
@@ -46,7 +46,7 @@ def last_model(folder: Path) -> Path | None:
 
 
 def settings(words: Sequence[str]) -> tuple[StreamConfig, NetworkConfig, Any]:
-    """The three configurations of a run: flags over preset over defaults.
+    """The three configurations of a run. Flags override the preset, the preset overrides defaults.
 
     Raises:
         InputError: words or preset do not fit.
@@ -54,7 +54,7 @@ def settings(words: Sequence[str]) -> tuple[StreamConfig, NetworkConfig, Any]:
     folder, preset, words = take_settings(words, "stream")
     kind = _method(words, preset)
     doc = (
-        "Stream a data set through a method and test it after every epoch. "
+        "Train a method on a stream and test it after every epoch. "
         f"--method M shows the flags of that method. {PRESET_HELP}"
     )
     parsed = parse_parts(
@@ -73,7 +73,7 @@ def settings(words: Sequence[str]) -> tuple[StreamConfig, NetworkConfig, Any]:
 
 
 def _method(words: Sequence[str], preset: Preset) -> type[Learner]:
-    """The class of the method; which flags there are depends on it."""
+    """The class of the method, which determines the available flags."""
     if (given := option(words, "--method")) is not None:
         return find_method(given)
     named = preset.get("stream", "method")

@@ -7,50 +7,36 @@ from pathlib import Path
 
 from crumb.errors import InputError
 from crumb.files import read_text
-from crumb.reports.table import plain
+from crumb.reports.intervals import PLUS_MINUS
+from crumb.reports.key_figures import columns, key_figures
+from crumb.reports.table import Column, Table
 from crumb.stream.record import RunRecord
-from crumb.stream.results import summarise
 
-_COLUMNS = (
-    ("final accuracy, %", "final_accuracy", 1),
-    ("average accuracy, %", "average_accuracy", 1),
-    ("forgetting, points", "forgetting", 1),
-    ("replay bytes", "replay_bytes", 0),
-    ("seconds a run", "seconds", 1),
-)
+_FIGURES = ("final", "average", "forgetting", "replay_bytes", "seconds", "runs")
 
 
 def summary_table(methods: Mapping[str, Sequence[RunRecord]]) -> str:
-    """One row a method: mean and sample standard deviation over its runs."""
-    head = ["method", *[title for title, _, _ in _COLUMNS], "runs"]
-    rows = []
-    for method, records in methods.items():
-        summary = summarise(records)["summary"]
-        cells = [_cell(summary[name], digits) for _, name, digits in _COLUMNS]
-        rows.append([method, *cells, str(len(records))])
-    return plain(head, rows).text()
+    """One row per method: mean ± sample standard deviation over its runs, and a line that says so.
 
-
-def _cell(figure: Mapping[str, float | None], digits: int) -> str:
-    mean, deviation = figure["mean"], figure["std"]
-    if mean is None:
-        return "-"
-    if deviation is None or digits == 0:
-        return f"{mean:,.{digits}f}"
-    return f"{mean:,.{digits}f} ± {deviation:.{digits}f}"
+    Args:
+        methods: finished runs by method, at least one run each.
+    """
+    rows = [[name, *key_figures(records).cells(_FIGURES)] for name, records in methods.items()]
+    text = Table([Column("method"), *columns(_FIGURES)], rows).text()
+    return f"{text}\n{PLUS_MINUS}" if "±" in text else text
 
 
 def check_free(begins: Mapping[Path, str], owner: str) -> None:
-    """Refuse to write over files of the user's.
+    """Refuse to overwrite files that Crumb did not write.
 
     Args:
-        begins: how each file begins if it is one of ours.
-        owner: whose, for the message.
+        begins: first characters of each file if Crumb wrote it, by path.
+        owner: what the files belong to, for the message.
 
     Raises:
-        InputError: one begins otherwise.
+        InputError: a file has other contents.
     """
     for path, mark in begins.items():
         if path.exists() and not read_text(path, "move it").startswith(mark):
-            problem = f"is not of {owner}, and would be overwritten"
-            raise InputError(path, problem, "move it, or choose another --output")
+            problem = f"does not belong to {owner} and would be overwritten"
+            raise InputError(path, problem, "move it or choose another --output")

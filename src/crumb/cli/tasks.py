@@ -1,4 +1,4 @@
-"""``crumb tasks``: the file lists of a protocol."""
+"""``crumb tasks``: write the file lists of a protocol."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from crumb.stream.config import Protocol, check_runs
 
 @dataclass(frozen=True)
 class Tasks:
-    """Write file lists: which images, in which order, with which labels, are which task.
+    """Write the file lists of a protocol: the images and labels of each task, in order.
 
-    Streaming does not need them (it lays tasks out in memory); they are for other programs.
+    They are for other programs. crumb stream does not need them.
     """
 
     dataset: Annotated[Path, Argument(positional=True)]
     """Folder written by `crumb index`."""
     protocol: tuple[Protocol, ...] = PROTOCOLS
-    """Which protocols; one or more."""
+    """Protocols to write, one or more."""
     runs: int = 10
-    """How many runs; the number of a run is its seed."""
+    """Number of runs. A run's number is its seed."""
     first_run: int = 0
     """Number of the first run."""
     offline: bool = False
-    """Lists in which task t holds everything of tasks 0 to t."""
+    """Write lists for joint training, in which task t holds all images of tasks 0 to t."""
     classes: tuple[str, ...] = ()
-    """Only these classes of the data set."""
+    """Classes to use. Default: all."""
     layout: TaskLayout = field(default_factory=TaskLayout)
-    """Sizes of the tasks."""
+    """Classes and images per task."""
     output: Path | None = None
-    """Folder of the lists; <data set's name>_task_filelists in its folder by default."""
+    """Output folder. Default: <data set's name>_task_filelists in the data set's folder."""
 
     def __post_init__(self) -> None:
         check_runs("first_run", self.first_run, self.runs)
@@ -49,13 +49,13 @@ class Tasks:
             if size is not None and protocol not in self.protocol:
                 raise InputError(
                     f"--{what}-per-task {size}",
-                    f"is of no use with --protocol {' '.join(self.protocol)}",
-                    f"add {protocol} to the protocols, or leave it out",
+                    f"has no effect with --protocol {' '.join(self.protocol)}",
+                    f"add {protocol} to the protocols or leave it out",
                 )
 
 
 def run(words: Sequence[str]) -> None:
-    """Lay out and write every run asked for."""
+    """Write the file lists of every run."""
     command = parse(Tasks, words, "crumb tasks")
     dataset = load_dataset(command.dataset)
     if command.classes:

@@ -1,4 +1,4 @@
-"""``crumb teach``: show a model one thing more."""
+"""``crumb teach``: teach a model one more class."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from crumb.teaching.material import Clip
 
 @dataclass(frozen=True, kw_only=True)
 class Teach:
-    """Teach a model a class, new or known, from one clip or more, each frame once."""
+    """Teach a model a new or known class from one or more clips, in a single pass."""
 
     model: Annotated[Path, Argument(positional=True)]
-    """File of a model, written by crumb learn, crumb stream or learner.save."""
+    """Model file, written by crumb learn, crumb stream or learner.save."""
     label: Annotated[str, Argument(positional=True)] = ""
     """Name of the class."""
     clips: Annotated[tuple[Path, ...], Argument(positional=True)] = ()
     """Clips, images, or folders of them."""
     undo: bool = False
-    """Take the last lesson back; no class and no clips are named then."""
+    """Undo the last lesson. Give no class and no clips."""
     device: str = "auto"
-    """Where to compute: auto, cpu, cuda or cuda:N."""
+    """Device: auto, cpu, cuda or cuda:N."""
 
 
 def run(words: Sequence[str]) -> None:
-    """Learn, and print what the model knew before and after."""
+    """Learn, and print the accuracy of each class before and after."""
     command = parse(Teach, words, "crumb teach")
     if command.undo:
         if command.label or command.clips:
@@ -46,7 +46,7 @@ def run(words: Sequence[str]) -> None:
         return
     if not command.label or not command.clips:
         usage = "crumb teach MODEL LABEL CLIP..."
-        raise InputError("crumb teach", "names no class or no clip", f"call {usage}")
+        raise InputError("crumb teach", "the class or the clips are missing", f"call {usage}")
     label = class_name(command.label, "LABEL")
     with held(command.model) as file:
         learner = load_to_teach(file, command.device)
@@ -66,7 +66,7 @@ def run(words: Sequence[str]) -> None:
 
 
 def tell_changes(found: Sequence[Change]) -> None:
-    """Print what a lesson did to each class, and name those that lost by it."""
+    """Print the effect of a lesson on each class, and name the classes that got worse."""
     tested = [
         (one, one.before, one.after)
         for one in found
@@ -74,11 +74,14 @@ def tell_changes(found: Sequence[Change]) -> None:
     ]
     if not tested:
         if found:
-            print("The model keeps no crumbs to test itself on; models of slda do.")
+            print(
+                "The model stores no features to test itself on (models of slda do), so the "
+                "effect is unknown."
+            )
         return
     rows = [[one.name, f"{before:.0f}", f"{after:.0f}"] for one, before, after in tested]
     table = plain(["class", "before, %", "after, %"], rows).text()
-    print(f"\nThe model's own crumbs of what it knew, recognised:\n{table}")
+    print(f"\nAccuracy on the stored features of each class:\n{table}")
     for one, before, after in tested:
         if one.worth_naming:
             print(f"{one.name} lost {before - after:.0f} percentage points")

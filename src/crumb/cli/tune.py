@@ -1,4 +1,4 @@
-"""``crumb tune``: the learning rate and the coefficients of a method."""
+"""``crumb tune``: search the learning rate and the coefficients of a method."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from crumb.stream.config import StreamConfig
 
 
 def run(words: Sequence[str]) -> None:
-    """Parse, try, print the trials and the file with the chosen values."""
+    """Run the trials, then print them and the file with the chosen values."""
     search = plan(*settings(words))
     print(f"searched: {_named({n: f'{a:g} to {b:g}' for n, (a, b) in search.ranges.items()})}")
     trials: list[Trial] = []
@@ -34,13 +34,13 @@ def run(words: Sequence[str]) -> None:
         if any(trial.accuracy is not None for trial in trials):
             print(f"\n{_table(trials)}")
         raise
-    # In the order in which tuned.toml was chosen: of equal ones it is the first.
+    # Ties go to the earliest trial, as in tuned.toml.
     chosen = best(sorted(trials, key=lambda trial: trial.number)).number
     print(f"\n{_table(trials, chosen)}\n\nfor --preset: {search.tuned}")
 
 
 def settings(words: Sequence[str]) -> tuple[TuneConfig, NetworkConfig, Any]:
-    """The three configurations of tuning: flags over preset over defaults.
+    """The three configurations of tuning. Flags override the preset, the preset overrides defaults.
 
     Raises:
         InputError: words or preset do not fit.
@@ -49,8 +49,8 @@ def settings(words: Sequence[str]) -> tuple[TuneConfig, NetworkConfig, Any]:
     preset, rest = take_preset(words)
     parsed = parse_parts(
         "crumb tune",
-        "Search the learning rate and the coefficients of a method, on clips held out of training "
-        "ones. crumb tune METHOD --help shows the flags of that method.",
+        "Search the learning rate and the coefficients of a method on held-out training clips. "
+        "crumb tune METHOD --help shows the flags of that method.",
         rest,
         for_method(preset, kind.name, TuneConfig),
         stream=TuneConfig(UNSET, method=UNSET),
@@ -61,13 +61,13 @@ def settings(words: Sequence[str]) -> tuple[TuneConfig, NetworkConfig, Any]:
 
 
 def _method(words: Sequence[str]) -> type[Learner]:
-    """The class of the method, which comes first: which flags there are depends on it."""
+    """The class of the method (the first word), which determines the available flags."""
     name = words[0] if words else ""
     if {*HELP} & {*words} and not is_method(name):
         return find_method("crumb")
     if not name or name.startswith("-"):
         raise InputError(
-            "crumb tune", "METHOD, which comes first, is missing", "see crumb tune --help"
+            "crumb tune", "the first word, METHOD, is missing", "see crumb tune --help"
         )
     try:
         return find_method(name)
@@ -76,12 +76,12 @@ def _method(words: Sequence[str]) -> type[Learner]:
 
 
 def for_method(preset: Preset, method: str, kind: type) -> Preset:
-    """A preset of streams without what a command about one method has no use for.
+    """A preset of streams without the settings that do not apply to this command.
 
     Args:
-        preset: of a stream.
-        method: that it must be of.
-        kind: configuration that takes the place of that of a stream.
+        preset: a preset of ``crumb stream``.
+        method: the method that the preset must be of.
+        kind: the configuration of this command, instead of that of a stream.
 
     Raises:
         InputError: it is of another method.
@@ -91,7 +91,7 @@ def for_method(preset: Preset, method: str, kind: type) -> Preset:
         return preset
     other = stream.get("method", method)
     if other != method:
-        raise InputError(f"--preset {preset.name}", f"is of the method {other!r}", "give another")
+        raise InputError(f"--preset {preset.name}", f"is for the method {other!r}", "give another")
     own, known = ({part.name for part in fields(kind)} for kind in (kind, StreamConfig))
     unused = known - own | {"method"}
     kept = {name: value for name, value in stream.items() if name not in unused}
@@ -107,8 +107,8 @@ def _texts(trial: Trial) -> dict[str, str]:
 
 
 def _table(trials: Sequence[Trial], chosen: int | None = None) -> str:
-    """One row a trial; the chosen one is marked."""
-    head = ["trial", *trials[0].values, "accuracy held out, %", "seconds", ""]
+    """One row per trial, with the chosen one marked."""
+    head = ["trial", *trials[0].values, "held-out accuracy, %", "seconds", ""]
     rows = []
     for trial in sorted(trials, key=lambda trial: trial.number):
         figures = ["diverged", "-"]

@@ -30,7 +30,7 @@ class Codebook(nn.Module):
     Attributes:
         blocks: the trainable parameter, float [K, D].
         code_length: indices per feature map, N = H * W * C / D.
-        dtype: of the indices; the smallest unsigned type that fits.
+        dtype: dtype of the indices; the smallest unsigned type that fits.
 
     Raises:
         InputError: D does not divide C.

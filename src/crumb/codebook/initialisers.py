@@ -23,7 +23,7 @@ _HALF_NORMAL = 5 / 3
 
 @dataclass(frozen=True)
 class FeatureStatistics:
-    """What the matched initialisers need to know of the feature maps.
+    """Statistics of feature maps for the matched initialisers.
 
     Attributes:
         sigma: standard deviation over all activations.
@@ -57,14 +57,14 @@ def published_statistics(config: NetworkConfig) -> FeatureStatistics | None:
 
 @dataclass(frozen=True)
 class Request:
-    """What an initialiser may use.
+    """Inputs of an initialiser.
 
     Attributes:
         count: number of blocks, K.
-        length: of a block, D.
-        generator: of the random numbers (CPU).
+        length: length of a block, D.
+        generator: generator of the random numbers (CPU).
         features: float [B, C, H, W], the first batch.
-        statistics: of the features, published or measured.
+        statistics: statistics of the features, published or measured.
     """
 
     count: int
@@ -158,9 +158,9 @@ def check_initialiser(name: str, count: int, length: int) -> None:
     """Refuse an unknown initialiser, or blocks that it cannot make.
 
     Args:
-        name: of the initialiser.
+        name: name of the initialiser.
         count: number of blocks, K.
-        length: of a block, D.
+        length: length of a block, D.
 
     Raises:
         InputError: with the names there are, or with a K and D that would do.
@@ -196,9 +196,9 @@ def initial_blocks(
     Args:
         name: one of :data:`INITIALISERS`.
         count: number of blocks, K.
-        length: of a block, D.
+        length: length of a block, D.
         features: float [B, C, H, W], the first batch; sigma and rho are measured on it.
-        generator: of the random numbers (CPU).
+        generator: generator of the random numbers (CPU).
         published: used instead of measured statistics.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Nearest-block assignment: the largest entry in each row of a product never held as a whole."""
+"""Nearest-block assignment without holding the whole similarity matrix."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from crumb.device import cores, lone_workers
 # Similarities computed at a time: 2 MB of float32, which stays in the cache of a CPU core, where
 # the whole matrix (116 MB for 21 SqueezeNet maps) would not.
 _SIMILARITIES_AT_ONCE = 1 << 19
-# Fewer rows than this are not worth a thread of their own.
+# Minimum number of rows per thread.
 _ROWS_PER_THREAD = 1 << 10
 
 

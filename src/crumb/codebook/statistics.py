@@ -1,4 +1,4 @@
-"""Figures that tell how well the codebook matches the features (``mem_stats.csv``)."""
+"""Statistics of the match between codebook and features (``mem_stats.csv``)."""
 
 from __future__ import annotations
 

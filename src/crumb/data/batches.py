@@ -1,4 +1,4 @@
-"""What a learner is shown at a time."""
+"""Batches of a stream."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Batch:
 
 
 class Batches(Protocol):
-    """One reading of a task, in stream order."""
+    """One pass over a task, in stream order."""
 
     @property
     def batch_size(self) -> int:
-        """Of all batches but the last, which may be smaller."""
+        """Size of all batches but the last, which may be smaller."""
         ...
 
     def __len__(self) -> int:

@@ -17,7 +17,7 @@ _OF_A_SAMPLE = (0x100, 0x200, 0x400, 0x800)
 
 @dataclass(frozen=True)
 class _Box:
-    """Where a box lies: from ``start``, its content from ``inner``, to ``end``."""
+    """Byte range of a box: ``start``, start of its content ``inner``, and ``end``."""
 
     kind: bytes
     start: int
@@ -32,7 +32,7 @@ def is_cut_short(path: Path, size: int) -> bool:
     box that claims more than is listed in it.
 
     Args:
-        path: of the file.
+        path: path of the file.
         size: its bytes.
     """
     with path.open("rb") as file:
@@ -111,7 +111,7 @@ def _lacks_samples(file: BinaryIO, moof: _Box, size: int) -> bool:
 
 
 def _ends_of_runs(file: BinaryIO, moof: _Box, track: _Box, size: int) -> list[int | None]:
-    """Where the samples of each run of a track fragment end; None where that is not said."""
+    """End of the samples of each run of a track fragment; None if unknown."""
     base, usual, ends = moof.start, None, []
     for box in _boxes(file, track.inner, track.end, size):
         if box.kind not in (b"tfhd", b"trun"):
@@ -127,7 +127,7 @@ def _ends_of_runs(file: BinaryIO, moof: _Box, track: _Box, size: int) -> list[in
 
 
 def _defaults(content: bytes, flags: int, base: int) -> tuple[int, int | None]:
-    """Where offsets of a track fragment count from, and the size of its samples."""
+    """Base offset of a track fragment, and the size of its samples."""
     place = 8
     if flags & _BASE:
         base, place = int.from_bytes(content[8:16], "big"), 16

@@ -1,4 +1,4 @@
-"""Frames of a camera, one a second."""
+"""Camera frames, one per second."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def frames_of_camera(name: str) -> Iterator[Image.Image]:
     """
     number = name.partition(":")[2]
     if not (number.isascii() and number.isdigit()):
-        raise InputError(name, "is no camera", "give camera:0 for the first one")
+        raise InputError(name, "is not a camera", "give camera:0 for the first one")
     if sys.platform not in _FORMATS:
-        raise InputError(name, f"cannot be read on {sys.platform}", "save a clip and name that")
+        raise InputError(name, f"cannot be read on {sys.platform}", "save a clip and give its path")
     kind, place = _FORMATS[sys.platform]
     device = place.format(number)
     try:
         with av.open(device, format=kind) as container:
             if not container.streams.video:
-                raise InputError(name, "films nothing", "give another camera")
+                raise InputError(name, "delivers no frames", "give another camera")
             yield from one_a_second(container)
     except (av.error.FFmpegError, OSError) as error:
         reason = error.strerror or str(error)
         problem = f"cannot be read from {device} ({reason})"
-        raise InputError(name, problem, "connect it, or close what else uses it") from error
+        raise InputError(name, problem, "connect it or close other programs that use it") from error
 
 
 def one_a_second(container: InputContainer) -> Iterator[Image.Image]:
@@ -52,6 +52,6 @@ def one_a_second(container: InputContainer) -> Iterator[Image.Image]:
         time = frame.time
         if time is not None and (due is None or time >= due):
             due = (time if due is None else due) + 1
-            # What was missed while the caller was busy is not made up for.
+            # Frames missed while the caller was busy are skipped.
             due = max(due, time)
             yield frame.to_image()

@@ -1,4 +1,4 @@
-"""Images in a folder for each class, ``{split}/{class}/*``, one half to train and one to test."""
+"""Images in class folders, ``{split}/{class}/*``, with a train and a test split."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def read_split(
     Nothing is opened, so that a million files take seconds.
 
     Args:
-        folder: of the split; its name is the first part of the paths.
-        suffixes: of images, in lower case; either case is taken.
+        folder: folder of the split; its name is the first part of the paths.
+        suffixes: suffixes of images, in lower case; either case is taken.
         others: takes in how many files of each other kind there are (:func:`suffix`), for
             :func:`others_lines`.
         unsorted: what to do with images that lie in no class folder, for the message.
@@ -74,13 +74,13 @@ def _images(folder: Path, suffixes: Collection[str], others: Counter[str]) -> li
         elif (kind := suffix(entry.name)) not in suffixes:
             others[kind] += 1
         elif not entry.is_file():
-            problem = "is a link to nothing" if entry.is_symlink() else "is no file"
+            problem = "is a link to nothing" if entry.is_symlink() else "is not a file"
             raise InputError(entry.path, problem, "restore or remove it")
         else:
             images.append(start + entry.name)
     if not images:
         problem = f"holds no images ({', '.join(sorted(suffixes))})"
-        raise InputError(folder, problem, "add its images, or remove the class everywhere")
+        raise InputError(folder, problem, "add its images or remove the class from all splits")
     return images
 
 
@@ -101,7 +101,7 @@ def suffix(name: str) -> str:
 
 
 def others_lines(others: Mapping[str, int]) -> list[str]:
-    """One line for each kind of file that is no image."""
+    """One line for each kind of file that is not an image."""
     kinds = {"": ("file without a suffix", "files without a suffix")}
     kinds["folder"] = ("folder inside a class folder", "folders inside class folders")
     kinds[_SYSTEM] = ("folder of the system, never data", "folders of the system, never data")
@@ -117,7 +117,7 @@ def beside_lines(root: Path, used: Iterable[str]) -> list[str]:
     """A line for what lies in the root and is not used; hidden files are ignored."""
     names = [entry.name for entry in _visible(root)]
     if beside := [name for name in names if name not in set(used)]:
-        return [f"what else lies in {root}: {listed(beside)}"]
+        return [f"other contents of {root}: {listed(beside)}"]
     return []
 
 
@@ -135,11 +135,11 @@ def check_same_classes(root: Path, splits: Mapping[str, Split]) -> None:
     """Refuse a class that one of the splits does not have.
 
     Args:
-        root: of the data set.
-        splits: by name.
+        root: root of the data set.
+        splits: splits by name.
 
     Raises:
-        InputError: naming the first such class of the first such split.
+        InputError: a class is missing in a split; names the first one.
     """
     classes = set().union(*splits.values())
     for name, split in splits.items():
@@ -160,10 +160,10 @@ def class_index(
     from 1 in the order of the paths.
 
     Args:
-        root: of the paths, for messages.
+        root: root of the paths, for messages.
         train: images of every class.
         test: the same.
-        class_ids: of the classes that are taken.
+        class_ids: class ids of the classes that are taken.
 
     Returns:
         Rows ordered by class, object, session, im_path; columns ``COLUMNS``.

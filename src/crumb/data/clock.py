@@ -1,4 +1,4 @@
-"""The times of a clip's frames, where its own time stamps cannot be relied on."""
+"""Frame times of clips with unreliable time stamps."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class Clock:
     none, follows in the same way; the next one that is in time is on time again.
 
     Args:
-        unit: of time stamps and durations, in seconds.
+        unit: unit of time stamps and durations, in seconds.
         jumps: whether the format is one whose clocks jump. In others the frame after a jump is the
             first of a new second, so that each of many pauses shows what comes after it.
 
     Attributes:
-        gaps: how many were closed.
+        gaps: number of closed gaps.
         faults: time stamps that do not increase, or jump.
-        seconds: of the last frame.
+        seconds: seconds of the last frame.
     """
 
     def __init__(self, unit: Fraction, jumps: bool = True) -> None:
@@ -65,7 +65,7 @@ class Clock:
 
         Args:
             stamp: its time stamp, if it has one.
-            duration: how long it is said to last; 0 or None where that is unknown.
+            duration: nominal duration; 0 or None if unknown.
             ahead: time stamps of frames that come after it, as far as they are known.
         """
         step = self._usual_step()
@@ -110,7 +110,7 @@ class Clock:
         return told
 
     def _shared(self, stamp: int, ahead: Sequence[int | None]) -> Fraction | None:
-        """What is left until the next stamp for each frame that has this one; None if unknown."""
+        """Time per frame until the next time stamp; None if unknown."""
         assert self._origin is not None
         rise = _next(stamp, ahead)
         if rise is None or (rise - stamp) * self._unit > self._longest:
@@ -140,7 +140,7 @@ def _next(stamp: int, ahead: Sequence[int | None]) -> int | None:
 
 
 class Times(NamedTuple):
-    """What a packet says of time; the packet itself would keep its frame in memory."""
+    """Times of a packet, without the packet, which would keep its frame in memory."""
 
     shown: int | None
     decoded: int | None
@@ -154,8 +154,8 @@ def clock_of(packets: Sequence[Times], unit: Fraction, jumps: bool) -> Clock:
     As with frames, the time stamps with fewer faults are taken.
 
     Args:
-        packets: of its video, in the order of the file.
-        unit: of time stamps, in seconds.
+        packets: packets of its video, in the order of the file.
+        unit: unit of time stamps, in seconds.
         jumps: as of :class:`Clock`.
     """
     in_order = [packet for group in _groups(packets) for packet in sorted(group, key=_shown_at)]
@@ -189,7 +189,7 @@ class FrameClock:
     packet with an earlier time stamp, though all packets came in ascending order.
 
     Args:
-        unit: of time stamps, in seconds.
+        unit: unit of time stamps, in seconds.
         jumps: as of :class:`Clock`.
     """
 
@@ -212,7 +212,7 @@ class FrameClock:
         """The time of the next frame that comes out, in seconds since the first.
 
         Args:
-            frame: that came out.
+            frame: the frame that came out.
             ahead: packets that have not gone into the decoder.
         """
         if frame.pts is not None:

@@ -1,4 +1,4 @@
-"""Decoding many clips into PNG files, side by side and never twice."""
+"""Decode clips into PNG files in parallel, without repeating finished ones."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from crumb.progress import bar
 
 _FORMAT, _VERSION = "crumb-frames", 1
 DECODING = 3
-"""Number of the way from a clip to frames; to be raised whenever other frames or pixels come out:
-clips are then decoded again. ``tests/data/test_pinned_frames.py`` fails where that is forgotten."""
+"""Version of the decoder. Raise it whenever decoded frames or pixels change, so that clips are
+decoded again. ``tests/data/test_pinned_frames.py`` fails otherwise."""
 _FORMERLY = {"decoding": 1, "resize": "squash"}
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _CLIPS_BETWEEN_RECORDS = 200
@@ -58,11 +58,11 @@ class ClipFile:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a clip gave.
+    """Result of decoding a clip.
 
     Attributes:
-        frames: how many.
-        gaps: how often its clock restarts or jumps; see :mod:`crumb.data.clock`.
+        frames: number of frames.
+        gaps: number of restarts or jumps of its clock; see :mod:`crumb.data.clock`.
     """
 
     frames: int
@@ -105,7 +105,8 @@ def decode_clips(
             done[clip.key] = Decoded(entry["frames"], entry.get("gaps", 0))
     waiting = [clip for clip in clips if clip.key not in done]
     if any(clip.key in known for clip in waiting):
-        # Their frames are about to be written over: should that be cut short, they are not done.
+        # Their frames will be overwritten, so do not record them as done in case of an
+        # interruption.
         _write_record(record, files, done)
     try:
         progress = bar(None, "clips", "clip", total=len(clips), initial=len(done))
@@ -182,12 +183,12 @@ def _save(image: Image.Image, path: Path) -> None:
 
 
 def _file(path: Path) -> dict[str, int]:
-    """What tells a clip from another one of its name."""
+    """Identity of a clip's contents."""
     try:
         return {"bytes": file_size(path), "modified": path.stat().st_mtime_ns}
     except OSError as error:
         problem = f"cannot be read ({error.strerror})"
-        raise InputError(path, problem, "fetch the clip again, or take it out") from error
+        raise InputError(path, problem, "download the clip again or remove it") from error
 
 
 def _same_file(entry: Mapping[str, Any], file: Mapping[str, Any]) -> bool:

@@ -28,7 +28,7 @@ _TEST_LIST = "test_filelist.txt"
 
 
 def list_folder(folder: Path, protocol: str, run: int, offline: bool) -> Path:
-    """Where below ``folder`` the lists of one run lie."""
+    """Folder of the lists of one run, below ``folder``."""
     return folder / protocol / f"run{run}" / ("offline" if offline else "stream")
 
 
@@ -124,7 +124,7 @@ def _train_lists(source: Path) -> Iterator[Path]:
 
 
 class _Checker:
-    """Reads lists and holds every line against those before it and against the images."""
+    """Reads lists and checks every line against earlier lines and the images."""
 
     def __init__(self, images: Path) -> None:
         self.images = images
@@ -178,7 +178,7 @@ class _Checker:
             problem = f"the path {image!r} leads out of the images root"
             raise InputError(where, problem, "list images below the images root")
         if member_size(file) is None and not file.is_file():
-            raise InputError(where, f"there is no image {file}", "check the images root")
+            raise InputError(where, f"the image {file} does not exist", "check the images root")
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str, int]]:
@@ -190,13 +190,13 @@ def _lines(path: Path) -> Iterator[tuple[str, str, int]]:
         where = f"{path}, line {number}"
         image, blank, label = line.rpartition(" ")
         if not blank:
-            raise InputError(where, f"{shown(line)} is no path and label", _FORM)
+            raise InputError(where, f"{shown(line)} is not a path and a label", _FORM)
         if problem := path_problem(image):
             raise InputError(where, problem, _FORM)
         if re.fullmatch("-[0-9]+", label):
             raise InputError(where, f"the label {shown(label)} is negative", _REMEDY)
         if not re.fullmatch("[0-9]+", label):
-            raise InputError(where, f"the label {shown(label)} is no whole number", _REMEDY)
+            raise InputError(where, f"the label {shown(label)} is not an integer", _REMEDY)
         if len(label) > 9:
             raise InputError(where, f"the label {shown(label)} is too large", _REMEDY)
         yield where, image, int(label)

@@ -1,11 +1,11 @@
-"""HEIC, the format of photos of iPhones, which Pillow reads with the extra ``heic`` only."""
+"""HEIC, the photo format of iPhones, which Pillow reads only with the extra ``heic``."""
 
 from __future__ import annotations
 
 from functools import cache
 
 HEIC_SUFFIXES = (".heic", ".heif", ".hif")
-HEIC_REMEDY = "install what reads it with pip install 'crumb-learn[heic]', or save it as JPEG"
+HEIC_REMEDY = "install the reader with pip install 'crumb-learn[heic]' or save the image as JPEG"
 _BRANDS = frozenset([b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"])
 
 

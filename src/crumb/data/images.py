@@ -1,4 +1,4 @@
-"""Images in, uint8 tensors out."""
+"""Read images as uint8 tensors."""
 
 from __future__ import annotations
 

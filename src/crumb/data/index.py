@@ -1,4 +1,4 @@
-"""The index of a data set: one row for each image, and the names that go with its numbers."""
+"""The index of a data set: one row per image, and class names."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Dataset:
 
     @property
     def digest(self) -> str:
-        """Changes whenever other images would be shown, or in another form."""
+        """Digest that changes whenever the images or their preprocessing change."""
         content = index_text(self.index)
         if self.resize != "squash":
             content += self.resize
@@ -94,7 +94,7 @@ class Dataset:
         ]
         for position, name in enumerate(classes):
             if name not in self.class_names.values():
-                raise InputError(setting("classes"), f"has no class called {name!r}", known)
+                raise InputError(setting("classes"), f"has no class {name!r}", known)
             if name in classes[:position]:
                 raise InputError(
                     setting("classes"), f"names {name!r} twice", "name each class once"
@@ -110,7 +110,7 @@ class Dataset:
 
 
 def path_problem(path: str) -> str | None:
-    """What keeps ``path`` out of an index or a file list; None if nothing does.
+    """Why ``path`` cannot be in an index or file list; None if it can.
 
     Blanks inside a path do no harm: the label of a line is what follows its last blank.
     """
@@ -192,9 +192,9 @@ def read_index(path: Path) -> pd.DataFrame:
 
 
 def _number_problem(text: str) -> str | None:
-    """What keeps ``text`` from being an entry of an index; None if nothing does."""
+    """Why ``text`` cannot be an index entry; None if it can."""
     if not _WHOLE_NUMBER.fullmatch(text):
-        return "is no whole number"
+        return "is not an integer"
     if text.startswith("-"):
         return "is negative"
     return "is too large" if len(text) > _DIGITS else None
@@ -206,10 +206,10 @@ def csv_rows(
     """Line number (from 1) and fields of each row of a CSV file that is not blank.
 
     Args:
-        path: of the file.
+        path: path of the file.
         remedy: for the message.
         delimiter: between two fields.
-        text: of the file, where it has been read.
+        text: text of the file, where it has been read.
 
     Raises:
         InputError: the file cannot be read or is no CSV.
@@ -222,7 +222,7 @@ def csv_rows(
                 yield reader.line_num, row
     except csv.Error as error:
         where = f"{path}, line {reader.line_num}"
-        raise InputError(where, f"is no CSV ({error})", remedy) from error
+        raise InputError(where, f"is not a CSV ({error})", remedy) from error
 
 
 def write_dataset(dataset: Dataset) -> None:
@@ -269,11 +269,13 @@ def load_dataset(folder: Path) -> Dataset:
     except OSError as error:
         raise InputError(folder, f"cannot be read ({error.strerror})", remedy) from error
     path = folder / RECORD
-    record = read_json(path, "make the data set with `crumb index`")
+    record = read_json(path, "index the data set with `crumb index`")
     if record.get("format") != _FORMAT:
         raise InputError(path, f"is not of the format {_FORMAT!r}", _REINDEX)
     if record.get("version") != _VERSION:
-        problem = f"has version {record.get('version')!r}, this program reads {_VERSION}"
+        problem = (
+            f"has version {record.get('version')!r}, but this version of Crumb reads {_VERSION}"
+        )
         raise InputError(path, problem, _REINDEX)
     _check_record(path, record)
     class_names = {number: canonical(name) for name, number in record["classes"].items()}
@@ -299,13 +301,15 @@ def _check_record(path: Path, record: dict[str, Any]) -> None:
     for key in ("name", "index", "images"):
         value = record.get(key)
         if not (isinstance(value, str) and value and "\0" not in value):
-            raise InputError(path, f"{key!r} is missing or no text", _REINDEX)
+            raise InputError(path, f"{key!r} is missing or not a string", _REINDEX)
     # It names the folder of the results.
     if "/" in record["name"] or record["name"] in (".", ".."):
-        raise InputError(path, f"'name' {shown(record['name'])} is no name of a folder", _REINDEX)
+        raise InputError(
+            path, f"'name' {shown(record['name'])} is not a name of a folder", _REINDEX
+        )
     sessions, classes = record.get("test_sessions"), record.get("classes")
     if not (isinstance(sessions, list) and sessions and all(map(_is_count, sessions))):
-        raise InputError(path, "'test_sessions' is no list of session numbers", _REINDEX)
+        raise InputError(path, "'test_sessions' is not a list of session numbers", _REINDEX)
     if not (isinstance(classes, dict) and classes and all(map(_is_count, classes.values()))):
         raise InputError(path, "'classes' does not map names to ids", _REINDEX)
     if "" in classes:
@@ -319,7 +323,7 @@ def _check_record(path: Path, record: dict[str, Any]) -> None:
         raise InputError(path, f"'resize' is none of {', '.join(RESIZES)}", _REINDEX)
     groups = record.get("class_groups", [])
     if not (isinstance(groups, list) and all(map(_is_group, groups))):
-        raise InputError(path, "'class_groups' is no list of lists of class ids", _REINDEX)
+        raise InputError(path, "'class_groups' is not a list of lists of class ids", _REINDEX)
 
 
 def _is_group(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""Pictures without what is written beside them, for files whose metadata cannot be read."""
+"""Strip metadata from images whose metadata cannot be read."""
 
 from __future__ import annotations
 

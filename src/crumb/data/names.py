@@ -1,4 +1,4 @@
-"""Names of classes: when two of them are one, and when two are likely meant to be."""
+"""Class names: canonical form, and names that look the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from crumb.errors import InputError
 
 UNKNOWN = "unknown"
-"""The answer to what is too far from every class, where that is asked for; the name of no class."""
+"""The answer for inputs too far from every class. No class may have this name."""
 _JOINERS = "\u200c\u200d"
 _ONE = {"classes": "class", "objects": "object", "sessions": "session"}
 
@@ -23,7 +23,7 @@ def canonical(name: str) -> str:
 
 
 def class_name(name: str, where: object) -> str:
-    """A name that a learner may give as an answer, in its one form.
+    """Check a class name and return its canonical form.
 
     Args:
         name: as it was given.
@@ -31,7 +31,7 @@ def class_name(name: str, where: object) -> str:
 
     Raises:
         InputError: it is empty, begins or ends with a blank, holds a sign that cannot be seen or
-            that a terminal obeys, or is "unknown", which is no class.
+            that a terminal obeys, or is "unknown", which is not a class.
     """
     name = canonical(name)
     given = f"{where} {name!r}"
@@ -42,7 +42,9 @@ def class_name(name: str, where: object) -> str:
     if hidden := [sign for place, sign in enumerate(name) if _is_hidden(name, place)]:
         raise InputError(given, f"holds {hidden[0]!r}, which cannot be seen", "leave it out")
     if name == UNKNOWN:
-        raise InputError(given, "is the answer to what is no class", "give it another name")
+        raise InputError(
+            given, "is reserved for inputs that match no class", "give it another name"
+        )
     return name
 
 
@@ -59,9 +61,9 @@ def alike_line(names: Iterable[str], what: str = "classes", where: str = "") -> 
     They differ in case, in blanks, in signs that cannot be seen or in the width of letters only.
 
     Args:
-        names: of classes.
-        what: they are, if not classes.
-        where: they are, if not everywhere.
+        names: names of classes.
+        what: word for the names, if not classes.
+        where: where they occur, if not everywhere.
     """
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for name in dict.fromkeys(names):
@@ -82,7 +84,7 @@ def alike_line(names: Iterable[str], what: str = "classes", where: str = "") -> 
 
 
 def _outline(name: str) -> str:
-    """What is left of a name without case, blanks, invisible signs and widths."""
+    """A name reduced to its letters, ignoring case, blanks, invisible characters and widths."""
     wide = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     return "".join(letter for letter in wide if not letter.isspace() and _is_seen(letter))
 

@@ -24,8 +24,8 @@ from crumb.files import file_size
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 DECODING = 1
-"""Number of the way from a file to pixels; to be raised whenever other pixels come out, as features
-are kept under it. ``tests/data/test_pinned_pixels.py`` fails where that is forgotten."""
+"""Version of the image reader, part of the feature cache key. Raise it whenever pixels change.
+``tests/data/test_pinned_pixels.py`` fails otherwise."""
 _REPAIR = "repair or remove it, then index again"
 # Uncompressed, the most pixels that Pillow reads have 1.4 GB.
 _LARGEST_FILE = 2**31
@@ -44,9 +44,9 @@ def load_picture(path: Path, size: int, resize: Resize = "squash") -> np.ndarray
     """Read one image file.
 
     Args:
-        path: of any format that Pillow reads by itself, or HEIC with the extra ``heic``, told by
-            its content; of several pictures the first. Turned upright by its EXIF tag; metadata
-            that cannot be read is left alone. A JPEG of more than twice the size is decoded at
+        path: image file of any format of Pillow, or HEIC with the extra ``heic``, identified by
+            content. Only the first of several images is read. It is turned upright by its EXIF
+            tag; unreadable metadata is ignored. A JPEG of more than twice the size is decoded at
             half, a quarter or an eighth of its resolution. It may lie inside a tar file
             (:mod:`crumb.data.shards`).
         size: side of the result.
@@ -194,7 +194,7 @@ def pil_to_square(
 
 
 def _orientation(image: Image.Image) -> int:
-    """By EXIF, from 1 (upright) to 8; 1 where that cannot be read."""
+    """EXIF orientation, from 1 (upright) to 8; 1 if unreadable."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     # Each way of storing EXIF has its own ways to be broken.

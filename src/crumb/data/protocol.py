@@ -80,7 +80,7 @@ class TaskList:
 
 @dataclass(frozen=True)
 class TaskLayout:
-    """How large tasks are.
+    """Sizes of tasks.
 
     Raises:
         InputError: a number below 1, or above every count there is.
@@ -112,9 +112,9 @@ def lay_out(
 ) -> TaskList:
     """Lay out one run of a protocol.
 
-    ``class_iid`` and ``class_instance`` are equal to the published lists; ``iid`` has no rows that
-    two tasks share and ``instance`` finds every clip, both of which the published lists lack (see
-    the module). The result depends on the arguments alone: no global generator is used.
+    ``class_iid`` and ``class_instance`` equal the published lists. Unlike the published lists,
+    ``iid`` tasks do not overlap and ``instance`` finds every clip (see the module). The result
+    depends on the arguments alone: no global generator is used.
 
     Args:
         dataset: Rows of its test sessions are the test set, all others the training set.

@@ -1,4 +1,4 @@
-"""How a picture of any shape becomes a square: the one place where pictures are resized."""
+"""Resize images of any shape to squares."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def to_square(
     * pad: the longer side becomes ``size``, and the rest is black.
 
     Args:
-        image: of mode RGB, or any other that Pillow can resize.
-        size: of the result.
+        image: image of mode RGB, or any other that Pillow can resize.
+        size: size of the result.
         resize: one of the three.
         resample: filter; antialiased.
         pixel_aspect: width of a pixel divided by its height; ``squash`` needs none.
@@ -55,6 +55,6 @@ def to_square(
 
 
 def _kept(length: int, scaled: int, size: int) -> tuple[float, float]:
-    """From where to where, of ``length`` pixels, the middle ``size`` of ``scaled`` ones come."""
+    """The range of ``length`` source pixels for the central ``size`` of ``scaled`` pixels."""
     start = round((scaled - size) / 2)
     return start * length / scaled, min(length, (start + size) * length / scaled)

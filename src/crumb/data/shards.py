@@ -1,4 +1,4 @@
-"""Images inside tar files, so that a data set is some hundred files and not a million.
+"""Read images inside tar files, so that a data set needs hundreds of files instead of a million.
 
 The path of such an image is that of the tar file followed by the name of the member:
 ``train-000.tar/n01440764/x.JPEG``. The headers of a tar file are scanned once in a process (about
@@ -42,7 +42,7 @@ _PLAIN = "write the tar file with plain files and relative names"
 
 
 class MemberSpan(NamedTuple):
-    """Where the content of a member lies: its first byte in the tar file, and how many."""
+    """Location of a member's content: offset in the tar file and size in bytes."""
 
     offset: int
     size: int
@@ -86,7 +86,7 @@ def members(tar: Path) -> Mapping[str, MemberSpan]:
 
 
 class _Version(NamedTuple):
-    """Tells a tar file from what lies at its path later."""
+    """Identity of a tar file, to detect replacement."""
 
     device: int
     inode: int
@@ -96,7 +96,7 @@ class _Version(NamedTuple):
 
 
 class _Member(NamedTuple):
-    """Where to read a member."""
+    """Location of a member."""
 
     tar: str
     version: _Version
@@ -121,7 +121,7 @@ def _member(path: Path) -> _Member | None:
 
 
 class _Shard:
-    """What is known of a tar file."""
+    """Headers of a tar file."""
 
     def __init__(self, tar: str) -> None:
         self._tar = tar
@@ -172,7 +172,7 @@ def _version(status: os.stat_result) -> _Version:
 
 def _table(tar: str, status: os.stat_result) -> tuple[_Version, Mapping[str, MemberSpan]]:
     if not stat.S_ISREG(status.st_mode):
-        raise InputError(tar, "is no tar file", _AGAIN)
+        raise InputError(tar, "is not a tar file", _AGAIN)
     with _lock:
         if tar not in _shards:
             _shards[tar] = _Shard(tar)
@@ -272,6 +272,6 @@ def _name(tar: Path, member: tarfile.TarInfo) -> str | None:
     if in_system_folder(parts[:-1]):
         return None
     if not member.isreg() or member.issparse():
-        problem = f"has the member {shown(member.name)}, which is no plain file"
+        problem = f"has the member {shown(member.name)}, which is not a regular file"
         raise InputError(tar, problem, _PLAIN)
     return "/".join(parts)

@@ -1,4 +1,4 @@
-"""What a learner is shown: the pixels of clips and image files."""
+"""Read the pixels of clips and image files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def paths_in(what: Any) -> list[Path] | None:
 
 
 def check_file(path: AnyPath) -> None:
-    """See that a path names a video or an image, without reading it.
+    """Check that a path names a video or an image, without reading it.
 
     Raises:
         InputError: missing, a folder, or neither by its name.
@@ -64,7 +64,7 @@ def pixels_of_file(path: AnyPath, size: int, resize: Resize) -> Tensor:
     """The frames of a clip, one for each second, or one image.
 
     Args:
-        path: of a video or an image, told by its ending.
+        path: a video or an image, identified by its suffix.
         size: side of the result.
         resize: what becomes of the aspect ratio.
 

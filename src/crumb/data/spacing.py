@@ -1,4 +1,4 @@
-"""Some of many things in order, evenly spaced."""
+"""Evenly spaced selection from an ordered sequence."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def evenly(count: int, most: int, at: Literal["start", "middle", "end"] = "middl
     """At most ``most`` of the numbers 0 to ``count`` - 1, int64, ascending, evenly spaced.
 
     Args:
-        count: how many things there are.
-        most: how many are wanted.
-        at: which of each of so many equal parts is taken.
+        count: number of items.
+        most: maximum number to select.
+        at: position of the selected item in each of the equal parts.
     """
     steps = min(count, most)
     places = (2 * np.arange(steps) + _OFFSETS[at]) * count // (2 * max(steps, 1))

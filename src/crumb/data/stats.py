@@ -1,4 +1,4 @@
-"""The figures that tell whether an index is balanced."""
+"""Counts that show whether an index is balanced."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PER_CLASS = ("images", "sessions", "objects")
 
 
 def counts(index: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Counts that tell whether an index is balanced, each an array of one or several numbers.
+    """Counts that show whether an index is balanced, each an array of one or more numbers.
 
     A session is one clip: a (class, object, session). "images per session", "sessions per object",
     "sessions per class", "images per class", "objects per class", "sessions in all", "classes",

@@ -1,4 +1,4 @@
-"""Folders that are never data: those that NAS boxes, Windows, macOS, phones and programs make.
+"""Folders that are never data, made by NAS boxes, Windows, macOS, phones and programs.
 
 What lies in them is copies, thumbnails and deleted files of the data beside them, and looks like
 images. This is the one list of them; every reader of folders uses it.

@@ -1,4 +1,4 @@
-"""Frames of a video clip, one for each second."""
+"""Frames of a video clip, one per second."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from crumb.errors import InputError
 from crumb.files import file_size
 from crumb.kinds import given, whole_number
 
-_REMEDY = "fetch the clip again, or take it out of the tree"
+_REMEDY = "download the clip again or remove it from the folder"
 _MAX_PIXELS = 2**26
 # Pictures are left out, and lists that make FFmpeg open other files.
 _CONTAINERS = (
@@ -107,11 +107,11 @@ def frames(path: Path | str, size: int = 224, resize: Resize = "crop") -> Iterat
 
 @dataclass(frozen=True)
 class ClipLength:
-    """How long a clip is.
+    """Duration of a clip.
 
     Attributes:
-        seconds: from its first frame to the end of its last one, gaps closed.
-        gaps: how often its time stamps restart or jump.
+        seconds: seconds from its first frame to the end of its last one, gaps closed.
+        gaps: number of restarts or jumps of its time stamps.
         is_joined: whether another file follows the end of it, which FFmpeg does not read.
     """
 
@@ -174,7 +174,7 @@ def _opened(path: Path) -> Iterator[InputContainer]:
             raise InputError(path, "is cut short", _REMEDY) from error
         reason = getattr(error, "strerror", None) or str(error)
         if isinstance(error, av.error.ArgumentError):
-            reason = "it is no video, or a broken one"
+            reason = "it is not a video, or it is damaged"
         raise InputError(path, f"cannot be decoded ({reason})", _REMEDY) from error
 
 
@@ -294,7 +294,7 @@ def _square(frame: VideoFrame, size: int, resize: Resize, pixel_aspect: Fraction
 
 
 def _turn(frame: VideoFrame) -> Image.Transpose | None:
-    """What the clip's display matrix asks for; one that is askew is taken for the nearest.
+    """The transposition of the clip's display matrix, rounded to the nearest one.
 
     Its numbers a, b, c, d move the pixel at (x, y), y counted downwards, to (ax + cy, bx + dy).
     """

@@ -1,1 +1,1 @@
-"""Experiments: a grid of runs, and the comparisons, ablations and searches built on it."""
+"""Experiments: grids of runs for comparisons, ablation studies and hyperparameter searches."""

@@ -1,4 +1,4 @@
-"""The ablation study: CRUMB with one thing changed at a time, a grid of arms."""
+"""The ablation study of CRUMB: a grid of arms that each change one thing."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ from crumb.stream.tasks import open_dataset
 
 @dataclass(frozen=True)
 class Ablation:
-    """What a study has come to.
+    """The results of an ablation study.
 
     Attributes:
-        records: finished runs of each arm, by number of the run; the unablated one first.
-        notes: why an arm cannot be run, or what became of it.
-        beside: the arm that an arm is compared with, where that is not the unablated run.
+        records: finished runs of each arm by run number, the unablated run first.
+        notes: why an arm cannot be run or did not finish.
+        beside: the reference arm of an arm, if it is not the unablated run.
     """
 
     records: Mapping[str, list[RunRecord]]
@@ -55,20 +55,20 @@ class Ablation:
 
 @dataclass(frozen=True)
 class Study:
-    """A study: what its arms have in common, and what has become of them.
+    """A study: the shared settings of its arms, and their state.
 
     Attributes:
-        config: of the study, with the classes that are streamed.
-        base: the unablated run.
-        arms: every one that there is, by name.
-        grid: of the arms that are asked for.
-        dataset: that is streamed.
-        task_lists: of the streams, by number of the run.
-        broken: what is wrong with images that are left out, if any are to be.
-        memory_bytes: of the exemplars of the unablated run.
-        pretrainings: that arms start from.
-        networks: built so far.
-        same: what is said of arms that are the same as another, by name.
+        config: configuration of the study, with the streamed classes.
+        base: settings of the unablated run.
+        arms: all known arms, by name.
+        grid: grid of the requested arms.
+        dataset: the streamed data set.
+        task_lists: tasks of the streams, by run number.
+        broken: problems of skipped images, if images may be skipped.
+        memory_bytes: bytes of the exemplars of the unablated run.
+        pretrainings: the pretrainings that arms start from.
+        networks: cache of built networks.
+        same: notes on arms that equal another arm, by name.
     """
 
     config: AblateConfig
@@ -85,15 +85,15 @@ class Study:
 
     @property
     def folder(self) -> Path:
-        """Of the study."""
+        """Results folder of the study."""
         return self.grid.folder
 
     def job(self, name: str) -> tuple[Job, dict[int, PretrainedFile]]:
-        """The runs of an arm, and what they start from.
+        """The runs of an arm, and the pretraining they start from.
 
         Raises:
             OtherSettingsError: runs in its folder started from another pretraining.
-            InputError: its settings cannot be.
+            InputError: its settings are invalid.
         """
         settings = resolve(self.arms[name], self.base, self.config, self.memory_bytes)
         stream, starts = replace(settings.stream, output=self.folder / name), {}
@@ -109,14 +109,14 @@ class Study:
         return stream_job(stream, *parts), starts
 
     def arrange(self, name: str) -> tuple[Cell, tuple[Any, ...]]:
-        """The cell of an arm; all of it that can be checked is.
+        """The checked grid cell of an arm.
 
         Returns:
-            the cell, and all that its runs depend on and that another arm may have otherwise; those
-            of arms that are the same are equal.
+            the cell, and all settings that affect its runs and may differ between arms. They are
+                equal for equal arms.
 
         Raises:
-            OtherSettingsError: its folder holds results of other settings.
+            OtherSettingsError: its folder holds results with other settings.
             InputError: it cannot be run.
         """
         job, starts = self.job(name)
@@ -125,33 +125,33 @@ class Study:
             file = self.pretrainings.file(start.pretraining, start.network)
             self.pretrainings.check(start.pretraining, start.network, self.networks)
         try:
-            # What it starts from may not be there yet; what that will hold fits.
+            # The pretrained file may not exist yet, but its contents will fit.
             learner = prepare(job, self.networks, pretrained=False).learner
         except OtherSettingsError as error:
             subject, problem, _ = error.parts
             run, path = re.search(rf"{PRETRAINED_RUN}(\d+)", problem), job.config.pretrained
             if run is None or path is None:
                 raise
-            remedy = f"bring back or remove {of_run(path, int(run[1]))}, which is made again"
+            remedy = f"bring back or remove {of_run(path, int(run[1]))}, which will be repeated"
             raise OtherSettingsError(subject, problem, remedy) from error
-        # What was pretrained earlier may have another name.
+        # An earlier pretraining may have another name.
         same = replace(job.config, output=None, pretrained=file)
         return Cell(name, job, starts), (same, learner.network.config, _in_exemplars(learner))
 
     def check(self, name: str) -> None:
-        """Compare the settings in the folder of an arm; no network is built.
+        """Compare the settings in the folder of an arm without building a network.
 
         Raises:
-            OtherSettingsError: they differ.
-            InputError: this call could not run it.
+            OtherSettingsError: the settings differ.
+            InputError: this call could not run the arm.
         """
         job, _ = self.job(name)
         check_same(job.folder, crumb_settings(job), self.broken)
 
     def is_like(self, name: str) -> bool:
-        """Whether results in the folder have the settings of the unablated run.
+        """Whether results in the folder match the settings of the unablated run.
 
-        But for what their arm may change: for those that this call cannot arrange.
+        Ignores what the arm may change. For arms that this call cannot set up.
 
         Raises:
             InputError: the settings of one of the two are damaged.
@@ -167,7 +167,7 @@ class Study:
         return difference(whole, own, free=free) is None
 
     def look(self) -> Ablation:
-        """All finished runs that are in the folder now, those of other calls as well."""
+        """All finished runs in the folder, including those of other calls."""
         known = self.arms
         records = {cell.name: self.grid.records(cell) for cell in self.grid.cells}
         notes = self.grid.notes() | self.same
@@ -188,7 +188,7 @@ class Study:
         return Ablation({name: records[name] for name in order}, notes, beside)
 
     def _why_not_shown(self, name: str) -> str:
-        """Of an arm in the folder that this call has not run; nothing where it is shown."""
+        """Note on an arm in the folder that this call has not run; None if the tables show it."""
         try:
             if name in self.grid.impossible:
                 raise self.grid.impossible[name]
@@ -201,19 +201,19 @@ class Study:
 
 
 def ablate(config: AblateConfig, network: NetworkConfig, method: CrumbConfig) -> Study:
-    """Run what is not done yet, and go on with what was interrupted.
+    """Do the missing runs of the study and resume interrupted ones.
 
-    What earlier calls have left in the folder is part of the study.
+    Results of earlier calls in the folder are part of the study.
 
     Args:
-        config: of the study.
-        network: which backbone.
-        method: CRUMB's settings, of the unablated run.
+        config: configuration of the study.
+        network: configuration of the backbone.
+        method: CRUMB's settings in the unablated run.
 
     Raises:
-        InputError: the unablated run, or none of the arms, can be run; the folder holds runs of
-            an arm with other settings.
-        KeyboardInterrupt, Terminated: a signal came; the same call goes on from there.
+        InputError: the unablated run or all arms are invalid, or the folder holds runs of an arm
+            with other settings.
+        KeyboardInterrupt, Terminated: a signal arrived; the same call resumes.
     """
     if config.tensorboard:
         tensorboard.check_installed()
@@ -225,7 +225,7 @@ def ablate(config: AblateConfig, network: NetworkConfig, method: CrumbConfig) ->
 
 
 def _arrange(study: Study, names: Sequence[str]) -> None:
-    """The arms that can be run and differ from each other; of the others it is noted."""
+    """The distinct arms that can be run. Adds notes on the others."""
     meanings: dict[str, Any] = {}
     for name in names:
         with study.grid.arranging(name):
@@ -246,7 +246,7 @@ def _arrange(study: Study, names: Sequence[str]) -> None:
 
 
 def study_of(config: AblateConfig, network: NetworkConfig, method: CrumbConfig) -> Study:
-    """What the arms share; errors as its parts."""
+    """The settings and data that all arms share."""
     config = _with_classes(config)
     base = unablated(config, network, method)
     dataset = open_dataset(config.dataset, config.classes)
@@ -266,10 +266,11 @@ def study_of(config: AblateConfig, network: NetworkConfig, method: CrumbConfig) 
 
 
 def _with_classes(config: AblateConfig) -> AblateConfig:
-    """The classes that are streamed: none that was pretrained on.
+    """The streamed classes: those not used for pretraining.
 
     Raises:
-        InputError: it is not said what to pretrain on; a class would be in both, or none streamed.
+        InputError: the pretraining data is not given, a class would be in both, or no class would
+            be streamed.
     """
     config = replace(
         config,
@@ -278,32 +279,34 @@ def _with_classes(config: AblateConfig) -> AblateConfig:
     )
     source = config.pretrain_dataset
     if source is None and not config.pretrain_classes:
-        remedy = f"name some of the data set, or give {setting('pretrain_dataset')}"
+        remedy = f"name some classes of the data set, or give {setting('pretrain_dataset')}"
         raise InputError(setting("pretrain_classes"), "is missing", remedy)
     known = open_dataset(source or config.dataset, ()).class_names.values()
     for name in config.pretrain_classes:
         if name not in known:
-            problem, remedy = "no such class", f"name some of {', '.join(known)}"
+            problem, remedy = "no such class", f"choose from {', '.join(known)}"
             raise InputError(setting("pretrain_classes", name), problem, remedy)
     if source is not None and source.resolve() != config.dataset.resolve():
         return config
     if both := [name for name in config.classes if name in config.pretrain_classes]:
-        problem = f"is streamed as well ({setting('classes')})"
-        raise InputError(setting("pretrain_classes", both[0]), problem, "name it in one of them")
+        problem = f"is also streamed ({setting('classes')})"
+        raise InputError(
+            setting("pretrain_classes", both[0]), problem, "name it in only one of them"
+        )
     streamed = [name for name in known if name not in config.pretrain_classes]
     if not streamed or not config.pretrain_classes:
-        problem = "leave none to be streamed"
-        raise InputError(setting("pretrain_classes"), problem, "name some of the data set")
+        problem = "leave no class to stream"
+        raise InputError(setting("pretrain_classes"), problem, "name fewer classes")
     return replace(config, classes=config.classes or tuple(streamed))
 
 
 def _in_exemplars(learner: Learner) -> CrumbConfig:
-    """The settings of a method with its capacity in exemplars, however it was given."""
+    """The method settings with the capacity expressed in exemplars."""
     assert isinstance(learner, Crumb)
     if not isinstance(learner.exemplars, Exemplars):
         return learner.config
     if isinstance(learner.exemplars.memory, EncodedMemory):
-        # How many exemplars its bytes hold shows only when they are there.
+        # The number of exemplars in a byte budget is known only once they exist.
         return learner.config
     capacity = {**dict.fromkeys(CAPACITIES), "memory_size": learner.exemplars.memory.capacity}
     return replace(learner.config, **capacity)

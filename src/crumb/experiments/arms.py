@@ -1,6 +1,6 @@
-"""The arms of the ablation study: what each changes about the unablated run.
+"""The arms of the ablation study: the changes of each to the unablated run.
 
-An arm is a TOML file that states only what differs (after the ablations of Talbot et al. 2025):
+An arm is a TOML file with the differences only (after the ablations of Talbot et al. 2025):
 
 ====================  ==============================================================================
 section               what it changes
@@ -52,7 +52,7 @@ ALL, UNABLATED = "all", "unablated"
 _ARMS = Path(str(files("crumb") / "arms"))
 _OF_METHOD = tuple(own.name for own in fields(CrumbConfig))
 SECTIONS = {
-    "about": ("shows", "original", "readme", "differs", "beside"),
+    "about": ("shows", "original", "readme", "beside"),
     "network": tuple(own.name for own in fields(NetworkConfig)),
     "codebook": ("blocks", "block_length", "initialiser"),
     "method": _OF_METHOD,
@@ -60,35 +60,39 @@ SECTIONS = {
     "pretrain.method": _OF_METHOD,
     "arm": ("pretraining", "memory_share", "same_bytes", "cut"),
 }
-"""What the file of an arm may hold: keys, by section."""
-# Flags that are for a single arm.
+"""Allowed keys in an arm's file, by section."""
+# Flags that apply to a single arm.
 _FOR_ONE = {"cifar100": "cifar100_pretraining", "early_cut": "early_cut"}
 
 
 @dataclass(frozen=True)
 class AblateConfig(ProtocolConfig):
-    """Take CRUMB apart: run it with one thing changed at a time, next to the unablated run."""
+    """Ablation study of CRUMB: run it with one thing changed at a time and compare with the
+    unablated run.
+    """
 
     dataset: Path
     """Folder written by `crumb index`."""
     arms: Annotated[tuple[str, ...], Argument(positional=True, metavar="ARM ...")] = ()
-    """Arms by name (`crumb ablate list` names them), or all."""
+    """Arms to run, by name (see `crumb ablate list`), or all."""
     pretrain_classes: tuple[str, ...] = ()
-    """Classes to pretrain on; those of the same data set are not streamed."""
+    """Classes to pretrain on. Those of the streamed data set are left out of the stream."""
     pretrain_dataset: Path | None = None
-    """Data set to pretrain on; the one that is streamed by default."""
+    """Data set to pretrain on. Default: the streamed data set."""
     pretrain_epochs: int = 10
-    """Readings in pretraining."""
+    """Number of pretraining epochs."""
     pretrain_batch_size: int = 128
-    """Images per batch in pretraining."""
+    """Batch size of pretraining in images."""
     cifar100: Path | None = None
-    """Folder of CIFAR-100, written by `crumb index`, for the arm cifar100_pretraining."""
+    """CIFAR-100 folder written by `crumb index`, for the arm cifar100_pretraining."""
     early_cut: str | None = None
-    """First layer of the tail in the arm early_cut; known for the three backbones."""
+    """First layer of the tail in the arm early_cut. Default: depends on the backbone (known for
+    three)."""
     pretrained: Annotated[Path | None, Argument(hidden=True)] = None
     pretrained_parts: Annotated[Any, Argument(hidden=True)] = "both"
     output: Path | None = None
-    """Folder of the study; outputs/<data set>/ablate_<protocol>_<mode>_<backbone> by default."""
+    """Results folder of the study. Default: outputs/<data
+    set>/ablate_<protocol>_<mode>_<backbone>."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -98,26 +102,26 @@ class AblateConfig(ProtocolConfig):
             raise InputError(setting("pretrain_classes"), "names one twice", "name each once")
         if len(self.pretrain_classes) == 1:
             given = setting("pretrain_classes", self.pretrain_classes[0])
-            problem = "is a single class, which there is nothing to tell from"
+            problem = "is a single class, but a classifier needs two"
             raise InputError(given, problem, "name two or more")
         self._check_use()
 
     def _check_use(self) -> None:
-        """Refuse flags of arms that are not asked for."""
+        """Refuse flags of arms that were not requested."""
         if self.early_cut == "":
             raise InputError(setting("early_cut"), "names no layer", "name one, or leave it out")
         for own, name in _FOR_ONE.items():
             value = getattr(self, own)
             if value is not None and self.arms and not {ALL, name} & set(self.arms):
-                problem = f"is of no use without the arm {name}"
+                problem = f"has no effect without the arm {name}"
                 raise InputError(setting(own, value), problem, "give both or neither")
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The arms that are meant, without the unablated run.
+        """The requested arms, without the unablated run.
 
         Raises:
-            InputError: no arm, none of that name, or one named twice.
+            InputError: no arm is given, an arm is unknown or given twice.
         """
         known = arms()
         if self.arms == (ALL,):
@@ -127,7 +131,7 @@ class AblateConfig(ProtocolConfig):
             raise InputError("crumb ablate", "ARM is missing", remedy)
         if ALL in self.arms:
             raise InputError(
-                "crumb ablate all", "leaves no others to name", "give one or the other"
+                "crumb ablate all", "already includes all arms", "leave out the other names"
             )
         for name in self.arms:
             if name not in known:
@@ -139,29 +143,29 @@ class AblateConfig(ProtocolConfig):
 
 @dataclass(frozen=True)
 class Arm:
-    """What one file says.
+    """The contents of one arm file.
 
     Attributes:
-        name: of the arm.
-        tables: of the file, by section.
+        name: name of the arm.
+        tables: tables of the file, by section.
     """
 
     name: str
     tables: Mapping[str, Any]
 
     def __getitem__(self, section: str) -> Mapping[str, Any]:
-        """One section; empty where the file has none."""
+        """One section; empty if missing."""
         return self.tables.get(section, {})
 
 
 @dataclass(frozen=True)
 class Pretraining:
-    """What a run starts from.
+    """The pretraining that a run starts from.
 
     Attributes:
-        stream: data and epochs; the number of the run is that of the run that starts from it.
+        stream: data and epochs. The run number is that of the run that starts from it.
         method: CRUMB in pretraining.
-        parts: what the run takes of it.
+        parts: the parts that the run loads.
     """
 
     stream: StreamConfig
@@ -171,13 +175,13 @@ class Pretraining:
 
 @dataclass(frozen=True)
 class Settings:
-    """All that the runs of an arm are made with.
+    """The settings of the runs of an arm.
 
     Attributes:
-        stream: without the pretrained file, which has yet to be made.
-        network: which backbone, of stream and pretraining.
-        method: of the stream.
-        pretraining: None to begin with the stock weights.
+        stream: settings of the stream, without the pretrained file.
+        network: backbone of stream and pretraining.
+        method: configuration of the method in the stream.
+        pretraining: the pretraining, or None to start from the stock weights.
     """
 
     stream: StreamConfig
@@ -187,10 +191,10 @@ class Settings:
 
 
 def arms() -> dict[str, Arm]:
-    """Every arm by name; the unablated run comes first.
+    """All arms by name, the unablated run first.
 
     Raises:
-        InputError: the file of one is damaged, or holds what no arm has.
+        InputError: an arm file is damaged or has unknown contents.
     """
     found = {path.stem: path for path in _ARMS.glob("*.toml")}
     names = sorted(found, key=lambda name: (name != UNABLATED, _natural(name)))
@@ -200,7 +204,7 @@ def arms() -> dict[str, Arm]:
         _check_keys(found[name], tables)
         beside = tables.get("about", {}).get("beside", UNABLATED)
         if beside not in found:
-            problem = f"is to be beside {beside}, which is no arm"
+            problem = f"refers to {beside}, which is not an arm"
             raise InputError(found[name], problem, "name another arm")
         known[name] = Arm(name, tables)
     return known
@@ -216,7 +220,7 @@ def _check_keys(path: Path, tables: Mapping[str, Any]) -> None:
             known = ", ".join(SECTIONS)
             raise InputError(path, f"has an unknown section {section}", f"use {known}")
         if not isinstance(table, dict):
-            raise InputError(path, f"{section} is no section", f"write [{section}]")
+            raise InputError(path, f"{section} is not a section", f"write [{section}]")
         for key in table:
             if key not in SECTIONS[section]:
                 known = ", ".join(SECTIONS[section])
@@ -225,7 +229,7 @@ def _check_keys(path: Path, tables: Mapping[str, Any]) -> None:
 
 
 def _natural(name: str) -> list[tuple[str, int]]:
-    """So that 2 comes before 16."""
+    """Sort numbers by value: 2 before 16."""
     return [(text, int(part or 0)) for text, part in re.findall(r"(\D+)(\d*)", name)]
 
 
@@ -233,15 +237,15 @@ def unablated(config: AblateConfig, network: NetworkConfig, method: CrumbConfig)
     """The settings of the unablated run.
 
     Args:
-        config: of the study, with the classes that are streamed.
-        network: which backbone.
-        method: of the stream.
+        config: configuration of the study, with the streamed classes.
+        network: configuration of the backbone.
+        method: configuration of the method in the stream.
 
     Raises:
-        InputError: there is no codebook to be changed.
+        InputError: the settings use no codebook.
     """
     if method.storage != "feature":
-        problem = "leaves no memory blocks to take CRUMB apart with"
+        problem = "has no memory blocks, which the study needs"
         raise InputError(setting("storage", method.storage), problem, "leave it out")
     stream = StreamConfig(**shared_settings(ProtocolConfig, config), method="crumb", resume=True)
     pretraining = StreamConfig(
@@ -269,13 +273,13 @@ def resolve(arm: Arm, base: Settings, config: AblateConfig, memory_bytes: int) -
     """The settings of one arm.
 
     Args:
-        arm: what it changes.
+        arm: the arm.
         base: the unablated run.
-        config: of the study.
-        memory_bytes: of the exemplars of the unablated run.
+        config: config of the study.
+        memory_bytes: memory bytes of the exemplars of the unablated run.
 
     Raises:
-        InputError: the arm needs what was not given, or does not go with the other settings.
+        InputError: the arm needs a missing setting or contradicts other settings.
     """
     method = {**arm["method"], **_capacity(arm["arm"], base.method, memory_bytes)}
     if given := [name for name in CAPACITIES if name in method]:
@@ -296,12 +300,12 @@ def resolve(arm: Arm, base: Settings, config: AblateConfig, memory_bytes: int) -
 def _capacity(
     relative: Mapping[str, Any], method: CrumbConfig, memory_bytes: int
 ) -> dict[str, int]:
-    """The capacity that an arm gives as one of the unablated run."""
+    """The capacity of an arm that is relative to the unablated run."""
     given = [name for name in CAPACITIES if getattr(method, name) is not None]
     name = given[0] if given else "memory_size"
     if share := relative.get("memory_share"):
         if name == "budget_bytes":
-            # A part of it is what exemplars are read with, of which there is no half.
+            # Part of it is the decoder of exemplars, which cannot be halved.
             return {"memory_bytes": max(1, int(memory_bytes * share))}
         return {name: max(1, int((getattr(method, name) or PAPER_MEMORY_SIZE) * share))}
     if relative.get("same_bytes") and name == "memory_size":
@@ -310,7 +314,7 @@ def _capacity(
 
 
 def _network(arm: Arm, network: NetworkConfig, config: AblateConfig) -> NetworkConfig:
-    """The backbone of an arm: another one brings its own cut and weights."""
+    """The backbone of an arm. Another backbone has its own cut and weights."""
     changes = dict(arm["network"])
     if changes.get("backbone", network.backbone) != network.backbone:
         own_weights = {} if network.weights == "random" else {"weights": "pretrained"}

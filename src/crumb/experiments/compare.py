@@ -1,4 +1,4 @@
-"""A matrix of methods and byte budgets over one stream, filled in any number of calls."""
+"""Compare methods and byte budgets over one stream, in any number of calls."""
 
 from __future__ import annotations
 
@@ -31,20 +31,21 @@ USUAL_BUDGET = 250_000
 
 @dataclass(frozen=True)
 class CompareConfig(ProtocolConfig):
-    """Run methods over the same stream, each in the same number of bytes, and compare them."""
+    """Run methods over the same stream with the same memory budget and compare them."""
 
     dataset: Path
     """Folder written by `crumb index`."""
     methods: tuple[str, ...] = (ALL,)
-    """Methods by name, those of other packages by name or as MODULE:CLASS; or all of Crumb's."""
+    """Methods by name, methods of other packages by name or as MODULE:CLASS, or all methods of
+    Crumb."""
     budget_bytes: tuple[int, ...] = ()
-    """Bytes of exemplars and of all that is needed to read them (default 250000). Methods that keep
-    none are run once, for all budgets."""
+    """Memory budgets in bytes for exemplars and everything needed to decode them. Default: 250000.
+    Methods without exemplars run once for all budgets."""
     tuned: Path | None = None
-    """Folder that holds METHOD/tuned.toml of `crumb tune` for the methods that were tuned."""
+    """Folder with METHOD/tuned.toml of `crumb tune` for the tuned methods."""
     output: Path | None = None
-    """Folder of the comparison; outputs/<data set>/compare_<protocol>_<mode>_<backbone> by
-    default."""
+    """Results folder of the comparison. Default: outputs/<data
+    set>/compare_<protocol>_<mode>_<backbone>."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,26 +55,28 @@ class CompareConfig(ProtocolConfig):
             if len(set(values)) != len(values):
                 raise InputError(setting(name), "names one twice", "name each once")
         if not self.methods:
-            raise InputError(setting("methods"), "names nothing", "name each once, or all")
+            raise InputError(setting("methods"), "is empty", "name methods, or all")
         for name in self.methods:
             if name != ALL:
                 find_method(name)
         if ALL in self.methods and len(self.methods) > 1:
             raise InputError(
-                setting("methods", "all"), "leaves no others to name", "give one or the other"
+                setting("methods", "all"),
+                "already includes all methods",
+                "leave out the other names",
             )
         if self.budget_bytes and not self.storing:
-            problem = "is of no use with methods that keep no exemplars"
-            raise InputError(setting("budget_bytes"), problem, "leave it out, or name others")
+            problem = "has no effect with methods that keep no exemplars"
+            raise InputError(setting("budget_bytes"), problem, "leave it out or name other methods")
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The methods that are meant."""
+        """The requested methods."""
         return tuple(methods()) if self.methods == (ALL,) else self.methods
 
     @property
     def storing(self) -> tuple[str, ...]:
-        """Those of them that keep exemplars."""
+        """The requested methods that keep exemplars."""
         return tuple(name for name in self.names if find_method(name).stores_exemplars())
 
     @property
@@ -86,25 +89,25 @@ class CompareConfig(ProtocolConfig):
 
 @dataclass(frozen=True)
 class Cell:
-    """One method with one budget; None for a method that keeps no exemplars."""
+    """One method with one budget (None for a method without exemplars)."""
 
     method: str
     budget: int | None
 
     @property
     def name(self) -> str:
-        """Of its results folder."""
+        """Name of its results folder."""
         return self.method if self.budget is None else f"{self.method}_{self.budget}"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison has come to.
+    """The results of a comparison.
 
     Attributes:
-        records: finished runs of each cell, by number of the run.
-        notes: why a cell cannot be run, or what became of it.
-        tuned: values of `crumb tune` that a method was given, if any.
+        records: finished runs of each cell, by run number.
+        notes: why a cell cannot be run or did not finish.
+        tuned: values from `crumb tune`, by method.
     """
 
     records: Mapping[Cell, list[RunRecord]]
@@ -113,24 +116,23 @@ class Comparison:
 
     @property
     def budgets(self) -> tuple[int | None, ...]:
-        """In bytes, ascending; None stands alone where no method keeps exemplars."""
+        """Budgets in bytes, ascending; only None if no method keeps exemplars."""
         cells = (*self.records, *self.notes)
         return tuple(sorted({cell.budget for cell in cells if cell.budget})) or (None,)
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """A comparison: what its cells have in common, and what has become of them.
+    """A comparison: the shared settings of its cells, and their state.
 
     Attributes:
-        config: of the comparison.
-        network: which backbone.
-        tuned: settings by method, in the place of the defaults.
-        grid: of the cells that are asked for.
-        dataset: opened.
-        task_lists: of streams, and of upper bounds if there are any, by number of the run; laid out
-            when they are first needed.
-        broken: what is wrong with images that are left out, if any are to be.
+        config: configuration of the comparison.
+        network: configuration of the backbone.
+        tuned: settings that replace defaults, by method.
+        grid: grid of the requested cells.
+        dataset: the opened data set.
+        task_lists: tasks of streams and of upper bounds, by run number; laid out on first use.
+        broken: problems of skipped images, if images may be skipped.
     """
 
     config: CompareConfig
@@ -143,14 +145,14 @@ class Matrix:
 
     @property
     def folder(self) -> Path:
-        """Of the comparison."""
+        """Results folder of the comparison."""
         return self.grid.folder
 
     def job(self, cell: Cell) -> Job:
-        """What is to be done for a cell.
+        """The job of a cell.
 
         Raises:
-            InputError: the method can do nothing with the budget.
+            InputError: the budget is too small for the method.
         """
         stream = replace(stream_config(self.config, cell, self.folder), resume=True)
         method = method_config(cell, {cell.method: self.tuned_of(cell)})
@@ -161,9 +163,9 @@ class Matrix:
         return stream_job(stream, self.network, method, self.dataset, tasks, self.broken)
 
     def tuned_of(self, cell: Cell) -> Mapping[str, Any]:
-        """Settings of a cell in the place of the defaults.
+        """Settings of a cell that replace defaults.
 
-        A cell that is only in the folder has those that it was run with by another call.
+        A cell of an earlier call has the settings of that call.
         """
         if cell in self.config.cells:
             return self.tuned.get(cell.method, {})
@@ -177,7 +179,7 @@ class Matrix:
         }
 
     def look(self) -> Comparison:
-        """All finished runs that are in the folder now, those of other calls as well."""
+        """All finished runs in the folder, including those of other calls."""
         config = self.config
         wanted = range(config.first_run, config.first_run + config.runs)
         records: dict[Cell, list[RunRecord]] = {}
@@ -191,7 +193,7 @@ class Matrix:
                 job = self.job(cell)
                 check_recorded(job)
             except OtherSettingsError as error:
-                # It was begun by another call while this one ran.
+                # Another call started it while this one ran.
                 hidden[cell.name] = f"is not in the tables: it {error.problem_in_flags()}"
                 continue
             except InputError as error:
@@ -206,17 +208,17 @@ class Matrix:
 
 
 def compare(config: CompareConfig, network: NetworkConfig) -> Matrix:
-    """Run what is not done yet, and go on with what was interrupted.
+    """Do the missing runs of the comparison and resume interrupted ones.
 
-    What earlier calls have left in the folder is part of the comparison.
+    Results of earlier calls in the folder are part of the comparison.
 
     Args:
-        config: of the comparison.
-        network: which backbone, the same for all methods.
+        config: configuration of the comparison.
+        network: configuration of the backbone, the same for all methods.
 
     Raises:
         InputError: no cell can be run; the folder holds runs with other settings.
-        KeyboardInterrupt, Terminated: a signal came; the same call goes on from there.
+        KeyboardInterrupt, Terminated: a signal arrived; the same call resumes.
     """
     if config.tensorboard:
         tensorboard.check_installed()
@@ -228,7 +230,7 @@ def compare(config: CompareConfig, network: NetworkConfig) -> Matrix:
 
 
 def _arrange(matrix: Matrix) -> None:
-    """The cells that can be run; all in the folder must be of these settings."""
+    """The cells that can be run. All cells in the folder must have these settings."""
     asked, networks = matrix.config.cells, {}
     for cell in (*asked, *_earlier(matrix.folder, asked)):
         with matrix.grid.arranging(cell.name):
@@ -247,7 +249,7 @@ def _arrange(matrix: Matrix) -> None:
 
 
 def _matrix(config: CompareConfig, network: NetworkConfig) -> Matrix:
-    """All that the cells share; errors as its parts."""
+    """The settings and data that all cells share."""
     tuned: Mapping[str, Mapping[str, Any]] = {}
     if config.tuned is not None:
         tuned = tuned_in(config.tuned, config.names, network.backbone, config.mode)
@@ -267,7 +269,7 @@ def _matrix(config: CompareConfig, network: NetworkConfig) -> Matrix:
 
 
 def _earlier(folder: Path, asked: Sequence[Cell]) -> list[Cell]:
-    """Cells that are in the folder and were not asked for now."""
+    """Cells in the folder that were not requested now."""
     found: list[Cell] = []
     for path in sorted(folder.glob("*/config.toml")):
         matched = re.fullmatch(r"([\w.:]+?)(?:_(\d+))?", path.parent.name)
@@ -282,11 +284,11 @@ def _earlier(folder: Path, asked: Sequence[Cell]) -> list[Cell]:
 def tuned_in(
     folder: Path, names: Sequence[str], backbone: str, mode: str
 ) -> dict[str, Mapping[str, float]]:
-    """What was found for the methods that were tuned, by name.
+    """The tuned values by method.
 
     Raises:
-        InputError: nothing was found there for any of them, or what was is unusable, or was found
-            with another backbone or mode.
+        InputError: no tuned file exists for any method, or one is unusable or of another backbone
+            or mode.
     """
     found = {name: folder / name / TUNED for name in names}
     found = {name: path for name, path in found.items() if path.exists()}
@@ -304,10 +306,10 @@ def stream_config(config: CompareConfig, cell: Cell, folder: Path) -> StreamConf
 
 
 def method_config(cell: Cell, tuned: Mapping[str, Mapping[str, Any]]) -> Any:
-    """The settings of one cell: those tuned over the defaults, and the budget.
+    """The settings of one cell: defaults, tuned values and the budget.
 
     Raises:
-        InputError: a budget that the method can do nothing with.
+        InputError: the budget is too small for the method.
     """
     settings = dict(tuned.get(cell.method, {}))
     if cell.budget is not None:

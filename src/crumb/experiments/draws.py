@@ -1,4 +1,4 @@
-"""What is tried in tuning: ranges of settings, and draws from them."""
+"""Search ranges of tuning, and random draws from them."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from crumb.methods.training import MAX_FLOAT
 from crumb.seeds import derive
 
 HELD_ASIDE = 1_000_000
-"""Number of the run that is tuned on: far above those that are compared, so in another order."""
+"""Run number for tuning, far above compared runs, so its order of classes is different."""
 MAX_TUNED = 3
-"""Settings searched at most, the learning rate included."""
+"""Maximum number of searched settings, including the learning rate."""
 LR_FACTOR = 10.0
-"""The learning rate is searched from this fraction to this multiple of the one that was given."""
+"""The learning rate is searched from this fraction to this multiple of the given one."""
 
 
 def ranges_of(kind: type[Learner], method: Any) -> dict[str, tuple[float, float]]:
-    """What is searched: the learning rate, if there is one, and coefficients with an effect."""
+    """The searched settings: the learning rate, if any, and coefficients with an effect."""
     ranges: dict[str, tuple[float, float]] = {}
     if kind.trains:
         least, most = method.lr / LR_FACTOR, method.lr * LR_FACTOR
         ranges["lr"] = max(least, method.least_lr), min(most, MAX_FLOAT)
     for name, bounds in kind.tuned.items():
-        # A coefficient of a part that is not there is refused.
+        # Coefficients of unused components are refused by the configuration.
         with contextlib.suppress(InputError):
             for value in bounds:
                 replace(method, **{name: value})
@@ -38,14 +38,14 @@ def ranges_of(kind: type[Learner], method: Any) -> dict[str, tuple[float, float]
 
 
 def draw(ranges: Ranges, count: int, kind: type[Learner]) -> list[dict[str, float]]:
-    """Values drawn evenly on a logarithmic scale, to three digits.
+    """Draw values evenly on a logarithmic scale, rounded to three digits.
 
-    Trial n of every method lies at the same place of its ranges, however many there are.
+    Trial n lies at the same relative position of the ranges for every method and count.
 
     Args:
-        ranges: of what is searched.
-        count: of draws.
-        kind: of the method, whose order of settings says which place is whose.
+        ranges: range of each searched setting.
+        count: number of draws.
+        kind: class of the method, whose order of settings assigns dimensions.
     """
     names = ["lr", *kind.tuned]
     assert len(names) <= MAX_TUNED, f"{kind.name} has too many settings to search"
@@ -56,7 +56,7 @@ def draw(ranges: Ranges, count: int, kind: type[Learner]) -> list[dict[str, floa
         for name, place in zip(names, row, strict=False):
             if name in ranges:
                 low, high = ranges[name]
-                # Rounding must not lead out of the range.
+                # Rounding must not leave the range.
                 values[name] = min(high, max(low, float(f"{low * (high / low) ** place:.3g}")))
         drawn.append(values)
     return drawn

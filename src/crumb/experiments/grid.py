@@ -1,6 +1,6 @@
-"""A grid: a folder of cells, each with runs to be done, filled by any number of calls.
+"""A grid: a folder of cells with runs, filled by any number of calls.
 
-What becomes of a cell is the same in every experiment:
+How failed runs are handled is the same in every experiment:
 
 ================  ================================================================================
 a cell            is
@@ -14,7 +14,7 @@ waits             (another call makes what it starts from) come back to until th
 is interrupted    kept as far as it is; the same call goes on
 ================  ================================================================================
 
-Several calls may work on one folder at a time: one lock lets a single one write its tables.
+Several calls may work on one folder at a time. A lock lets only one write the tables.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ from crumb.stream.run import carry_out_all
 from crumb.stream.settings import PRETRAINED_RUN, OtherSettingsError
 
 _WAIT = 2.0
-"""Seconds until what another call makes is looked at again."""
+"""Seconds between checks for the results of another call."""
 
 
 class Start(Protocol):
-    """What a run starts from, and can be made."""
+    """A file that a run starts from and that can be made."""
 
     @property
     def file(self) -> Path:
-        """Where it is; there or not."""
+        """Its path, whether it exists or not."""
         ...
 
     def job(self) -> Job:
-        """What makes it, in the folder of the file."""
+        """The job that makes it, in the folder of the file."""
         ...
 
 
@@ -62,9 +62,9 @@ class Cell:
     """One results folder of a grid.
 
     Attributes:
-        name: in messages and tables.
-        job: its runs.
-        starts: what runs start from, by number of the run, if it is to be made.
+        name: name in messages and tables.
+        job: job with its runs.
+        starts: files that runs start from and that must be made, by run number.
     """
 
     name: str
@@ -72,28 +72,28 @@ class Cell:
     starts: Mapping[int, Start] = field(default_factory=dict)
 
     def can_start(self, run: int) -> bool:
-        """Whether there is all that a run starts from."""
+        """Whether the file that a run starts from exists."""
         return run not in self.starts or self.starts[run].file.exists()
 
 
 class WaitingError(BusyError):
-    """Another call makes what a cell starts from."""
+    """Raised if another call is making the file that a cell starts from."""
 
 
 @dataclass
 class Grid:
-    """Cells, and what has become of each; the attributes that are not listed begin empty.
+    """Cells and their states. Unlisted attributes start empty.
 
     Attributes:
-        folder: with the folders of the cells, and the tables.
-        command: ``crumb`` with this command fills it.
-        kind: of its cells, before their names in messages.
-        cells: that can be run, in the order in which they are.
-        impossible: why others cannot be.
-        diverged: why runs diverged, by name of the cell and number of the run.
-        failed: what cells failed with.
-        busy: names of those that other calls were at, when nothing else was left.
-        stores: features of the images of cells.
+        folder: folder of the cells' folders and the tables.
+        command: subcommand of ``crumb`` that fills it.
+        kind: word for a cell before its name in messages.
+        cells: valid cells, in execution order.
+        impossible: errors of invalid cells.
+        diverged: errors of diverged runs, by cell name and run number.
+        failed: errors of failed cells.
+        busy: names of cells that other calls were still running at the end.
+        stores: feature stores of the cells.
     """
 
     folder: Path
@@ -110,14 +110,14 @@ class Grid:
 
     @contextmanager
     def arranging(self, name: str, folder: Path | None = None) -> Iterator[None]:
-        """A context in which a cell is checked: an InputError says that it cannot be run.
+        """Context for checking a cell: records an InputError as the reason why it cannot run.
 
         Args:
-            name: of the cell.
-            folder: that is named where its results have other settings; that of the cell.
+            name: name of the cell.
+            folder: folder to name if its results have other settings. Default: the cell's.
 
         Raises:
-            InputError: the folder of the cell holds results of other settings.
+            InputError: the folder of the cell holds results with other settings.
         """
         try:
             yield
@@ -131,14 +131,14 @@ class Grid:
             self.impossible[name] = error
 
     def fill(self) -> Iterator[Cell]:
-        """Do what is left of every cell.
+        """Do the missing runs of every cell.
 
         Yields:
-            each cell when all is done that could be; none that another call is at.
+            each cell when all its possible runs are done, except cells of other calls.
 
         Raises:
-            KeyboardInterrupt, Terminated: a signal came; what is done is kept, and the same call
-                goes on from there.
+            KeyboardInterrupt, Terminated: a signal arrived; finished work is kept, and the same
+                call resumes.
         """
         waiting, told = [*self.cells], False
         while waiting:
@@ -156,11 +156,11 @@ class Grid:
                 yield cell
             if len(later) == len(waiting):
                 if not any(isinstance(error, WaitingError) for error in later.values()):
-                    # Waiting for what other calls do is of no use.
+                    # Waiting for other calls is pointless here.
                     self.busy.extend(later)
                     return
                 if not told:
-                    announce("waiting for what another call makes")
+                    announce("waiting for a file that another call is making")
                 told = True
                 time.sleep(_WAIT)
             waiting = [cell for cell in waiting if cell.name in later]
@@ -173,7 +173,7 @@ class Grid:
         done = {record.run for record in finished}
         if done.issuperset(job.task_lists) and not Results.begun_runs_in(job.folder):
             return
-        # What follows builds networks before it looks.
+        # Check now, because the next step builds networks first.
         if Results.busy_in(job.folder):
             raise BusyError(job.folder, "is being written by another call", "wait for it")
         diverged = self.diverged[cell.name] = {}
@@ -183,7 +183,7 @@ class Grid:
                     self._make_start(cell, run)
                 except DivergedError as error:
                     diverged[run] = error
-        # Those that are finished stay in the settings that are written, where they can.
+        # Keep finished runs in the recorded settings if possible.
         runs = [run for run in job.task_lists if run not in diverged and cell.can_start(run)]
         if runs:
             try:
@@ -191,7 +191,9 @@ class Grid:
             except InputError as error:
                 subject, problem, _ = error.parts
                 if subject in {str(start.file) for start in cell.starts.values()}:
-                    raise InputError(subject, problem, "remove it: it is made again") from error
+                    raise InputError(
+                        subject, problem, "remove it, and it will be made again"
+                    ) from error
                 raise
 
     def _make_start(self, cell: Cell, run: int) -> None:
@@ -209,18 +211,18 @@ class Grid:
         except BusyError as error:
             raise WaitingError(*error.parts) from error
         if diverged:
-            # It counts for every cell that starts from it.
+            # The error affects every cell that starts from it.
             self._lost[start.file] = diverged[run]
             raise diverged[run]
 
     @contextmanager
     def tables(self) -> Iterator[None]:
-        """A context in which no other call reads what is finished and writes the tables."""
+        """Context with the lock for reading finished runs and writing tables."""
         with alone(self.folder):
             yield
 
     def records(self, cell: Cell) -> list[RunRecord]:
-        """The finished runs in the folder of a cell, by number; none where they are damaged."""
+        """The finished runs in the folder of a cell, by number; empty if damaged."""
         try:
             records = Results.finished_in(cell.job.folder)
         except InputError as error:
@@ -231,7 +233,7 @@ class Grid:
         return records
 
     def notes(self) -> dict[str, str]:
-        """What is to be said of cells, by name; nothing where all went well."""
+        """Notes on cells with problems, by name."""
         found = {n: f"cannot be run: {error.in_flags()}" for n, error in self.impossible.items()}
         for name, runs in self.diverged.items():
             said = [f"diverged in run {run}: {e.in_flags()}" for run, e in sorted(runs.items())]
@@ -240,10 +242,10 @@ class Grid:
         return found | dict.fromkeys(self.busy, "is being run by another call")
 
     def end(self) -> None:
-        """Called after the tables.
+        """Finish after the tables are written.
 
         Raises:
-            InputError: what the first cell that failed did so with.
+            InputError: the error of the first failed cell.
         """
         for name, error in self.failed.items():
             subject, problem, remedy = error.parts

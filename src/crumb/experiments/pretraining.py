@@ -1,7 +1,6 @@
-"""What the arms of an ablation study start from.
+"""Pretrainings that the arms of an ablation study start from.
 
-It is made once for each run, and found again by its content: the digest of all the settings and
-data that it depends on.
+Each is made once per run and identified by a digest of all settings and data that affect it.
 """
 
 from __future__ import annotations
@@ -34,15 +33,15 @@ from crumb.stream.settings import (
 from crumb.stream.tasks import open_dataset
 
 _DIGITS = 16
-"""Of the digests that name folders; 64 bits."""
+"""Hexadecimal digits of the digests in folder names (64 bits)."""
 _FOLDER = "pretrained"
 _IMAGES = "images"
-"""Section of the settings of a pretraining that holds the digest of its images."""
+"""Settings section with the digest of the images."""
 
 
 @dataclass(frozen=True)
 class PretrainedFile:
-    """What one run starts from, there or not: a :class:`~crumb.experiments.grid.Start`."""
+    """The file that one run starts from: a :class:`~crumb.experiments.grid.Start`."""
 
     pretrainings: Pretrainings
     pretraining: Pretraining
@@ -51,7 +50,7 @@ class PretrainedFile:
     file: Path
 
     def job(self) -> Job:
-        """What makes it."""
+        """The job that makes it."""
         job = self.pretrainings.job(self.pretraining, self.network, self.run)
         folder = self.file.parent
         return replace(job, folder=folder, config=replace(job.config, output=folder))
@@ -61,7 +60,7 @@ class Pretrainings:
     """All pretrainings of a study.
 
     Args:
-        folder: of the study.
+        folder: results folder of the study.
         first_run: number of its first run.
     """
 
@@ -73,10 +72,10 @@ class Pretrainings:
         self._datasets: dict[tuple[Path, tuple[str, ...]], tuple[Dataset, str]] = {}
 
     def job(self, pretraining: Pretraining, network: NetworkConfig, run: int) -> Job:
-        """One run of a pretraining, in a folder that is never made.
+        """The job of one pretraining run, with a placeholder folder.
 
         Raises:
-            InputError: its data set cannot be used.
+            InputError: its data set is unusable.
         """
         stream = pretraining.stream
         key = (stream.dataset, stream.classes)
@@ -89,12 +88,12 @@ class Pretrainings:
         return replace(job, more={_IMAGES: {"names_and_sizes": images}})
 
     def check(self, pretraining: Pretraining, network: NetworkConfig, networks: Networks) -> None:
-        """Check what can be checked before a pretraining is begun.
+        """Check a pretraining before it starts.
 
         Args:
-            pretraining: to be checked.
-            network: which backbone.
-            networks: built so far.
+            pretraining: the pretraining to check.
+            network: configuration of the backbone.
+            networks: cache of built networks.
 
         Raises:
             InputError: it cannot be run.
@@ -104,10 +103,10 @@ class Pretrainings:
             self._checked.add(key)
 
     def file(self, pretraining: Pretraining, network: NetworkConfig) -> Path:
-        """Where a pretraining leaves its file, with {run} in its name; equal ones have one place.
+        """Path of a pretraining's file, with {run} in its name; equal pretrainings share it.
 
         Raises:
-            InputError: its settings cannot be.
+            InputError: its settings are invalid.
         """
         key = (pretraining, network)
         if key not in self._files:
@@ -116,12 +115,12 @@ class Pretrainings:
         return self._files[key]
 
     def file_of(self, folder: Path, pretraining: Pretraining, network: NetworkConfig) -> Path:
-        """The same for an arm, whose runs may be in its folder.
+        """The same for an arm, which may have runs in its folder.
 
-        The file may have the name that an earlier Crumb gave the same pretraining.
+        An earlier version of Crumb may have named the file of the same pretraining differently.
 
         Raises:
-            OtherSettingsError: the runs started from another pretraining, or from none.
+            OtherSettingsError: the runs started from another or no pretraining.
         """
         path = self.file(pretraining, network)
         if not (folder / CONFIG).exists():
@@ -136,7 +135,7 @@ class Pretrainings:
         for found in there[:1]:
             run = int(found.parent.name.removeprefix("run"))
             job = self.job(pretraining, network, run)
-            # Before it looked at the images.
+            # Made by a version that did not compare images.
             more = job.more if _IMAGES in read_toml(found, "remove its folder") else None
             try:
                 check_same(found.parent, crumb_settings(replace(job, more=more)))
@@ -155,10 +154,10 @@ class Pretrainings:
 
 
 def crumb_settings(job: Job) -> dict[str, Any]:
-    """All that the results of a job of CRUMB depend on, without building a network.
+    """All settings that affect the results of a CRUMB job, without building a network.
 
     Raises:
-        InputError: a setting cannot be used.
+        InputError: a setting is invalid.
     """
     backbone, network = settled(job.network)
     method = resolved(for_mode(job.config.mode, job.method), backbone)
@@ -166,7 +165,7 @@ def crumb_settings(job: Job) -> dict[str, Any]:
 
 
 def names_and_sizes(dataset: Dataset) -> str:
-    """Digest of the names and sizes of the images of a data set: the index has the names only."""
+    """Digest of the names and sizes of a data set's images (the index has only names)."""
     found = hashlib.sha256()
     for path in dataset.index["im_path"]:
         found.update(f"{path}\n{_bytes(dataset.images / path)}\n".encode())
@@ -183,7 +182,7 @@ def _other(folder: Path, problem: str) -> OtherSettingsError:
 
 
 def _bytes(path: Path) -> int:
-    """Of an image, which may be in a tar file; -1 where that cannot be told."""
+    """Size of an image, which may be in a tar file; -1 if unknown."""
     try:
         size = member_size(path)
         return path.stat().st_size if size is None else size

@@ -1,7 +1,7 @@
-"""Tuning: the same search for every method, on training clips only.
+"""Hyperparameter search, the same for every method, on training clips only.
 
 Random search (Bergstra and Bengio, "Random Search for Hyper-Parameter Optimization", JMLR 2012) on
-the first tasks of an order of classes that no comparison has.
+the first tasks of an order of classes that no comparison uses.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ from crumb.stream.tasks import choose, epochs_of, open_dataset, relabelled, task
 
 @dataclass(frozen=True)
 class TuneConfig(TasksConfig):
-    """Search the learning rate and the coefficients of a method on clips held out of training ones.
+    """Search the learning rate and the coefficients of a method on held-out training clips.
 
-    Every method gets the same number of trials on the first tasks of an order of classes that is
-    kept aside; images to be tested on are not looked at.
+    Every method gets the same number of trials on the first tasks of a reserved order of classes.
+    Test images are never used.
     """
 
     method: Annotated[str, Argument(positional=True, metavar="METHOD")] = field(kw_only=True)
@@ -64,17 +64,17 @@ class TuneConfig(TasksConfig):
     dataset: Path
     """Folder written by `crumb index`."""
     trials: int = 10
-    """How many settings are tried; the first is the one given."""
+    """Number of trials. The first uses the given settings."""
     tasks: int = 3
-    """How many tasks are learned in a trial."""
+    """Number of tasks per trial."""
     validation_share: float = 0.2
-    """Share of each class's training clips held out to be scored on; at least one, never all."""
+    """Share of each class's training clips held out for scoring; at least one, never all."""
     mode: Mode = "paper"
-    """As of `crumb stream`: strict shows each frame once."""
+    """Mode as in `crumb stream`; strict is online (single-pass)."""
     pretrained: Path | None = None
-    """Start from the tail and codebook in this file of `crumb pretrain`."""
+    """File of `crumb pretrain` with the initial tail and codebook."""
     output: Path | None = None
-    """Folder of what is found; outputs/<data set>/tuned_<backbone>/<method> by default."""
+    """Results folder. Default: outputs/<data set>/tuned_<backbone>/<method>."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,7 +84,7 @@ class TuneConfig(TasksConfig):
         require("validation_share", share, 0 < share < 1, "above 0 and below 1")
 
     def stream(self, folder: Path | None = None) -> StreamConfig:
-        """The stream of one trial, with results in a folder."""
+        """The stream configuration of one trial."""
         return StreamConfig(
             **shared_settings(TasksConfig, self),
             method=self.method,
@@ -97,17 +97,17 @@ class TuneConfig(TasksConfig):
 
 @dataclass(frozen=True)
 class Search:
-    """Trials that are to be carried out.
+    """A planned search.
 
     Attributes:
-        config: of the tuning.
-        network: which backbone.
-        method: the method's own configuration, as it was given.
-        dataset: opened.
-        tasks: of every trial; what they test on was held out of their training clips.
-        ranges: of what is searched.
-        settings: the method's configuration in each trial.
-        folder: of the results.
+        config: configuration of the search.
+        network: configuration of the backbone.
+        method: the given configuration of the method.
+        dataset: the opened data set.
+        tasks: tasks of every trial, tested on held-out training clips.
+        ranges: range of each searched setting.
+        settings: configuration of the method in each trial.
+        folder: results folder.
     """
 
     config: TuneConfig
@@ -134,20 +134,20 @@ class Search:
         return self.folder / "trials" / f"{number:02}"
 
     def values(self, number: int) -> dict[str, float]:
-        """What is searched, as it is in one trial."""
+        """Values of the searched settings in one trial."""
         return {name: getattr(self.settings[number], name) for name in self.ranges}
 
 
 def plan(config: TuneConfig, network: NetworkConfig, method: Any) -> Search:
-    """Lay out everything that tuning does; nothing is written.
+    """Plan a search without writing anything.
 
     Args:
-        config: of the tuning.
-        network: which backbone.
-        method: the method's own configuration; what is not searched stays as it is.
+        config: configuration of the search.
+        network: configuration of the backbone.
+        method: configuration of the method. Settings that are not searched keep their values.
 
     Raises:
-        InputError: anything that the user gave and that cannot be used.
+        InputError: a setting or file is unusable.
     """
     kind = find_method(config.method)
     dataset = open_dataset(config.dataset, config.classes)
@@ -163,28 +163,29 @@ def plan(config: TuneConfig, network: NetworkConfig, method: Any) -> Search:
     search = Search(config, network, method, dataset, tasks, ranges, settings, folder)
     for path in (search.tuned, search.log):
         if path.exists() and not (folder / "trials").is_dir():
-            problem = "is of no tuning in this folder, and would be overwritten"
-            raise InputError(path, problem, f"move it, or choose another {setting('output')}")
+            problem = "does not belong to a search in this folder and would be overwritten"
+            raise InputError(path, problem, f"move it or choose another {setting('output')}")
     return search
 
 
 def tune(search: Search, stores: dict[str, FeatureStore] | None = None) -> Iterator[Trial]:
-    """Carry out the trials; the chosen values are written after the last one.
+    """Run the trials and write the chosen values after the last one.
 
-    A trial that was finished in the same folder is not done again, and one that was interrupted
-    goes on. The log is written after each, and always holds all that are finished in the folder.
+    Finished trials in the same folder are not repeated, and interrupted ones resume. The log is
+    written after each trial and holds all finished trials.
 
     Args:
-        search: planned.
-        stores: features computed so far, to be shared.
+        search: the planned search.
+        stores: shared cache of features.
 
     Yields:
-        each trial when it is over.
+        each finished trial.
 
     Raises:
-        InputError: every trial diverged, one failed, or is another call's, after the others are
-            done; before, the folder holds trials of other settings, or more than are asked for.
-        KeyboardInterrupt, Terminated: a signal came; what is done is kept.
+        InputError: before the first trial, the folder holds trials with other settings or more than
+            requested. After the last, every trial diverged, one failed, or another call still runs
+            one.
+        KeyboardInterrupt, Terminated: a signal arrived; finished work is kept.
     """
     grid = Grid(search.folder, "tune", "trial", stores={} if stores is None else stores)
     _done(search)
@@ -197,12 +198,12 @@ def tune(search: Search, stores: dict[str, FeatureStore] | None = None) -> Itera
             number = int(cell.name)
             trial = _trial(search, number, grid.diverged.get(cell.name, {}))
             with grid.tables():
-                # Another call may have finished some.
+                # Another call may have finished some trials.
                 known |= _known(search) | {number: trial}
                 write_log(search.log, [known[one] for one in sorted(known)])
             yield trial
     finally:
-        # The first trial may have failed: there is nothing in them then.
+        # Empty if the first trial failed.
         if not search.log.exists():
             with contextlib.suppress(OSError):
                 (search.folder / "trials").rmdir()
@@ -215,10 +216,10 @@ def tune(search: Search, stores: dict[str, FeatureStore] | None = None) -> Itera
 
 
 def _arrange(search: Search, grid: Grid) -> None:
-    """All trials, checked before the first is begun.
+    """All trials, checked before the first starts.
 
     Raises:
-        InputError: one cannot be; the folder holds trials of other settings.
+        InputError: a trial is invalid, or the folder holds trials with other settings.
     """
     networks: Networks = {}
     stream, broken = search.config.stream(), None
@@ -234,16 +235,16 @@ def _arrange(search: Search, grid: Grid) -> None:
 
 
 def _done(search: Search) -> tuple[set[int], list[Trial]]:
-    """Numbers of the trials that are finished in the folder, and those that failed there.
+    """Numbers of finished trials in the folder, and the failed trials.
 
     Raises:
-        InputError: they are more than are asked for; the log of those that failed is damaged.
+        InputError: there are more trials than requested, or the log of failed ones is damaged.
     """
     records = search.folder.glob(f"trials/*/runs/run{HELD_ASIDE}.json")
     names = [path.parent.parent.name for path in records]
     finished = {int(name) for name in names if name.isdecimal()}
-    # Nothing but the log is left of one that failed; where none is finished it may be of other
-    # settings.
+    # Failed trials are recorded only in the log, whose settings are unknown if no trial is
+    # finished.
     failed = read_failed(search.log) if finished and search.log.exists() else []
     count = 1 + max([-1, *finished, *(trial.number for trial in failed)])
     asked = search.config.trials
@@ -255,7 +256,7 @@ def _done(search: Search) -> tuple[set[int], list[Trial]]:
 
 
 def _known(search: Search) -> dict[int, Trial]:
-    """The trials that are over in the folder, by number; a damaged one is another's to report."""
+    """The finished trials in the folder, by number. Damaged ones are reported elsewhere."""
     finished, failed = _done(search)
     known = {trial.number: trial for trial in failed}
     for number in finished:
@@ -265,7 +266,7 @@ def _known(search: Search) -> dict[int, Trial]:
 
 
 def _trial(search: Search, number: int, diverged: Mapping[int, DivergedError]) -> Trial:
-    """What became of a trial that is over."""
+    """The result of a finished trial."""
     values = search.values(number)
     for error in diverged.values():
         where, what, _ = error.parts
@@ -291,7 +292,7 @@ def _job(search: Search, number: int, broken: Mapping[str, str] | None) -> Job:
 
 
 def _about(search: Search) -> dict[str, Any]:
-    """What is tuned on; None where nothing was given."""
+    """The data that was tuned on; None if not given."""
     config, network = search.config, search.network
     return {
         "dataset": search.dataset.name,
@@ -315,24 +316,24 @@ def _about(search: Search) -> dict[str, Any]:
     }
 
 
-# What it is tried on.
+# The tasks of the trials.
 
 
 def held_aside(config: TuneConfig, dataset: Dataset, offline: bool = False) -> TaskList:
-    """The first tasks of the order that is kept aside, tested on clips held out of them.
+    """The first tasks of the reserved order, tested on held-out clips.
 
     Raises:
-        InputError: there are fewer tasks; a class has a single image in them; a task would have
-            nothing to learn from; and as :func:`crumb.stream.tasks.tasks_of`.
+        InputError: there are fewer tasks, a class has a single image in them, a task would have no
+            training image, or see :func:`crumb.stream.tasks.tasks_of`.
     """
     whole = tasks_of(config.stream(), dataset, HELD_ASIDE, offline)
     count = len(whole.tasks)
     if count < config.tasks:
-        problem = f"is more than the {count} that {dataset.folder} is laid out in"
+        problem = f"is more than the {count} tasks of {dataset.folder}"
         remedy = f"give at most {count}, or smaller tasks ({setting('classes_per_task')})"
         raise InputError(setting("tasks", config.tasks), problem, remedy)
     assert whole.table is not None
-    # An offline task shows images again; in the order of the index nothing depends on the tasks'.
+    # Offline tasks repeat images. The order of the index does not depend on that of the tasks.
     table = whole.table.drop_duplicates("im_path").sort_values("Unnamed: 0")
     rows = table.loc[table["task"] < config.tasks]
     held = _held_out(rows, config.validation_share, dataset)
@@ -344,7 +345,7 @@ def held_aside(config: TuneConfig, dataset: Dataset, offline: bool = False) -> T
         if not frames.paths:
             raise InputError(
                 setting("validation_share", config.validation_share),
-                f"leaves task {task} nothing to learn from",
+                f"leaves nothing to learn from in task {task}",
                 "give a smaller one, or larger tasks",
             )
     tested = rows.loc[rows["im_path"].isin(list(held))]
@@ -353,7 +354,7 @@ def held_aside(config: TuneConfig, dataset: Dataset, offline: bool = False) -> T
 
 
 def _held_out(rows: pd.DataFrame, share: float, dataset: Dataset) -> set[str]:
-    """Paths of whole clips of each class, or where it has one clip only, of images."""
+    """Paths of whole clips of each class, or of images if a class has a single clip."""
     generator = np.random.default_rng(derive(HELD_ASIDE, "validation"))
     held: set[str] = set()
     for number in np.unique(rows["class"].to_numpy()).tolist():
@@ -366,9 +367,8 @@ def _held_out(rows: pd.DataFrame, share: float, dataset: Dataset) -> set[str]:
             name = dataset.class_names[number]
             raise InputError(
                 dataset.folder,
-                f"has one image of class {name!r} in the tasks to tune on, of which none could be "
-                "held out",
-                f"add some, give larger tasks, or name the other classes with {setting('classes')}",
+                f"has one image of class {name!r} in the tasks to tune on, so none can be held out",
+                f"add some, use larger tasks, or choose other classes with {setting('classes')}",
             )
         chosen = generator.permutation(count)[: min(max(round(share * count), 1), count - 1)]
         held.update(of_class.loc[np.isin(parts, chosen), "im_path"].tolist())

@@ -1,4 +1,4 @@
-"""What tuning found: the trials as a table, the chosen values as a preset."""
+"""Results of a search: the table of trials, and the chosen values as a preset."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ FORMAT, VERSION = "crumb-tuned", 1
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting of what is searched, and how well it did.
+    """One trial: settings and result.
 
     Attributes:
-        number: from 0, which is the settings as they were given.
-        values: by name of the setting.
-        accuracy: percent, on clips held out of training ones, the mean over tasks of that on all
-            classes so far; None if the trial failed.
-        seconds: of learning and storing; None if it failed.
-        failed: where it was no longer finite, and what.
+        number: number from 0; trial 0 uses the given settings.
+        values: values by name of the setting.
+        accuracy: average accuracy in percent on held-out training clips, over all classes so far
+            and averaged over tasks; None if the trial failed.
+        seconds: seconds of learning and storing; None if it failed.
+        failed: where it diverged, and which value.
     """
 
     number: int
@@ -39,11 +39,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What was chosen for a method.
+    """The chosen values of a method.
 
     Attributes:
-        values: by name of the setting.
-        about: what they were searched on, as the file says: data set, protocol, backbone, ...
+        values: values by name of the setting.
+        about: the search conditions in the file: data set, protocol, backbone, ...
     """
 
     values: Mapping[str, float]
@@ -51,10 +51,10 @@ class Tuned:
 
 
 def best(trials: Sequence[Trial]) -> Trial:
-    """The most accurate one, the earliest among equals.
+    """The most accurate trial; ties go to the earliest.
 
     Raises:
-        InputError: all of them failed.
+        InputError: all trials failed.
     """
     finished = [(trial.accuracy, trial) for trial in trials if trial.accuracy is not None]
     if not finished:
@@ -63,7 +63,7 @@ def best(trials: Sequence[Trial]) -> Trial:
 
 
 def write_log(path: Path, trials: Sequence[Trial]) -> None:
-    """Write one row a trial: number, values, accuracy, seconds, why it failed.
+    """Write one row per trial: number, values, accuracy, seconds, failure.
 
     Raises:
         InputError: the file cannot be written.
@@ -73,10 +73,10 @@ def write_log(path: Path, trials: Sequence[Trial]) -> None:
 
 
 def read_failed(path: Path) -> list[Trial]:
-    """The trials of a log that failed.
+    """Read the failed trials from a log.
 
     Raises:
-        InputError: the file cannot be read, or is no log.
+        InputError: the file cannot be read or is not a log.
     """
     remedy = "remove it"
     failed = []
@@ -88,18 +88,18 @@ def read_failed(path: Path) -> list[Trial]:
                 values = {name: float(value) for name, value in row.items()}
                 failed.append(Trial(number, values, failed=why))
     except (LookupError, TypeError, ValueError, csv.Error) as error:
-        raise InputError(path, "is no table of trials", remedy) from error
+        raise InputError(path, "is not a table of trials", remedy) from error
     return failed
 
 
 def write_tuned(path: Path, method: str, trial: Trial, about: Mapping[str, Any]) -> None:
-    """Write the values of a trial so that they can be given as ``--preset``.
+    """Write the values of a trial as a preset.
 
     Args:
-        path: of the file.
-        method: by name.
-        trial: whose values are chosen.
-        about: what they were searched on; None is left out.
+        path: file to write.
+        method: name of the method.
+        trial: the chosen trial.
+        about: search conditions; None values are left out.
 
     Raises:
         InputError: the file cannot be written.
@@ -113,18 +113,17 @@ def write_tuned(path: Path, method: str, trial: Trial, about: Mapping[str, Any])
 def read_tuned(
     path: Path, method: str, backbone: str | None = None, mode: str | None = None
 ) -> Tuned:
-    """The values that were chosen for a method.
+    """Read the chosen values of a method.
 
     Args:
-        path: the file, or the folder that tuning wrote it into.
-        method: by name.
-        backbone: that they must have been searched with; None for any.
-        mode: likewise.
+        path: the file, or the results folder of the search.
+        method: name of the method.
+        backbone: required backbone of the search; None for any.
+        mode: required mode of the search; None for any.
 
     Raises:
-        InputError: there is no such file; it is of another form, version, method, backbone or
-            mode; or it holds what is not searched for the method, or a value that the method does
-            not take.
+        InputError: the file is missing; of another format, version, method, backbone or mode; or it
+            holds an unsearched setting or an invalid value.
     """
     file = path / TUNED if path.is_dir() else path
     remedy = f"give what crumb tune {method} wrote"
@@ -133,20 +132,20 @@ def read_tuned(
     if about.get("format") != FORMAT:
         raise InputError(file, f"is not of the format {FORMAT!r}", remedy)
     if about.get("version") != VERSION:
-        problem = f"has version {about.get('version')!r}, this program reads {VERSION}"
+        problem = f"has version {about.get('version')!r}, but this version of Crumb reads {VERSION}"
         raise InputError(file, problem, remedy)
     if stream.get("method") != method:
-        raise InputError(file, f"is of the method {stream.get('method')!r}", remedy)
+        raise InputError(file, f"is for the method {stream.get('method')!r}", remedy)
     for name, wanted in (("backbone", backbone), ("mode", mode)):
         if wanted is not None and about.get(name) != wanted:
             problem = f"was tuned with --{name} {about.get(name)}, not {wanted}"
-            raise InputError(file, problem, f"give what was tuned with --{name} {wanted}")
+            raise InputError(file, problem, f"give a file tuned with --{name} {wanted}")
     about = {name: value for name, value in about.items() if name not in ("format", "version")}
     return Tuned(_checked(values, method, file, remedy), about)
 
 
 def _checked(values: Mapping[str, Any], method: str, file: Path, remedy: str) -> dict[str, float]:
-    """The values as numbers, if they are what is searched for the method, and it takes them."""
+    """The values as numbers, checked to be searched settings with valid values."""
     kind = find_method(method)
     found = {}
     for name, value in values.items():

@@ -1,1 +1,1 @@
-"""Replay memory: what is kept of an exemplar, which exemplars are kept, how they are drawn."""
+"""Replay memory: storage, selection and sampling of exemplars."""

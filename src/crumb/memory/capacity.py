@@ -1,4 +1,4 @@
-"""How much a memory keeps, and in which form."""
+"""Capacity of a memory and form of its exemplars."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
 StorageKind = Literal["feature", "image", "raw_feature", "enhanced_feature", "merec", "none"]
 WritePolicy = Literal["end-of-task", "on-arrival", "reservoir"]
 END_OF_TASK, ON_ARRIVAL = "end-of-task", "on-arrival"
-"""Policies by which exemplars are stored by default, in paper and in strict mode."""
+"""Default write policies in paper and in strict mode."""
 PAPER_MEMORY_SIZE = 417
-"""Codes of 5,408 bytes in the room of 15 images (Talbot et al. 2025, section IV-C)."""
+"""Number of codes of 5,408 bytes that fit into 15 images (Talbot et al. 2025, section IV-C)."""
 PAPER_MEMORY_BYTES = 15 * 3 * 224 * 224
-"""Those 15 images, in uint8."""
+"""Bytes of 15 images in uint8."""
 
 CAPACITIES = ("memory_size", "memory_bytes", "budget_bytes")
-"""Settings that say how much is kept; at most one of them is given."""
+"""Capacity settings, of which at most one is given."""
 IMAGE_SETTINGS = ("exemplar_side", "jpeg_quality", "new_as_stored")
-"""Settings that only exemplars that are images have."""
+"""Settings that apply only to image exemplars."""
 WANTED_PIXELS = 64
-"""Images that are kept as pixels are as large as lets this many fit into a budget."""
-# Bytes that are kept beside an image, at most.
+"""Number of pixel images that should fit into a budget; determines their size."""
+# Maximum number of bytes kept besides an image.
 _BESIDE_PIXELS = 12
 
 
 @dataclass(frozen=True)
 class CapacityConfig:
-    """How much is kept of the past, and in which form.
+    """Settings of capacity and storage.
 
-    A subclass that allows fewer forms says so in the type of its own ``storage``.
+    A subclass that allows fewer forms narrows the type of ``storage``.
     """
 
     memory_size: int | None = None
@@ -48,11 +48,11 @@ class CapacityConfig:
     memory_bytes: int | None = None
     """Capacity in bytes of exemplars, instead of MEMORY-SIZE."""
     budget_bytes: int | None = None
-    """Capacity in bytes of exemplars and of all that is needed to read them (codebook, quantiser,
-    row numbers), instead of MEMORY-SIZE: the same for every method that is compared."""
+    """Capacity in bytes of exemplars and everything needed to decode them (codebook, quantiser, row
+    numbers), instead of MEMORY-SIZE. Use the same budget for all compared methods."""
     storage: StorageKind = "feature"
-    """What is kept of an exemplar: block indices, pixels, the feature map (enhanced: weighed by
-    what the loss depends on), a Gaussian, nothing."""
+    """Form of an exemplar: block indices, pixels, the feature map (enhanced: weighted by the
+    gradient of the loss), a Gaussian per class, or nothing."""
 
     def __post_init__(self) -> None:
         check_kinds(self)
@@ -77,12 +77,12 @@ class CapacityConfig:
         device: torch.device | str,
         fields: Fields | None = None,
     ) -> ReplayMemory:
-        """An empty memory of this capacity.
+        """Create an empty memory with this capacity.
 
         Args:
-            storage: of its exemplars.
-            device: where exemplars are kept, unless they are encoded.
-            fields: of the payload, as in :class:`ReplayMemory`.
+            storage: storage of its exemplars.
+            device: device of the exemplars, unless they are encoded images.
+            fields: fields of the payload, as in :class:`ReplayMemory`.
 
         Raises:
             InputError: the bytes hold not even one exemplar.
@@ -93,7 +93,7 @@ class CapacityConfig:
         from crumb.memory.replay import ReplayMemory, capacity_in_bytes
         from crumb.memory.storage import ImageStorage
 
-        # The number of the row; of an encoded image its length as well.
+        # The row number, plus the length of an encoded image.
         beside = 4 + sum(one.nbytes for one in (fields or {}).values() if one.within_budget)
         form = storage.form if isinstance(storage, ImageStorage) and storage.form.quality else None
         if form is not None:
@@ -116,7 +116,7 @@ class CapacityConfig:
         return EncodedMemory(capacity, each, row, self.capacity_setting(capacity), fields)
 
     def capacity_setting(self, capacity: int) -> str:
-        """What set a capacity, for messages."""
+        """The capacity setting, for messages."""
         for name in CAPACITIES:
             if (value := getattr(self, name)) is not None:
                 return setting(name, value)
@@ -125,11 +125,12 @@ class CapacityConfig:
 
 @dataclass(frozen=True)
 class MemoryConfig(CapacityConfig):
-    """How much is kept of the past, in which form, chosen how."""
+    """Settings of capacity, storage and write policy."""
 
     write_policy: WritePolicy | None = None
-    """Second reading of each task (end-of-task; the paper), or a reservoir in a single pass:
-    class-balanced (on-arrival) or plain. By default the first, and on-arrival in strict mode."""
+    """How exemplars are chosen: in a second pass over each task (end-of-task, as in the paper), or
+    online by a class-balanced (on-arrival) or plain reservoir (reservoir). Default: end-of-task, or
+    on-arrival in strict mode."""
 
 
 def with_policy(config: Any, policy: str) -> Any:
@@ -141,17 +142,17 @@ def with_policy(config: Any, policy: str) -> Any:
 
 @dataclass(frozen=True)
 class ImageConfig(CapacityConfig):
-    """In which form images are kept, where images are."""
+    """Settings of stored images."""
 
     exemplar_side: int | None = None
-    """Side in pixels of stored images, which replay scales up again; by default that of the
-    network's input, or with a capacity in bytes as large as lets about 128 images fit."""
+    """Side of stored images in pixels; replay scales them up again. Default: the network's input
+    size, or with a capacity in bytes the size at which about 128 images fit."""
     jpeg_quality: int | None = None
-    """Quality of the JPEG that images are stored as, from 1 to 95; 0 stores pixels, three bytes
-    each (default 75 with a capacity in bytes, 0 with one in exemplars)."""
+    """JPEG quality of stored images, from 1 to 95; 0 stores raw pixels, three bytes each. Default:
+    75 with a capacity in bytes, 0 with one in exemplars."""
     new_as_stored: bool = True
-    """New images and those of tests pass through the form in which images are stored, so that no
-    network can tell old from new by sharpness."""
+    """Also compress new and test images like stored ones, so that sharpness does not tell old from
+    new."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -167,10 +168,10 @@ class ImageConfig(CapacityConfig):
                 raise InputError(setting(name, value), problem, "leave one of them out")
 
     def with_form(self, shown: int) -> Self:
-        """With the form of images filled in, as it is written beside results.
+        """The settings with defaults of stored images filled in, as stored with results.
 
         Args:
-            shown: side in pixels of what the network is shown.
+            shown: side of the network's input in pixels.
 
         Raises:
             InputError: stored images would be larger than those of the stream.
@@ -190,7 +191,7 @@ class ImageConfig(CapacityConfig):
         return replace(self, exemplar_side=side or shown, jpeg_quality=quality)
 
     def form(self, shown: int) -> ImageForm:
-        """The form of images, of a configuration :meth:`with_form`."""
+        """The form of stored images, after :meth:`with_form`."""
         assert self.exemplar_side is not None
         assert self.jpeg_quality is not None
         return ImageForm(shown, self.exemplar_side, self.jpeg_quality)

@@ -1,4 +1,4 @@
-"""Tensors that were read from a file, compared with those that a learner keeps."""
+"""Check tensors read from a file against those of a learner."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 def check_names(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """See that the same tensors are there.
+    """Check that both have the same tensors.
 
     Raises:
-        ValueError: one is missing, or is not known.
+        ValueError: a tensor is missing or unknown.
     """
     if missing := sorted(expected.keys() - found.keys()):
         raise ValueError(f"{missing[0]} is missing")
@@ -20,10 +20,10 @@ def check_names(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
 
 
 def check_forms(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """See that the same tensors are there, of the same types and shapes.
+    """Check that both have the same tensors, with the same types and shapes.
 
     Raises:
-        ValueError: naming the first that is not so.
+        ValueError: names the first that differs.
     """
     check_names(found, expected)
     for name, value in expected.items():
@@ -34,10 +34,10 @@ def check_forms(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
 
 
 def check_finite(found: Mapping[str, Tensor]) -> None:
-    """See that all numbers are finite.
+    """Check that all numbers are finite.
 
     Raises:
-        ValueError: naming the first tensor that holds another one.
+        ValueError: names the first tensor with a non-finite number.
     """
     for name, value in found.items():
         if value.is_floating_point() and not value.isfinite().all():

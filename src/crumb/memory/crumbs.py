@@ -1,4 +1,4 @@
-"""A few coded vectors of each class, on which a learner tests itself."""
+"""A few quantised feature vectors per class, on which a learner tests itself."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from crumb.memory.checked import check_finite, check_forms
 from crumb.seeds import generator
 
 SLICE = 4
-"""Numbers that one memory block stands for."""
+"""Length of a memory block."""
 BLOCKS = 256
 """So that an index takes one byte."""
 _STALE = 1.15
-"""Factor by which the spread may change before all vectors are coded anew."""
+"""Factor by which the standard deviations may change before all vectors are re-encoded."""
 
 
 class ClassCrumbs:
-    """Codes of a random sample of the vectors of each class.
+    """Codes of a random sample of feature vectors of each class.
 
     A vector is centred and scaled by the mean and spread of all vectors so far, cut into slices of
     four numbers, and each slice is replaced by the index of the nearest of 256 memory blocks.
     Unlike CRUMB's, blocks are compared by distance, not by dot product: a code then keeps the
     length of a slice, which a distance depends on. The blocks are normally distributed. They follow
-    from the seed, so they cost no memory. Of the variance within classes a fifth is lost.
+    from the seed, so they cost no memory. The codes lose a fifth of the variance within classes.
 
-    The sample is a reservoir (Vitter 1985): each frame of a class is in it with the same chance.
+    The sample is a reservoir (Vitter 1985): each frame of a class is in it with the same
+    probability.
 
     Args:
-        dimensions: of the vectors.
+        dimensions: dimensions of the vectors.
         each: vectors kept of a class.
-        seed: of the blocks.
-        draws: of the reservoir (CPU).
+        seed: seed of the blocks.
+        draws: draws of the reservoir (CPU).
         device: where the codes are kept.
 
     Attributes:
@@ -63,7 +64,7 @@ class ClassCrumbs:
 
     @property
     def each(self) -> int:
-        """Vectors kept of a class, at most."""
+        """Maximum number of vectors per class."""
         return self.codes.shape[1]
 
     @property
@@ -73,7 +74,7 @@ class ClassCrumbs:
 
     @property
     def reading_bytes(self) -> int:
-        """Bytes that the codes are read with."""
+        """Bytes needed to decode the codes."""
         return self.held.nbytes + self.reference.nbytes
 
     @staticmethod
@@ -83,7 +84,7 @@ class ClassCrumbs:
 
     @torch.no_grad()
     def offer(self, vectors: Tensor, labels: Tensor, seen: Tensor) -> None:
-        """Let each frame take the place of another with the chance that is due to it.
+        """Reservoir sampling: each frame may replace another.
 
         Args:
             vectors: float32 [B, dimensions].
@@ -105,7 +106,7 @@ class ClassCrumbs:
         self.held = self.held.new_tensor([min(count, self.each) for count in counts])
 
     def refer(self, centre: Tensor, spread: Tensor) -> None:
-        """Code with this centre and spread from now on, if those in use are stale.
+        """Use this centre and spread for coding if the current ones are stale.
 
         Args:
             centre: float32 [dimensions].
@@ -113,14 +114,14 @@ class ClassCrumbs:
         """
         before = self.reference[1].float()
         change = (spread / before).log().abs().mean()
-        # Not a number as long as there is no spread.
+        # NaN while the spread is zero.
         if not change <= math.log(_STALE):
             vectors = self._decode(self.codes)
             self.reference = torch.stack([centre, spread]).to(torch.float16)
             self.codes = self._encode(vectors)
 
     def vectors(self) -> tuple[Tensor, Tensor]:
-        """All vectors as their codes give them, float32 [n, dimensions], and labels, int64 [n]."""
+        """All decoded vectors, float32 [n, dimensions], and labels, int64 [n]."""
         places = torch.arange(self.each, device=self.held.device)
         labels, rows = (places < self.held[:, None]).nonzero(as_tuple=True)
         return self._decode(self.codes[labels, rows]), labels
@@ -145,7 +146,7 @@ class ClassCrumbs:
         missing = max(0, classes - len(self.held))
         codes = self.codes[:, :each].clone()
         for label, count in enumerate(self.held.tolist()):
-            # Part of a random sample is one only if it is drawn from it.
+            # A subset of a random sample must itself be drawn at random.
             if count > each:
                 codes[label] = self.codes[label, self._drawn(count, each)]
         self.codes = torch.cat([codes, codes.new_zeros(missing, *codes.shape[1:])])
@@ -183,11 +184,11 @@ class ClassCrumbs:
         self.forget(other)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that is kept."""
+        """All tensors."""
         return {name: getattr(self, name) for name in ("codes", "held", "reference")}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue with the codes of :meth:`state_dict`.
+        """Load the codes of :meth:`state_dict`.
 
         Raises:
             ValueError: they are not of so many classes, crumbs and dimensions, or cannot be.

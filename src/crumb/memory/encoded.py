@@ -1,4 +1,4 @@
-"""Exemplars that differ in length: images as an encoder makes them."""
+"""Exemplars of variable length: encoded images."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from crumb.memory.payload import Fields
 from crumb.memory.replay import ReplayMemory
 
 LENGTH_BYTES = 4
-"""Of the number that says how long an exemplar is."""
+"""Bytes of the length of an exemplar."""
 
 
 def as_rows(encoded: Sequence[bytes]) -> Tensor:
-    """Encoded images as rows of one tensor, filled up with zeros at their ends.
+    """Encoded images as rows of one tensor, zero-padded at the end.
 
     Args:
         encoded: none of which ends with a zero.
@@ -35,7 +35,7 @@ def as_rows(encoded: Sequence[bytes]) -> Tensor:
 
 
 def joined_rows(parts: Sequence[Tensor]) -> Tensor:
-    """Rows of several tensors in one; those that differ in length are filled up with zeros."""
+    """Concatenate rows of several tensors, zero-padded to the same length."""
     if len({part.shape[1:] for part in parts}) == 1:
         return torch.cat([*parts])
     longest = max(part.shape[1] for part in parts)
@@ -43,12 +43,12 @@ def joined_rows(parts: Sequence[Tensor]) -> Tensor:
 
 
 def as_bytes(row: Tensor) -> bytes:
-    """The encoded image that a row of :func:`as_rows` holds, without what fills it up."""
+    """The encoded image in a row of :func:`as_rows`, without padding."""
     return row.numpy().tobytes().rstrip(b"\0")
 
 
 class EncodedMemory(ReplayMemory):
-    """A replay memory whose exemplars have the bytes that they need, counted one by one.
+    """A replay memory of exemplars with individual sizes.
 
     Rows are those of :func:`as_rows`; only their own bytes are held, on the CPU, where they are
     decoded.
@@ -106,14 +106,14 @@ class EncodedMemory(ReplayMemory):
 
     @property
     def used(self) -> int:
-        """What all exemplars take of the capacity."""
+        """Used capacity."""
         return len(self) if self._overhead is None else self.nbytes + self._overhead * len(self)
 
     def cost(self, row: Tensor) -> int:
-        """What an exemplar takes of the capacity.
+        """Capacity that an exemplar needs.
 
         Raises:
-            InputError: more than there is.
+            InputError: the exemplar is larger than the capacity.
         """
         cost = self._cost(len(as_bytes(row)))
         if cost > self.capacity:
@@ -123,7 +123,7 @@ class EncodedMemory(ReplayMemory):
         return cost
 
     def costs(self, label: int) -> list[int]:
-        """What the exemplars of a class take, in the order in which they are listed."""
+        """Capacity that each exemplar of a class uses, in listing order."""
         return [self._cost(len(self._data[slot])) for slot in self._slots.get(label, ())]
 
     def _cost(self, size: int) -> int:
@@ -135,7 +135,7 @@ class EncodedMemory(ReplayMemory):
         encoded = [as_bytes(row) for row in rows.cpu()]
         if self.used + sum(self._cost(len(one)) for one in encoded) > self.capacity:
             raise AssertionError("a write policy asked for more exemplars than the capacity")
-        # A number is never used again, so that none is kept for a row that is not there.
+        # Row numbers are never reused, so none is kept for a dropped row.
         slots = range(self._written, self._written + len(encoded))
         self._written = slots.stop
         self._data.update(zip(slots, encoded, strict=True))
@@ -153,7 +153,7 @@ class EncodedMemory(ReplayMemory):
     # Saving.
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The exemplars one after the other, class by class, their lengths and their labels."""
+        """The concatenated exemplars, class by class, with their lengths and labels."""
         encoded = [self._data[slot] for slot in self._listed()]
         state = self._labels()
         return {
@@ -164,7 +164,7 @@ class EncodedMemory(ReplayMemory):
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over the exemplars of :meth:`state_dict`.
+        """Load the exemplars of :meth:`state_dict`.
 
         Raises:
             InputError: they are of another form, or more than the capacity.

@@ -1,4 +1,4 @@
-"""Exemplars of past classes as a learner sees them: offered batches, drawn as feature maps."""
+"""Exemplars of past classes, stored from batches and replayed as feature maps."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from crumb.memory.storage import Storage
 
 
 class ReplayStore(Protocol):
-    """What a learner needs of any memory."""
+    """Interface of any memory."""
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the exemplars, as allocated."""
+        """Allocated bytes of the exemplars."""
         ...
 
     @property
@@ -31,16 +31,16 @@ class ReplayStore(Protocol):
 
     @property
     def reader_bytes(self) -> int:
-        """Bytes that any number of exemplars is read with."""
+        """Bytes shared by all exemplars to decode them."""
         ...
 
     @property
     def reading_bytes(self) -> int:
-        """Bytes without which the exemplars could not be read."""
+        """Bytes needed to decode the exemplars."""
         ...
 
     def on_task_end(self, batches: Batches, classes: int) -> None:
-        """A task is over; what is stored by a second reading is stored now."""
+        """End a task: store exemplars in a second pass if the policy does so."""
         ...
 
     def check_room(self, classes: int) -> None:
@@ -48,16 +48,16 @@ class ReplayStore(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything held."""
+        """All state."""
         ...
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict`."""
+        """Load a :meth:`state_dict`."""
         ...
 
 
 class ClassReplay(ReplayStore, Protocol):
-    """What replay by class needs besides; :class:`Exemplars` and :class:`GaussianMemory` are it."""
+    """Additional interface for replay by class (:class:`Exemplars` and :class:`GaussianMemory`)."""
 
     def count(self, label: int) -> int:
         """Exemplars of one class."""
@@ -68,27 +68,27 @@ class ClassReplay(ReplayStore, Protocol):
         ...
 
     def on_batch(self, batch: Batch) -> object:
-        """A batch was learned; what is stored on arrival is stored now."""
+        """After a batch is learned, store exemplars on arrival if the policy does so."""
         ...
 
 
 class ChosenExemplars:
-    """A replay memory and what it stores of a frame; which frames, the method itself chooses.
+    """A replay memory with its storage. The method chooses which frames to store.
 
     Args:
-        config: capacity.
-        storage: what is kept of a frame.
-        generator: of the choices (CPU).
-        device: where exemplars are kept.
-        fields: of the payload, in the place of those of the class.
+        config: capacity of the memory.
+        storage: form of an exemplar.
+        generator: generator of the choices (CPU).
+        device: device of the exemplars.
+        fields: fields of the payload, in the place of those of the class.
 
     Attributes:
         memory: the exemplars, by class.
         generator: as given.
-        fields: of the payload that is stored with each exemplar, if there is one.
+        fields: fields of the payload that is stored with each exemplar, if there is one.
 
     Raises:
-        InputError: a capacity in bytes that holds not even one exemplar.
+        InputError: the capacity in bytes does not hold a single exemplar.
     """
 
     fields: Fields = MappingProxyType({})
@@ -110,7 +110,7 @@ class ChosenExemplars:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the exemplars, as allocated."""
+        """Allocated bytes of the exemplars."""
         return self.memory.nbytes
 
     @property
@@ -120,7 +120,7 @@ class ChosenExemplars:
 
     @property
     def reader_bytes(self) -> int:
-        """Bytes that any number of exemplars is read with."""
+        """Bytes shared by all exemplars to decode them."""
         return self.storage.reader_bytes
 
     @property
@@ -156,11 +156,11 @@ class ChosenExemplars:
     def sample_by_class(
         self, count: int, generator: torch.Generator, classes: Sequence[int] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Exemplars of a memory that is not empty: the class uniformly, then one of its exemplars.
+        """Sample from a non-empty memory: a class uniformly, then one of its exemplars.
 
         Args:
-            count: how many.
-            generator: of the choices (CPU).
+            count: number of exemplars.
+            generator: generator of the choices (CPU).
             classes: to choose from; all that have exemplars by default.
 
         Returns:
@@ -173,11 +173,11 @@ class ChosenExemplars:
     def beside(
         self, batch: Batch, generator: torch.Generator, classes: Sequence[int] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """A batch and, after it, as many exemplars; the batch alone while there are none.
+        """A batch followed by as many exemplars; the batch alone while the memory is empty.
 
         Args:
-            batch: of new images.
-            generator: of the choices (CPU).
+            batch: batch of new images.
+            generator: generator of the choices (CPU).
             classes: draw the class of each exemplar out of these, then one of the class; by
                 default any exemplar is drawn.
 
@@ -205,13 +205,13 @@ class ChosenExemplars:
             yield self.storage.features(rows), labels
 
     def on_task_end(self, batches: Batches, classes: int) -> None:
-        """Nothing: the method chooses."""
+        """Does nothing: the method chooses exemplars."""
 
     def check_room(self, classes: int) -> None:
         """Refuse a memory in which some of these classes would get no exemplar.
 
         Raises:
-            InputError: naming the setting of the capacity.
+            InputError: the memory is too small; names the capacity setting.
         """
         check_share(self.memory.most, classes, self._setting, "")
 
@@ -220,12 +220,12 @@ class ChosenExemplars:
         return self.memory.state_dict()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict`; errors as :class:`ReplayMemory`."""
+        """Load a :meth:`state_dict`; errors as :class:`ReplayMemory`."""
         self.memory.load_state_dict(state)
 
 
 class Exemplars(ChosenExemplars):
-    """A replay memory with the policy that writes it, which the configuration names as well."""
+    """A replay memory with the write policy of its configuration."""
 
     def __init__(
         self,
@@ -249,11 +249,11 @@ class Exemplars(ChosenExemplars):
         return super().bookkeeping_bytes + counted
 
     def on_batch(self, batch: Batch, payload: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Offer a batch that was read for the first time to an on-arrival policy.
+        """Offer a batch of the first pass to an on-arrival policy.
 
         Args:
-            batch: that was learned.
-            payload: of its frames, [B, *shape] by name, where there is one.
+            batch: the batch that was learned.
+            payload: payload of its frames, [B, *shape] by name, where there is one.
 
         Returns:
             the rows in which its frames are now, as of :meth:`OnArrival.offer`.
@@ -278,7 +278,7 @@ class Exemplars(ChosenExemplars):
         """Refuse a memory in which some of these classes would get no exemplar.
 
         Raises:
-            InputError: naming the setting of the capacity.
+            InputError: the memory is too small; names the capacity setting.
         """
         if isinstance(self.policy, EndOfTask):
             check_share(self.memory.most, classes, self._setting)
@@ -289,7 +289,7 @@ class Exemplars(ChosenExemplars):
         return super().state_dict() | counted
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict`; errors as :class:`ReplayMemory`."""
+        """Load a :meth:`state_dict`; errors as :class:`ReplayMemory`."""
         super().load_state_dict(state)
         if not isinstance(self.policy, EndOfTask):
             self.policy.load_state_dict(state)

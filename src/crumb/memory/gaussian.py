@@ -1,4 +1,4 @@
-"""MeRec: of each class a Gaussian in the place of exemplars."""
+"""MeRec: a Gaussian per class instead of exemplars."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from crumb.data.batches import Batch, Batches
 
 
 class GaussianMemory:
-    """Of each class only the mean and variance of its feature maps.
+    """Keeps only the mean and variance of each class's feature maps.
 
     Replay draws from the diagonal Gaussian. Mean and (population) variance are updated batch by
     batch with the pairwise form of Welford's algorithm; no cap applies, and a class costs two
@@ -47,7 +47,7 @@ class GaussianMemory:
 
     @property
     def reader_bytes(self) -> int:
-        """Nothing that they share."""
+        """No shared bytes."""
         return 0
 
     @property
@@ -60,18 +60,18 @@ class GaussianMemory:
         return self._count.get(label, 0)
 
     def on_batch(self, batch: Batch) -> None:
-        """Add a batch that was read for the first time, if frames are taken on arrival."""
+        """Add a batch of the first pass, if frames are stored on arrival."""
         if self._on_arrival and batch.first_pass:
             self.offer(batch.features, batch.labels)
 
     def on_task_end(self, batches: Batches, classes: int) -> None:
-        """Add a finished task, if frames are not taken on arrival."""
+        """Add a finished task, unless frames are stored on arrival."""
         if not self._on_arrival:
             for batch in batches:
                 self.offer(batch.features, batch.labels)
 
     def check_room(self, classes: int) -> None:
-        """Any number of classes finds room."""
+        """Any number of classes fits."""
 
     def offer(self, features: Tensor, labels: Tensor) -> None:
         """Add frames: float [B, C, H, W], int64 [B]."""
@@ -94,7 +94,7 @@ class GaussianMemory:
 
         Args:
             labels: classes that have been seen.
-            generator: of the noise (CPU).
+            generator: generator of the noise (CPU).
         """
         noise = torch.randn((len(labels), *self._shape), generator=generator).to(self._device)
         mean = torch.stack([self._mean[label] for label in labels])
@@ -112,7 +112,7 @@ class GaussianMemory:
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over the figures of :meth:`state_dict`."""
+        """Load the statistics of :meth:`state_dict`."""
         labels = [label for label, _ in state["counts"].tolist()]
         self._count = dict(state["counts"].tolist())
         for name, table in (("mean", self._mean), ("squares", self._squares)):

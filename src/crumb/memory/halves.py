@@ -1,4 +1,4 @@
-"""Numbers in two bytes that can be averaged for ever: stochastic rounding, packed triangles."""
+"""Half-precision numbers with stochastic rounding for running means, and packed triangles."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def round_randomly(values: Tensor, generator: torch.Generator) -> Tensor:
 
     Args:
         values: float32, of any shape, at most 65,504 in size.
-        generator: of the choices, on the device of the values.
+        generator: generator of the choices, on the device of the values.
 
     Returns:
         float16, of the same shape.

@@ -1,4 +1,4 @@
-"""Exemplars to train on and exemplars to validate on, of every class, chosen as frames arrive."""
+"""Training and validation exemplars of every class, chosen as frames arrive."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from crumb.memory.policies import random_below
 from crumb.memory.replay import take
 
 HELD_OUT = 10
-"""One in so many exemplars of a class is to validate on."""
+"""One in this many exemplars of a class is for validation."""
 
 
 class SplitExemplars(ChosenExemplars):
-    """Every class has an equal share, a tenth of it (at least one) to validate on.
+    """Every class has an equal share, a tenth of it (at least one) for validation.
 
     Both parts of a class are a uniform sample of its frames (reservoirs within its share, thinned
     at random as classes come), and they have no frame in common. A share of one exemplar cannot be
@@ -50,7 +50,7 @@ class SplitExemplars(ChosenExemplars):
         """Exemplars of each of so many classes: to train on, to validate on.
 
         Args:
-            classes: that share the capacity.
+            classes: the classes that share the capacity.
             cost: mean of what an exemplar takes of it.
         """
         share = max(1, int(self.memory.capacity / cost) // classes)
@@ -58,11 +58,11 @@ class SplitExemplars(ChosenExemplars):
         return share - held_out, held_out
 
     def _costs(self, label: int) -> list[int]:
-        """Of the exemplars of a class: those to train on, then those to validate on."""
+        """Numbers of training and of validation exemplars of a class."""
         return self.memory.costs(label) + self.memory.costs(validating(label))
 
     def check_room(self, classes: int) -> None:
-        """Any number of classes: those that come last have no exemplar."""
+        """Any number of classes: the last ones may have no exemplar."""
 
     def thin(self, classes: int) -> None:
         """Make room for so many classes, at the cost of those that are held."""
@@ -82,7 +82,7 @@ class SplitExemplars(ChosenExemplars):
         """Drop exemplars to train on, at random, until nothing more is missing.
 
         Args:
-            label: of the class.
+            label: label of the class.
             room: what is left of its share, below 0 if something is missing.
             offered: 1 for an exemplar that is not yet stored and may be the one to go.
 
@@ -102,7 +102,7 @@ class SplitExemplars(ChosenExemplars):
 
         Args:
             batch: in stream order.
-            classes: that share the capacity.
+            classes: the classes that share the capacity.
 
         Returns:
             bool [B]: which frames were taken to validate on, so are not to be trained on.
@@ -164,11 +164,11 @@ class SplitExemplars(ChosenExemplars):
         return super().state_dict() | {"seen": seen}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict`; errors as :class:`ReplayMemory`."""
+        """Load a :meth:`state_dict`; errors as :class:`ReplayMemory`."""
         super().load_state_dict(state)
         self._seen = dict(state["seen"].tolist())
 
 
 def validating(label: int) -> int:
-    """Under which the memory lists the exemplars of a class to validate on; its own inverse."""
+    """Label under which the memory lists a class's validation exemplars; its own inverse."""
     return -1 - label

@@ -1,4 +1,4 @@
-"""Exemplars whose mean stays near the mean of their class.
+"""Herding: exemplars whose mean approximates the mean of their class.
 
 Rebuffi, Kolesnikov, Sperl, Lampert, "iCaRL: Incremental Classifier and Representation Learning",
 CVPR 2017.
@@ -18,19 +18,19 @@ from crumb.memory.storage import Storage
 
 
 def herd(features: Tensor, room: int, costs: Sequence[int] | None = None) -> list[int]:
-    """Choose exemplars one by one (algorithm 4), each once.
+    """Choose exemplars greedily (algorithm 4), each at most once.
 
     The k-th is the one with which the mean of the k chosen comes nearest to the mean of all, out of
     those for which there is room. Where all cost the same, the first so many of them are what less
     room would have chosen.
 
     Args:
-        features: of the candidates, float [n, C].
+        features: features of the candidates, float [n, C].
         room: what the chosen may cost together; all candidates are taken where they cost less.
-        costs: of each candidate; 1 by default, so that ``room`` is a count.
+        costs: costs of each candidate; 1 by default, so that ``room`` is a count.
 
     Returns:
-        positions of the chosen, in the order in which they were chosen; the earliest of equals.
+        indices of the chosen exemplars in order of choice; ties go to the earliest.
     """
     features = features.double()
     mean = features.mean(0)
@@ -56,10 +56,10 @@ def note_costs(
     """Note what candidates take of the capacity: the exemplars held and, after them, the frames.
 
     Args:
-        costs: by label, in the order of the candidates; a batch after the other is added.
+        costs: costs by label, in the order of the candidates; a batch after the other is added.
         memory: the exemplars held.
         storage: what would be kept of a frame.
-        batch: of the task.
+        batch: batch of the task.
     """
     for row, label in zip(storage.encode(batch), batch.labels.tolist(), strict=True):
         costs.setdefault(label, memory.costs(label)).append(memory.cost(row))
@@ -71,11 +71,11 @@ def store(
     """Keep the chosen exemplars of some classes, in the order in which they were chosen.
 
     Args:
-        memory: that is written; other classes are left alone.
+        memory: the memory that is written; other classes are left alone.
         storage: what is kept of a frame.
         batches: the task, read until all that was chosen is found.
-        chosen: by label, positions among the exemplars held and, after them, the class's frames
-            of the task.
+        chosen: chosen by label, positions among the exemplars held and, after them, the class's
+            frames of the task.
 
     Raises:
         InputError: for some class there was room for none.

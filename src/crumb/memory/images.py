@@ -1,4 +1,4 @@
-"""The form in which images are kept: how large, and how well."""
+"""The form of stored images: size and quality."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class ImageForm:
 
     Attributes:
         shown: side in pixels of images as the network is shown them.
-        side: of the images kept.
-        quality: of JPEG as Pillow counts it, from 1 to 95; 0 keeps pixels.
+        side: side of the images kept.
+        quality: quality of JPEG as Pillow counts it, from 1 to 95; 0 keeps pixels.
     """
 
     shown: int
@@ -42,12 +42,12 @@ class ImageForm:
 
     @property
     def lossless(self) -> bool:
-        """Whether images come back as they were."""
+        """Whether images are stored without loss."""
         return self.quality == 0 and self.side == self.shown
 
     @cached_property
     def header(self) -> bytes:
-        """What all JPEG files of this form begin with; nothing for pixels."""
+        """Common header of all JPEG files of this form; empty for pixels."""
         return self._blank[: _image_data(self._blank)] if self.quality else b""
 
     @cached_property
@@ -61,7 +61,7 @@ class ImageForm:
         return self._jpeg(np.full((self.side, self.side, 3), 128, np.uint8))
 
     def encode(self, images: Tensor) -> Tensor:
-        """What is kept of images.
+        """Encode images for storage.
 
         Args:
             images: uint8 [B, 3, S, S].
@@ -103,7 +103,7 @@ class ImageForm:
 
 
 def _image_data(file: bytes) -> int:
-    """Where the scan's own header ends, with which what differs between images begins."""
+    """End of the common header, where image-specific bytes begin."""
     start = file.rindex(_SCAN) + len(_SCAN)
     return start + int.from_bytes(file[start : start + 2], "big")
 

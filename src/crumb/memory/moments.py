@@ -1,4 +1,4 @@
-"""Means of classes and the covariance within them, in one pass and two bytes a number."""
+"""Class means and within-class covariance, in a single pass and two bytes per number."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from crumb.memory.checked import check_finite, check_forms
 from crumb.memory.halves import pack, round_randomly, triangle_size, unpack
 
 _MAX_EXPONENT = 149
-"""Of the smallest number that float32 holds."""
+"""Exponent of the smallest float32."""
 
 
 class ClassMoments:
@@ -29,9 +29,9 @@ class ClassMoments:
     of a class; of an entry of the covariance 1 % of the two standard deviations.
 
     Args:
-        dimensions: of the vectors.
+        dimensions: dimensions of the vectors.
         device: where the figures are kept.
-        generator: of the rounding, on that device.
+        generator: generator of the rounding, on that device.
         covariance: keep that as well.
 
     Attributes:
@@ -63,7 +63,7 @@ class ClassMoments:
 
     @property
     def dimensions(self) -> int:
-        """Of the vectors."""
+        """Dimensions of the vectors."""
         return self.means.shape[1]
 
     @staticmethod
@@ -108,7 +108,7 @@ class ClassMoments:
         self.pooled = self.pooled.new_tensor([frames + len(vectors), exponent])
 
     def _merge(self, scatter: Tensor, new: int, frames: int) -> None:
-        """Bring the covariance up to date with the scatter [d, d] that ``new`` frames add."""
+        """Update the covariance with the scatter [d, d] of ``new`` frames."""
         before = self.triangle.float()
         after = before + (pack(scatter) - new * before) / (frames + new)
         self.triangle = round_randomly(after, self._generator)
@@ -174,7 +174,7 @@ class ClassMoments:
         self.forget(other)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All figures."""
+        """All statistics."""
         names = ("centre", "means", "counts", "triangle", "pooled")
         return {
             name: getattr(self, name) for name in names if self.covariance or name != "triangle"

@@ -1,4 +1,4 @@
-"""What a method stores with each exemplar: logits, scores, tasks."""
+"""Additional tensors that a method stores with each exemplar: logits, scores, tasks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Field:
-    """One tensor that is stored with each exemplar.
+    """Specification of a tensor stored with each exemplar.
 
     Attributes:
-        shape: of the tensor of one exemplar; () for a number.
-        dtype: of the tensor.
+        shape: shape of the tensor of one exemplar; () for a number.
+        dtype: dtype of the tensor.
         within_budget: ``budget_bytes`` bounds it as it bounds the exemplar. False for what only
             the choice of exemplars needs, which is counted as extra bytes.
     """
@@ -48,7 +48,7 @@ class Payload:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all that is stored."""
+        """Bytes of all stored tensors."""
         return sum(self._sizes) * len(self._data)
 
     @property
@@ -76,7 +76,7 @@ class Payload:
             self._data[slot] = record.tobytes()
 
     def get(self, slots: Sequence[int]) -> dict[str, Tensor]:
-        """What is stored of some exemplars: [len(slots), *shape] by name of the field."""
+        """Payload of some exemplars: [len(slots), *shape] by field name."""
         if not self.fields:
             return {}
         records = np.frombuffer(b"".join(self._data[slot] for slot in slots), np.uint8)
@@ -89,7 +89,7 @@ class Payload:
         }
 
     def drop(self, slots: Iterable[int]) -> None:
-        """Forget what is stored of exemplars that are gone."""
+        """Drop the payload of removed exemplars."""
         for slot in slots if self.fields else ():
             del self._data[slot]
 

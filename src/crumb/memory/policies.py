@@ -1,4 +1,6 @@
-"""Which exemplars are kept: at the end of a task (the paper) or on arrival (single pass)."""
+"""Write policies: store exemplars at the end of a task (as in the paper) or on arrival
+(single-pass).
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,11 @@ from crumb.errors import InputError, setting
 from crumb.memory.replay import ReplayMemory, fitting, take
 
 NOWHERE = -1
-"""In the place of the number of a row: a frame is not stored."""
+"""Row number of a frame that is not stored."""
 
 
 class EndOfTask:
-    """Equal shares by a second reading of the task (Talbot et al. 2025, algorithm 1).
+    """Equal shares per class in a second pass over the task (Talbot et al. 2025, algorithm 1).
 
     Every class that has been seen gets floor(capacity / classes) exemplars, or bytes of them. Of
     each batch and class, the items at positions 0, s, 2s, ... are taken, where s spreads the
@@ -23,8 +25,8 @@ class EndOfTask:
     soon as every class has its share, so the end of a task may never be looked at.
 
     Args:
-        memory: that is written.
-        generator: of the thinning (CPU).
+        memory: the memory that is written.
+        generator: generator of the thinning (CPU).
     """
 
     def __init__(self, memory: ReplayMemory, generator: torch.Generator) -> None:
@@ -34,12 +36,12 @@ class EndOfTask:
         self._full: set[int] = set()
 
     def begin(self, classes: int, batches: int, batch_size: int) -> None:
-        """Start the second reading of a task.
+        """Start the second pass over a task.
 
         Args:
             classes: seen so far, this task's included.
-            batches: of the task.
-            batch_size: of all but the last.
+            batches: batches of the task.
+            batch_size: batch size of all but the last.
 
         Raises:
             InputError: fewer exemplars than classes.
@@ -102,8 +104,8 @@ class OnArrival:
     would not have equal chances then.
 
     Args:
-        memory: that is written.
-        generator: of the choices (CPU).
+        memory: the memory that is written.
+        generator: random generator of the choices (CPU).
     """
 
     def __init__(self, memory: ReplayMemory, generator: torch.Generator) -> None:
@@ -120,7 +122,7 @@ class OnArrival:
         Args:
             rows: [B, *row_shape].
             labels: int64 [B].
-            payload: of each, [B, *shape] by name, where there is one.
+            payload: payload of each, [B, *shape] by name, where there is one.
 
         Returns:
             the number of the row in which each is when all have been offered, int64 [B];
@@ -134,7 +136,7 @@ class OnArrival:
         return 24 * len(self._seen)
 
     def _has_room(self, row: Tensor, label: int) -> bool:
-        """Make room for a frame; whether it is to be stored."""
+        """Make room for a frame; returns whether to store it."""
         self._seen[label] = self._seen.get(label, 0) + 1
         if label not in self._largest and self.memory.fits(row):
             return True
@@ -163,7 +165,7 @@ class OnArrival:
         return {"seen": torch.tensor(table, dtype=torch.int64).view(-1, 3)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over the counts of :meth:`state_dict`.
+        """Load the counts of :meth:`state_dict`.
 
         Exemplars that another policy chose come without counts: they count as all that was seen.
         """
@@ -176,7 +178,7 @@ class OnArrival:
 
 
 class Reservoir:
-    """Plain reservoir over all frames of the stream, whatever their class.
+    """Plain reservoir over all frames of the stream, regardless of class.
 
     Vitter, "Random Sampling with a Reservoir", 1985, algorithm R: at any time each frame offered
     so far is held with the same probability. Needs no task boundaries. Where exemplars differ in
@@ -184,8 +186,8 @@ class Reservoir:
     fewer.
 
     Args:
-        memory: that is written.
-        generator: of the choices (CPU).
+        memory: the memory that is written.
+        generator: random generator of the choices (CPU).
     """
 
     nbytes = 8
@@ -204,7 +206,7 @@ class Reservoir:
         Args:
             rows: [B, *row_shape].
             labels: int64 [B].
-            payload: of each, [B, *shape] by name, where there is one.
+            payload: payload of each, [B, *shape] by name, where there is one.
 
         Returns:
             the number of the row in which each is when all have been offered, int64 [B];
@@ -213,7 +215,7 @@ class Reservoir:
         return offer_each(self.memory, self._has_room, rows, labels, payload)
 
     def _has_room(self, row: Tensor, label: int) -> bool:
-        """Make room for a frame; whether it is to be stored."""
+        """Make room for a frame; returns whether to store it."""
         self._offered += 1
         # With an exemplar less than there were frames, the next would be likelier to be held.
         if self._offered <= len(self.memory) + 1 and self.memory.fits(row):
@@ -236,7 +238,7 @@ class Reservoir:
         return {"offered": torch.tensor(self._offered)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over the count of :meth:`state_dict`.
+        """Load the count of :meth:`state_dict`.
 
         Exemplars that another policy chose come without it: they count as all that was offered.
         """
@@ -253,11 +255,11 @@ def offer_each(
     """Offer frames one by one: what a policy has made room for is stored.
 
     Args:
-        memory: that is written.
+        memory: the memory that is written.
         has_room: makes room for a frame, [*row_shape], of a label; whether it is to be stored.
         rows: [B, *row_shape].
         labels: int64 [B].
-        payload: of each, [B, *shape] by name, where there is one.
+        payload: payload of each, [B, *shape] by name, where there is one.
 
     Returns:
         as :meth:`OnArrival.offer`.
@@ -277,7 +279,7 @@ def offer_each(
 
 
 def largest_classes(memory: ReplayMemory, more: int | None = None) -> list[int]:
-    """The classes that have the most exemplars, by ascending label.
+    """The classes with the most exemplars, by ascending label.
 
     Args:
         memory: not empty, unless ``more`` is given.
@@ -305,7 +307,7 @@ def check_share(
 
     Args:
         capacity: exemplars that it holds.
-        classes: that share it.
+        classes: the classes that share it.
         given: the setting of the capacity, with its value, for the message.
         otherwise: what else would do.
 

@@ -1,4 +1,4 @@
-"""Product quantisation of feature maps, and exemplars that are kept as its codes.
+"""Product quantisation of feature maps, and storage of exemplars as codes.
 
 Jegou, Douze, Schmid, "Product Quantization for Nearest Neighbor Search", TPAMI 2011; of feature
 maps: Hayes, Kafle, Shrestha, Acharya, Kanan, "REMIND Your Neural Network to Prevent Catastrophic
@@ -18,11 +18,11 @@ from crumb.memory.replay import take
 from crumb.progress import bar
 
 MAX_CENTROIDS = 256
-"""As many as one byte can tell apart."""
+"""Maximum number of centroids: one byte per code."""
 VECTORS_PER_CENTROID = 256
-"""More vectors than this for each centroid are not needed to place it."""
+"""Number of sample vectors per centroid for k-means."""
 ITERATIONS = 25
-"""Of k-means, at most."""
+"""Maximum number of k-means iterations."""
 
 
 class ProductQuantiser:
@@ -43,7 +43,7 @@ class ProductQuantiser:
     Attributes:
         centroids: float16 [M, K, C / M]; zeros until there are any.
         ready: whether there are any.
-        bits: of a number.
+        bits: bits of a number.
         code_length: bytes of a code.
 
     Raises:
@@ -81,8 +81,8 @@ class ProductQuantiser:
         device, so that the same features have the same centroids on all.
 
         Args:
-            batches: of the task, read once; not empty.
-            generator: of the sample and the first centroids (CPU).
+            batches: batches of the task, read once; not empty.
+            generator: generator of the sample and the first centroids (CPU).
         """
         codebooks, count, _ = self.centroids.shape
         vectors = sample_vectors(batches, VECTORS_PER_CENTROID * count, generator)
@@ -92,7 +92,7 @@ class ProductQuantiser:
         self.begin_with(torch.stack(fitted))
 
     def begin_with(self, centroids: Tensor) -> None:
-        """Take over centroids, float [M, K, C / M], in half precision."""
+        """Set the centroids, float [M, K, C / M], in half precision."""
         most = torch.finfo(torch.half).max
         self.centroids = torch.empty_like(self.centroids).copy_(centroids.clamp(-most, most))
         self.ready = True
@@ -136,7 +136,7 @@ class ProductQuantiser:
         return {"centroids": self.centroids, "ready": torch.tensor(self.ready)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict` of a quantiser of the same size."""
+        """Load a :meth:`state_dict` of a quantiser of the same size."""
         self.begin_with(state["centroids"])
         self.ready = bool(state["ready"])
 
@@ -146,7 +146,7 @@ def packed(numbers: Tensor, bits: int) -> Tensor:
 
     Args:
         numbers: uint8 [B, n], below 2^bits.
-        bits: from 1 to 8.
+        bits: bits from 1 to 8.
 
     Returns:
         uint8 [B, ceil(n * bits / 8)]; what is left of the last byte is zero.
@@ -163,8 +163,8 @@ def unpacked(codes: Tensor, bits: int, count: int) -> Tensor:
 
     Args:
         codes: uint8 [B, ceil(count * bits / 8)].
-        bits: of a number.
-        count: of the numbers.
+        bits: bits of a number.
+        count: count of the numbers.
     """
     if bits == 8:
         return codes
@@ -173,7 +173,7 @@ def unpacked(codes: Tensor, bits: int, count: int) -> Tensor:
 
 
 def _places(bits: int, like: Tensor) -> Tensor:
-    """Of the bits of a number, from the highest to the lowest: uint8 [bits]."""
+    """Bit shifts from the highest to the lowest bit: uint8 [bits]."""
     return torch.arange(bits - 1, -1, -1, dtype=torch.uint8, device=like.device)
 
 
@@ -181,9 +181,9 @@ def sample_vectors(batches: Batches, most: int, generator: torch.Generator) -> T
     """Channel vectors of a task, drawn without replacement, from each batch as many.
 
     Args:
-        batches: of the task, read once.
+        batches: batches of the task, read once.
         most: vectors that are drawn, where there are so many.
-        generator: of the choice (CPU).
+        generator: generator of the choice (CPU).
 
     Returns:
         float32 [n, C] on the CPU.
@@ -229,7 +229,7 @@ def kmeans(vectors: Tensor, count: int, generator: torch.Generator) -> Tensor:
     Args:
         vectors: float32 [n, d] on the CPU, n at least 1.
         count: number of centroids, K.
-        generator: of the first ones (CPU).
+        generator: generator of the first ones (CPU).
 
     Returns:
         float32 [K, d].
@@ -285,7 +285,7 @@ class QuantisedStorage:
     """Codes of a product quantiser, its bits for each sub-vector at each position.
 
     Args:
-        quantiser: that writes and reads them.
+        quantiser: the quantiser that writes and reads them.
     """
 
     dtype = torch.uint8

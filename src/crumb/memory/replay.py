@@ -29,10 +29,10 @@ class ReplayMemory:
 
     Args:
         capacity: most exemplars, over all classes.
-        row_shape: of one exemplar.
-        dtype: of one exemplar.
+        row_shape: row shape of one exemplar.
+        dtype: dtype of one exemplar.
         device: where the exemplars are kept.
-        fields: of the payload, if there is one.
+        fields: fields of the payload, if there is one.
 
     Attributes:
         capacity: as given.
@@ -104,15 +104,15 @@ class ReplayMemory:
 
     @property
     def used(self) -> int:
-        """What all exemplars take of the capacity."""
+        """Used capacity."""
         return len(self)
 
     def cost(self, row: Tensor) -> int:
-        """What an exemplar, [*row_shape], takes of the capacity."""
+        """Capacity that an exemplar, [*row_shape], needs."""
         return 1
 
     def costs(self, label: int) -> list[int]:
-        """What the exemplars of a class take, in the order in which they are listed."""
+        """Capacity that each exemplar of a class uses, in listing order."""
         return [1] * self.count(label)
 
     def fits(self, row: Tensor) -> bool:
@@ -127,9 +127,9 @@ class ReplayMemory:
         """Append exemplars to a class; the caller has made room for them.
 
         Args:
-            label: of the class.
+            label: label of the class.
             rows: [n, *row_shape].
-            payload: of each, [n, *shape] by name, where there is one.
+            payload: payload of each, [n, *shape] by name, where there is one.
 
         Returns:
             the numbers of their rows.
@@ -167,7 +167,7 @@ class ReplayMemory:
 
         Args:
             labels: classes that have exemplars.
-            generator: of the choice (CPU).
+            generator: generator of the choice (CPU).
 
         Returns:
             [len(labels), *row_shape].
@@ -185,8 +185,8 @@ class ReplayMemory:
         When more are asked for than are held, each is returned equally often, give or take one.
 
         Args:
-            count: how many, of a memory that is not empty.
-            generator: of the choice (CPU).
+            count: number of exemplars; the memory must not be empty.
+            generator: generator of the choice (CPU).
 
         Returns:
             [count, *row_shape], and their labels, int64 [count], on the CPU.
@@ -195,7 +195,7 @@ class ReplayMemory:
         return self.at(slots), labels
 
     def sample_slots(self, count: int, generator: torch.Generator) -> tuple[list[int], Tensor]:
-        """The same exemplars by the numbers of their rows, and their labels."""
+        """Like :meth:`sample`, but returns row numbers and labels."""
         held = len(self)
         rounds = [torch.randperm(held, generator=generator) for _ in range(-(-count // held))]
         return self._slots_of(torch.cat(rounds)[:count].tolist())
@@ -252,7 +252,7 @@ class ReplayMemory:
         return [slot for label in self.counts for slot in self._slots[label]]
 
     def _labels(self) -> dict[str, Tensor]:
-        """Of the exemplars, class by class, and their payload."""
+        """Labels of the exemplars, class by class, and their payload."""
         labels = [label for label, count in self.counts.items() for _ in range(count)]
         stored = self.payload.get(self._listed())
         return {"labels": torch.tensor(labels, dtype=torch.int64)} | {
@@ -260,10 +260,10 @@ class ReplayMemory:
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over the exemplars of :meth:`state_dict`.
+        """Load the exemplars of a :meth:`state_dict`.
 
         Raises:
-            InputError: they are too many, or of another shape or type.
+            InputError: there are too many exemplars, or their shape or type differs.
         """
         rows, labels = state["rows"], state["labels"]
         fits = rows.shape[1:] == self.rows.shape[1:] and rows.dtype == self.rows.dtype
@@ -285,8 +285,7 @@ class ReplayMemory:
 
     def _add_all(self, rows: Tensor, state: dict[str, Tensor]) -> None:
         labels = state["labels"]
-        # Checkpoints of earlier versions had one number beside each exemplar, without a name.
-        stored = {n: state.get(f"{_PAYLOAD}{n}", state.get("beside")) for n in self.payload.fields}
+        stored = {name: state.get(f"{_PAYLOAD}{name}") for name in self.payload.fields}
         payload = {name: value for name, value in stored.items() if value is not None}
         for label in labels.unique().tolist():
             places = (labels == label).nonzero().flatten()
@@ -302,12 +301,12 @@ class ReplayMemory:
         return slots
 
     def _let_go(self, slots: Sequence[int]) -> None:
-        """What these rows hold, and its payload, is dropped."""
+        """Drop the contents and payload of these rows."""
         self.payload.drop(slots)
         self._release(slots)
 
     def _release(self, slots: Sequence[int]) -> None:
-        """These rows hold no exemplar any more."""
+        """Mark these rows as free."""
         self._free.extend(slots)
 
     def at(self, slots: Sequence[int]) -> Tensor:
@@ -349,15 +348,15 @@ def take(rows: Tensor, places: Tensor) -> Tensor:
 
 
 def _indexable(rows: Tensor) -> Tensor:
-    """The same bytes as a type that torch can index: it cannot write uint16 rows by number."""
+    """View as a type that torch can index (it cannot index uint16 for writing)."""
     return rows.view(torch.int16) if rows.dtype == torch.uint16 else rows
 
 
 def capacity_in_bytes(name: str, budget: int, each: int, shared: int = 0) -> int:
-    """How many exemplars fit into a budget.
+    """Number of exemplars that fit into a budget.
 
     Args:
-        name: of the setting that gave the budget.
+        name: name of the setting that gave the budget.
         budget: in bytes.
         each: bytes of an exemplar.
         shared: bytes that any number of exemplars needs once.
@@ -376,10 +375,10 @@ def capacity_in_bytes(name: str, budget: int, each: int, shared: int = 0) -> int
 
 
 def fitting(costs: Sequence[int], room: int) -> list[int]:
-    """Those that are taken if each is that comes when there is room left for it.
+    """Indices of exemplars that fit when taken greedily in order.
 
     Args:
-        costs: of exemplars, in the order in which they come.
+        costs: costs of exemplars, in the order in which they come.
         room: for all of them.
 
     Returns:

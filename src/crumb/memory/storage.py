@@ -1,4 +1,4 @@
-"""What is kept of an exemplar, and how it becomes a feature map again.
+"""Forms of exemplars: encode frames for storage, and decode them to feature maps.
 
 ``feature`` is the paper's; the others are its comparisons (Talbot et al. 2025, ablations).
 """
@@ -24,22 +24,22 @@ REMEMBERED_BYTES = 256 << 20
 
 
 class Storage(Protocol):
-    """One way to keep an exemplar."""
+    """One form of storing exemplars."""
 
     dtype: torch.dtype
 
     @property
     def row_shape(self) -> tuple[int, ...] | None:
-        """Of an exemplar; None where each has a length of its own."""
+        """Shape of an exemplar's row; None for variable lengths."""
         ...
 
     @property
     def reader_bytes(self) -> int:
-        """Bytes of what is needed to read any number of exemplars."""
+        """Bytes shared by all exemplars to decode them."""
         ...
 
     def encode(self, batch: Batch) -> Tensor:
-        """What is kept of each frame, [B, *row_shape]."""
+        """Encode frames to rows, [B, *row_shape]."""
         ...
 
     def features(self, rows: Tensor) -> Tensor:
@@ -107,7 +107,9 @@ class ImageStorage:
         return self.form.decode(rows).to(self._device)
 
     def features(self, rows: Tensor) -> Tensor:
-        """Through the frozen front again, each alone: in batches the last bits would differ."""
+        """Pass each image through the frozen feature extractor alone: batching would change the
+        last bits.
+        """
         if not len(rows):
             return torch.empty((0, *self._network.feature_shape), device=self._device)
         return torch.cat([self._features_of(row) for row in rows])
@@ -120,7 +122,7 @@ class ImageStorage:
         key = blake2b(as_bytes(row.cpu()), digest_size=16).digest()
         found = self._features.pop(key, None)
         if found is None:
-            # What is remembered in a test is trained on later.
+            # Features cached during a test are used for training later.
             with torch.inference_mode(False):
                 found = self._network.features(self.pixels(row[None]))
         self._features[key] = found
@@ -155,7 +157,7 @@ class EnhancedFeatureStorage(RawFeatureStorage):
 
     Args:
         network: whose features are kept.
-        loss: of features, float [B, C, H, W], and labels, int64 [B].
+        loss: loss of features, float [B, C, H, W], and labels, int64 [B].
     """
 
     def __init__(self, network: SplitNetwork, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -165,7 +167,7 @@ class EnhancedFeatureStorage(RawFeatureStorage):
     def encode(self, batch: Batch) -> Tensor:
         """The weighed features; as they are where no gradient is left to weigh them with."""
         with torch.inference_mode(False), torch.enable_grad():
-            # A batch of a second reading was made without a thought of gradients: take copies.
+            # A batch of a second pass was made in inference mode, so copy it for autograd.
             features = batch.features.clone().requires_grad_()
             loss = self._loss(features, batch.labels.clone())
             (gradient,) = torch.autograd.grad(loss, features)

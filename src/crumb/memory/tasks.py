@@ -1,4 +1,4 @@
-"""Exemplars that are grouped by the task they come from."""
+"""Exemplars grouped by task."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TaskExemplars:
     Args:
         config: capacity.
         storage: what is kept of a frame.
-        generator: of the choices (CPU).
+        generator: generator of the choices (CPU).
         device: where exemplars are kept.
 
     Attributes:
@@ -51,7 +51,7 @@ class TaskExemplars:
 
     @property
     def past(self) -> int:
-        """Tasks that are over; they are numbered from 0."""
+        """Number of finished tasks."""
         return self._task
 
     @property
@@ -76,7 +76,7 @@ class TaskExemplars:
 
     @property
     def _numbers_bytes(self) -> int:
-        """Of the labels and the row numbers."""
+        """Bytes of the labels and the row numbers."""
         return self.memory.bookkeeping_bytes + self.memory.payload.nbytes
 
     def of_task(self, task: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -103,7 +103,7 @@ class TaskExemplars:
             self._offer(share, row, label)
 
     def finish_task(self) -> None:
-        """What was offered since the last call is of a past task now."""
+        """End the current task: exemplars offered since the last call belong to a past task."""
         if self._offered:
             self._task, self._offered = self._task + 1, 0
 
@@ -118,7 +118,7 @@ class TaskExemplars:
         """Refuse a memory in which one of these tasks would get no exemplar.
 
         Raises:
-            InputError: naming the setting of the capacity.
+            InputError: the memory is too small; names the capacity setting.
         """
         self._share(max(1, tasks))
 
@@ -150,7 +150,7 @@ class TaskExemplars:
         memory.add(task, row[None], {"label": torch.tensor([label])})
 
     def on_task_end(self, batches: Batches, classes: int) -> None:
-        """Give a finished task its share, at the cost of those before; errors as :meth:`offer`."""
+        """Give a finished task its share, reducing earlier tasks; errors as :meth:`offer`."""
         for batch in batches:
             self.offer(batch)
 
@@ -163,6 +163,6 @@ class TaskExemplars:
         return self.memory.state_dict() | place
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict`; errors as :class:`ReplayMemory`."""
+        """Load a :meth:`state_dict`; errors as :class:`ReplayMemory`."""
         self.memory.load_state_dict(state)
         self._task, self._offered = state["task"].tolist()

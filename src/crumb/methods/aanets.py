@@ -1,4 +1,4 @@
-"""AANets: two branches at each level, one stable and one plastic, and how they are weighed.
+"""AANets: weighted stable and plastic branches at each level.
 
 Liu, Schiele, Sun, "Adaptive Aggregation Networks for Class-Incremental Learning", CVPR 2021,
 arXiv 2010.05063; on iCaRL (see icarl.py).
@@ -34,10 +34,10 @@ class AanetsConfig(RehearsalConfig):
     distillation: float = 0.25
     """Weight of the distillation from the network of the last task."""
     temperature: float = 2.0
-    """Both outputs are divided by it before the softmax of the distillation."""
+    """Temperature of the distillation softmax."""
     fusion_lr: float = 1e-8
-    """Learning rate of the weights (alpha) of the branches; with one below 1.5e-8 they stay as they
-    are, and their step is left out."""
+    """Learning rate of the branch weights (alpha). Below 1.5e-8 their step is skipped, because it
+    would not change them."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,12 +50,12 @@ class AanetsConfig(RehearsalConfig):
 
 @register
 class Aanets(Icarl):
-    """From the second task on each level of the tail is two branches, alpha P + (1 - alpha) S.
+    """From the second task on, each level of the tail has two branches, alpha P + (1 - alpha) S.
 
-    P, the plastic branch, is the tail itself. S, the stable one, is a copy from the end of the
-    first task, in which only a factor for each filter is trained (neuron-level scaling). Both
-    begin alike, alpha at 0.5. A level is what the paper calls a residual level: all layers of one
-    resolution; the head is shared. Each batch takes two steps (the paper's bilevel optimisation):
+    P, the plastic branch, is the tail itself. S, the stable branch, is a copy from the end of the
+    first task that trains only one factor per filter (neuron-level scaling). Both start out equal,
+    with alpha at 0.5. A level is the paper's residual level: all layers of one resolution. The head
+    is shared. Each batch takes two steps (the paper's bilevel optimisation):
 
     1. on the batch and as many exemplars, P, the scales of S and the head take one step on the
        cross entropy and, weighed by 0.25, the distillation at a temperature of 2 from the network
@@ -66,16 +66,16 @@ class Aanets(Icarl):
     ones, over and over, and alternates by epochs; here the set is as large as the batch, each class
     that has exemplars or is in the batch equally likely, a new one's images out of the batch. The
     learning rate of the alphas is the authors', 1e-8: at 0.5 float32 has steps of 3e-8 and more, so
-    that a gradient of 1 moves no alpha. Where that is so the second step, which costs as much as
-    the first, is left out. Theirs of the rest falls at half and three quarters of the epochs; here
-    it is constant, as a stream does not say how long a task will be.
+    that a gradient of 1 moves no alpha. In that case the second step, which costs as much as the
+    first, is skipped. Their other learning rate drops at half and three quarters of the epochs.
+    Here it is constant, because the length of a task is unknown in a stream.
 
-    Exemplars, phi and the prediction by the nearest mean are those of iCaRL; phi is of the network
-    with both branches. Distillation is the softmax's, of the classes of the tasks before, as in the
-    authors' program on iCaRL. In that program a filter has a factor for each of its input channels
-    and a trained shift, and the classifier is a cosine one; the paper's scales are those of whole
-    neurons. Batch norm in S is frozen whole. Gradients of step 1 are clipped as for all methods.
-    The original program casts normalised images to bytes, which destroys them.
+    Exemplars, phi and the nearest-mean prediction are those of iCaRL, with phi from both branches.
+    Distillation is the softmax's, of the classes of the tasks before, as in the authors' program on
+    iCaRL. In that program a filter has a factor for each of its input channels and a trained shift,
+    and the classifier is a cosine one; the paper's scales are those of whole neurons. Batch norm in
+    S is frozen whole. Gradients of step 1 are clipped as for all methods. The original program
+    casts normalised images to bytes, which destroys them.
     """
 
     name = "aanets"
@@ -92,7 +92,7 @@ class Aanets(Icarl):
         self.aggregations: list[Aggregation] = []
         begun = torch.tensor(ALPHA)
         self._alphas_move = bool(begun - config.fusion_lr != begun)
-        # What would fail after the first task fails now.
+        # Fail now instead of after the first task.
         levels(self.network)
 
     # The update rule.
@@ -124,9 +124,10 @@ class Aanets(Icarl):
         return loss
 
     def _balanced(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """As many images as the batch has, each class equally likely; labels on the CPU.
+        """A balanced batch: as many images as the batch has, each class equally likely; labels on
+        the CPU.
 
-        Exemplars of the classes that have some, and images of the batch for the others in it.
+        Classes with exemplars use them; the other classes of the batch use its images.
         """
         generator, stored = self.generators["replay"], [*self.exemplars.memory.counts]
         new = sorted({*batch.labels.tolist()} - {*stored})
@@ -147,13 +148,13 @@ class Aanets(Icarl):
     # The branches.
 
     def end_task(self, batches: Batches) -> None:
-        """As iCaRL; after the first task the stable branches begin."""
+        """As iCaRL; after the first task, create the stable branches."""
         if not self.aggregations:
             self._branch()
         super().end_task(batches)
 
     def _branch(self) -> None:
-        """Copy the levels, and train the copies' scales with the rest."""
+        """Copy the levels and train the scales of the copies with the other parameters."""
         self.aggregations = aggregate(self.network, self.generators["dropout"])
         for aggregation in self.aggregations:
             self.train_also(p for p in aggregation.parameters() if p.requires_grad)
@@ -161,13 +162,13 @@ class Aanets(Icarl):
     # The rest of the contract.
 
     def bytes_held(self) -> BytesHeld:
-        """As iCaRL, whose copy now has scales and alphas; and the stable branches."""
+        """As iCaRL (whose copy now has scales and alphas), plus the stable branches."""
         held = super().bytes_held()
         branches = sum(aggregation.nbytes for aggregation in self.aggregations)
         return replace(held, extra=held.extra + branches)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict` of a learner with the same settings and classes."""
+        """Load the :meth:`state_dict` of a learner with the same settings and classes."""
         branched = any(name.startswith(f"network.tail.{AGGREGATIONS}.") for name in state)
         if branched and not self.aggregations:
             self._branch()

@@ -21,10 +21,10 @@ from crumb.methods.rehearsal import PolicyRehearsal, PolicyRehearsalConfig
 
 @dataclass(frozen=True)
 class ReferenceConfig(PolicyRehearsalConfig):
-    """What A-GEM and A-GEM-R have in common."""
+    """Settings shared by A-GEM and A-GEM-R."""
 
     reference_size: int | None = None
-    """Exemplars in the reference batch; as many as the batch has images by default."""
+    """Number of exemplars in the reference batch. Default: the batch size."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,8 +38,8 @@ class AgemConfig(ReferenceConfig):
     """Settings of A-GEM."""
 
     write_policy: Literal["end-of-task"] = "end-of-task"
-    """Equal shares by a second reading of each task, so that no exemplar is of the present one;
-    `agem_r` stores on arrival."""
+    """Equal shares per class, in a second pass over each task, so no exemplar is of the current
+    task. For storing on arrival use `agem_r`."""
 
 
 @dataclass(frozen=True)
@@ -47,37 +47,40 @@ class AgemRConfig(ReferenceConfig):
     """Settings of A-GEM-R."""
 
     write_policy: Literal["reservoir", "on-arrival"] = "reservoir"
-    """A plain reservoir over all frames, or a class-balanced one (on-arrival)."""
+    """How exemplars are chosen: plain reservoir over all frames, or class-balanced reservoir
+    (on-arrival)."""
 
 
 def project(gradient: Tensor, reference: Tensor) -> Tensor:
-    """The nearest gradient that does not increase the loss on the reference batch (equation 11).
+    """Project a gradient so that it does not increase the loss on the reference batch (equation
+    11).
 
     Args:
-        gradient: of the new batch, float [P].
-        reference: of the exemplars, float [P].
+        gradient: gradient of the new batch, float [P].
+        reference: reference of the exemplars, float [P].
 
     Returns:
         float [P]: ``gradient`` itself unless its product with ``reference`` is negative.
     """
     conflict = torch.dot(gradient, reference).clamp(max=0)
-    # Only a reference of zeros has no length, and that conflicts with nothing.
+    # Only a zero reference has zero length, and it conflicts with nothing.
     length = torch.dot(reference, reference).clamp(min=torch.finfo(reference.dtype).tiny)
     return gradient - conflict / length * reference
 
 
 @register
 class Agem(PolicyRehearsal):
-    """Each step goes along the gradient of the new batch, less what conflicts with the past.
+    """Each step follows the gradient of the new batch, minus the part that conflicts with the past.
 
-    The past is the gradient of one batch drawn from the memory anew at each step. The memory holds
-    past tasks alone, as in the paper: images of the present one would agree with its gradient and
-    let it forget. So it is written when a task is over; for a single pass there is ``agem_r``. The
-    paper hands the network the task of each image; here all classes met so far compete, as for
-    every method. Gradients are clipped as for every method, after the projection.
+    The past is represented by the gradient of a batch drawn from the memory at each step. As in the
+    paper, the memory holds only past tasks: images of the current task would agree with its
+    gradient and permit forgetting. So the memory is written at the end of a task. For a single pass
+    use ``agem_r``. The paper gives the network the task of each image. Here all classes seen so far
+    compete, as for every method. Gradients are clipped as for every method, after the projection.
 
-    The original program goes through the whole memory at every step and sums over batches of three
-    images: a different and far slower method. Its images are 64 x 64; ours are the backbone's.
+    The original code processes the whole memory at every step and sums over batches of three
+    images, which is a different and far slower method. Its images are 64 x 64; ours are the
+    backbone's.
     """
 
     name = "agem"
@@ -89,7 +92,7 @@ class Agem(PolicyRehearsal):
     needs_second_pass = True
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
-        """One step along the projected gradient; then the memory's."""
+        """Take one step along the projected gradient, then update the memory."""
         parameters = [*self.parameters().values()]
         losses: dict[str, Tensor] = {}
         reference = None
@@ -109,12 +112,11 @@ class Agem(PolicyRehearsal):
 
 @register
 class AgemR(Agem):
-    """A-GEM whose memory is a reservoir of all frames so far, those of the present task included.
+    """A-GEM with a reservoir of all frames so far, including those of the current task.
 
-    It needs no task boundaries and shows each frame once. What it gives up for that is the point of
-    A-GEM: the more of the memory is of the present task, the less the reference gradient conflicts
-    with its steps. The variant and its name are Buzzega et al.'s ("Dark Experience for General
-    Continual Learning", NeurIPS 2020).
+    It needs no task boundaries and a single pass. The price: the more of the memory belongs to the
+    current task, the less the reference gradient conflicts with its steps. The variant and its name
+    are Buzzega et al.'s ("Dark Experience for General Continual Learning", NeurIPS 2020).
     """
 
     name = "agem_r"

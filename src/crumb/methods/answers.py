@@ -1,4 +1,4 @@
-"""What a learner answers: names and probabilities for images, clips and files."""
+"""Predictions of a learner: names and probabilities for images, clips and files."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a learner takes something for.
+    """The prediction for one image or clip.
 
     Attributes:
         name: the most likely class, or "unknown".
-        probability: of that class, from 0 to 1; None for "unknown", which is no class.
-        runner_up: the class that is next, or empty; after "unknown" the most likely one.
-        runner_up_probability: of that one.
+        probability: its probability, from 0 to 1; None for "unknown".
+        runner_up: the second most likely class, or empty; after "unknown" the most likely one.
+        runner_up_probability: its probability.
     """
 
     name: str
@@ -56,23 +56,23 @@ def scores_of(learner: Learner, pixels: Tensor, batch_size: int = 32) -> Tensor:
 def together(scores: Tensor) -> Tensor:
     """Scores of a whole clip, [classes], from those of its frames, [frames, classes].
 
-    Their mean: frames of one clip resemble each other, so their sum would be far too sure.
+    It is their mean: frames of a clip resemble each other, so the sum would be overconfident.
     """
     return scores.double().mean(0)
 
 
 def probabilities(learner: Learner, scores: Tensor) -> Tensor:
-    """Of each class, float64 [..., classes], from scores [..., classes]."""
+    """Class probabilities, float64 [..., classes], from scores [..., classes]."""
     return (scores.double() / learner.temperature).softmax(-1)
 
 
 def verdict(learner: Learner, scores: Tensor, limits: Tensor | None = None) -> Verdict:
-    """What a learner makes of scores [classes].
+    """The prediction for scores [classes].
 
     Args:
-        learner: whose scores they are.
-        scores: of one frame, or of a clip.
-        limits: squared distance from each class beyond which it is none of them, if that is asked.
+        learner: the learner that gave the scores.
+        scores: scores of one frame or clip.
+        limits: squared distance from each class beyond which the answer is "unknown", if wanted.
     """
     chances = probabilities(learner, scores)
     best, *others = chances.sort(descending=True, stable=True).indices.tolist()
@@ -85,30 +85,34 @@ def verdict(learner: Learner, scores: Tensor, limits: Tensor | None = None) -> V
 
 
 def limits_of(learner: Learner, unknown_share: float | None) -> Tensor | None:
-    """Limits for :func:`verdict`; None where no share is given.
+    """Distance limits for :func:`verdict`; None if no share is given.
 
     Raises:
-        InputError: the share is out of range, the method measures no distances, or it has kept
-            too little to measure them on.
+        InputError: the share is out of range, the method measures no distances, or too few features
+            are stored to measure them.
     """
     if unknown_share is None:
         return None
     share: float = given("unknown_share", unknown_share, float)
     require("unknown_share", share, 0 < share < 1, "between 0 and 1")
     if (found := learner.distance_limits(share)) is None:
-        problem = f"needs a learner of slda, this is one of {learner.name}"
+        problem = f"needs a learner of slda, but this is one of {learner.name}"
         raise InputError(setting("unknown_share", share), problem, "leave it out")
     if not found.isfinite().all():
-        problem = "cannot be measured: there are no crumbs, or one frame of each class"
-        raise InputError(setting("unknown_share", share), problem, "teach it more, with crumbs")
+        problem = "cannot be measured: the model stores no features, or saw one frame per class"
+        raise InputError(
+            setting("unknown_share", share),
+            problem,
+            "teach it more clips with crumbs_per_class above 0",
+        )
     return found
 
 
 def answers(learner: Learner, what: Any, batch_size: int) -> Iterator[Tensor]:
-    """Scores, [classes], of each image, or of each file as a whole.
+    """Scores, [classes], of each image or whole file.
 
     Raises:
-        InputError: no class has been met, or something cannot be read.
+        InputError: no class has been observed, or an input cannot be read.
     """
     return map(together, frame_scores(learner, what, batch_size))
 
@@ -117,7 +121,7 @@ def frame_scores(learner: Learner, what: Any, batch_size: int) -> Iterator[Tenso
     """Scores, [frames, classes], of each image or of the frames of each file.
 
     Raises:
-        InputError: no class has been met, or something cannot be read.
+        InputError: no class has been observed, or an input cannot be read.
     """
     if not learner.classes:
         raise InputError("predict", "no class has been observed yet", "call observe first")

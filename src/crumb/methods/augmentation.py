@@ -1,8 +1,7 @@
-"""Random crops and mixtures of feature maps or images, from a generator that is given.
+"""Random crops and mixtures of feature maps or images, with an explicit generator.
 
-There are two kinds of crops, because two published methods draw them differently and the same seed
-must give what it gave: Rainbow's lie anywhere and are mirrored half of the time, REMIND's are of
-whole places.
+There are two kinds of crops, because two published methods draw them differently: Rainbow's have
+any position and are mirrored half of the time, REMIND's are aligned to positions of the map.
 """
 
 from __future__ import annotations
@@ -17,20 +16,20 @@ from torch.nn.functional import affine_grid, grid_sample
 from crumb.memory.replay import take
 
 WIDEST = 4 / 3
-"""Crops are at most so much wider than high, or higher than wide."""
+"""Largest ratio of width to height of a crop, and of height to width."""
 MIN_AREA = 4 / 13
-"""Of a crop of whole places, as a share of the map: that of the original REMIND on maps of
-13 x 13."""
+"""Smallest area of an aligned crop as a share of the map (the original REMIND's, on maps of 13 x
+13)."""
 _TRIES = 10
 
 
 def random_crops(maps: Tensor, least_area: float, generator: torch.Generator) -> Tensor:
-    """Of each map a random crop, resized to the whole, mirrored half of the time.
+    """Take a random crop of each map, resize it to the full size and mirror it half of the time.
 
     Args:
         maps: float [B, C, H, W].
-        least_area: of a crop, as a share of the map; areas are uniform above it.
-        generator: of the choices (CPU).
+        least_area: smallest crop area as a share of the map; areas are uniform above it.
+        generator: random generator (CPU).
 
     Returns:
         float [B, C, H, W] in channels-last memory, bilinear.
@@ -57,15 +56,15 @@ def cutmix(features: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor
 
     Args:
         features: float [B, C, H, W].
-        generator: of the box and of the partners (CPU).
+        generator: random generator of the box and the partners (CPU).
 
     Returns:
-        the mixed maps; the partner of each, int64 [B], on the CPU; and the share of a map that is
-        still its own.
+        the mixed maps; the partner of each, int64 [B], on the CPU; and the remaining share of each
+            original map.
     """
     partners = torch.randperm(len(features), generator=generator)
     chances = torch.rand(3, generator=generator).tolist()
-    # The share meant to be pasted is uniform: a Beta distribution with both parameters 1.
+    # The pasted share is uniform: Beta(1, 1).
     side = chances[0] ** 0.5
     (top, bottom), (left, right) = (
         _span(size, size * chance, size * side)
@@ -82,15 +81,15 @@ def _span(size: int, centre: float, length: float) -> tuple[int, int]:
 
 
 def random_resized_crops(maps: Tensor, generator: torch.Generator) -> Tensor:
-    """A random part of each map, scaled up to the size of the whole (bilinear).
+    """Take a random aligned crop of each map and resize it to the full size (bilinear).
 
-    Areas are uniform from 4/13 of the map to all of it, the logarithm of width to height from
-    log 3/4 to log 4/3 (both before rounding to whole places). A part that does not fit is drawn
-    again; after ten that do not, the map stays whole.
+    Areas are uniform from 4/13 of the map to all of it; the logarithm of width to height is uniform
+    from log 3/4 to log 4/3 (both before rounding to integer positions). A crop that does not fit is
+    drawn again; after ten failures the full map is used.
 
     Args:
         maps: float32 [B, C, H, W].
-        generator: of the parts (CPU).
+        generator: random generator (CPU).
 
     Returns:
         float32 [B, C, H, W] in channels-last memory.
@@ -102,7 +101,7 @@ def random_resized_crops(maps: Tensor, generator: torch.Generator) -> Tensor:
     sides = torch.stack([(areas / ratios).sqrt().round(), (areas * ratios).sqrt().round()])
     whole = torch.tensor([height, width], dtype=torch.float64).view(2, 1, 1)
     fits = ((sides >= 1) & (sides <= whole)).all(0)
-    # The whole map stands behind the tries, as one that always fits.
+    # The full map is the last candidate, because it always fits.
     sides = torch.cat([sides, whole.expand(2, count, 1)], 2)
     first = torch.cat([fits, fits.new_ones(count, 1)], 1).int().argmax(1)
     sides = sides[:, torch.arange(count), first]
@@ -112,7 +111,7 @@ def random_resized_crops(maps: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def resized_crops(maps: Tensor, starts: Tensor, sides: Tensor) -> Tensor:
-    """A given part of each map, scaled up to the size of the whole (bilinear).
+    """Resize a given crop of each map to the full size (bilinear).
 
     Args:
         maps: float32 [B, C, H, W].
@@ -131,9 +130,10 @@ def resized_crops(maps: Tensor, starts: Tensor, sides: Tensor) -> Tensor:
 
 
 def _interpolation(starts: Tensor, sides: Tensor, size: int) -> Tensor:
-    """What each place counts for each place of the result, float32 [B, size, size].
+    """Interpolation weights of each input position for each output position, float32 [B, size,
+    size].
 
-    Centres of places lie on centres, and places at the edge of the part have no neighbour outside.
+    Pixel centres are aligned, and positions at the edge of the crop have no neighbour outside it.
     """
     centres = (torch.arange(size) + 0.5) * (sides / size)[:, None] - 0.5
     wanted = centres.clamp(min=0).minimum(sides[:, None] - 1) + starts[:, None]
@@ -141,14 +141,15 @@ def _interpolation(starts: Tensor, sides: Tensor, size: int) -> Tensor:
 
 
 def mixed(values: Tensor, first: int, share: float) -> Tensor:
-    """Mix values in pairs: the first of those from ``first`` on with the middle one, and so on.
+    """Mix values in pairs: of the values from ``first`` on, each of the first half with one of the
+    second.
 
     Zhang, Cisse, Dauphin, Lopez-Paz, "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
 
     Args:
-        values: float [first + 2 n, ...]; those before ``first`` stay as they are.
-        first: of those that are mixed.
-        share: of the first of each pair.
+        values: float [first + 2 n, ...]; those before ``first`` are unchanged.
+        first: index of the first mixed value.
+        share: weight of the first value of each pair.
 
     Returns:
         float [first + n, ...].
@@ -159,6 +160,6 @@ def mixed(values: Tensor, first: int, share: float) -> Tensor:
 
 def beta(alpha: float, generator: torch.Generator) -> float:
     """One number from Beta(alpha, alpha)."""
-    # Torch draws such numbers from its global generator only.
+    # Torch's Beta distribution uses only the global generator.
     seed = int(torch.randint(1 << 62, (), generator=generator))
     return float(np.random.default_rng(seed).beta(alpha, alpha))

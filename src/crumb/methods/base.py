@@ -1,4 +1,4 @@
-"""The contract of every learner, and what all of them share."""
+"""The base class of all learners."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from crumb.seeds import generator
 
 @dataclass(frozen=True)
 class BytesHeld:
-    """What a learner keeps between batches besides one copy of the network.
+    """Memory that a learner keeps between batches besides one copy of the network.
 
     Attributes:
         replay: bytes of the exemplars.
-        extra: bytes of everything else that the method needs (row numbers, codebook, prototypes,
-            copies and importances of weights, ...).
-        reading: those of ``extra`` without which the exemplars could not be read (row numbers,
-            labels, codebook, quantiser). ``--budget-bytes`` bounds these and ``replay`` together.
+        extra: bytes of all other state of the method (row numbers, codebook, prototypes, copies and
+            importances of weights, ...).
+        reading: the part of ``extra`` that is needed to decode the exemplars (row numbers, labels,
+            codebook, quantiser). ``--budget-bytes`` bounds these and ``replay`` together.
     """
 
     replay: int
@@ -53,7 +53,7 @@ def _as_usual(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _trainable(given: Any) -> Any:
-    """A batch that was made in inference mode as one that gradients can be computed of."""
+    """Convert a batch made in inference mode so that autograd can use it."""
     if not isinstance(given, Batch) or not given.labels.is_inference():
         return given
     return replace(given, labels=given.labels.clone())
@@ -63,26 +63,26 @@ class Learner(Described, Teachable, ABC):
     """A network that learns classes from a stream.
 
     Users call :meth:`observe`, :meth:`predict` and :meth:`save`. The stream loop calls
-    :meth:`learn` with features that it computed beforehand, and :meth:`begin_task` and
-    :meth:`end_task` where :attr:`needs_task_boundaries` says so.
+    :meth:`learn` with precomputed features, and :meth:`begin_task` and :meth:`end_task` if
+    :attr:`needs_task_boundaries`.
 
     Args:
-        network: split, with any head.
-        config: of the method.
-        seed: of every random number that the learner draws.
-        device: where it computes.
+        network: split network with any head.
+        config: configuration of the method.
+        seed: seed of all random numbers of the learner.
+        device: device to compute on.
 
     Attributes:
-        classes: names in the order in which they were met; a label is an index into it.
-        steps: gradient steps so far; a learner that is loaded counts from 0.
+        classes: class names in the order of first appearance; a label is an index into it.
+        steps: gradient steps so far, or since the learner was loaded.
         prepared: what :meth:`prepare` returned, within :meth:`evaluation`; None elsewhere.
-        checks_losses: whether a loss that is no longer finite is refused; costs a wait for a GPU.
+        checks_losses: whether to refuse non-finite losses; synchronises with the GPU.
     """
 
     optimizer: torch.optim.Optimizer
-    """Of the weights; only where :attr:`trains`."""
+    """Optimizer of the weights, only if :attr:`trains`."""
     form: ImageForm | None = None
-    """Every image, new or to be tested on, passes through it before the network sees it."""
+    """Transform applied to every training and test image before the network."""
 
     def __init__(
         self, network: SplitNetwork, config: Any, seed: int = 0, device: str = "cpu"
@@ -107,20 +107,20 @@ class Learner(Described, Teachable, ABC):
             self.optimizer = self.make_optimizer([*network.tail.parameters()])
 
     def make_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """SGD with the settings of the method; override it for any other optimizer of torch."""
+        """SGD with the method's settings. Override it to use another torch optimizer."""
         config = self.config
         return torch.optim.SGD(
             parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
         )
 
     def put_through(self, form: ImageForm) -> None:
-        """Let every image pass through a form, if that changes it."""
+        """Set the transform of every image, if it changes images."""
         self.form = None if form.lossless else form
 
-    # What the stream loop calls, and whoever has tasks of their own.
+    # Called by the stream loop, or by callers with their own tasks.
 
     def __init_subclass__(cls, **words: Any) -> None:
-        """What the caller has set for torch changes nothing in these calls either."""
+        """The caller's global torch settings do not affect these calls."""
         super().__init_subclass__(**words)
         for name in ("begin_task", "learn", "end_task", "features"):
             if name in cls.__dict__:
@@ -128,7 +128,7 @@ class Learner(Described, Teachable, ABC):
 
     @abstractmethod
     def learn(self, batch: Batch) -> dict[str, Tensor]:
-        """Learn from one batch whose classes have been met.
+        """Learn from one batch whose classes have been added.
 
         Returns:
             the losses by name, detached scalars on the device.
@@ -136,74 +136,74 @@ class Learner(Described, Teachable, ABC):
 
     @usual_torch()
     def features(self, images: Tensor) -> Tensor:
-        """What the front makes of images, uint8 [B, 3, S, S], as the learner is to see them."""
+        """Features of images, uint8 [B, 3, S, S], after the learner's image transform."""
         return self.network.features(images if self.form is None else self.form(images))
 
     def scores(self, features: Tensor) -> Tensor:
-        """Logits of the classes met so far, [B, classes], from the features themselves."""
+        """Logits of the classes seen so far, [B, classes], from the original features."""
         return self.active(self.network(features))
 
     def mem_scores(self, features: Tensor) -> Tensor | None:
-        """The same from what the memory would make of the features; None where that is the same."""
+        """Logits from features as the memory would reconstruct them; None if they are the same."""
         return None
 
     def expect_task(self, steps: int) -> None:
-        """The task that begins next is learned in so many batches at most, all readings together.
+        """Announce the maximum number of batches of the next task, over all epochs.
 
-        Told before each :meth:`begin_task`, for schedules; not by callers who do not know.
+        For learning-rate schedules. Called before each :meth:`begin_task` by callers that know it.
         """
 
     @usual_torch()
     def begin_task(self, names: Sequence[str]) -> None:
-        """A task that may show these classes begins."""
+        """Begin a task that may show these classes."""
         self.add_classes(names)
 
     def end_task(self, batches: Batches) -> None:
-        """The task is over; ``batches`` reads it once more, if :attr:`needs_second_pass`."""
+        """End the task. ``batches`` reads it once more if :attr:`needs_second_pass`."""
 
     def converged(self) -> bool:
-        """Whether the task need not be read again; asked after each reading."""
+        """Whether no further epoch is needed; asked after each epoch."""
         return False
 
     def statistics(self, batch: Batch) -> dict[str, float] | None:
-        """Figures of the codebook on this batch, for learners that have one."""
+        """Codebook statistics on this batch, for learners with a codebook."""
         return None
 
     def start_codebook(self, blocks: Tensor | None, source: object) -> bool:
-        """Begin with pretrained memory blocks, float [K, D], for learners that have a codebook.
+        """Start from pretrained memory blocks, float [K, D], if the learner has a codebook.
 
         Returns:
-            whether there is one.
+            whether the learner has a codebook.
 
         Raises:
-            InputError: naming ``source``: they are missing or of another size.
+            InputError: the blocks are missing or of another size; names ``source``.
         """
         return False
 
     def check_room(self, classes: int) -> None:
-        """Refuse settings under which the exemplars of so many classes could not be kept.
+        """Refuse settings whose memory cannot hold exemplars of so many classes.
 
         Raises:
-            InputError: with what would do.
+            InputError: the memory is too small; the message says how much is needed.
         """
 
     def check_tasks(self, tasks: int) -> None:
-        """Refuse settings under which the exemplars of so many tasks could not be kept.
+        """Refuse settings whose memory cannot hold exemplars of so many tasks.
 
         Raises:
-            InputError: with what would do.
+            InputError: the memory is too small; the message says how much is needed.
         """
 
     @abstractmethod
     def bytes_held(self) -> BytesHeld:
-        """What is kept between batches, measured on the live tensors."""
+        """Memory kept between batches, measured on the live tensors."""
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """All that is trained, by name."""
+        """All trained parameters, by name."""
         return self.network.trained()
 
     def add_classes(self, names: Iterable[str]) -> None:
-        """Give a label to each class that is new; the head grows when it must."""
+        """Give each new class a label, and grow the head if needed."""
         new = [name for name in dict.fromkeys(map(canonical, names)) if name not in self.classes]
         if self.keeps_start and not self.classes:
             head = f"tail.{self.network.head_name}."
@@ -213,12 +213,12 @@ class Learner(Described, Teachable, ABC):
         self.classes.extend(new)
 
     def reserve(self, classes: int) -> None:
-        """Make room in the head for so many classes (doubling, so that growth is rare)."""
+        """Grow the head to at least so many classes (doubling, so growth is rare)."""
         if classes > self.network.outputs:
             self._resize_head(max(classes, 2 * self.network.outputs))
 
     def start_head(self, outputs: int) -> None:
-        """A fresh head of exactly this size; only before anything was learned."""
+        """Replace the head by a fresh one of exactly this size, before any learning."""
         assert not self.classes
         self._resize_head(outputs)
 
@@ -229,12 +229,12 @@ class Learner(Described, Teachable, ABC):
         if self.trains:
             replace_parameters(self.optimizer, old, list(self.network.head.parameters()))
 
-    # What method files are written with.
+    # Helpers for method files.
 
     def reset(self) -> None:
-        """Weights and optimizer as before anything was learned, the head drawn anew.
+        """Reset weights and optimizer to their initial state, with a newly drawn head.
 
-        Classes, exemplars and generators stay. Needs :attr:`keeps_start`.
+        Classes, exemplars and generators are kept. Needs :attr:`keeps_start`.
         """
         self._resize_head(self.network.outputs, keep=0)
         parameters = self.parameters()
@@ -245,18 +245,18 @@ class Learner(Described, Teachable, ABC):
         self.optimizer = self.make_optimizer(trained)
 
     def train_also(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Let the optimizer train more than the tail; :meth:`parameters` must name it as well."""
+        """Add parameters to the optimizer. :meth:`parameters` must include them too."""
         self.optimizer.param_groups[0]["params"].extend(parameters)
 
     def add_adapter(self, name: str, adapter: nn.Module, layer: str | None = None) -> None:
-        """Train a module of the method's own within the network; to be called in constructors.
+        """Add a trained module of the method to the network. Call it in constructors.
 
-        It is saved, and named by :meth:`parameters`. Its bytes are ``network.adapter_bytes``, which
-        :meth:`bytes_held` must count as extra ones.
+        The module is saved and included in :meth:`parameters`. :meth:`bytes_held` must count
+        ``network.adapter_bytes`` as extra.
 
         Args:
-            name: of the adapter.
-            adapter: with initial values from a generator of the learner.
+            name: name of the adapter.
+            adapter: module with initial values from a generator of the learner.
             layer: as in :meth:`SplitNetwork.add_adapter`: beside a layer of the tail, or between
                 cut and tail.
         """
@@ -264,62 +264,67 @@ class Learner(Described, Teachable, ABC):
         self.train_also(adapter.parameters())
 
     def active(self, logits: Tensor) -> Tensor:
-        """The columns of the classes met so far."""
+        """The columns of the classes seen so far."""
         return logits[:, : len(self.classes)]
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross entropy over the classes met so far, of features through the tail."""
+        """Mean cross entropy of features through the tail, over the classes seen so far."""
         labels = labels.to(features.device, non_blocking=True)
         return cross_entropy(self.active(self.network(features)), labels)
 
     def step(self, loss: Tensor) -> None:
-        """One clipped step of the optimizer; a parameter without gradient is left alone."""
+        """Take one optimizer step with clipped gradients. Parameters without gradient are
+        unchanged.
+        """
         self.backward(loss)
         self.descend()
 
     def backward(self, loss: Tensor) -> None:
-        """The gradients of this loss and no other.
+        """Compute the gradients of this loss alone.
 
         Raises:
-            InputError: it is not finite, with :attr:`checks_losses` (as in :meth:`observe`).
+            InputError: the loss is not finite and :attr:`checks_losses` is set (as in
+                :meth:`observe`).
         """
         if self.checks_losses and not loss.isfinite():
-            raise InputError("the loss", "is no longer finite", "load the last save, lower the lr")
+            raise InputError(
+                "the loss", "is no longer finite", "load the last save and lower the lr"
+            )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
 
     def descend(self) -> None:
-        """One step of the optimizer along the gradients as they stand, clipped."""
+        """Clip the current gradients and take one optimizer step."""
         parameters = (p for group in self.optimizer.param_groups for p in group["params"])
         nn.utils.clip_grad_value_(parameters, self.config.clip)
         self.optimizer.step()
         self.steps += 1
 
     def frames_seen(self) -> int | None:
-        """Frames learned from, for methods that count them."""
+        """Number of frames learned, for methods that count them."""
         return None
 
     def distance_limits(self, share: float) -> Tensor | None:
-        """Squared distances that all but ``share`` of a class's own frames keep, [classes].
+        """Squared distance within which all but ``share`` of a class's own frames lie, [classes].
 
-        None for methods that measure none.
+        None for methods without distances.
         """
         return None
 
     def measure_reach(
         self, scores: Sequence[Tensor], labels: Sequence[int], learned: float = 1.0
     ) -> None:
-        """Note how far things are that were not learned from, for methods that measure distances.
+        """Record how far held-out inputs are from their class, for methods with distances.
 
         Args:
-            scores: of the frames of each thing, [frames, classes].
-            labels: of each thing.
+            scores: scores of the frames of each input, [frames, classes].
+            labels: label of each input.
             learned: share of all frames that has been learned; the others are learned next.
         """
 
     @contextmanager
     def inference(self) -> Iterator[None]:
-        """A context in which the network is in eval mode and records no gradients."""
+        """Context with the network in eval mode and without gradients."""
         mode = self.network.training
         self.network.eval()
         try:
@@ -330,7 +335,7 @@ class Learner(Described, Teachable, ABC):
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:
-        """The same, for predictions: :attr:`prepared` is at hand."""
+        """Like :meth:`quiet`, with :attr:`prepared` available for predictions."""
         with self.inference():
             before, self.prepared = self.prepared, self.prepare()
             try:
@@ -339,23 +344,24 @@ class Learner(Described, Teachable, ABC):
                 self.prepared = before
 
     def prepare(self) -> Any:
-        """What predictions need besides what is kept, computed before the first of them.
+        """Compute what predictions need besides the stored state.
 
-        It is :attr:`prepared` as long as :meth:`evaluation` lasts, and neither saved nor counted.
+        The result is available as :attr:`prepared` during :meth:`evaluation`. It is neither saved
+        nor counted.
         """
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Every tensor that the learner's future depends on."""
+        """All tensors that determine the learner's future behaviour."""
         state = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         state |= {f"generator.{name}": g.get_state() for name, g in self.generators.items()}
         state |= {f"start.{name}": value for name, value in self._start.items()}
         return state | (optimizer_state(self.optimizer, self.parameters()) if self.trains else {})
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict` of a learner with the same settings and classes."""
+        """Load the :meth:`state_dict` of a learner with the same settings and classes."""
         self.network.load_state_dict(strip_prefix(state, "network."))
         for name, value in strip_prefix(state, "generator.").items():
-            # Dropout masks of a CPU cannot be continued on a GPU, nor the other way round.
+            # A GPU cannot continue the dropout masks of a CPU, nor the other way round.
             if len(value) == len(self.generators[name].get_state()):
                 self.generators[name].set_state(value.cpu())
         self._start = {
@@ -366,5 +372,5 @@ class Learner(Described, Teachable, ABC):
 
 
 def strip_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The entries whose names begin with ``prefix``, without it."""
+    """The entries whose names start with ``prefix``, with the prefix removed."""
     return {name[len(prefix) :]: v for name, v in state.items() if name.startswith(prefix)}

@@ -37,11 +37,11 @@ class BicConfig(RehearsalConfig):
     """Settings of BiC."""
 
     temperature: float = 2.0
-    """Both outputs are divided by it before the softmax of the distillation."""
+    """Temperature of the distillation softmax."""
     bias_lr: float = 0.001
-    """Learning rate of Adam in the second stage."""
+    """Learning rate of Adam in the bias-correction stage."""
     bias_steps: int = 2000
-    """Steps of the second stage, each on the whole validation set."""
+    """Number of bias-correction steps, each on the whole validation set."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,7 +54,7 @@ class BicConfig(RehearsalConfig):
 
 @register
 class Bic(Rehearsal[SplitExemplars]):
-    """Two stages: a network that learns and distils, then alpha and beta for its new classes.
+    """Two stages: train with distillation, then fit alpha and beta for the new classes.
 
     Stage 1, on new images and as many exemplars: lambda L_d + (1 - lambda) L_c, with L_c the cross
     entropy over all n + m classes, L_d that between the softmaxes over the n old ones at a
@@ -98,25 +98,25 @@ class Bic(Rehearsal[SplitExemplars]):
         generator = self.generators["memory"]
         self.exemplars = SplitExemplars(self.config, self.storage(), generator, self.device)
         self.previous = PreviousNetwork(self.network)
-        # From which class on, and by which alpha and beta, the previous network is corrected.
+        # First corrected class of the previous network, and its alpha and beta.
         self._previous_from, self._previous_correction = 0, NO_CORRECTION
-        # From which class on the present network is.
+        # First corrected class of the current network.
         self._new_from = 0
-        # Of the present task: frames of the first reading and of later ones, and those held out.
+        # Current task: frames of the first and of later epochs, and held-out frames.
         self._frames = self._again = 0
         self._held_out: set[int] = set()
 
     # Stage 1.
 
     def begin_task(self, names: Sequence[str]) -> None:
-        """Meet the classes, and give them their share of the memory."""
+        """Add the classes and give them their share of the memory."""
         super().begin_task(names)
         self.exemplars.thin(len(self.classes))
         self._frames = self._again = 0
         self._held_out.clear()
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
-        """One step of lambda L_d + (1 - lambda) L_c, on what is not held out."""
+        """Take one step of lambda L_d + (1 - lambda) L_c on the frames that are not held out."""
         old = self._new_from = self.previous.known
         self.previous.show(batch.labels)
         mine = ~self._hold_out(batch)
@@ -144,7 +144,7 @@ class Bic(Rehearsal[SplitExemplars]):
         return corrected(logits, self._previous_from, *self._previous_correction)
 
     def _hold_out(self, batch: Batch) -> Tensor:
-        """Which frames are not trained on, bool [B]: each epoch of a task holds out the same."""
+        """Held-out frames, bool [B]; the same in each epoch of a task."""
         if batch.first_pass:
             taken = self.exemplars.offer(batch, len(self.classes))
             self._held_out.update((self._frames + taken.nonzero().flatten()).tolist())
@@ -157,25 +157,25 @@ class Bic(Rehearsal[SplitExemplars]):
     # Stage 2.
 
     def end_task(self, batches: Batches) -> None:
-        """Copy the network with its correction; the task is not read again."""
+        """Copy the network with its correction, without reading the task again."""
         with self.evaluation():
             self._previous_from, self._previous_correction = self._new_from, self.prepared
         self.previous.finish(len(self.classes))
 
     def scores(self, features: Tensor) -> Tensor:
-        """Logits of the classes met so far, [B, classes], corrected within :meth:`evaluation`."""
+        """Logits of the classes seen so far, [B, classes], corrected during :meth:`evaluation`."""
         correction = NO_CORRECTION if self.prepared is None else self.prepared
         return corrected(super().scores(features), self._new_from, *correction)
 
     def prepare(self) -> tuple[float, float]:
-        """Alpha and beta for the present network and exemplars."""
+        """Alpha and beta for the current network and exemplars."""
         parts = self.exemplars.validation(_AT_ONCE) if self._new_from else []
         labels = torch.cat([torch.tensor([]), *(labels for _, labels in parts)]).long()
-        # Without both kinds there is nothing to balance.
+        # Without old and new classes there is nothing to balance.
         if not 0 < int((labels < self._new_from).sum()) < len(labels):
             return NO_CORRECTION
         logits = torch.cat([self.active(self.network(features)) for features, _ in parts]).cpu()
-        # A run that diverged is reported where losses are looked at.
+        # Divergence is reported where losses are checked.
         if not logits.isfinite().all():
             return NO_CORRECTION
         config = self.config
@@ -184,7 +184,9 @@ class Bic(Rehearsal[SplitExemplars]):
     # The rest of the contract.
 
     def bytes_held(self) -> BytesHeld:
-        """Exemplars; row numbers, counts, the copy with its correction, and what is held out."""
+        """Exemplars; plus row numbers, counts, the copy with its correction, and held-out
+        frames.
+        """
         held = super().bytes_held()
         numbers = len(self._held_out) + len(self._numbers()) + len(self._previous_correction)
         return replace(held, extra=held.extra + self.previous.nbytes + 8 * numbers)
@@ -193,7 +195,7 @@ class Bic(Rehearsal[SplitExemplars]):
         return [self._previous_from, self._new_from, self._frames, self._again]
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Network, generators and momentum; exemplars, the copy, what is held out."""
+        """Network, generators and momentum; exemplars, the copy, held-out frames."""
         state = super().state_dict()
         state |= {f"previous.{name}": v for name, v in self.previous.state_dict().items()}
         state["correction"] = torch.tensor(self._previous_correction, dtype=torch.float64)
@@ -202,7 +204,7 @@ class Bic(Rehearsal[SplitExemplars]):
         return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict` of a learner with the same settings and classes."""
+        """Load the :meth:`state_dict` of a learner with the same settings and classes."""
         super().load_state_dict(state)
         self.previous.load_state_dict(strip_prefix(state, "previous."))
         alpha, beta = state["correction"].tolist()
@@ -213,7 +215,7 @@ class Bic(Rehearsal[SplitExemplars]):
 
 
 def corrected(logits: Tensor, first: int, alpha: float, beta: float) -> Tensor:
-    """The same logits, float [B, K], but alpha o + beta from class ``first`` on."""
+    """The logits, float [B, K], replaced by alpha o + beta from class ``first`` on."""
     return torch.cat([logits[:, :first], alpha * logits[:, first:] + beta], dim=1)
 
 
@@ -222,23 +224,23 @@ def fit_correction(
 ) -> tuple[float, float]:
     """Alpha and beta that minimise the cross entropy of the corrected logits, by Adam.
 
-    Written out, because a library's step costs ten times as much for two numbers.
+    Adam is written out here because a library step costs ten times as much for two numbers.
 
     Args:
-        logits: of validation images, float [N, K], on the CPU.
+        logits: logits of validation images, float [N, K], on the CPU.
         labels: theirs, int64 [N]; each class weighs the same, however many images it has.
-        first: of the classes that are corrected.
-        lr: of Adam.
-        steps: of Adam, each on all images; they begin at 1 and 0.
+        first: first of the classes that are corrected.
+        lr: lr of Adam.
+        steps: steps of Adam, each on all images; they begin at 1 and 0.
     """
     logits = logits.double()
     values, truth = logits.numpy(), labels.numpy()
-    # Of the old classes only their sum of exponentials matters, and it stays what it is.
+    # Only the constant sum of exponentials of the old classes matters.
     old, new = logits[:, :first].logsumexp(1).numpy(), values[:, first:]
     own, is_new = values[np.arange(len(truth)), truth], truth >= first
     counts = np.bincount(truth)
     weights = 1 / (counts[truth] * np.count_nonzero(counts))
-    # What the right classes of new images add to the gradient.
+    # Contribution of the true classes of new images to the gradient.
     right = np.array([weights @ (is_new * own), weights @ is_new])
     correction, mean, square = np.array(NO_CORRECTION), np.zeros(2), np.zeros(2)
     for step in range(1, steps + 1):

@@ -1,4 +1,4 @@
-"""What users call on a learner: images and class names in, class names out."""
+"""The user-facing calls of a learner: images and class names in, class names out."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 def observe(
     learner: Learner, what: Any, labels: Any, batch_size: int, classes: Any = ()
 ) -> dict[str, float]:
-    """See :meth:`Teachable.observe`; ``classes`` are met first, unless the call fails."""
+    """See :meth:`Teachable.observe`. ``classes`` are added first, unless the call fails."""
     first = _met_first(classes)
     if learner.needs_task_boundaries or learner.offline:
         raise _unable_to_observe(learner)
@@ -48,7 +48,7 @@ def observe(
         learner.add_classes(first)
         return _learn(learner, pixels, names, size)
     names = _names(labels, len(paths), "paths")
-    # What is missing is found before anything is learned.
+    # Check all inputs before learning anything.
     for path in paths:
         check_file(path)
     losses: dict[str, float] = {}
@@ -76,13 +76,13 @@ def _unable_to_observe(learner: Learner) -> InputError:
     if learner.offline:
         return InputError(
             method,
-            "trains on everything so far at each task, which observe does not keep",
+            "trains on all data so far at each task, but observe keeps no data",
             f"use {setting('method', 'er')} or {setting('method', 'crumb')}, or crumb stream",
         )
     if type(learner).needs_task_boundaries:
         return InputError(
             method,
-            "must be told when tasks begin and end, and observe is not",
+            "needs task boundaries, which observe does not provide",
             "call begin_task, learn and end_task, or crumb stream",
         )
     return InputError(
@@ -137,7 +137,7 @@ def _met_first(classes: Any) -> list[str]:
 
 
 def _names(labels: Any, count: int, what: str = "images") -> list[str]:
-    """A class name for each of so many things."""
+    """One class name per input."""
     labels = _plain(labels)
     names = _listed([labels] * count if isinstance(labels, str) else labels)
     if len(names) != count:
@@ -146,7 +146,7 @@ def _names(labels: Any, count: int, what: str = "images") -> list[str]:
 
 
 def _plain(labels: Any) -> Any:
-    """Arrays, tensors and columns of tables as lists of what Python has."""
+    """Convert arrays, tensors and table columns to Python lists."""
     known = hasattr(labels, "tolist") and not isinstance(labels, type)
     return labels.tolist() if known else labels
 
@@ -157,7 +157,7 @@ def _listed(labels: Any) -> list[str]:
         raise InputError("labels", f"a {type(labels).__name__}", "give a list, which has an order")
     names = list(labels) if isinstance(labels, Iterable) else [labels]
     if unusable := [name for name in names if not isinstance(name, str) or not name]:
-        problem = f"{shown(unusable[0])} is no class name"
+        problem = f"{shown(unusable[0])} is not a class name"
         raise InputError("labels", problem, "give non-empty strings")
     known = {name: class_name(str(name), "labels") for name in dict.fromkeys(names)}
     return [known[name] for name in names]

@@ -1,4 +1,4 @@
-"""What methods share that keep statistics of features and solve for their answer."""
+"""Base class of methods that keep feature statistics and predict in closed form."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from crumb.seeds import generator
 
 @dataclass(frozen=True)
 class ClosedFormConfig:
-    """Which features are described, and in how many bytes."""
+    """Settings of the feature statistics."""
 
     transform: Literal["sqrt", "none"] = "none"
-    """Describe the square roots of the features (with their signs), or the features themselves."""
+    """Transform of the features: signed square root or none."""
     dimensions: int | None = None
-    """Describe the features in this many directions: those in which the network's own classifier
-    tells its classes apart best. All of them by default, or as many as BUDGET-BYTES holds."""
+    """Number of feature directions to keep, those that best separate the classes of the network's
+    own classifier first. Default: all, or as many as BUDGET-BYTES holds."""
     budget_bytes: int | None = None
-    """Capacity in bytes of everything that is kept. When new classes need room, the least
-    important directions are dropped."""
+    """Capacity in bytes for all stored state. When new classes need room, the least important
+    directions are dropped."""
     classes_expected: int = 10
-    """With BUDGET-BYTES, leave room for this many classes from the start."""
+    """Number of classes to reserve room for from the start, with BUDGET-BYTES."""
 
     def __post_init__(self) -> None:
         check_kinds(self)
@@ -42,26 +42,26 @@ class ClosedFormConfig:
 
 
 class ClosedForm(Learner):
-    """Describes the features of each class; trains nothing, and keeps no frame.
+    """Keeps feature statistics per class. Trains nothing and stores no frames.
 
-    The features are those that enter the head of the network, averaged over places. Each frame
-    counts once, in a stream of several epochs as well. What was seen first and what last makes no
-    difference, and nothing is forgotten.
+    The features are the inputs of the network's head, averaged over positions. Each frame counts
+    once, even over several epochs. The order of frames makes no difference, and nothing is
+    forgotten.
 
-    The directions in which features are described (:mod:`crumb.nets.subspace`) follow from the
-    pretrained network, so they are not counted as memory. They are saved, because a saved learner
-    does not hold the network's own classifier.
+    The feature directions (:mod:`crumb.nets.subspace`) follow from the pretrained network, so they
+    do not count as memory. They are saved, because a saved learner does not hold the network's own
+    classifier.
 
     Attributes:
-        moments: of the features in these directions.
+        moments: statistics of the features in these directions.
     """
 
     trains = False
     total_counts = True
     covariance: ClassVar[bool]
-    """Keeps the covariance within classes."""
+    """Whether the method keeps the covariance within classes."""
     share_of_statistics = 1.0
-    """Part of the budget that the statistics may take."""
+    """Share of the budget for the statistics."""
 
     def __init__(
         self, network: SplitNetwork, config: Any, seed: int = 0, device: str = "cpu"
@@ -81,10 +81,10 @@ class ClosedForm(Learner):
     # The update rule.
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
-        """Merge the frames with the statistics of their classes, if they are seen first.
+        """Add frames to the statistics of their classes in the first epoch.
 
         Raises:
-            InputError: features are not finite; nothing was learned.
+            InputError: features are not finite. Nothing is learned in that case.
         """
         if batch.first_pass:
             with self.inference():
@@ -96,7 +96,7 @@ class ClosedForm(Learner):
         return {}
 
     def absorb(self, vectors: Tensor, labels: Tensor) -> None:
-        """Merge vectors, float32 [B, dimensions], of these labels, int64 [B]."""
+        """Add vectors, float32 [B, dimensions], with labels, int64 [B]."""
         self.moments.add(vectors, labels)
 
     def describe(self, features: Tensor) -> Tensor:
@@ -107,17 +107,17 @@ class ClosedForm(Learner):
         return pooled @ self._directions
 
     def _changed(self) -> None:
-        """What was computed from the statistics no longer holds."""
+        """Discard what was computed from the old statistics."""
 
     # Room for classes.
 
     @property
     def dimensions(self) -> int:
-        """Directions in which features are described now."""
+        """Current number of feature directions."""
         return self.moments.dimensions
 
     def add_classes(self, names: Any) -> None:
-        """Give a label to each class that is new; directions are dropped where room is needed.
+        """Give each new class a label. Drops directions if room is needed.
 
         Raises:
             InputError: the budget does not hold a single direction for so many classes.
@@ -132,11 +132,11 @@ class ClosedForm(Learner):
         self._changed()
 
     def drop(self, dimensions: int) -> None:
-        """Describe features in the leading directions from now on."""
+        """Keep only the leading feature directions from now on."""
         self.moments.drop(dimensions)
 
     def make_room(self, classes: int) -> None:
-        """Keep statistics of so many classes."""
+        """Make room for statistics of so many classes."""
         self.moments.make_room(classes)
 
     def check_room(self, classes: int) -> None:
@@ -144,11 +144,11 @@ class ClosedForm(Learner):
         self._affordable(classes, self.dimensions)
 
     def bytes_for(self, classes: int, dimensions: int) -> int:
-        """Bytes kept for so many classes in so many directions."""
+        """Bytes needed for so many classes and directions."""
         return ClassMoments.bytes_for(classes, dimensions, self.covariance)
 
     def _affordable(self, classes: int, most: int) -> int:
-        """Directions that the budget holds for so many classes, at most ``most``."""
+        """Number of directions that the budget holds for so many classes, at most ``most``."""
         if self.config.budget_bytes is None:
             return most
         budget = self.config.budget_bytes * self.share_of_statistics
@@ -167,7 +167,7 @@ class ClosedForm(Learner):
     # Changing classes.
 
     def forget(self, name: str) -> None:
-        """Take a class out; what frames of a class have in common stays known.
+        """Remove a class. The shared covariance still includes its frames.
 
         Raises:
             InputError: there is no such class.
@@ -178,14 +178,14 @@ class ClosedForm(Learner):
         self._changed()
 
     def merge(self, name: str, other: str) -> None:
-        """Take two classes for one from now on, as if all frames had been of the first.
+        """Merge two classes, as if all frames had been of the first.
 
         Raises:
             InputError: there is no such class, or they are the same.
         """
         label, gone = self.label_of(name), self.label_of(other)
         if label == gone:
-            raise InputError("merge", f"{name!r} is one class", "name two")
+            raise InputError("merge", f"{name!r} is the same class twice", "name two")
         self._join(label, gone)
         del self.classes[gone]
         self._changed()
@@ -203,11 +203,11 @@ class ClosedForm(Learner):
         return {}
 
     def frames_seen(self) -> int:
-        """Frames of all classes that are known."""
+        """Number of frames of all known classes."""
         return int(self.moments.counts.sum())
 
     def bytes_held(self) -> BytesHeld:
-        """No exemplars; the statistics."""
+        """The statistics; there are no exemplars."""
         return BytesHeld(0, self.moments.nbytes, self.moments.nbytes)
 
     def kept(self) -> dict[str, Tensor]:
@@ -216,27 +216,27 @@ class ClosedForm(Learner):
         return {"directions": self._directions} | moments
 
     def take_shape(self, state: dict[str, Tensor]) -> None:
-        """Make room for what a state of :meth:`kept` holds of the classes met.
+        """Resize to the classes in a state of :meth:`kept`.
 
         Raises:
-            ValueError: no learner with these settings has it.
+            ValueError: the state does not fit these settings.
         """
         count = state["directions"].shape[-1]
         if not 1 <= count <= self.dimensions:
-            raise ValueError(f"there are {count} directions, where {self.dimensions} are the most")
+            raise ValueError(f"there are {count} directions instead of at most {self.dimensions}")
         self.make_room(len(self.classes))
         self._directions = self._directions[:, :count].clone()
         self.drop(count)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Network and generators, and what is kept."""
+        """Network, generators and statistics."""
         return super().state_dict() | self.kept()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue with :meth:`state_dict` of a learner with the same settings and classes.
+        """Load the :meth:`state_dict` of a learner with the same settings and classes.
 
         Raises:
-            ValueError: it is of no such learner.
+            ValueError: the state does not fit.
         """
         super().load_state_dict(state)
         own = {

@@ -1,4 +1,4 @@
-"""How sure a learner is: probabilities that hold on frames it has not learned from."""
+"""Calibrated confidence on frames that a learner has not learned from."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ def fit_temperature(scores: Tensor, labels: Tensor, doubt: float = 0.0) -> float
     """The temperature T with which softmax(scores / T) explains labels best.
 
     Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017, section 4.
-    The frames must not be ones that were learned from: on those every learner is too sure.
+    Use held-out frames: every learner is overconfident on its training frames.
 
     Args:
         scores: float [n, classes]; minus infinity for a class that cannot be.
         labels: int64 [n], each of a class with finite scores.
-        doubt: share of frames that might have gone wrong although none did; without it a learner
-            that was right about a few frames would be sure of everything.
+        doubt: label smoothing. Without it, a learner that was right about a few frames would be
+            certain of everything.
 
     Returns:
-        from 0.05 to 200; golden-section search in log T, in which the likelihood has one peak.
+        the temperature, from 0.05 to 200, by golden-section search in log T (the likelihood is
+            unimodal).
     """
     scores, labels = scores.double(), labels.to(scores.device)
     possible = scores.isfinite().all(0)
@@ -47,19 +48,19 @@ def fit_temperature(scores: Tensor, labels: Tensor, doubt: float = 0.0) -> float
 def own_distances(
     distances: Tensor, labels: Tensor, classes: int, mean: float
 ) -> tuple[Tensor, float] | None:
-    """How far the frames of each class are from it, by a few sample frames of each.
+    """Estimate how far the frames of each class are from it, from a few sample frames.
 
     Args:
         distances: float [n], squared distances of sample frames from their own class.
         labels: int64 [n], their classes.
         classes: number of them.
-        mean: of the squared distance over all frames, which scales those of the samples: they were
-            coded, and coding adds to a distance.
+        mean: mean squared distance over all frames. Rescales the sample distances, which the
+            quantisation of the samples inflates.
 
     Returns:
-        mean squared distances, float64 [classes], of which that of all classes counts as one more
-        frame of each: a single frame is where its class is; and their variance within classes, as
-        a share of the squared mean. None where no distance is above zero.
+        mean squared distances, float64 [classes], with the overall mean as one pseudo-frame per
+            class (a single frame coincides with its class mean); and their variance within classes
+            as a share of the squared mean. None if no distance is above zero.
     """
     distances = distances.double()
     if not len(distances) or not mean > 0 or not distances.mean() > 0:
@@ -76,13 +77,13 @@ def own_distances(
 
 
 def reach_of(ratios: Sequence[Tensor], learned: float = 1.0) -> tuple[float, float]:
-    """How much farther frames are that were not learned from.
+    """Estimate how much farther held-out frames are than training frames.
 
     Args:
-        ratios: of each clip, float [frames], squared distances of its frames from their class, as
-            multiples of the mean of the frames that were learned from.
-        learned: share of all frames that had been learned then; the others are learned next, and
-            what is known of a class becomes better with the number of its frames.
+        ratios: for each held-out clip, float [frames]: squared distances of its frames from their
+            class, in multiples of the mean over training frames.
+        learned: share of all frames that had been learned then. The others are learned next, which
+            improves the class statistics.
 
     Returns:
         mean of the multiples, at least 1, and their variance as a share of the squared mean.
@@ -94,15 +95,15 @@ def reach_of(ratios: Sequence[Tensor], learned: float = 1.0) -> tuple[float, flo
 
 
 def distance_limits(means: Tensor, variance: float, share: float) -> Tensor:
-    """How far all but a share of a class's own frames are from it.
+    """Distance within which all but a share of a class's own frames lie.
 
-    Squared Mahalanobis distances of normally distributed frames have a gamma distribution, of
-    which mean and variance are enough.
+    Squared Mahalanobis distances of normally distributed frames follow a gamma distribution, which
+    mean and variance determine.
 
     Args:
         means: float64 [classes], mean squared distances.
-        variance: of the squared distances, as a share of the squared mean.
-        share: of a class's own frames that are farther than its limit, above 0 and below 1.
+        variance: variance of the squared distances as a share of the squared mean.
+        share: share of a class's own frames beyond its limit, above 0 and below 1.
 
     Returns:
         float64 [classes].

@@ -35,17 +35,16 @@ class CopeConfig(PolicyRehearsalConfig):
     weight_decay: float = 0.0
     """Weight decay of SGD, added after the clipping."""
     storage: Literal["image", "raw_feature", "none"] = "image"  # pyright: ignore[reportIncompatibleVariableOverride]
-    """What is kept of an exemplar: pixels (uint8), the feature map (float32), or no exemplars at
-    all, so that prototypes alone tell of the past."""
+    """Form of an exemplar: pixels (uint8), the feature map (float32), or none (prototypes only)."""
     write_policy: WritePolicy = "on-arrival"
-    """A class-balanced reservoir (the paper's memory has an equal share for each class), a plain
-    one, or equal shares by a second reading of each task (end-of-task)."""
+    """How exemplars are chosen: class-balanced reservoir (as in the paper), plain reservoir, or
+    equal shares per class in a second pass over each task (end-of-task)."""
     prototype_momentum: float = 0.99
-    """How much of a prototype stays when it moves after a batch."""
+    """Momentum of the prototype update after each batch."""
     temperature: float = 0.1
-    """Inner products are divided by it."""
+    """Temperature that divides inner products."""
     n_iter: int = 1
-    """Steps on each batch."""
+    """Gradient steps per batch."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,7 +54,7 @@ class CopeConfig(PolicyRehearsalConfig):
         require("n_iter", steps, 1 <= steps < 1 << 31, "from 1 to 2^31 - 1")
 
     def resolved(self, network: SplitNetwork) -> Self:
-        """As in :class:`RehearsalConfig`; where nothing is stored, no task needs a boundary."""
+        """As in :class:`RehearsalConfig`. Without exemplars no task boundaries are needed."""
         if self.storage == "none":
             return replace(self, write_policy="on-arrival")
         return super().resolved(network)
@@ -64,7 +63,7 @@ class CopeConfig(PolicyRehearsalConfig):
 def pseudo_prototypical_loss(
     embedded: Tensor, classes: Tensor, prototypes: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """Attraction to one's own class and repulsion from the others, both by pairs in the batch.
+    """Attraction to the own class and repulsion from other classes, over pairs in the batch.
 
     With r the prototype of class c or an item of it, the probability that x is of class c is
 
@@ -74,7 +73,7 @@ def pseudo_prototypical_loss(
     other items of the batch. Repulsion: for each item v of another class c, minus the log of
     1 - (P(v, x) + P(p_c, x)) / 2. Both are summed and divided by the number of items.
 
-    Computed with logarithms throughout: at a low temperature the probabilities leave float32.
+    Computed in logarithms, because at a low temperature the probabilities underflow float32.
 
     Args:
         embedded: float [B, D], of length 1.
@@ -93,7 +92,7 @@ def pseudo_prototypical_loss(
     by_attractor = embedded @ embedded.detach().T / temperature - others
     by_repellor = embedded @ embedded.T / temperature - others
     same = classes[:, None] == classes
-    # No item attracts itself: in its place stands the prototype.
+    # An item does not attract itself; the prototype takes its place.
     itself = torch.eye(len(classes), dtype=torch.bool, device=classes.device)
     near = logsigmoid(torch.where(itself, by_prototype, by_attractor))
     near = near.masked_fill(~same, -torch.inf).logsumexp(1) - same.sum(1, dtype=near.dtype).log()
@@ -104,7 +103,7 @@ def pseudo_prototypical_loss(
 def _log_sum_without_each(values: Tensor) -> Tensor:
     """Log of the sum of exp over a row without one column, for each column in turn, [B, K]."""
     largest = torch.zeros_like(values, dtype=torch.bool).scatter_(1, values.argmax(1, True), True)
-    # A share of at most one half can be taken off without loss of digits; the largest cannot.
+    # Subtracting a share of at most one half loses no digits, unlike subtracting the largest.
     rest = values.masked_fill(largest, -torch.inf).logsumexp(1, keepdim=True)
     shares = values.softmax(1).masked_fill(largest, 0)
     return torch.where(largest, rest, values.logsumexp(1, keepdim=True) + torch.log1p(-shares))
@@ -112,10 +111,10 @@ def _log_sum_without_each(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Prototypes:
-    """One point of length 1 for each class that has been seen.
+    """One unit vector per seen class.
 
     Attributes:
-        labels: of the classes, in the order in which they were seen.
+        labels: class labels in the order of first appearance.
         values: float32 [K, D].
     """
 
@@ -128,14 +127,14 @@ class Prototypes:
         return torch.tensor([row_of[n] for n in labels.tolist()], device=self.values.device)
 
     def joined(self, embedded: Tensor, labels: Tensor) -> Prototypes:
-        """With those of classes that are new: the mean of their items, scaled to length 1."""
+        """Add prototypes of new classes: the mean of their items, scaled to length 1."""
         present, means = _class_means(embedded, labels)
         new = [place for place, label in enumerate(present) if label not in self.labels]
         labels_then = (*self.labels, *(present[place] for place in new))
         return Prototypes(labels_then, torch.cat([self.values, normalize(means[new])]))
 
     def moved(self, embedded: Tensor, labels: Tensor, momentum: float) -> Prototypes:
-        """Each a little towards the mean of its class's items, scaled to length 1 again."""
+        """Move each prototype towards the mean of its class's items and rescale it to length 1."""
         present, means = _class_means(embedded, labels)
         rows = self.rows(torch.tensor(present))
         moved = normalize(momentum * self.values[rows] + (1 - momentum) * means)
@@ -143,7 +142,7 @@ class Prototypes:
 
 
 def _class_means(embedded: Tensor, labels: Tensor) -> tuple[list[int], Tensor]:
-    """The labels that occur, ascending, and the mean of each, [k, D]."""
+    """The labels that occur, ascending, and the mean vector of each, [k, D]."""
     present = labels.unique()
     members = (present[:, None] == labels).to(embedded.device, embedded.dtype)
     return present.tolist(), members @ embedded / members.sum(1, keepdim=True)
@@ -151,7 +150,7 @@ def _class_means(embedded: Tensor, labels: Tensor) -> tuple[list[int], Tensor]:
 
 @register
 class Cope(PolicyRehearsal):
-    """Moves images towards the prototype of their class and away from the others'; no classifier.
+    """Pulls images towards the prototype of their class and away from others; has no classifier.
 
     An image's embedding is what enters the head, averaged over places, scaled to length 1; the
     head itself is not used and not trained. Each step is on the pseudo-prototypical proxy loss of
@@ -182,7 +181,7 @@ class Cope(PolicyRehearsal):
     ) -> None:
         super().__init__(network, config, seed, device)
         if not self.parameters():
-            problem = "leaves nothing to train but the head, which cope has no use for"
+            problem = "leaves only the head to train, which cope does not use"
             raise InputError(
                 setting("cut", network.backbone.cut), problem, "choose an earlier layer"
             )
@@ -192,7 +191,7 @@ class Cope(PolicyRehearsal):
     # The update rule.
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
-        """Steps on new images and exemplars; then the prototypes', then the memory's."""
+        """Take steps on new images and exemplars, then update prototypes and memory."""
         losses = dict.fromkeys(("attraction", "repulsion"), torch.zeros((), device=self.device))
         config, moved = self.config, self.prototypes
         for _ in range(config.n_iter):
@@ -213,11 +212,11 @@ class Cope(PolicyRehearsal):
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _embed(self, features: Tensor) -> Tensor:
-        """Of length 1, float32 [B, D]."""
+        """Unit embeddings, float32 [B, D]."""
         return normalize(self.network.penultimate(features))
 
     def scores(self, features: Tensor) -> Tensor:
-        """Inner products with the prototypes over the temperature, [B, classes]."""
+        """Inner products with the prototypes divided by the temperature, [B, classes]."""
         scores = features.new_full((len(features), len(self.classes)), -torch.inf)
         products = self._embed(features) @ self.prototypes.values.T
         scores[:, list(self.prototypes.labels)] = products / self.config.temperature
@@ -231,7 +230,7 @@ class Cope(PolicyRehearsal):
         return {name: p for name, p in super().parameters().items() if not name.startswith(head)}
 
     def bytes_held(self) -> BytesHeld:
-        """Exemplars; and row numbers, counts and prototypes with their labels."""
+        """Exemplars; plus row numbers, counts and labelled prototypes."""
         held, known = super().bytes_held(), self.prototypes
         return replace(held, extra=held.extra + known.values.nbytes + 8 * len(known.labels))
 
@@ -242,7 +241,7 @@ class Cope(PolicyRehearsal):
         return super().state_dict() | own
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict` of a learner with the same settings and classes."""
+        """Load the :meth:`state_dict` of a learner with the same settings and classes."""
         super().load_state_dict(state)
         labels, values = state["prototypes.labels"], state["prototypes.values"]
         self.prototypes = Prototypes(tuple(labels.tolist()), values.to(self.device))

@@ -31,9 +31,9 @@ from crumb.nets.split import SplitNetwork
 class Crumb(Learner):
     """Learns on reconstructions; replays exemplars rebuilt from stored block indices.
 
-    The losses are the ones the paper means (its code inverts a flag): on new images the loss of
-    the reconstruction in streaming, the sum of both in pretraining. With ``storage`` image,
-    raw_feature, enhanced_feature or merec there is no codebook, and the loss is the direct one.
+    The losses follow the paper (its code inverts a flag): the reconstruction loss on new images in
+    streaming, the sum of both losses in pretraining. With ``storage`` image, raw_feature,
+    enhanced_feature or merec there is no codebook, and the loss is the direct one.
     """
 
     name = "crumb"
@@ -62,7 +62,7 @@ class Crumb(Learner):
     # The update rule.
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
-        """One step on the new batch, then replay of the classes that are not in it."""
+        """Take one step on the new batch, then replay the classes that are not in it."""
         losses = self._losses_on_new(batch)
         weights = {"codebook": self.config.codebook_loss, "direct": self.config.direct_loss}
         if self.codebook is None:
@@ -86,7 +86,9 @@ class Crumb(Learner):
         return losses
 
     def _replay(self, labels: Tensor) -> Tensor | None:
-        """Every stored class that the batch lacks, equally often, at least as many as the batch."""
+        """Draw exemplars of all stored classes missing from the batch, equally often, at least one
+        batch.
+        """
         if self.exemplars is None:
             return None
         present = set(labels.tolist())
@@ -102,13 +104,13 @@ class Crumb(Learner):
     # The memory.
 
     def end_task(self, batches: Batches) -> None:
-        """Second reading of the task: write the memory (only with ``end-of-task``)."""
+        """Write the memory in a second pass over the task (only with ``end-of-task``)."""
         if self.exemplars is not None:
             with self.inference():
                 self.exemplars.on_task_end(batches, len(self.classes))
 
     def check_room(self, classes: int) -> None:
-        """Refuse a memory in which some class would get no exemplar at the end of a task."""
+        """Refuse a memory too small for one exemplar per class at the end of a task."""
         if self.exemplars is not None:
             self.exemplars.check_room(classes)
 
@@ -143,25 +145,27 @@ class Crumb(Learner):
         return codebook
 
     def set_codebook(self, blocks: Tensor) -> None:
-        """Begin with these memory blocks, float [K, D]."""
+        """Start from these memory blocks, float [K, D]."""
         assert self.codebook is not None
         with torch.no_grad():
             self.codebook.blocks.copy_(blocks)
         self._initialised = True
 
     def start_codebook(self, blocks: Tensor | None, source: object) -> bool:
-        """Begin with pretrained memory blocks; see :class:`Learner`."""
+        """Start from pretrained memory blocks; see :class:`Learner`."""
         if self.codebook is None:
             return False
         size = tuple(self.codebook.blocks.shape)
         if blocks is None or tuple(blocks.shape) != size:
             found = "no codebook" if blocks is None else f"a codebook of {tuple(blocks.shape)}"
-            raise InputError(source, f"holds {found}, this run needs {size}", "pretrain with that")
+            raise InputError(
+                source, f"holds {found}, but this run needs {size}", "pretrain with the same size"
+            )
         self.set_codebook(blocks)
         return True
 
     def _initialise(self, features: Tensor) -> None:
-        """On the first batch: initial blocks, matched to its features where that is asked for."""
+        """On the first batch, initialise the blocks, matched to its features if requested."""
         if self._initialised or self.codebook is None:
             return
         blocks = initial_blocks(
@@ -181,21 +185,21 @@ class Crumb(Learner):
         return None if self.codebook is None else super().scores(self.codebook(features))
 
     def statistics(self, batch: Batch) -> dict[str, float] | None:
-        """The published figures of codebook, features and reconstruction on this batch."""
+        """The published statistics of codebook, features and reconstruction on this batch."""
         if self.codebook is None:
             return None
         self._initialise(batch.features)
         return reconstruction_statistics(self.codebook, batch.features)
 
     def bytes_held(self) -> BytesHeld:
-        """Exemplars; and the row numbers of exemplars and the codebook."""
+        """Exemplars; plus their row numbers and the codebook."""
         if self.exemplars is None:
             return BytesHeld(0, self.codebook.blocks.nbytes if self.codebook is not None else 0)
         extra = self.exemplars.bookkeeping_bytes + self.exemplars.reader_bytes
         return BytesHeld(self.exemplars.nbytes, extra, self.exemplars.reading_bytes)
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """The tail and the memory blocks: one optimizer holds both."""
+        """The tail and the memory blocks; one optimizer trains both."""
         own = {} if self.codebook is None else {"codebook.blocks": self.codebook.blocks}
         return super().parameters() | own
 
@@ -213,7 +217,7 @@ class Crumb(Learner):
         return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict` of a learner with the same settings and classes."""
+        """Load the :meth:`state_dict` of a learner with the same settings and classes."""
         super().load_state_dict(state)
         if self.codebook is not None:
             self.codebook.load_state_dict({"blocks": state["codebook.blocks"]})

@@ -1,4 +1,4 @@
-"""The settings of CRUMB: what is allowed together, and what is filled in."""
+"""The settings of CRUMB: valid combinations and defaults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from crumb.methods.training import MAX_FLOAT, TrainingConfig
 from crumb.nets.config import Backbone
 
 WITH_CODEBOOK = ("feature", "none")
-"""Kinds of storage with which there is a codebook."""
+"""Kinds of storage that use a codebook."""
 
 
 @dataclass(frozen=True)
@@ -26,24 +26,25 @@ class CrumbConfig(MemoryConfig, ImageConfig, TrainingConfig):
     """Settings of CRUMB; the defaults are the paper's for video data sets."""
 
     blocks: int = 256
-    """Memory blocks in the codebook."""
+    """Number of memory blocks in the codebook."""
     block_length: int | None = None
-    """Channels per memory block; the backbone's own by default (16 for most)."""
+    """Channels per memory block. Default: depends on the backbone (mostly 16)."""
     initialiser: str | None = None
-    """Initial values of the blocks; the backbone's own by default."""
+    """Initialiser of the memory blocks. Default: depends on the backbone."""
     frozen_blocks: bool = False
-    """Leave the memory blocks as they are at the start; only the tail is trained."""
+    """Keep the initial memory blocks and train only the tail."""
     replay_coefficient: float = 5.0
     """Weight of the replay loss."""
     replay_times: int = 1
-    """Replay steps after each batch."""
+    """Number of replay steps after each batch."""
     codebook_loss: float = 1.0
     """Weight of the loss on reconstructed features of new images."""
     direct_loss: float = 0.0
-    """Weight of the loss on the features themselves (1 in pretraining)."""
+    """Weight of the direct loss, on the original features (1 in pretraining)."""
     write_policy: Literal["end-of-task", "on-arrival"] | None = None
-    """Second reading of each task (end-of-task; the paper), or a class-balanced reservoir in a
-    single pass (on-arrival). By default the first, and the second in strict mode."""
+    """When exemplars are stored: in a second pass over each task (end-of-task, as in the paper), or
+    in a class-balanced reservoir as frames arrive (on-arrival). Default: end-of-task, or on-arrival
+    in strict mode."""
 
     def __post_init__(self) -> None:
         ImageConfig.__post_init__(self)
@@ -66,21 +67,21 @@ class CrumbConfig(MemoryConfig, ImageConfig, TrainingConfig):
         self._check_use()
 
     def _check_use(self) -> None:
-        """Refuse settings that would change nothing: those of a part that is not there.
+        """Refuse settings without effect: those of a component that is not used.
 
-        What they may hold besides their defaults says what is done in any case.
+        Besides their defaults they may have values that describe what happens anyway.
         """
         part, unused = _unused(self.storage, self.replay_times)
         defaults = {field.name: field.default for field in fields(self)}
         for name, harmless in unused.items():
             value = getattr(self, name)
             if value != defaults[name] and value not in harmless:
-                problem = f"is of no use with {part}"
+                problem = f"has no effect with {part}"
                 raise InputError(setting(name, value), problem, "leave one of them out")
 
 
 def _unused(storage: str, replay_times: int) -> tuple[str, dict[str, tuple[float, ...]]]:
-    """The part that is not there, and its settings with values that do no harm."""
+    """The unused component, and its settings with harmless values."""
     part = f"{setting('storage', storage)}, which"
     if storage not in WITH_CODEBOOK:
         settings = {"blocks": (), "block_length": (), "initialiser": (), "frozen_blocks": ()}
@@ -93,10 +94,10 @@ def _unused(storage: str, replay_times: int) -> tuple[str, dict[str, tuple[float
 
 
 def adapted(config: CrumbConfig, **changes: Any) -> CrumbConfig:
-    """The settings with changes; those of a part that is then not there go back to their defaults.
+    """The settings with changes. Settings of components that are then unused are reset to defaults.
 
     Raises:
-        InputError: the changes do not go with the other settings.
+        InputError: the changes contradict other settings.
     """
     settings = {own.name: getattr(config, own.name) for own in fields(config)} | changes
     _, unused = _unused(settings["storage"], settings["replay_times"])
@@ -111,7 +112,7 @@ def adapted(config: CrumbConfig, **changes: Any) -> CrumbConfig:
 
 
 def resolved(config: CrumbConfig, backbone: Backbone) -> CrumbConfig:
-    """The settings with what was left open filled in, as they are written beside results.
+    """The settings with defaults filled in, as stored with results.
 
     Raises:
         InputError: stored images would be larger than those of the stream.

@@ -26,7 +26,7 @@ class ErConfig(PolicyRehearsalConfig):
     """Settings of experience replay."""
 
     replay_coefficient: float = 1.0
-    """Weight of an exemplar's loss; that of a new image is 1."""
+    """Weight of the loss of an exemplar, relative to that of a new image."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,11 +41,11 @@ class ExperienceReplay(PolicyRehearsal):
     The loss is the mean over both of weight * cross entropy, the weight of an exemplar being
     ``replay_coefficient`` (1 in the paper) and that of a new image 1.
 
-    The memory may be smaller than a batch: its exemplars are then taken several times, so that old
-    and new weigh the same at every step (the paper draws from a memory that is larger). The paper
-    finds the plain reservoir best, but for a very small memory writing that gives every class the
-    same. Ours are very small: ``on-arrival`` is the default. Gradients are clipped as for every
-    method.
+    If the memory is smaller than a batch, its exemplars are repeated, so that old and new images
+    have the same weight at every step (the paper's memory is larger than a batch). The paper finds
+    the plain reservoir best, except for very small memories, where class-balanced writing is
+    better. Our memories are very small, so ``on-arrival`` is the default. Gradients are clipped as
+    for every method.
 
     The original program calls this naive rehearsal: it means to take separate steps on new and
     stored images and to write the memory at the end of each task, and stops with an error in the
@@ -53,14 +53,16 @@ class ExperienceReplay(PolicyRehearsal):
     """
 
     name = "er"
-    summary = "each step on the new batch and as many exemplars"
+    summary = "each step uses the new batch and as many exemplars"
     paper = "Chaudhry et al., 2019"
     keeps = "images or feature maps"
     Config = ErConfig
     tuned: ClassVar[Ranges] = {"replay_coefficient": (0.1, 10.0)}
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
-        """One step of weighed cross entropy over new images and exemplars; then the memory's."""
+        """Take one step of weighted cross entropy over new images and exemplars, then update the
+        memory.
+        """
         new = len(batch)
         features, labels = self.exemplars.beside(batch, self.generators["replay"])
         logits = self.active(self.network(features))

@@ -29,21 +29,22 @@ class EWCConfig(PenaltyConfig):
     """Settings of EWC."""
 
     regularisation: float = 10_000.0
-    """Weight of the penalty, which is half of the paper's lambda."""
+    """Weight of the penalty (half of the paper's lambda)."""
     form: Form = "per-task"
-    """A penalty for each past task, or a single one whose importance decays (online EWC)."""
+    """One penalty per past task, or a single one whose importance decays (online EWC)."""
     gamma: float = 1.0
-    """Online: what is left of the importance of the past after each task."""
+    """Decay factor of past importance after each task (online EWC)."""
     fisher: Fisher = "sampled"
-    """Labels of the Fisher information: drawn from the network's own predictions, or the true."""
+    """Labels of the Fisher information: sampled from the network's predictions, or the true
+    labels."""
     fisher_samples: int | None = None
-    """Frames of a task that its Fisher information is taken from (default all)."""
+    """Number of frames per task for the Fisher information. Default: all."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require("gamma", self.gamma, 0 <= self.gamma <= 1, "in [0, 1]")
         if self.form == "per-task" and self.gamma != 1:
-            problem = f"is of no use with {setting('form', 'per-task')}"
+            problem = f"has no effect with {setting('form', 'per-task')}"
             raise InputError(
                 setting("gamma", self.gamma), problem, f"give {setting('form', 'online')} as well"
             )
@@ -64,8 +65,8 @@ class EWC(PenaltyLearner):
     The online form has a single term, gamma F* (theta - theta_{t-1})^2, in which
     F* <- gamma F* + F_t after each task.
 
-    The original code squares the gradient of the mean of a batch, in which the frames' gradients
-    cancel, and takes the network's most likely class for y, which underrates what it is unsure of.
+    The original code squares the gradient of the mean of a batch, in which the gradients of frames
+    cancel, and uses the most likely class as y, which underestimates uncertainty.
     """
 
     name = "ewc"
@@ -77,7 +78,7 @@ class EWC(PenaltyLearner):
     needs_second_pass = True
 
     def end_task(self, batches: Batches) -> None:
-        """Second reading of the task: the Fisher information of the present weights."""
+        """Compute the Fisher information of the current weights in a second pass over the task."""
         importances = self.mean_gradients(self._surprises(batches), torch.square)
         super().end_task(batches)
         slot = Slot(copies(self.parameters()), importances)
@@ -85,7 +86,7 @@ class EWC(PenaltyLearner):
             self.penalty.slots.append(slot)
             return
         past = self.penalty.slots[0].importances if self.penalty.slots else {}
-        # What is kept is gamma F*, the factor of the penalty.
+        # Store gamma F*, the factor of the penalty.
         for name, fisher in importances.items():
             importances[name] = self.config.gamma * (past.get(name, 0) + fisher)
         self.penalty.slots = [slot]
@@ -100,6 +101,6 @@ class EWC(PenaltyLearner):
             yield surprises[label]
 
     def _draw(self, surprises: Tensor) -> int:
-        """A class drawn with the probabilities that the network gives."""
+        """Sample a class from the network's predicted probabilities."""
         chances = (-surprises).exp().cpu()
         return int(torch.multinomial(chances, 1, generator=self.generators["memory"]))

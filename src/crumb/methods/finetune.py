@@ -11,15 +11,15 @@ from crumb.methods.registry import register
 
 @register
 class Finetune(Learner):
-    """SGD on what comes, nothing kept: how much is forgotten when nothing is done about it."""
+    """Plain SGD on the stream without any memory. Shows the forgetting without countermeasures."""
 
     name = "finetune"
-    summary = "SGD on what comes, nothing against forgetting"
+    summary = "plain SGD, no measure against forgetting"
     paper = "lower bound"
     keeps = "nothing"
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
-        """One step of mean cross entropy over the classes met so far."""
+        """Take one step of mean cross entropy over the classes seen so far."""
         loss = self.loss(batch.features, batch.labels)
         self.step(loss)
         return {"direct": loss.detach()}

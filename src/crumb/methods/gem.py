@@ -28,7 +28,7 @@ from crumb.nets.split import SplitNetwork
 EPSILON = 0.001
 """Added to the diagonal of the dual problem, so that its solution is unique."""
 AT_A_TIME = 128
-"""Exemplars of a task in one forward pass; their gradients are summed."""
+"""Number of exemplars of a task per forward pass; gradients are summed."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class GemConfig(RehearsalConfig):
     """Settings of GEM."""
 
     write_policy: Literal["end-of-task", "on-arrival"] | None = None
-    """A task's exemplars are drawn in a second reading of it (end-of-task), or on-arrival as its
-    share of the memory, which the past tasks lack meanwhile. By default the first, and the second
-    in strict mode."""
+    """When exemplars are stored: in a second pass over each task (end-of-task), or as frames arrive
+    (on-arrival), which takes the task's share of the memory from the past tasks. Default:
+    end-of-task, or on-arrival in strict mode."""
     margin: float = 0.5
-    """Least multiple of each past task's gradient that is added where there is a conflict."""
+    """Minimum multiple of each past task's gradient that is added on a conflict."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,11 +49,11 @@ class GemConfig(RehearsalConfig):
 
 
 def project(gradient: Tensor, past: Tensor, margin: float) -> Tensor:
-    """The nearest gradient that increases the loss on no past task (section 3).
+    """Project a gradient so that it increases the loss on no past task (section 3).
 
     Args:
-        gradient: of the new batch, float [P].
-        past: of each past task, float [T, P].
+        gradient: gradient of the new batch, float [P].
+        past: past of each past task, float [T, P].
         margin: least multiple of each row of ``past`` that is added.
 
     Returns:
@@ -63,7 +63,7 @@ def project(gradient: Tensor, past: Tensor, margin: float) -> Tensor:
         return gradient
     rows = past.double()
     gram, products = (rows @ rows.T).cpu().numpy(), (rows @ gradient.double()).cpu().numpy()
-    # A run that diverged is reported where losses are looked at, not by a solver.
+    # Divergence is reported where losses are checked, not by the solver.
     if not (np.isfinite(gram).all() and np.isfinite(products).all()):
         return gradient
     multiples = torch.from_numpy(solve_dual(gram, products, margin)).to(rows)
@@ -87,21 +87,22 @@ def solve_dual(
         float64 [T].
     """
     values, vectors = np.linalg.eigh(gram)
-    # Rounding may leave an eigenvalue of zero a little below it.
+    # Rounding may make a zero eigenvalue slightly negative.
     roots = np.sqrt(values.clip(min=0) + EPSILON)
     factor = roots[:, None] * vectors.T
     linear = factor.T @ (factor @ np.full(len(products), margin)) + products
     try:
         solution, _ = nnls(factor, -(vectors.T @ linear) / roots, maxiter=100 * len(products))
     except RuntimeError:
-        # It did not converge: the margin alone is the nearest that is known.
+        # The solver did not converge: fall back to the margin.
         solution = np.zeros_like(products)
     return margin + solution
 
 
 @register
 class Gem(Rehearsal[TaskExemplars]):
-    """Each step goes along the gradient of the new batch, made to conflict with no past task.
+    """Each step follows the gradient of the new batch, projected so that it conflicts with no past
+    task.
 
     A past task's gradient is that of its whole memory. As in the authors' program the margin is
     a lower bound of the multiples (the paper adds it to the solution). The paper keeps the last
@@ -130,17 +131,17 @@ class Gem(Rehearsal[TaskExemplars]):
         self.needs_second_pass = self.config.write_policy == "end-of-task"
 
     def check_tasks(self, tasks: int) -> None:
-        """Refuse a memory in which some past task would get no exemplar."""
+        """Refuse a memory too small for one exemplar per past task."""
         self.exemplars.check_tasks(tasks)
 
     def end_task(self, batches: Batches) -> None:
-        """The task's exemplars are of the past now; unless it was done on arrival, draw them."""
+        """Turn the task's exemplars into a past task; draw them now unless stored on arrival."""
         if self.needs_second_pass:
             super().end_task(batches)
         self.exemplars.finish_task()
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
-        """One step along the projected gradient."""
+        """Take one step along the projected gradient."""
         past = [self._gradient_of(task) for task in range(self.exemplars.past)]
         loss = self.loss(batch.features, batch.labels)
         self.backward(loss)
@@ -155,7 +156,7 @@ class Gem(Rehearsal[TaskExemplars]):
         return {"direct": loss.detach()}
 
     def _gradient_of(self, task: int) -> Tensor:
-        """Of the mean cross entropy over all exemplars of a task, float [P]."""
+        """Gradient of the mean cross entropy over all exemplars of a task, float [P]."""
         parameters = [*self.parameters().values()]
         total = torch.zeros(sum(p.numel() for p in parameters), device=self.device)
         count = self.exemplars.memory.count(task)

@@ -25,9 +25,9 @@ from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
 from crumb.nets.split import SplitNetwork
 
 NEUTRAL = 1.0
-"""Score of a gradient that is at right angles to all it is compared with."""
+"""Score of a gradient orthogonal to all compared ones."""
 MIN_SCORE = 1e-6
-"""Least score: exemplars of a score of 0 could never be drawn, and from them alone none could."""
+"""Lower bound of scores: exemplars with a score of 0 could never be drawn."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,17 @@ class GssConfig(RehearsalConfig):
     weight_decay: float = 0.0
     """Weight decay of SGD, added after the clipping."""
     gradients: Literal["tail", "head"] = "tail"
-    """Compare the gradients of all that is trained (the paper), or of the last layer only, which
-    is much faster: two passes for a whole batch instead of one pass for each image."""
+    """Gradients to compare: all trained parameters (as in the paper), or the last layer only, which
+    is much faster (two passes per batch instead of one per image)."""
     n_iter: int = 10
-    """Steps on each batch."""
+    """Gradient steps per batch."""
     n_constraints: int | None = None
-    """Exemplars replayed in each step; as many as the batch has images by default."""
+    """Number of exemplars replayed per step. Default: the batch size."""
     memory_strength: int = 10
-    """Exemplars, drawn at random, whose gradients that of a new image is compared with."""
+    """Number of random exemplars whose gradients a new image is compared with."""
     n_memories: int | None = None
-    """New images that are compared with the same drawn exemplars, and with those of them that were
-    stored meanwhile; those of a batch by default, and never more."""
+    """Number of new images compared with the same random exemplars (and with those of them that
+    were stored meanwhile). Default and maximum: the batch size."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,20 +61,20 @@ class GssConfig(RehearsalConfig):
 
 
 class ScoredExemplars(ChosenExemplars):
-    """A replay memory whose exemplars have scores: the more they are like others, the higher."""
+    """A replay memory with scored exemplars; more similar exemplars have higher scores."""
 
     fields: Fields = MappingProxyType({"score": Field((), torch.float32, within_budget=False)})
 
     def scores_of(self, label: int) -> Tensor:
-        """Of the exemplars of one class, in the order in which they are listed, float32 [n]."""
+        """Scores of the exemplars of one class, in listing order, float32 [n]."""
         return self.memory.payload_of(label)["score"]
 
     def offer(self, row: Tensor, label: int, score: float) -> bool:
-        """Store one frame, or leave it (algorithm 2).
+        """Store one frame or reject it (algorithm 2).
 
         Args:
-            row: what is kept of it, [*row_shape].
-            label: of its class.
+            row: stored form of the frame, [*row_shape].
+            label: its class label.
             score: largest cosine with exemplars drawn at random, plus one; in (0, 2].
 
         Returns:
@@ -83,14 +83,14 @@ class ScoredExemplars(ChosenExemplars):
         if not self.memory.fits(row):
             if score >= NEUTRAL or not self._give_way(score):
                 return False
-            # Where exemplars differ in length, the room of one may not be enough.
+            # If exemplars differ in size, removing one may not free enough room.
             while not self.memory.fits(row):
                 self._give_way()
         self.memory.add(label, row[None], {"score": torch.tensor([score])})
         return True
 
     def _give_way(self, score: float = 0) -> bool:
-        """Draw an exemplar, which is dropped if it gives way to a frame of this score."""
+        """Draw an exemplar, and drop it if it loses against a frame with this score."""
         scores = torch.cat([self.scores_of(label) for label in self.memory.counts])
         number = int(torch.multinomial(scores, 1, generator=self.generator))
         candidate = float(scores[number])
@@ -101,12 +101,12 @@ class ScoredExemplars(ChosenExemplars):
         return True
 
     def check_room(self, classes: int) -> None:
-        """Any number of classes: none has a share of its own."""
+        """Any number of classes fits, because classes have no fixed share."""
 
 
 @register
 class Gss(Rehearsal[ScoredExemplars]):
-    """Experience replay whose memory keeps the images that pull the network in different ways.
+    """Experience replay whose memory keeps images with diverse gradients.
 
     Each step is on the sum of two mean cross entropies, of the new batch and of exemplars drawn
     uniformly. Then, without dropout, the gradient of each new image is compared with those of
@@ -133,7 +133,7 @@ class Gss(Rehearsal[ScoredExemplars]):
     """
 
     name = "gss"
-    summary = "exemplars whose gradients differ, replayed"
+    summary = "replay of exemplars with diverse gradients"
     paper = "Aljundi et al., NeurIPS 2019"
     keeps = "images or feature maps, scores"
     Config = GssConfig
@@ -146,7 +146,9 @@ class Gss(Rehearsal[ScoredExemplars]):
         self.exemplars = ScoredExemplars(self.config, self.storage(), memory, self.device)
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
-        """Steps on new images and exemplars; then, at first sight, offer the images."""
+        """Take steps on new images and exemplars, then offer the images to the memory in the first
+        epoch.
+        """
         losses: dict[str, Tensor] = {}
         for _ in range(self.config.n_iter):
             losses = {"direct": self.loss(batch.features, batch.labels)}
@@ -160,7 +162,9 @@ class Gss(Rehearsal[ScoredExemplars]):
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _offer(self, batch: Batch) -> None:
-        """All images of a batch, in stream order; some share what they are compared with."""
+        """Offer all images of a batch in stream order. Several share the same comparison
+        exemplars.
+        """
         size = min(len(batch), self.config.n_memories or len(batch))
         columns = (batch.features, batch.labels, self.exemplars.storage.encode(batch))
         self.network.eval()
@@ -175,14 +179,14 @@ class Gss(Rehearsal[ScoredExemplars]):
             self.network.train()
 
     def _drawn_directions(self) -> list[Tensor]:
-        """Of exemplars drawn at random; none while there are none."""
+        """Gradients of random exemplars; empty while the memory is empty."""
         if not (held := len(self.exemplars)):
             return []
         count = min(held, self.config.memory_strength)
         return [*self._directions(*self.exemplars.sample(count, self.generators["memory"]))]
 
     def _directions(self, features: Tensor, labels: Tensor) -> Iterator[Tensor]:
-        """The gradient of each image, of length 1, float32 [P]; of zeros where it is zero."""
+        """The unit gradient of each image, float32 [P]; zeros if the gradient is zero."""
         if self.config.gradients == "head":
             yield from self._head_directions(features, labels)
             return
@@ -193,7 +197,7 @@ class Gss(Rehearsal[ScoredExemplars]):
 
     @torch.no_grad()
     def _head_directions(self, features: Tensor, labels: Tensor) -> Tensor:
-        """By weights and bias of the last layer alone, [n, classes * (D + 1)]."""
+        """Gradients of weights and bias of the last layer alone, [n, classes * (D + 1)]."""
         chances = self.active(self.network(features)).softmax(1)
         errors = chances - one_hot(labels.to(chances.device), chances.shape[1])
         entered = self.network.penultimate(features)
@@ -205,7 +209,7 @@ def score(direction: Tensor, past: Sequence[Tensor]) -> float:
     """The largest cosine with any of these directions, plus one; in (0, 2].
 
     Args:
-        direction: of length 1, float [P].
+        direction: direction of length 1, float [P].
         past: likewise; with none, the score is neutral.
     """
     if not past:

@@ -23,20 +23,20 @@ from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
 from crumb.nets.split import SplitNetwork
 
 RECENT = 256
-"""Frames of a class after which a running mean forgets: older ones are of an older network."""
+"""Window of the running class means in frames: older frames were seen by an older network."""
 _AT_ONCE = 64
 
 
 def sigmoid_targets(
     previous: PreviousNetwork, features: Tensor, labels: Tensor, classes: int
 ) -> tuple[Tensor, Tensor]:
-    """What each output is to be: the previous network's sigmoids, or the labels.
+    """Targets of the outputs: the previous network's sigmoids or the labels.
 
     Args:
-        previous: whose outputs are kept for the classes that are old.
+        previous: the network that gives the targets of old classes.
         features: float [B, C, H, W].
         labels: int64 [B], on the features' device.
-        classes: met so far.
+        classes: number of classes seen so far.
 
     Returns:
         targets, float [B, classes]: sigmoids for old classes, one-hot labels for the others; and
@@ -51,7 +51,7 @@ def sigmoid_targets(
 
 
 def sigmoid_losses(logits: Tensor, targets: Tensor, old: Tensor) -> dict[str, Tensor]:
-    """Binary cross entropies, the mean over images, summed over new classes and over old ones.
+    """Binary cross entropy averaged over images and summed over new and over old classes.
 
     Args:
         logits: float [B, classes].
@@ -64,7 +64,7 @@ def sigmoid_losses(logits: Tensor, targets: Tensor, old: Tensor) -> dict[str, Te
 
 @register
 class Icarl(Rehearsal[ChosenExemplars]):
-    """Learns outputs as independent sigmoids, predicts by the nearest mean of exemplars.
+    """Trains independent sigmoid outputs and predicts by the nearest mean of exemplars.
 
     Algorithms 1 to 5 of the paper. Phi is what enters the head, averaged over places, scaled to
     length 1. The outputs are the head's own: SqueezeNet's are rectified after it, and a sigmoid of
@@ -110,7 +110,9 @@ class Icarl(Rehearsal[ChosenExemplars]):
     # The update rule.
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
-        """One step on new images and exemplars (algorithm 3), then the running means."""
+        """Take one step on new images and exemplars (algorithm 3), then update the running
+        means.
+        """
         self.previous.show(batch.labels)
         features, labels = self._joined(batch)
         targets, old = sigmoid_targets(self.previous, features, labels, len(self.classes))
@@ -135,7 +137,7 @@ class Icarl(Rehearsal[ChosenExemplars]):
         return (-distances).masked_fill(means.isnan().any(1), -torch.inf)
 
     def prepare(self) -> Tensor:
-        """Of exemplars, else of frames, scaled to length 1; [classes, D], NaN for neither."""
+        """Unit class means, [classes, D], of exemplars or else of frames; NaN for neither."""
         width = self.network.penultimate_size
         means = torch.full((len(self.classes), width), torch.nan, device=self.device)
         for label, mean in self._running.items():
@@ -152,7 +154,7 @@ class Icarl(Rehearsal[ChosenExemplars]):
         return torch.cat([self._phi(self.exemplars.storage.features(part)) for part in rows])
 
     def _follow(self, batch: Batch) -> None:
-        """Bring the running means of classes without exemplars up to date."""
+        """Update the running means of classes without exemplars."""
         new = [n for n in set(batch.labels.tolist()) if not self.exemplars.count(n)]
         if not new:
             return
@@ -168,7 +170,8 @@ class Icarl(Rehearsal[ChosenExemplars]):
     # The memory.
 
     def end_task(self, batches: Batches) -> None:
-        """Cut the exemplars of all classes, choose those of this task's, copy the network.
+        """Reduce the exemplars of all classes, choose those of this task's classes, copy the
+        network.
 
         Raises:
             InputError: fewer exemplars than classes.
@@ -203,13 +206,13 @@ class Icarl(Rehearsal[ChosenExemplars]):
     # The rest of the contract.
 
     def bytes_held(self) -> BytesHeld:
-        """Exemplars; and their row numbers, the copy of the network and the running means."""
+        """Exemplars; plus their row numbers, the copy of the network and the running means."""
         running = sum(mean.nbytes for mean in self._running.values()) + 16 * len(self._frames)
         held = super().bytes_held()
         return replace(held, extra=held.extra + self.previous.nbytes + running)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Network, generators and momentum; exemplars, the copy, what the task has shown."""
+        """Network, generators and momentum; exemplars, the copy, classes shown in the task."""
         state = super().state_dict()
         state |= {f"previous.{name}": v for name, v in self.previous.state_dict().items()}
         state |= {f"running.{label}": mean for label, mean in self._running.items()}
@@ -218,7 +221,7 @@ class Icarl(Rehearsal[ChosenExemplars]):
         return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict` of a learner with the same settings and classes."""
+        """Load the :meth:`state_dict` of a learner with the same settings and classes."""
         super().load_state_dict(state)
         self.previous.load_state_dict(strip_prefix(state, "previous."))
         means = strip_prefix(state, "running.").items()

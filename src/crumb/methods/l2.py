@@ -1,4 +1,4 @@
-"""L2: every weight stays near the last task's; the control experiment of EWC.
+"""L2: all weights stay near those of the last task (the control experiment of EWC).
 
 Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNAS 2017
 (arXiv 1612.00796), figure 2.
@@ -29,8 +29,8 @@ class L2Config(PenaltyConfig):
 class L2(PenaltyLearner):
     """Cross entropy + regularisation * sum (theta - theta*)^2, theta* of the last task.
 
-    The original code pulls the rows of classes that have not been met back to their random
-    initial values as well, which only hinders new classes; here they are free.
+    The original code also pulls the rows of unseen classes back to their random initial values,
+    which only hinders new classes. Here they are free.
     """
 
     name = "l2"
@@ -41,12 +41,12 @@ class L2(PenaltyLearner):
     tuned: ClassVar[Ranges] = {"regularisation": (0.1, 1e5)}
 
     def end_task(self, batches: Batches) -> None:
-        """The present weights become the anchors; nothing is read."""
+        """Make the current weights the anchors, without reading data."""
         self.penalty.slots = [Slot(copies(self.parameters()), self._ones())]
         super().end_task(batches)
 
     def _ones(self) -> Named:
-        """1 for all but the rows of classes not met: one number for each tensor, or head row."""
+        """Importance 1 except for rows of unseen classes: one number per tensor or head row."""
         head = self.head_parameters()
         ones = {name: torch.ones((), device=p.device) for name, p in self.parameters().items()}
         for name, p in head.items():

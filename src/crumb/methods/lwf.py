@@ -26,7 +26,7 @@ class LwfConfig(TrainingConfig):
     distillation: float = 1.0
     """Weight of the distillation from the network of the last task (the paper's lambda_o)."""
     temperature: float = 2.0
-    """Both outputs are divided by it before the softmax of the distillation."""
+    """Temperature of the distillation softmax."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -36,14 +36,14 @@ class LwfConfig(TrainingConfig):
 
 
 def require_temperature(temperature: float) -> None:
-    """Refuse one with which tempered logits or the square of it leave float32."""
+    """Refuse temperatures at which scaled logits or the squared temperature leave float32."""
     holds = 0.01 <= temperature <= 1000
     require("temperature", temperature, holds, "from 0.01 to 1000")
 
 
 @register
 class Lwf(Distiller):
-    """Keeps, on new images, the answers that the network of the last task gives about old classes.
+    """Distils the outputs for old classes from the network of the last task, on new images.
 
     The loss is a sum of two, as the paper's: L_new (equation 1) and lambda_o * L_old (equations 2
     and 3), in a single head. L_new is the cross entropy of the softmax over the outputs of the
@@ -70,13 +70,13 @@ class Lwf(Distiller):
     tuned: ClassVar[Ranges] = {"distillation": (0.1, 10.0)}
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
-        """One step of L_new + distillation * L_old; no L_old in the first task."""
+        """Take one step of L_new + distillation * L_old (without L_old in the first task)."""
         self.previous.show(batch.labels)
         logits = self.active(self.network(batch.features))
         labels = batch.labels.to(logits.device, non_blocking=True)
         losses = {"classification": cross_entropy(self.previous.without_old(logits), labels)}
         loss = losses["classification"]
-        # A class that the task shows again is learned from its labels, not from old answers.
+        # A class that the task shows again is learned from labels, not distilled.
         if len(old := self.previous.old(self.previous.known).nonzero().flatten()):
             old = old.to(logits.device)
             targets = self.previous.logits(batch.features)[:, old]
@@ -90,8 +90,8 @@ def distillation(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
     """T^2 * KL(softmax(targets / T) || softmax(logits / T)), the mean over images.
 
     Args:
-        logits: of the network that learns, float [B, K].
-        targets: logits of the one it learns from, float [B, K].
+        logits: logits of the trained network, float [B, K].
+        targets: logits of the teacher network, float [B, K].
         temperature: T.
     """
     new, old = (log_softmax(values / temperature, 1) for values in (logits, targets))

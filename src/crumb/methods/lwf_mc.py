@@ -16,7 +16,7 @@ from crumb.methods.registry import register
 
 @register
 class LwfMc(Distiller):
-    """Learns outputs as independent sigmoids, those of old classes from the last task's network.
+    """Trains independent sigmoid outputs, distilling old classes from the last task's network.
 
     The losses are iCaRL's (algorithm 3 of the paper) on new images alone: binary cross entropy with
     one-hot labels for the classes of the present task, and with the previous network's sigmoids for
@@ -35,7 +35,7 @@ class LwfMc(Distiller):
     keeps = "a copy of the tail"
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
-        """One step of both losses; nothing is old in the first task."""
+        """Take one step of both losses (without old classes in the first task)."""
         self.previous.show(batch.labels)
         labels = batch.labels.to(self.device, non_blocking=True)
         classes = len(self.classes)
@@ -45,5 +45,5 @@ class LwfMc(Distiller):
         return {name: loss.detach() for name, loss in losses.items()}
 
     def scores(self, features: Tensor) -> Tensor:
-        """Logits of the classes met so far, [B, classes], before any rectifier."""
+        """Logits of the classes seen so far, [B, classes], before any rectifier."""
         return self.active(self.network(features, linear=True))

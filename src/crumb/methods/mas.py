@@ -32,8 +32,8 @@ class MAS(PenaltyLearner):
     """Cross entropy + regularisation * sum Omega (theta - theta*)^2, theta* of the last task.
 
     A task adds to Omega the mean over its frames of |gradient of the squared L2 norm of the
-    logits|, frame by frame, in eval mode. Labels are not used. The logits are those of the
-    classes met so far.
+    logits|, frame by frame, in eval mode. Labels are not used. The logits are those of the classes
+    seen so far.
 
     The original code takes the gradient of the mean of a batch, in which frames cancel, divides
     the norm by the number of logits, which shrinks Omega as classes come, and adds to Omega after
@@ -41,7 +41,7 @@ class MAS(PenaltyLearner):
     """
 
     name = "mas"
-    summary = "weights held by how much they move the outputs"
+    summary = "weights anchored by their effect on the outputs"
     paper = "Aljundi et al., ECCV 2018"
     keeps = "weights of the last task, importances"
     Config = MASConfig
@@ -49,7 +49,9 @@ class MAS(PenaltyLearner):
     needs_second_pass = True
 
     def end_task(self, batches: Batches) -> None:
-        """Second reading of the task: the sensitivity of the outputs to the present weights."""
+        """Measure the sensitivity of the outputs to the current weights in a second pass over the
+        task.
+        """
         importances = self.mean_gradients(self._norms(batches), torch.abs)
         for slot in self.penalty.slots:
             for name, past in slot.importances.items():

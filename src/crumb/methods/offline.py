@@ -21,10 +21,11 @@ class OfflineConfig(TrainingConfig):
     """Settings of joint training."""
 
     joint_epochs: int = 5
-    """Readings of everything so far at each task, where EPOCHS or EPOCHS-FIRST-TASK say fewer."""
+    """Minimum number of epochs over all data so far at each task (EPOCHS and EPOCHS-FIRST-TASK may
+    ask for more)."""
     convergence: float | None = None
-    """Go on to the next task before that when a reading lowers the mean training loss by less than
-    this share of it: with 0.01, and JOINT-EPOCHS 100, until it has converged."""
+    """Stop a task early when an epoch lowers the mean training loss by less than this share. With
+    0.01 and JOINT-EPOCHS 100 it trains until convergence."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -36,16 +37,15 @@ class OfflineConfig(TrainingConfig):
 
 @register
 class Offline(Finetune):
-    """Trains at each task on all frames of all tasks so far, shuffled, again and again.
+    """Trains at each task on all frames of all tasks so far, shuffled, for several epochs.
 
-    It starts each task from the weights of the last one, as the published upper bound does, and
-    reads it five times, as that does on videos: a stream that is read once would leave it
-    undertrained, and so no bound. What it keeps is the whole data set, which no budget counts: it
-    answers how far memory could help.
+    Like the published upper bound, it starts each task from the weights of the last one and trains
+    for five epochs on videos. After a single epoch it would be undertrained and no bound. It keeps
+    the whole data set, which no budget counts, and so shows how much memory could help.
     """
 
     name = "offline"
-    summary = "joint training: on everything so far at every task"
+    summary = "joint training on all data so far at each task"
     paper = "upper bound"
     keeps = "the whole data set"
     Config = OfflineConfig
@@ -56,13 +56,12 @@ class Offline(Finetune):
     ) -> None:
         super().__init__(network, config, seed, device)
         self.least_epochs = config.joint_epochs
-        # Of the present task: frames, those read so far in all its readings, and the sum of losses
-        # in each reading.
+        # Current task: number of frames, frames read so far, and the sum of losses per epoch.
         self._frames = self._read = 0
         self._sums = torch.zeros(0, dtype=torch.float64, device=self.device)
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
-        """One step of mean cross entropy over the classes met so far."""
+        """Take one step of mean cross entropy over the classes seen so far."""
         losses = super().learn(batch)
         if self.config.convergence is not None:
             self._follow(batch, losses["direct"])
@@ -80,9 +79,9 @@ class Offline(Finetune):
         self._read += len(batch)
 
     def converged(self) -> bool:
-        """Whether the last reading has lowered the mean loss by no more than the share asked for.
+        """Whether the last epoch lowered the mean loss by no more than the requested share.
 
-        One that came out higher has as well.
+        A higher loss counts too.
         """
         share = self.config.convergence
         if share is None or len(self._sums) < 2:
@@ -91,18 +90,18 @@ class Offline(Finetune):
         return last > (1 - share) * before
 
     def bytes_held(self) -> BytesHeld:
-        """Of its own only the losses: the stream hands it all frames of the tasks so far."""
+        """Only the losses; the stream provides all frames of the tasks so far."""
         return BytesHeld(0, 0 if self.config.convergence is None else 16 + self._sums.nbytes)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Network, generators and momentum; the losses of the readings."""
+        """Network, generators and momentum; the losses of the epochs."""
         if self.config.convergence is None:
             return super().state_dict()
         counts = torch.tensor([self._frames, self._read])
         return super().state_dict() | {"frames": counts, "losses": self._sums}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict` of a learner with the same settings and classes."""
+        """Load the :meth:`state_dict` of a learner with the same settings and classes."""
         super().load_state_dict(state)
         if self.config.convergence is not None:
             self._frames, self._read = state["frames"].tolist()

@@ -1,4 +1,4 @@
-"""Gradients as one vector; the state of optimizers whose parameters grow, are saved and loaded."""
+"""Flat gradients, and the state of optimizers whose parameters grow, are saved and loaded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOMENTUM = "momentum_buffer"
 def replace_parameters(
     optimizer: Optimizer, old: Sequence[nn.Parameter], new: Sequence[nn.Parameter]
 ) -> None:
-    """Train ``new`` in the place of ``old``; state is carried over to the rows both have."""
+    """Replace the parameter ``old`` by ``new`` and copy the state of the rows that both have."""
     for before, after in zip(old, new, strict=True):
         for group in optimizer.param_groups:
             group["params"] = [after if p is before else p for p in group["params"]]
@@ -27,7 +27,7 @@ def replace_parameters(
 
 
 def _with_rows(value: Any, before: nn.Parameter, after: nn.Parameter) -> Any:
-    """What is kept of each element of a parameter, for one with other rows; all else as it is."""
+    """Resize per-element state to a parameter with other rows; other state is unchanged."""
     if not isinstance(value, Tensor) or value.shape != before.shape:
         return value
     rows = min(len(before), len(after))
@@ -37,15 +37,15 @@ def _with_rows(value: Any, before: nn.Parameter, after: nn.Parameter) -> Any:
 
 
 def optimizer_state(optimizer: Optimizer, parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
-    """All that an optimizer keeps between steps.
+    """The state that an optimizer keeps between steps.
 
     Returns:
-        of each parameter that has been trained ``momentum.<name>`` (of SGD) or
-        ``optimizer.<key>.<name>``; and ``optimizer.group.<number>.<key>``, float64 scalars, for
-        the numbers of groups that are not those that the optimizer was made with.
+        ``momentum.<name>`` (SGD) or ``optimizer.<key>.<name>`` for each trained parameter; and
+            ``optimizer.group.<number>.<key>``, float64 scalars, for group settings that differ from
+            the optimizer's initial ones.
 
     Raises:
-        TypeError: the optimizer keeps what is neither a tensor nor a number.
+        TypeError: the optimizer's state holds something other than tensors and numbers.
     """
     state: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
@@ -84,7 +84,7 @@ def _as_tensor(optimizer: Optimizer, key: str, value: Any) -> Tensor:
 def restore_optimizer(
     optimizer: Optimizer, parameters: dict[str, nn.Parameter], state: dict[str, Tensor]
 ) -> None:
-    """Take over :func:`optimizer_state`; other entries of ``state`` are left alone."""
+    """Load the :func:`optimizer_state`; other entries of ``state`` are ignored."""
     optimizer.state.clear()
     for entry, value in state.items():
         kind, _, rest = entry.partition(".")
@@ -105,18 +105,18 @@ def restore_optimizer(
 
 
 def _placed(optimizer: Optimizer, key: str, parameter: nn.Parameter, value: Tensor) -> Tensor:
-    """A tensor of a file where the optimizer expects it."""
+    """Move a loaded tensor to where the optimizer expects it."""
     if value.shape == parameter.shape:
-        # In the memory format of the parameter, which is what the next step is fastest with.
+        # Use the memory format of the parameter, the fastest for the next step.
         like = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False)
         return like.copy_(value)
-    # As torch itself does: counts of steps stay on the CPU, unless they were asked to be elsewhere.
+    # As in torch, step counts stay on the CPU unless requested otherwise.
     there = any(group.get("capturable") or group.get("fused") for group in optimizer.param_groups)
     return value.clone() if key == "step" and not there else value.to(parameter.device, copy=True)
 
 
 def flat_gradient(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """The gradients as one float32 vector; zeros stand for parameters that have none."""
+    """The gradients as one float32 vector, with zeros for parameters without gradient."""
     return torch.cat(
         [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]
     )
@@ -124,7 +124,9 @@ def flat_gradient(parameters: Iterable[nn.Parameter]) -> Tensor:
 
 @torch.no_grad()
 def set_flat_gradient(parameters: Iterable[nn.Parameter], gradient: Tensor) -> None:
-    """Put back what :func:`flat_gradient` gave; parameters without gradient stay without."""
+    """Set gradients from the vector of :func:`flat_gradient`; parameters without gradient stay
+    without.
+    """
     start = 0
     for parameter in parameters:
         if parameter.grad is not None:

@@ -1,8 +1,8 @@
-"""The quadratic penalty that L2, EWC, SI and MAS share: what is important stays near its anchor.
+"""The quadratic penalty of L2, EWC, SI and MAS: important weights stay near their anchors.
 
     penalty = sum over slots, parameters and elements of importance * (theta - anchor)^2
 
-The anchor is the value at the end of a past task. The methods differ in the importance alone.
+The anchor is the value at the end of a past task. The methods differ only in the importance.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from crumb.nets.split import SplitNetwork
 from crumb.progress import bar
 
 Named = dict[str, Tensor]
-"""Tensors by the name of the parameter that they belong to."""
+"""Tensors by parameter name."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class PenaltyConfig(TrainingConfig):
     regularisation: float = 1.0
     """Weight of the penalty (no factor of one half)."""
     trained_outputs: Literal["task", "all"] = "task"
-    """New images are told apart from the classes of the present task alone, as the authors'
-    programs do it, or from all classes met so far."""
+    """Outputs in the loss of new images: the classes of the current task only (as in the authors'
+    code), or all classes seen so far."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,12 +46,12 @@ class PenaltyConfig(TrainingConfig):
 
 @dataclass
 class Slot:
-    """What one term of the penalty is made of.
+    """One term of the penalty.
 
     Attributes:
         anchors: float32, of the shape of each parameter.
-        importances: at least 0, of the shape of each parameter or broadcast to it; empty before
-            there are any.
+        importances: at least 0, of the shape of each parameter or broadcastable to it; empty at
+            first.
     """
 
     anchors: Named
@@ -64,7 +64,7 @@ class Slot:
 
 
 class QuadraticPenalty:
-    """A sum of importance * (theta - anchor)^2 over slots: one slot, or one for each past task.
+    """The sum of importance * (theta - anchor)^2 over slots: one slot, or one per past task.
 
     Attributes:
         slots: oldest first.
@@ -74,7 +74,7 @@ class QuadraticPenalty:
         self.slots: list[Slot] = []
 
     def __call__(self, parameters: dict[str, nn.Parameter]) -> Tensor | None:
-        """The penalty, a scalar with a gradient; None where nothing is important yet."""
+        """The penalty, a scalar with a gradient; None before the first task ends."""
         terms = [
             (importance * (parameters[name] - slot.anchors[name]).square()).sum()
             for slot in self.slots
@@ -88,11 +88,11 @@ class QuadraticPenalty:
         return sum(slot.nbytes for slot in self.slots)
 
     def follow_head(self, head: dict[str, nn.Parameter], keep: int) -> None:
-        """Take over a new head: rows of classes met before are kept, the others count for nothing.
+        """Adapt to a new head: keep the rows of known classes; the other rows have no importance.
 
         Args:
             head: parameters of the new head, by name.
-            keep: classes that had been met.
+            keep: number of known classes.
         """
         for slot in self.slots:
             slot.anchors = with_rows(slot.anchors, copies(head), keep)
@@ -113,7 +113,7 @@ class QuadraticPenalty:
         return state
 
     def load_state_dict(self, state: Named, parameters: dict[str, nn.Parameter]) -> None:
-        """Take over :meth:`state_dict` of a penalty on the same parameters.
+        """Load the :meth:`state_dict` of a penalty on the same parameters.
 
         Raises:
             LookupError, RuntimeError: a tensor is missing or of another shape.
@@ -131,9 +131,8 @@ class QuadraticPenalty:
 class PenaltyLearner(Learner):
     """SGD on the cross entropy plus the weighted penalty.
 
-    Nothing is asked of a class that has not been met: its row in the head has no importance, so a
-    head that had room for it from the start learns as one that grew does. As for every learner
-    here, the gradient of the whole loss is clipped element by element.
+    The head rows of unseen classes have no importance, so a head with spare rows learns like one
+    that grows. As for every learner, the gradient of the whole loss is clipped element by element.
 
     The cross entropy is over the outputs of the present task alone: those of classes that had not
     been met when the last task ended, and of others that the task has shown. Over all outputs, new
@@ -142,7 +141,7 @@ class PenaltyLearner(Learner):
 
     Attributes:
         penalty: anchors and importances.
-        present: the classes of the present task.
+        present: the classes of the current task.
     """
 
     needs_task_boundaries = True
@@ -156,7 +155,7 @@ class PenaltyLearner(Learner):
         self.present = PresentTask()
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
-        """One step of cross entropy + regularisation * penalty."""
+        """Take one step of cross entropy + regularisation * penalty."""
         loss = self.direct_loss(batch)
         losses = {"direct": loss}
         if (penalty := self.penalty(self.parameters())) is not None:
@@ -166,18 +165,20 @@ class PenaltyLearner(Learner):
         return {name: value.detach() for name, value in losses.items()}
 
     def direct_loss(self, batch: Batch) -> Tensor:
-        """Mean cross entropy of new images over the outputs that are trained."""
+        """Mean cross entropy of new images over the trained outputs."""
         self.present.show(batch.labels)
         logits = self.trained_logits(batch.features)
         return cross_entropy(logits, batch.labels.to(logits.device, non_blocking=True))
 
     def trained_logits(self, features: Tensor) -> Tensor:
-        """Logits of the classes met so far, [B, classes]; minus infinity where none is trained."""
+        """Logits of the classes seen so far, [B, classes]; minus infinity for outputs that are not
+        trained.
+        """
         logits = self.active(self.network(features))
         return self.present.without_old(logits) if self.config.trained_outputs == "task" else logits
 
     def end_task(self, batches: Batches) -> None:
-        """The task's own outputs are none of the next one's."""
+        """End the task: its outputs do not belong to the next one."""
         self.present.finish(len(self.classes))
 
     def mean_gradients(
@@ -186,10 +187,10 @@ class PenaltyLearner(Learner):
         """Mean of the magnitude of each loss's gradient, with the network in eval mode.
 
         Args:
-            losses: scalars, one for each frame. Each is computed when it is asked for, so that the
-                graph of one frame is held at a time. (``torch.func.vmap`` over a batch of them
-                takes more memory and, on a CPU, 1.6 to 2.2 times as long.)
-            magnitude: of a gradient, element by element.
+            losses: scalars, one per frame, computed lazily so that only one frame's graph is held
+                at a time. (``torch.func.vmap`` over a batch of them takes more memory and, on a
+                CPU, 1.6 to 2.2 times as long.)
+            magnitude: elementwise magnitude of a gradient.
 
         Returns:
             float32, of the shape of each parameter, by name.
@@ -228,20 +229,20 @@ class PenaltyLearner(Learner):
         return super().state_dict() | own
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict` of a learner with the same settings and classes."""
+        """Load a :meth:`state_dict` of a learner with the same settings and classes."""
         super().load_state_dict(state)
         self.penalty.load_state_dict(strip_prefix(state, "penalty."), self.parameters())
         self.present.load_state_dict(strip_prefix(state, "present."))
 
 
 def frames(batches: Batches, title: str, most: int | None = None) -> Iterator[tuple[Tensor, int]]:
-    """The frames of a task one by one, with a progress bar.
+    """Iterate over single frames of a task, with a progress bar.
 
     Args:
-        batches: a reading of the task.
-        title: of the bar.
-        most: at most so many frames, evenly spaced, since neighbours in a stream are alike; fewer
-            by as much as the last batch is short.
+        batches: one pass over the task.
+        title: title of the bar.
+        most: maximum number of frames, evenly spaced because neighbours in a stream are alike. A
+            short last batch yields fewer.
 
     Yields:
         features, float32 [1, C, H, W], and the label.
@@ -272,7 +273,9 @@ def zeros(parameters: dict[str, nn.Parameter]) -> Named:
 
 
 def with_rows(old: Named, new: Named, keep: int) -> Named:
-    """``old`` with the tensors of ``new`` in their places, whose first ``keep`` rows stay."""
+    """``old`` updated with the tensors of ``new``, whose first ``keep`` rows keep their old
+    values.
+    """
     for name, value in new.items():
         value[:keep] = old[name][:keep]
     return old | new
@@ -284,12 +287,12 @@ def nbytes(tensors: Named) -> int:
 
 
 def restored(state: Named, parameters: dict[str, nn.Parameter], may_lack: bool = False) -> Named:
-    """What was saved for each parameter, on its device and in its memory format.
+    """Load the saved tensor of each parameter, on its device and in its memory format.
 
     Args:
-        state: by name of the parameter; of its shape or, with ``may_lack``, broadcast to it.
-        parameters: by name.
-        may_lack: nothing at all is saved as well.
+        state: state by name of the parameter; of its shape or, with ``may_lack``, broadcast to it.
+        parameters: parameters by name.
+        may_lack: accept a state without any of them.
 
     Raises:
         LookupError, RuntimeError: a tensor is missing or of another shape.
@@ -300,7 +303,7 @@ def restored(state: Named, parameters: dict[str, nn.Parameter], may_lack: bool =
     for name, parameter in parameters.items():
         value = state[name]
         if value.shape == parameter.shape:
-            # Sums are taken in the order of memory: to the bit the same only in the same format.
+            # Sums follow memory order, so bit-identical results need the same memory format.
             found[name] = torch.empty_like(parameter, requires_grad=False).copy_(value)
         elif may_lack and torch.broadcast_shapes(value.shape, parameter.shape) == parameter.shape:
             found[name] = value.to(parameter.device, copy=True)

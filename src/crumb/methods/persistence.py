@@ -1,4 +1,4 @@
-"""Reading the files of learners that :mod:`crumb.methods.saving` writes."""
+"""Read the learner files that :mod:`crumb.methods.saving` writes."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ _REMEDY = "give a file written by learner.save or crumb pretrain of this version
 def load(
     path: str | Path, device: str | torch.device = "auto", write_policy: str | None = None
 ) -> Teachable:
-    """A learner that goes on where the saved one stopped, to the bit on the same device.
+    """Load a saved learner. It continues bit for bit on the same device.
 
     Args:
-        path: of a file written by ``save``.
-        device: where to compute: auto (a GPU where there is one), cpu, cuda or cuda:N.
-        write_policy: replaces the one that the learner was saved with.
+        path: file written by ``save``.
+        device: device: auto (a GPU if available), cpu, cuda or cuda:N.
+        write_policy: replaces the saved write policy.
 
     Raises:
-        InputError: missing, damaged, foreign, or of another format version; no such device; a
-            policy that the method does not have.
+        InputError: the file is missing, damaged, not a learner file or of another format version;
+            the device does not exist; or the method lacks the policy.
     """
     return load_learner(path, device, write_policy)
 
@@ -60,7 +60,7 @@ def load(
 def load_learner(
     path: str | Path, device: str | torch.device = "auto", write_policy: str | None = None
 ) -> Learner:
-    """:func:`load`, for those who call what users do not."""
+    """Like :func:`load`, for internal callers."""
     where = choose_device(device)
     file: Path = given("path", path, Path)
     tensors, about = _read(file)
@@ -69,7 +69,7 @@ def load_learner(
         method = find_method(method_of_today(about["method"], saved))
         known = method.Config.__dataclass_fields__.keys()
         config = method.Config(**settings_of_today(saved, known))
-        # The file holds every weight, so none is fetched.
+        # The file holds every weight, so none is downloaded.
         source = NetworkConfig(**{**about["network"], "weights": "random"})
         network = build_network(source, about["seed"])
         network.preprocessing = replace(network.preprocessing, resize=_resize(about))
@@ -80,7 +80,7 @@ def load_learner(
     config = _policy_replaced(method, config, write_policy)
     try:
         learner = method(network, config, about["seed"], where)
-        # A wrong number could ask for more memory than there is.
+        # A damaged number could request more memory than available.
         if len(tensors[f"network.tail.{network.head_name}.weight"]) != about["outputs"]:
             raise ValueError("its head has another number of outputs")
         learner.start_head(about["outputs"])
@@ -92,7 +92,7 @@ def load_learner(
         tensors = tensors_of_today(tensors)
         learner.load_state_dict(tensors)
         if write_policy is None:
-            # With another policy other tensors are kept.
+            # Another policy stores other tensors.
             _check(tensors, learner.state_dict())
     except InputError as error:
         raise _refused(file, error) from error
@@ -103,11 +103,10 @@ def load_learner(
 
 
 def _check(found: dict[str, Tensor], taken: dict[str, Tensor]) -> None:
-    """See that all of a file was taken over, as it is there.
+    """Check that everything in a file was loaded unchanged.
 
     Raises:
-        ValueError: tensors are missing or too many, or of other types or shapes; or weights are not
-            finite.
+        ValueError: tensors are missing, unexpected, of other types or shapes, or not finite.
     """
     # A later version may draw from more generators.
     one, other = (
@@ -121,10 +120,10 @@ def _check(found: dict[str, Tensor], taken: dict[str, Tensor]) -> None:
 
 
 def _classes(about: dict[str, Any]) -> list[str]:
-    """Names of classes, in the one form that they are asked for by."""
+    """Class names in canonical form."""
     forms = [(name, canonical(name)) for name in about["classes"]]
     count = Counter(form for _, form in forms)
-    # Older versions took two forms of a name for two classes, which can then be merged.
+    # Older versions treated two Unicode forms of a name as two classes, which can then be merged.
     return [form if count[form] == 1 else name for name, form in forms]
 
 
@@ -152,7 +151,7 @@ def _reach(about: dict[str, Any]) -> tuple[float, float] | None:
 
 
 def _resize(about: dict[str, Any]) -> Resize:
-    # Older versions squashed all images, and did not write it down.
+    # Older versions squashed all images and did not record it.
     resize = about.get("resize", "squash")
     if resize not in RESIZES:
         raise ValueError(f"images cannot be made square by {str(resize)[:20]!r}")
@@ -163,34 +162,36 @@ def _policy_replaced(method: type[Learner], config: Any, policy: str | None) -> 
     if policy is None:
         return config
     if "write_policy" not in method.Config.__dataclass_fields__:
-        problem = f"is no setting of {method.name}"
+        problem = f"is not a setting of {method.name}"
         raise InputError(setting("write_policy", policy), problem, "leave it out")
     return replace(config, write_policy=policy)
 
 
 def load_pretrained(learner: Learner, path: Path, parts: PretrainedParts = "both") -> None:
-    """Start ``learner`` from the tail and codebook of a saved one; the head stays fresh.
+    """Initialise ``learner`` with the tail and codebook of a saved one. The head stays fresh.
 
     Args:
-        learner: that has learned nothing yet.
-        path: of the saved one.
-        parts: weights leaves its codebook, and blocks its tail.
+        learner: untrained learner.
+        path: file of the saved learner.
+        parts: weights loads only the tail, blocks only the codebook.
 
     Raises:
-        InputError: the file is unusable, or of another backbone, cut, or codebook size; blocks
-            alone are asked for, and there is no codebook.
+        InputError: the file is unusable, or of another backbone, cut or codebook size; or only
+            blocks are requested and there is no codebook.
     """
     tensors, about = _read(path)
     for key in ("backbone", "cut", "trainable"):
         usual, own = (getattr(c, key) for c in (NetworkConfig(), learner.network.config))
         given = about["network"].get(key, usual)
         if given != own:
-            raise InputError(path, f"has {key} {given}, this run {own}", "pretrain with the same")
+            raise InputError(
+                path, f"has {key} {given}, but this run has {own}", "pretrain with the same"
+            )
     if parts != "blocks":
         _load_tail(learner, tensors, path)
     begun = parts != "weights" and learner.start_codebook(tensors.get("codebook.blocks"), path)
     if parts == "blocks" and not begun:
-        problem = f"is of no use with {learner.name} without memory blocks"
+        problem = f"has no effect with {learner.name} without memory blocks"
         raise InputError(setting("pretrained_parts", "blocks"), problem, "leave it out")
 
 

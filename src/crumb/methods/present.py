@@ -1,4 +1,4 @@
-"""Which classes the present task shows, for methods that train its outputs alone."""
+"""The classes of the current task, for methods that train only its outputs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ SHOWN, KNOWN = "shown", "known"
 
 
 class PresentTask:
-    """The classes of the tasks before and those that the present task has shown so far.
+    """The classes of earlier tasks and those shown so far in the current task.
 
     Attributes:
-        known: how many classes had been met when the last task ended; 0 in the first.
-        shown: labels that the present task has shown.
+        known: number of known classes at the end of the last task; 0 in the first task.
+        shown: labels shown in the current task.
     """
 
     def __init__(self) -> None:
@@ -21,13 +21,13 @@ class PresentTask:
         self.shown: set[int] = set()
 
     def show(self, labels: Tensor) -> None:
-        """Note which classes the present task shows; int64 [B], on the CPU."""
+        """Record the classes shown in the current task; labels int64 [B], on the CPU."""
         self.shown.update(labels.tolist())
 
     def old(self, classes: int) -> Tensor:
-        """Of so many classes those that are known and not shown by the task, bool [classes].
+        """Known classes that the task has not shown, bool [classes].
 
-        All others are the task's own: a class that comes back is learned from its images again.
+        All others belong to the task: a class that comes back is learned from its images again.
         """
         return torch.tensor([n < self.known and n not in self.shown for n in range(classes)])
 
@@ -36,7 +36,7 @@ class PresentTask:
         return logits.masked_fill(self.old(logits.shape[1]).to(logits.device), -torch.inf)
 
     def finish(self, classes: int) -> None:
-        """The task is over, and so many classes have been met."""
+        """End the task, with so many known classes."""
         self.known = classes
         self.shown.clear()
 
@@ -46,11 +46,11 @@ class PresentTask:
         return 8 * (1 + len(self.shown))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """How many classes are known, and which the task has shown."""
+        """The number of known classes and the classes shown in the task."""
         shown = torch.tensor(sorted(self.shown), dtype=torch.int64)
         return {KNOWN: torch.tensor(self.known), SHOWN: shown}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict`; files of older versions have none."""
+        """Load a :meth:`state_dict`; files of older versions have none."""
         self.known = int(state.get(KNOWN, 0))
         self.shown = set(state[SHOWN].tolist()) if SHOWN in state else set()

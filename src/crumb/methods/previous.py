@@ -1,4 +1,4 @@
-"""The network as it was when the last task ended, for methods that distil from it."""
+"""A copy of the network at the end of the last task, for distillation."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from crumb.nets.split import SplitNetwork
 
 
 class PreviousNetwork(PresentTask):
-    """A frozen copy of the tail's weights; of the head only the rows of the classes so far.
+    """A frozen copy of the tail's weights, with the head rows of the known classes only.
 
-    The copy is computed with by lending its weights to the live network, so it is of the same
-    layers and precision.
+    It is evaluated by lending its weights to the live network, so layers and precision are the
+    same.
 
     Args:
-        network: that is copied.
+        network: network to copy.
 
     Attributes:
-        weights: by the names of the network's own parameters; empty before the first copy.
-        known: classes of which it has logits.
+        weights: copied weights by parameter name; empty before the first copy.
+        known: number of classes it has logits for.
     """
 
     def __init__(self, network: SplitNetwork) -> None:
@@ -34,7 +34,7 @@ class PreviousNetwork(PresentTask):
         self.weights: dict[str, Tensor] = {}
 
     def finish(self, classes: int) -> None:
-        """The task is over: copy the present tail, with the head's rows of this many classes."""
+        """At the end of a task, copy the current tail with the head rows of this many classes."""
         super().finish(classes)
         present = self._parameters()
         self.weights = {
@@ -58,12 +58,12 @@ class PreviousNetwork(PresentTask):
             self._network.train(training)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The copy, and which classes the task has shown."""
-        # How many are known the copy tells.
+        """The copy, and the classes shown in the task."""
+        # The number of known classes follows from the copy.
         return {**self.weights, SHOWN: super().state_dict()[SHOWN]}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict` of a copy of the same network."""
+        """Load the :meth:`state_dict` of a copy of the same network."""
         present = self._parameters()
         copied = {name: value for name, value in state.items() if name != SHOWN}
         self.weights = {name: _copy(present[name], value) for name, value in copied.items()}
@@ -79,12 +79,12 @@ class PreviousNetwork(PresentTask):
 
 
 def _copy(like: nn.Parameter, value: Tensor) -> Tensor:
-    # In the memory format of the parameter: sums in another order would differ in the last bits.
+    # Use the memory format of the parameter: another summation order changes the last bits.
     return torch.empty_like(like[: len(value)], requires_grad=False).copy_(value)
 
 
 class Distiller(Learner):
-    """A learner that keeps the network of the last task, and nothing else.
+    """A learner whose only memory is the network of the last task.
 
     Attributes:
         previous: the copy.
@@ -99,19 +99,19 @@ class Distiller(Learner):
         self.previous = PreviousNetwork(self.network)
 
     def end_task(self, batches: Batches) -> None:
-        """Copy the network; the task is not read again."""
+        """Copy the network, without reading the task again."""
         self.previous.finish(len(self.classes))
 
     def bytes_held(self) -> BytesHeld:
-        """The copy of the network and what the task has shown."""
+        """The copy of the network and the classes shown in the task."""
         return BytesHeld(0, self.previous.nbytes)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Network, generators and momentum; the copy, what the task has shown."""
+        """Network, generators and momentum; the copy, classes shown in the task."""
         copied = {f"previous.{name}": v for name, v in self.previous.state_dict().items()}
         return super().state_dict() | copied
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict` of a learner with the same settings and classes."""
+        """Load the :meth:`state_dict` of a learner with the same settings and classes."""
         super().load_state_dict(state)
         self.previous.load_state_dict(strip_prefix(state, "previous."))

@@ -1,4 +1,4 @@
-"""Rainbow Memory: exemplars of which the network is sure, of which it is not, and of all between.
+"""Rainbow Memory: exemplars over the whole range of the network's uncertainty.
 
 Bang, Kim, Yoo, Ha, Choi, "Rainbow Memory: Continual Learning with a Memory of Diverse Samples",
 CVPR 2021, arXiv 2103.17230.
@@ -28,7 +28,7 @@ from crumb.nets.split import SplitNetwork
 from crumb.progress import bar
 
 MIN_AREA = 0.25
-"""A perturbed view shows at least this share of an image."""
+"""Smallest share of an image that a perturbed view shows."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,17 @@ class RainbowConfig(RehearsalConfig):
     """Settings of Rainbow Memory."""
 
     memory_only_epochs: int = 256
-    """Readings of the whole memory, shuffled, when a task is over."""
+    """Number of epochs over the shuffled memory at the end of each task."""
     schedule: Literal["constant", "cos"] = "cos"
-    """Learning rate of these readings: LR; or LR / 10, then cosines from LR to LR / 100 over 1, 2,
-    4, ... of them."""
+    """Learning-rate schedule of these epochs: constant LR, or LR / 10 followed by cosines from LR
+    to LR / 100 over 1, 2, 4, ... epochs."""
     views: int = 12
-    """Perturbed views of a candidate, from which its uncertainty is taken."""
+    """Number of perturbed views per candidate for its uncertainty."""
     perturb: Literal["feature", "image"] = "feature"
-    """What is cropped and mirrored for a view: the feature map; or the stored pixels, which costs
-    a pass of the front for each view."""
+    """What to crop and mirror for a view: the feature map, or the stored pixels (one pass of the
+    feature extractor per view)."""
     cutmix_probability: float = 0.0
-    """Share of the steps on batches that are mixed by CutMix (of feature maps)."""
+    """Share of steps on batches mixed by CutMix (of feature maps)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,15 +56,15 @@ class RainbowConfig(RehearsalConfig):
         require("views", views, 2 <= views <= 10_000, "from 2 to 10000")
         require("cutmix_probability", share, 0 <= share <= 1, "from 0 to 1")
         if self.perturb == "image" and self.storage != "image":
-            problem = f"needs the pixels that {setting('storage', self.storage)} does not keep"
+            problem = f"needs pixels, which {setting('storage', self.storage)} does not keep"
             raise InputError(setting("perturb", "image"), problem, "leave one of them out")
 
 
 def rate(epoch: int) -> float:
-    """What the schedule ``cos`` multiplies the learning rate by, in readings 0, 1, 2, ...
+    """Learning-rate factors of the schedule ``cos`` in epochs 0, 1, 2, ...
 
-    A tenth at first, to warm up; then a cosine from 1 to 0.01 that starts again in readings 1, 2,
-    4, 8, ...
+    A tenth at first as warm-up, then a cosine from 1 to 0.01 that restarts in epochs 1, 2, 4, 8,
+    ...
     """
     if epoch == 0:
         return 0.1
@@ -73,10 +73,10 @@ def rate(epoch: int) -> float:
 
 
 def uncertainty(votes: Tensor) -> Tensor:
-    """One minus the largest share of the views of a candidate that are taken for the same class.
+    """Uncertainty of candidates: one minus the largest share of views predicted as the same class.
 
     Args:
-        votes: the class that each view is taken for, int64 [views, n].
+        votes: predicted class of each view, int64 [views, n].
 
     Returns:
         float64 [n], from 0 to 1 - 1 / views.
@@ -86,14 +86,14 @@ def uncertainty(votes: Tensor) -> Tensor:
 
 
 def even_steps(uncertainties: Tensor, count: int) -> list[int]:
-    """Candidates at even steps from the surest on, by ascending uncertainty.
+    """Choose evenly spaced candidates by ascending uncertainty, from the most certain on.
 
     Args:
         uncertainties: float [n].
-        count: how many are wanted; all candidates where there are fewer.
+        count: number of candidates to choose; all if there are fewer.
 
     Returns:
-        their positions; of equals the earlier comes first.
+        their indices; ties go to the earlier one.
     """
     order = uncertainties.argsort(stable=True).tolist()
     return [order[place] for place in evenly(len(order), count, at="start").tolist()]
@@ -101,7 +101,8 @@ def even_steps(uncertainties: Tensor, count: int) -> list[int]:
 
 @register
 class Rainbow(Rehearsal[ChosenExemplars]):
-    """Replay beside the stream; at the end of a task a diverse memory, and training on it alone.
+    """Replay during the stream; at the end of a task, choose a diverse memory and train on it
+    alone.
 
     Each step is on the new batch and as many exemplars. When the task is over, every class gets
     capacity // classes exemplars out of those it has and its frames of the task: these candidates,
@@ -125,7 +126,7 @@ class Rainbow(Rehearsal[ChosenExemplars]):
     """
 
     name = "rainbow"
-    summary = "exemplars from sure to unsure, and training on them alone"
+    summary = "exemplars chosen by uncertainty, final training on them alone"
     paper = "Bang et al., CVPR 2021"
     keeps = "images or feature maps"
     Config = RainbowConfig
@@ -144,7 +145,7 @@ class Rainbow(Rehearsal[ChosenExemplars]):
     # The update rule.
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
-        """One step on the new batch and as many exemplars."""
+        """Take one step on the new batch and as many exemplars."""
         new = len(batch)
         each = self._losses(*self.exemplars.beside(batch, self.generators["replay"]))
         self.step(each.mean())
@@ -176,7 +177,7 @@ class Rainbow(Rehearsal[ChosenExemplars]):
         group["lr"] = config.lr
 
     def _losses(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Cross entropy of each map, float [B]; of mixed maps that of both labels, by share."""
+        """Cross entropy of each map, float [B]; mixed maps weight both labels by their share."""
         generator, chosen = self.generators["replay"], self.config.cutmix_probability
         labels = labels.to(features.device, non_blocking=True)
         if not chosen or torch.rand((), generator=generator) >= chosen:
@@ -189,10 +190,10 @@ class Rainbow(Rehearsal[ChosenExemplars]):
     # The memory.
 
     def _uncertainties(self, batches: Batches) -> tuple[dict[int, Tensor], dict[int, list[int]]]:
-        """Of each class's exemplars and, after them, its frames of the task.
+        """Candidates of each class: its exemplars, then its frames of the task.
 
         Returns:
-            by label, uncertainties, float64 [n] on the CPU, and what each takes of the capacity.
+            by label, uncertainties, float64 [n] on the CPU, and the capacity that each takes.
         """
         found: dict[int, list[Tensor]] = {}
         storage, memory = self.exemplars.storage, self.exemplars.memory
@@ -212,7 +213,7 @@ class Rainbow(Rehearsal[ChosenExemplars]):
         return {label: torch.cat(parts) for label, parts in sorted(found.items())}, costs
 
     def _seen(self, rows: Tensor) -> Tensor:
-        """What views are made of, out of rows of the storage: feature maps, or pixels."""
+        """Decode rows of the storage to the source of views: feature maps or pixels."""
         storage = self.exemplars.storage
         if self.config.perturb == "feature":
             return storage.features(rows)
@@ -220,12 +221,12 @@ class Rainbow(Rehearsal[ChosenExemplars]):
         return storage.pixels(rows)
 
     def _uncertainty(self, shown: Tensor) -> Tensor:
-        """Of feature maps, or of pixels, [n, ...]: float64 [n], on the CPU."""
+        """Uncertainties of feature maps or pixels, [n, ...]: float64 [n], on the CPU."""
         votes = [self._vote(shown) for _ in range(self.config.views)]
         return uncertainty(torch.stack(votes)).cpu()
 
     def _vote(self, shown: Tensor) -> Tensor:
-        """The class that one perturbed view of each is taken for, int64 [n]."""
+        """Predicted class of one perturbed view of each, int64 [n]."""
         generator = self.generators["memory"]
         if self.config.perturb == "feature":
             view = random_crops(shown, MIN_AREA, generator)
@@ -237,7 +238,9 @@ class Rainbow(Rehearsal[ChosenExemplars]):
     def _choose(
         self, uncertainties: dict[int, Tensor], costs: dict[int, list[int]]
     ) -> dict[int, list[int]]:
-        """Positions among the candidates of each class: its share, and what is left at random."""
+        """Indices of the chosen candidates of each class: its share, plus random ones for the
+        remainder.
+        """
         capacity, chosen = self.exemplars.memory.capacity, {}
         share = capacity // len(self.classes)
         for label, each in uncertainties.items():

@@ -25,18 +25,18 @@ from crumb.nets.config import NetworkConfig
 T = TypeVar("T", bound=Learner)
 
 DEFAULT_METHOD = "slda"
-"""The most accurate one that a small device has room for."""
+"""Default method: the most accurate one that fits a small device."""
 DEFAULT_SETTINGS: dict[str, Any] = {"budget_bytes": 64_000}
 
 _METHODS: dict[str, type[Learner]] = {}
-# Those of other packages, once they have been asked for.
+# Methods of other packages that have been looked up.
 _PLUGINS: dict[str, type[Learner]] = {}
 
 
 def register(learner: type[T]) -> type[T]:
-    """Class decorator: make a method known by its ``name``, at any time.
+    """Class decorator: register a method under its ``name``, at any time.
 
-    A class that is defined anew, as in a notebook, takes the place of the one before.
+    Redefining a class, as in a notebook, replaces the previous one.
 
     Raises:
         InputError: another class has the name.
@@ -51,7 +51,7 @@ def register(learner: type[T]) -> type[T]:
 
 
 def _refuse_another(learner: type[Learner]) -> None:
-    """Of one name there is one class: files of learners tell it by its name."""
+    """Names are unique, because learner files identify the class by its name."""
     known = _METHODS.get(learner.name) or _PLUGINS.get(learner.name, learner)
     if _place(known) != _place(learner):
         problem = f"has the name {learner.name!r} of {_place(known)}"
@@ -63,7 +63,7 @@ def _place(learner: type[Learner]) -> str:
 
 
 def methods() -> dict[str, type[Learner]]:
-    """Every method of Crumb, and every other one that was registered, by name."""
+    """All methods of Crumb and all registered ones, by name."""
     _import_own()
     return _METHODS
 
@@ -75,10 +75,10 @@ def _import_own() -> None:
 
 
 def installed_methods() -> tuple[dict[str, type[Learner]], list[InputError]]:
-    """Every method that can be asked for by name, those of other packages included.
+    """All available methods by name, including those of other packages.
 
     Returns:
-        the methods by name; and what is wrong with those that cannot be loaded.
+        the methods by name, and the errors of those that cannot be loaded.
     """
     return plugins.listed(plugins.METHODS, methods(), find_method)
 
@@ -87,8 +87,8 @@ def find_method(name: str) -> type[Learner]:
     """The class of a method.
 
     Args:
-        name: of a method of Crumb, of one that was registered, of an entry point in the group
-            ``crumb.methods`` of another package; or MODULE:CLASS.
+        name: name of a method of Crumb, a registered method or an entry point in the group
+            ``crumb.methods``; or MODULE:CLASS.
 
     Raises:
         InputError: there is no such method, or it cannot be loaded.
@@ -113,22 +113,22 @@ def is_method(name: str) -> bool:
 
 
 def _taken_in(found: Any, name: str) -> type[Learner]:
-    """What another package offers under a name, if it is a method; known by its own name then."""
+    """Load a method of another package and register it under its own name."""
     given = setting("method", name)
     usable = isinstance(found, type) and issubclass(found, Learner) and not isabstract(found)
     if not usable or not isinstance(getattr(found, "name", None), str):
-        problem = f"is {shown(found)}, no class of a method with a name"
+        problem = f"is {shown(found)}, not a named method class"
         raise InputError(given, problem, "name a subclass of crumb.methods.base.Learner")
     if not plugins.is_reference(name) and found.name != name:
-        problem = f"is an entry point of a method that calls itself {found.name!r}"
-        raise InputError(given, problem, "both must have one name")
+        problem = f"is an entry point of a method named {found.name!r}"
+        raise InputError(given, problem, "give both the same name")
     _refuse_another(found)
     _PLUGINS[found.name] = found
     return found
 
 
 def _with_overloads(function: Any) -> Create:
-    """The same function; editors complete the settings of each method."""
+    """Identity; typed so that editors complete the settings of each method."""
     return function
 
 
@@ -144,23 +144,22 @@ def create(
     device: str | torch.device = "auto",
     **settings: Any,
 ) -> Learner:
-    """A learner ready to observe a stream.
+    """Create a learner.
 
-    Without task boundaries from a caller, exemplars are stored on arrival: a method that would
-    store them at the end of a task (``crumb``) is created with ``write_policy="on-arrival"``
-    unless another is asked for.
+    Callers give no task boundaries, so a method that stores exemplars at the end of a task
+    (``crumb``) is created with ``write_policy="on-arrival"`` by default.
 
     Args:
-        method: by name, or MODULE:CLASS; by default ``slda`` with ``budget_bytes=64_000``.
-        backbone: known by name, or any torchvision or timm name together with ``cut``.
+        method: name of the method or MODULE:CLASS. Default: ``slda`` with ``budget_bytes=64_000``.
+        backbone: a known backbone, or any torchvision or timm name together with ``cut``.
         cut: dotted name of the first layer of the tail.
         weights: ``pretrained``, ``random`` or a path.
-        seed: of every random number.
-        device: where to compute: auto (a GPU where there is one), cpu, cuda or cuda:N.
+        seed: seed of all random numbers.
+        device: device: auto (a GPU if available), cpu, cuda or cuda:N.
         settings: fields of the method's ``Config``.
 
     Raises:
-        InputError: a name or setting that does not exist or cannot be.
+        InputError: a name or setting is unknown or invalid.
     """
     if method is None:
         method = DEFAULT_METHOD
@@ -169,7 +168,7 @@ def create(
     fields = chosen.Config.__dataclass_fields__
     if unknown := [name for name in settings if name not in fields]:
         raise InputError(
-            setting(unknown[0]), f"is no setting of {method}", f"choose from {', '.join(fields)}"
+            setting(unknown[0]), f"is not a setting of {method}", f"choose from {', '.join(fields)}"
         )
     if chosen.leaves_policy_open():
         settings.setdefault("write_policy", ON_ARRIVAL)

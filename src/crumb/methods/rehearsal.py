@@ -1,4 +1,4 @@
-"""What methods that keep images or feature maps of the past share."""
+"""Base class of methods that store images or feature maps."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from crumb.nets.split import SplitNetwork
 
 @dataclass(frozen=True)
 class RehearsalConfig(ImageConfig, TrainingConfig):
-    """How much is kept of the past, as images or as feature maps."""
+    """Settings of the exemplar memory."""
 
     memory_size: int | None = None
-    """Capacity in exemplars over all classes (default: those in the room of the paper's 15
-    images as pixels, 2,257,920 bytes)."""
+    """Capacity in exemplars over all classes. Default: as many as fit into the paper's 15 images as
+    pixels (2,257,920 bytes)."""
     storage: Literal["image", "raw_feature"] = "image"
-    """What is kept of an exemplar: the image (JPEG) or the feature map (float32)."""
+    """Form of an exemplar: the image (JPEG) or the feature map (float32)."""
 
     def __post_init__(self) -> None:
         ImageConfig.__post_init__(self)
         TrainingConfig.__post_init__(self)
 
     def resolved(self, network: SplitNetwork) -> Self:
-        """With what was left open filled in, as it is written beside results.
+        """The settings with defaults filled in, as stored with results.
 
         Raises:
             InputError: stored images would be larger than those of the stream.
@@ -51,21 +51,21 @@ class RehearsalConfig(ImageConfig, TrainingConfig):
 
 @dataclass(frozen=True)
 class PolicyRehearsalConfig(RehearsalConfig, MemoryConfig):
-    """How much is kept of the past, as images or as feature maps, chosen how."""
+    """Settings of the exemplar memory and of the choice of exemplars."""
 
     write_policy: WritePolicy = "on-arrival"
-    """A class-balanced reservoir, a plain one over all frames (reservoir), or equal shares by a
-    second reading of each task (end-of-task)."""
+    """How exemplars are chosen: class-balanced reservoir (on-arrival), plain reservoir over all
+    frames (reservoir), or equal shares per class in a second pass over each task (end-of-task)."""
 
 
 M = TypeVar("M", bound=ReplayStore)
 
 
 class Rehearsal(Learner, Generic[M]):
-    """A learner with exemplars; a subclass makes them in its constructor.
+    """A learner with exemplars, which subclasses create in their constructor.
 
     Attributes:
-        exemplars: what is held of the past.
+        exemplars: the stored exemplars.
     """
 
     exemplars: M
@@ -79,22 +79,22 @@ class Rehearsal(Learner, Generic[M]):
             self.put_through(self.config.form(network.preprocessing.size))
 
     def storage(self) -> Storage:
-        """The form of the exemplars that the settings ask for."""
+        """The storage of exemplars that the settings specify."""
         if self.needs_images:
             return ImageStorage(self.network, self.config.form(self.network.preprocessing.size))
         return RawFeatureStorage(self.network)
 
     def end_task(self, batches: Batches) -> None:
-        """Second reading of the task: write the memory, where that is when it is written."""
+        """Write the memory in a second pass over the task, if the policy does so."""
         with self.inference():
             self.exemplars.on_task_end(batches, len(self.classes))
 
     def check_room(self, classes: int) -> None:
-        """Refuse a memory in which some class would get no exemplar at the end of a task."""
+        """Refuse a memory too small for one exemplar per class at the end of a task."""
         self.exemplars.check_room(classes)
 
     def bytes_held(self) -> BytesHeld:
-        """Exemplars; and row numbers, counts, and what JPEG images have in common."""
+        """Exemplars; plus row numbers, counts and the shared JPEG header."""
         held = self.exemplars
         extra = held.bookkeeping_bytes + held.reader_bytes
         return BytesHeld(held.nbytes, extra, held.reading_bytes)
@@ -105,13 +105,13 @@ class Rehearsal(Learner, Generic[M]):
         return super().state_dict() | {f"memory.{name}": value for name, value in held.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict` of a learner with the same settings and classes."""
+        """Load the :meth:`state_dict` of a learner with the same settings and classes."""
         super().load_state_dict(state)
         self.exemplars.load_state_dict(strip_prefix(state, "memory."))
 
 
 class PolicyRehearsal(Rehearsal[Exemplars]):
-    """Rehearsal with exemplars that a policy chooses, as they arrive or in a second reading."""
+    """Rehearsal with exemplars chosen by a policy, on arrival or in a second pass."""
 
     def __init__(
         self,
@@ -128,5 +128,5 @@ class PolicyRehearsal(Rehearsal[Exemplars]):
         self.exemplars = Exemplars(self.config, self.storage(), memory, self.device, fields)
 
     def fields(self) -> Fields:
-        """What else is stored with each exemplar, to be handed to :meth:`Exemplars.on_batch`."""
+        """Additional tensors to store with each exemplar, passed to :meth:`Exemplars.on_batch`."""
         return {}

@@ -42,31 +42,33 @@ class RemindConfig(CapacityConfig, TrainingConfig):
     """Settings of REMIND."""
 
     storage: Literal["feature"] = "feature"
-    """What is kept of an exemplar: the code of its feature map, and nothing else."""
+    """Form of an exemplar: the code of its feature map."""
     weight_decay: float = 0.00001
     """Weight decay of SGD after the first task, added after the clipping."""
     base_lr: float | None = None
-    """Learning rate in the first task; that of the others by default."""
+    """Learning rate in the first task. Default: LR."""
     base_weight_decay: float = 0.0001
     """Weight decay in the first task."""
     base_batch_size: int | None = None
-    """In the first task a larger batch is cut into steps of so many images; a smaller one is one
-    step."""
+    """Maximum number of images per step in the first task; larger batches are split."""
     images_per_step: int = 1
-    """New images that share a step after the first task; the paper takes one at a time."""
+    """Number of new images per step after the first task (1 in the paper)."""
     rehearsal_samples_per_update: int = 50
-    """Exemplars in each step."""
+    """Number of exemplars per step."""
     mixup_alpha: float = 0.1
-    """Each exemplar is mixed with another in shares drawn from Beta(ALPHA, ALPHA); 0: none is."""
+    """Mixup parameter: exemplars are mixed in pairs with shares from Beta(ALPHA, ALPHA). 0 turns
+    mixup off."""
     random_resized_crops: bool = True
-    """Random parts of feature maps are scaled up to the whole."""
+    """Whether to augment feature maps by random resized crops."""
     pq_codebooks: int | None = None
-    """Sub-vectors of a feature vector, each with centroids of its own (default: of 16 channels)."""
+    """Number of sub-vectors of a feature vector, each with its own centroids. Default: one per 16
+    channels."""
     pq_centroids: int | None = None
-    """Centroids of each sub-vector (default 256, or with BUDGET-BYTES the largest power of two
-    with which they take at most half of it)."""
+    """Number of centroids per sub-vector. Default: 256, or with BUDGET-BYTES the largest power of
+    two whose centroids take at most half of the budget."""
     pq_centroids_source: Literal["fitted", "crumb"] = "fitted"
-    """K-means on the first task, or for every sub-vector the memory blocks CRUMB begins with."""
+    """Centroids: k-means on the first task, or CRUMB's initial memory blocks for every
+    sub-vector."""
 
     def __post_init__(self) -> None:
         CapacityConfig.__post_init__(self)
@@ -89,13 +91,13 @@ class RemindConfig(CapacityConfig, TrainingConfig):
             require("pq_centroids", count, holds, f"from 2 to {MAX_CENTROIDS}")
 
     def resolved(self, channels: int) -> Self:
-        """With what was left open filled in, as it is written beside results.
+        """The settings with defaults filled in, as stored with results.
 
         Args:
-            channels: of the feature maps.
+            channels: channels of the feature maps.
 
         Raises:
-            InputError: they cannot be cut into so many sub-vectors.
+            InputError: the channels cannot be split into so many sub-vectors.
         """
         config = self
         if all(getattr(self, name) is None for name in CAPACITIES):
@@ -113,7 +115,8 @@ class RemindConfig(CapacityConfig, TrainingConfig):
 
 @register
 class Remind(Learner):
-    """Learns the first task as usual; then one image at a time, rebuilt from codes, with exemplars.
+    """Trains normally on the first task, then on one image at a time with exemplars, all rebuilt
+    from codes.
 
     The first task (base initialisation) is learned in plain steps on the features. When it is over
     a product quantiser is fitted to its channel vectors, a random sample of them (see
@@ -162,7 +165,7 @@ class Remind(Learner):
         self._set_rates()
 
     def _set_rates(self) -> None:
-        """Learning rate and weight decay of the first task or of those after it."""
+        """Set learning rate and weight decay for the first task or for later ones."""
         config, group = self.config, self.optimizer.param_groups[0]
         base = not self.quantiser.ready
         group["lr"] = config.base_lr if base else config.lr
@@ -171,10 +174,10 @@ class Remind(Learner):
     # The update rule.
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
-        """Steps on the images in order, after the first task each with exemplars.
+        """Take steps on the images in order; after the first task each step includes exemplars.
 
         Returns:
-            means over the steps.
+            mean losses over the steps.
         """
         steps: list[dict[str, Tensor]] = []
         if not self.quantiser.ready:
@@ -195,7 +198,9 @@ class Remind(Learner):
         return {"direct": loss.detach()}
 
     def _step_with_exemplars(self, codes: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """One step on new images, uint8 [n, code_length], and exemplars, all rebuilt from codes."""
+        """Take one step on new images, uint8 [n, code_length], and exemplars, all rebuilt from
+        codes.
+        """
         config, generator, new = self.config, self.generators["replay"], len(codes)
         drawn = config.rehearsal_samples_per_update * (2 if config.mixup_alpha else 1)
         stored, theirs = self.exemplars.memory.sample(drawn, generator)
@@ -213,7 +218,7 @@ class Remind(Learner):
     # The memory.
 
     def _store(self, codes: Tensor, labels: Tensor) -> None:
-        """Keep new images; where there is no room, in the places of others."""
+        """Store new images, replacing others if the memory is full."""
         memory, generator = self.exemplars.memory, self.generators["memory"]
         for code, label in zip(codes, labels.tolist(), strict=True):
             if len(memory) < memory.capacity:
@@ -224,7 +229,7 @@ class Remind(Learner):
             memory.overwrite(victim, random_below(memory.count(victim), generator), label, code)
 
     def end_task(self, batches: Batches) -> None:
-        """After the first task: make the quantiser, fill the memory."""
+        """After the first task, fit the quantiser and fill the memory."""
         if self.quantiser.ready:
             return
         if self.config.pq_centroids_source == "crumb":
@@ -238,7 +243,7 @@ class Remind(Learner):
         self._set_rates()
 
     def _memory_blocks(self, features: Tensor) -> Tensor:
-        """Those that CRUMB would begin with, the same for every sub-vector, float [M, K, C / M]."""
+        """CRUMB's initial memory blocks, repeated for every sub-vector, float [M, K, C / M]."""
         codebooks, count, length = self.quantiser.centroids.shape
         blocks = initial_blocks(
             self.network.backbone.initialiser,
@@ -253,13 +258,15 @@ class Remind(Learner):
     # The rest of the contract.
 
     def scores(self, features: Tensor) -> Tensor:
-        """Logits of the classes met so far, [B, classes], from the reconstruction if there is."""
+        """Logits of the classes seen so far, [B, classes], from the reconstruction if a quantiser
+        exists.
+        """
         if self.quantiser.ready:
             features = self.quantiser.decode(self.quantiser.encode(features))
         return super().scores(features)
 
     def bytes_held(self) -> BytesHeld:
-        """Codes; and their row numbers and the quantiser."""
+        """Codes; plus their row numbers and the quantiser."""
         held = self.exemplars
         extra = held.bookkeeping_bytes + self.quantiser.nbytes
         return BytesHeld(held.nbytes, extra, held.reading_bytes)
@@ -271,7 +278,7 @@ class Remind(Learner):
         return super().state_dict() | named
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict` of a learner with the same settings and classes."""
+        """Load the :meth:`state_dict` of a learner with the same settings and classes."""
         super().load_state_dict(state)
         self.exemplars.load_state_dict(strip_prefix(state, "memory."))
         self.quantiser.load_state_dict(strip_prefix(state, "quantiser."))

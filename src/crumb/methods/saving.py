@@ -1,4 +1,4 @@
-"""A learner in one file: safetensors for the numbers, JSON in its header for the rest."""
+"""Save a learner to one safetensors file, with JSON metadata in its header."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEY, VERSION = "crumb-learner", 1
 
 @usual_torch()
 def save(learner: Learner, path: str | Path) -> None:
-    """Write a learner whole or not at all; the folder is made.
+    """Write a learner atomically, making its folder if needed.
 
     Raises:
         InputError: the file cannot be written.
@@ -37,5 +37,5 @@ def save(learner: Learner, path: str | Path) -> None:
         "outputs": learner.network.outputs,
     }
     described = {"version": VERSION, **about}
-    # One key, because several are written in an order that changes from file to file.
+    # Use one metadata key, because the order of several would vary between files.
     write_tensors(followed(file), learner.state_dict(), {KEY: json.dumps(described)})

@@ -40,8 +40,8 @@ class SIConfig(PenaltyConfig):
     regularisation: float = 10.0
     """Weight of the penalty (the paper's c; its authors' experiments have 0.01 to 0.2)."""
     damping: float = 0.001
-    """Keeps the importance finite where a weight hardly moved (the paper's xi). Where weights move
-    by hundredths, as those of a pretrained tail do, 0.1 would leave no importance at all."""
+    """Damping that keeps the importance finite for weights that hardly moved (the paper's xi).
+    Pretrained weights move only by hundredths, so 0.1 would remove all importance."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,24 +53,23 @@ class SIConfig(PenaltyConfig):
 class SI(PenaltyLearner):
     """Cross entropy + regularisation * sum Omega (theta - theta*)^2, theta* of the last task.
 
-    During a task, omega sums what each weight did for the loss: -g * (step really taken), with g
-    the gradient of the cross entropy alone, before clipping. At its end
+    During a task, omega sums the contribution of each weight to the loss: -g * (actual step), with
+    g the gradient of the cross entropy alone, before clipping. At its end
 
         Omega <- max(0, Omega + omega / ((change over the task)^2 + damping)),   omega <- 0
 
-    The paper's equation has no max(0, .); its authors' program has, without which a weight that
-    worked against the loss would be pushed away from its anchor without end.
+    The max(0, .) is not in the paper but in the authors' code. Without it, a weight that increased
+    the loss would be pushed away from its anchor without bound.
 
-    The original code forgets omega after every reading of the task, so that of a first task read
-    ten times the path of the last reading is divided by the change over all ten. Here omega is
-    that of the whole task.
+    The original code resets omega after every epoch, so with ten epochs it divides the path of the
+    last epoch by the change over all ten. Here omega covers the whole task.
 
     Attributes:
         path: omega, of the shape of each parameter; empty before the first step.
     """
 
     name = "si"
-    summary = "weights held by what they did for the loss"
+    summary = "weights anchored by their contribution to the loss"
     paper = "Zenke et al., ICML 2017"
     keeps = "weights of the last task, importances, path"
     Config = SIConfig
@@ -84,13 +83,13 @@ class SI(PenaltyLearner):
         self.path: Named = {}
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
-        """One step of cross entropy + regularisation * penalty; the path goes on."""
+        """Take one step of cross entropy + regularisation * penalty, and extend the path."""
         self._begin()
         parameters, before = self.parameters(), copies(self.parameters())
         loss = self.direct_loss(batch)
         losses = {"direct": loss.detach()}
         gradients = gradients_of(loss, parameters)
-        # Linear, with the gradient of the loss: the network is gone through backwards only once.
+        # Linear in the gradient of the loss, so one backward pass is enough.
         total = torch.stack([(gradients[name] * p).sum() for name, p in parameters.items()]).sum()
         if (penalty := self.penalty(parameters)) is not None:
             losses["penalty"] = penalty.detach()
@@ -101,13 +100,15 @@ class SI(PenaltyLearner):
         return losses
 
     def _begin(self) -> None:
-        """Before the first step: the path of the first task starts at the initial weights."""
+        """Before the first step, start the path of the first task at the initial weights."""
         if not self.penalty.slots:
             self.penalty.slots = [Slot(copies(self.parameters()), {})]
             self.path = zeros(self.parameters())
 
     def end_task(self, batches: Batches) -> None:
-        """The path becomes importance, the present weights the anchors; nothing is read."""
+        """Turn the path into importance and the current weights into anchors, without reading
+        data.
+        """
         self._begin()
         (slot,) = self.penalty.slots
         importances = {}
@@ -134,7 +135,7 @@ class SI(PenaltyLearner):
         return super().state_dict() | {f"path.{name}": value for name, value in self.path.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict` of a learner with the same settings and classes."""
+        """Load the :meth:`state_dict` of a learner with the same settings and classes."""
         super().load_state_dict(state)
         self.path = (
             restored(strip_prefix(state, "path."), self.parameters()) if self.penalty.slots else {}

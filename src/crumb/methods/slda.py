@@ -23,7 +23,7 @@ from crumb.methods.registry import register
 from crumb.nets.split import SplitNetwork
 
 _MIN_SPREAD = 1e-3
-"""Standard deviation within classes, in units of the size of the features, that is assumed."""
+"""Assumed standard deviation within classes, in units of the feature norm."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class SldaConfig(ClosedFormConfig):
     """Settings of streaming LDA."""
 
     transform: Literal["sqrt", "none"] = "sqrt"
-    """Describe the square roots of the features (with their signs), or the features themselves."""
+    """Transform of the features: signed square root or none."""
     shrinkage: float = 0.05
-    """Share of the covariance that is replaced by its mean variance in every direction."""
+    """Shrinkage: share of the covariance replaced by its mean variance in every direction."""
     prior_frames: int = 200
-    """Weight, in frames, of that mean variance besides: few frames tell little of how a class
-    varies, so the first clips are compared almost by plain distance."""
+    """Additional weight of the mean variance, in frames. With few frames the covariance is
+    uncertain, so the first clips are compared almost by Euclidean distance."""
     crumbs: int = 16
-    """Coded frames kept of each class, on which the learner tests itself. With BUDGET-BYTES, as
-    many as an eighth of it holds."""
+    """Number of quantised feature vectors stored per class for self-tests. With BUDGET-BYTES, at
+    most as many as fit into an eighth of it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,7 +51,7 @@ class SldaConfig(ClosedFormConfig):
 
 @register
 class StreamingLda(ClosedForm):
-    """A frame belongs to the class whose mean is nearest in the metric of the shared covariance.
+    """Predicts the class whose mean is nearest in the metric of the shared covariance.
 
     Differs from the paper: means and covariance are those of all frames at once, in any order (see
     :class:`ClassMoments`); they are kept in two bytes a number and, within a budget, in the
@@ -68,8 +68,8 @@ class StreamingLda(ClosedForm):
     Config = SldaConfig
     covariance = True
     usual_temperature = 8.0
-    """Frames of a clip and dimensions of a vector are not independent, as the model would have
-    them: at 1 it is far too sure (docs/methods.md)."""
+    """The model assumes independent frames and dimensions, so at temperature 1 it is overconfident
+    (docs/methods.md)."""
     tuned: ClassVar[Ranges] = {"shrinkage": (0.001, 1.0)}
 
     def __init__(
@@ -86,7 +86,7 @@ class StreamingLda(ClosedForm):
     # The update rule. (The statistics are merged in ClassMoments.add.)
 
     def absorb(self, vectors: Tensor, labels: Tensor) -> None:
-        """Merge vectors, float32 [B, dimensions], of these labels, int64 [B]; keep some of them."""
+        """Add vectors, float32 [B, dimensions], with labels, int64 [B], and store some of them."""
         seen = self.moments.counts.clone()
         super().absorb(vectors, labels)
         if self.crumbs is not None and self.crumbs.each:
@@ -101,7 +101,7 @@ class StreamingLda(ClosedForm):
         return self.nearness(self.describe(features))
 
     def nearness(self, vectors: Tensor) -> Tensor:
-        """The same of vectors, float32 [B, dimensions]."""
+        """The same for vectors, float32 [B, dimensions]."""
         whitener, means = self.prepared or self.prepare()
         white = vectors @ whitener
         nearness = white @ means.T - means.square().sum(1) / 2
@@ -109,21 +109,21 @@ class StreamingLda(ClosedForm):
         return nearness.masked_fill(self.moments.counts == 0, -torch.inf)
 
     def prepare(self) -> tuple[Tensor, Tensor]:
-        """What is solved for, once for all predictions until something is learned."""
+        """The linear classifier, computed once until something is learned."""
         if self._solved is None:
             self._solved = self._solve()
         return self._solved
 
     def _shrinkage(self) -> float:
-        """Share of the covariance that is replaced, after so many frames."""
+        """Effective shrinkage after so many frames."""
         least, prior = self.config.shrinkage, self.config.prior_frames
         frames = int(self.moments.pooled[0])
         return least + (1 - least) * prior / max(prior + frames, 1)
 
     def _solve(self) -> tuple[Tensor, Tensor]:
-        """What makes the shrunk covariance the identity, [d, d], and the means in that metric."""
+        """Whitening matrix of the shrunk covariance, [d, d], and the whitened class means."""
         covariance, share = self.moments.covariance_matrix(), self._shrinkage()
-        # Of one frame, or many equal ones, nothing but rounding errors would tell the directions.
+        # With a single frame or equal frames, directions would come from rounding errors alone.
         least = (_MIN_SPREAD * self.moments.scale) ** 2
         variance = covariance.diagonal().mean().clamp(min=least)
         covariance.mul_(1 - share).diagonal().add_(share * variance)
@@ -135,7 +135,7 @@ class StreamingLda(ClosedForm):
         return whitener, self.moments.mean_vectors() @ whitener
 
     def self_test(self) -> list[float | None]:
-        """Percent of its crumbs that the learner gets right, by class; None for one without any."""
+        """Accuracy in percent on the stored features, by class; None for a class without any."""
         if self.crumbs is None:
             return [None] * len(self.classes)
         with self.evaluation():
@@ -145,10 +145,10 @@ class StreamingLda(ClosedForm):
         return [100 * one.float().mean().item() if len(one) else None for one in found]
 
     def distance_limits(self, share: float) -> Tensor:
-        """Squared distances that all but ``share`` of a class's own frames keep, [classes].
+        """Squared distance within which all but ``share`` of a class's own frames lie, [classes].
 
-        By its crumbs and, where :meth:`measure_reach` was called, by frames that were not learned
-        from. Infinite where no distance can be measured.
+        Estimated from stored features and, after :meth:`measure_reach`, from held-out frames.
+        Infinite if no distance can be measured.
         """
         if (own := self._own_distances()) is None:
             return torch.full((len(self.classes),), torch.inf, dtype=torch.float64)
@@ -161,7 +161,7 @@ class StreamingLda(ClosedForm):
     def measure_reach(
         self, scores: Sequence[Tensor], labels: Sequence[int], learned: float = 1.0
     ) -> None:
-        """Note how much farther from their class frames are that were not learned from."""
+        """Record how much farther held-out frames are from their class."""
         if (own := self._own_distances()) is not None:
             means, _ = own
             pairs = zip(scores, labels, strict=True)
@@ -169,7 +169,7 @@ class StreamingLda(ClosedForm):
             self.reach = reach_of(ratios, learned)
 
     def _own_distances(self) -> tuple[Tensor, float] | None:
-        """What :func:`crumb.methods.confidence.own_distances` makes of the crumbs."""
+        """The result of :func:`crumb.methods.confidence.own_distances` on the stored features."""
         if self.crumbs is None:
             return None
         with self.evaluation():
@@ -184,25 +184,27 @@ class StreamingLda(ClosedForm):
     # Room for classes.
 
     def drop(self, dimensions: int) -> None:
-        """Describe features in the leading directions from now on."""
+        """Keep only the leading feature directions from now on."""
         super().drop(dimensions)
         if self.crumbs is not None:
             self.crumbs.drop(dimensions)
 
     def make_room(self, classes: int) -> None:
-        """Keep statistics of so many classes, and as many crumbs as then fit."""
+        """Make room for statistics of so many classes, and for as many stored features as then
+        fit.
+        """
         super().make_room(classes)
         if self.crumbs is not None:
             each = self._crumbs_of(max(classes, self.config.classes_expected))
             self.crumbs.make_room(classes, min(each, self.crumbs.each))
 
     def bytes_for(self, classes: int, dimensions: int) -> int:
-        """Bytes kept for so many classes in so many directions, but for the codes themselves."""
+        """Bytes needed for so many classes and directions, without the codes."""
         unfilled = ClassCrumbs.bytes_for(classes, dimensions, 0) if self.config.crumbs else 0
         return super().bytes_for(classes, dimensions) + unfilled
 
     def _crumbs_of(self, classes: int) -> int:
-        """Crumbs of each of so many classes."""
+        """Number of stored features per class, for so many classes."""
         budget, size, most = self.config.budget_bytes, self.dimensions, self.config.crumbs
         if budget is None:
             return most
@@ -223,28 +225,28 @@ class StreamingLda(ClosedForm):
     # The rest of the contract.
 
     def bytes_held(self) -> BytesHeld:
-        """Crumbs; the statistics and what crumbs are read with."""
+        """Stored features; plus the statistics and the decoder of the features."""
         if self.crumbs is None:
             return super().bytes_held()
         extra = self.moments.nbytes + self.crumbs.reading_bytes
         return BytesHeld(self.crumbs.nbytes, extra, extra)
 
     def kept(self) -> dict[str, Tensor]:
-        """Statistics, directions and crumbs."""
+        """Statistics, directions and stored features."""
         crumbs = {} if self.crumbs is None else self.crumbs.state_dict()
         return super().kept() | {f"crumbs.{name}": value for name, value in crumbs.items()}
 
     def take_shape(self, state: dict[str, Tensor]) -> None:
-        """Make room for what a state of :meth:`kept` holds of the classes met."""
+        """Resize to the classes in a state of :meth:`kept`."""
         super().take_shape(state)
         if self.crumbs is not None:
             self.crumbs.make_room(len(self.classes), state["crumbs.codes"].shape[1])
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue with :meth:`state_dict` of a learner with the same settings and classes.
+        """Load the :meth:`state_dict` of a learner with the same settings and classes.
 
         Raises:
-            ValueError: it is of no such learner.
+            ValueError: the state does not fit.
         """
         super().load_state_dict(state)
         if self.crumbs is not None:
@@ -257,7 +259,7 @@ class StreamingLda(ClosedForm):
 def _positive_factor(covariance: Tensor, least: Tensor) -> Tensor:
     """Cholesky factor of the nearest matrix whose variances are at least ``least``.
 
-    Rounding can leave a covariance of few frames without a factor of its own.
+    Rounding can make the covariance of few frames indefinite.
     """
     variances, axes = torch.linalg.eigh(covariance)
     raised = (axes * variances.clamp(min=least)) @ axes.T

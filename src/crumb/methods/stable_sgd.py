@@ -1,4 +1,4 @@
-"""Stable SGD: a training regime, and nothing else, against forgetting.
+"""Stable SGD: reduces forgetting by the training regime alone.
 
 Mirzadeh, Farajtabar, Pascanu, Ghasemzadeh, "Understanding the Role of Training Regimes in Continual
 Learning", NeurIPS 2020.
@@ -31,15 +31,15 @@ class StableSgdConfig(TrainingConfig):
     """
 
     lr: float = 0.005
-    """Learning rate of SGD before it falls; large, which is a part of the method."""
+    """Initial learning rate of SGD; a large one is part of the method."""
     momentum: float = 0.8
     """Momentum of SGD."""
     gamma: float = 0.85
-    """The learning rate is multiplied by it at the start of each task, the first one included."""
+    """Factor of the learning rate at the start of each task, including the first."""
     lr_floor: float = 5e-5
-    """The learning rate does not fall below it."""
+    """Lower bound of the learning rate."""
     head_dropout: float = 0.25
-    """Dropout before the last layer, where the network's tail has no dropout of its own."""
+    """Dropout probability before the last layer, if the tail has no dropout of its own."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,7 +63,7 @@ class StableSgdConfig(TrainingConfig):
 
 @register
 class StableSgd(Finetune):
-    """Fine-tuning whose learning rate falls from task to task: max(lr * gamma^t, lr_floor).
+    """Fine-tuning with a learning rate that decays from task to task: max(lr * gamma^t, lr_floor).
 
     A large rate, dropout and small batches lead the first task to a wide minimum, and smaller rates
     then stay near it (section 4 of the paper). Dropout is the network's ``--dropout`` or, where its
@@ -91,7 +91,7 @@ class StableSgd(Finetune):
         self._tasks = 0
 
     def begin_task(self, names: Sequence[str]) -> None:
-        """Meet the classes; lower the learning rate."""
+        """Add the classes and lower the learning rate."""
         super().begin_task(names)
         self._count_tasks(self._tasks + 1)
 
@@ -105,10 +105,12 @@ class StableSgd(Finetune):
         return BytesHeld(0, 8)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Network, generators and momentum; the number of tasks, from which the rate follows."""
+        """Network, generators and momentum; the number of tasks, which determines the learning
+        rate.
+        """
         return super().state_dict() | {"tasks": torch.tensor(self._tasks)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over :meth:`state_dict` of a learner with the same settings and classes."""
+        """Load the :meth:`state_dict` of a learner with the same settings and classes."""
         super().load_state_dict(state)
         self._count_tasks(int(state["tasks"]))

@@ -1,4 +1,4 @@
-"""What users call on a learner: show it things, ask it, change its classes, save it."""
+"""The user-facing methods of a learner: observe, predict, change classes, save."""
 
 from __future__ import annotations
 
@@ -20,25 +20,24 @@ _READ = ("name", "classes", "temperature", "reach")
 
 
 class Teachable:
-    """The calls of users, which every learner has.
+    """The user-facing methods of every learner.
 
-    Wherever things are shown, they may be
+    Inputs may be
 
     - images: Pillow images, uint8 arrays [H, W, 3] or tensors [3, H, W], one or several, or one
       array or tensor with a leading batch dimension;
     - the path of a clip or of an image: a clip gives one frame for each second;
     - a list of paths.
 
-    What the program has set for torch (no gradients, another default dtype or device) changes
-    nothing.
+    The caller's torch settings (no gradients, another default dtype or device) have no effect.
 
     Attributes:
-        name: of the method.
-        classes: names in the order in which they were met.
-        temperature: what scores are divided by where they become probabilities.
-        reach: of frames that were not learned from, by which "unknown" is told: their mean squared
-            distance, as a multiple of that of learned ones, and its variance, as a share of the
-            squared mean. None until it is measured.
+        name: name of the method.
+        classes: class names in the order of first appearance.
+        temperature: temperature of the probabilities.
+        reach: distances of held-out frames, for the answer "unknown": their mean squared distance
+            as a multiple of that of training frames, and its variance as a share of the squared
+            mean. None until measured.
     """
 
     name: ClassVar[str]
@@ -47,7 +46,7 @@ class Teachable:
     reach: tuple[float, float] | None = None
 
     def observe(self, what: Any, labels: Any, batch_size: int = _BATCH) -> dict[str, float]:
-        """Learn from labelled frames, each seen once; class names may be new at any time.
+        """Learn from labelled frames in a single pass. New classes may appear at any time.
 
         Args:
             what: images, a path or paths.
@@ -58,9 +57,9 @@ class Teachable:
             the losses of the last step, by name; empty for methods without a loss.
 
         Raises:
-            InputError: unusable images or files, another number of labels, an impossible batch
-                size, a learner that needs task boundaries or trains on everything so far, or a
-                loss that is no longer finite (which is noticed before it is learned from).
+            InputError: images or files are unusable, the number of labels or the batch size is
+                wrong, the learner needs task boundaries or all data so far, or the loss is not
+                finite (checked before the step).
         """
         return calls.observe(_learner(self), what, labels, batch_size)
 
@@ -70,22 +69,22 @@ class Teachable:
         Args:
             what: images, a path or paths.
             batch_size: frames scored at a time; changes no result.
-            unknown_share: answer "unknown" to what is farther from its class than all but this
+            unknown_share: answer "unknown" for inputs farther from their class than all but this
                 share of the class's own frames, e.g. 0.01; only with ``slda``.
 
         Returns:
-            a name for each image or path, as a list; for one path the name itself. A clip is
-            judged by the mean of its frames.
+            a list with a name for each image or path; for a single path the name itself. A clip is
+                scored by the mean of its frames.
 
         Raises:
-            InputError: unusable images or files, an impossible setting, or no class is known.
+            InputError: images or files are unusable, a setting is invalid, or no class is known.
         """
         return calls.predict(_learner(self), what, batch_size, unknown_share)
 
     def predict_proba(self, what: Any, batch_size: int = 128) -> np.ndarray:
         """Probabilities, float64 [n, classes] in the order of :attr:`classes_`.
 
-        They are softmax(scores / temperature); :meth:`calibrate` measures the temperature.
+        Computed as softmax(scores / temperature); :meth:`calibrate` fits the temperature.
 
         Args:
             what: n images or paths, or one path.
@@ -105,7 +104,7 @@ class Teachable:
         return calls.top(_learner(self), what, k, batch_size)
 
     def calibrate(self, what: Any, labels: Any, batch_size: int = 128) -> float:
-        """Measure temperature and reach on things that the learner has not learned from.
+        """Fit temperature and reach on inputs that the learner has not learned from.
 
         Args:
             what: images, a path or paths.
@@ -113,15 +112,15 @@ class Teachable:
             batch_size: frames scored at a time.
 
         Returns:
-            the temperature, which is kept.
+            the new temperature.
 
         Raises:
-            InputError: as for :meth:`predict`, or a label is of no class that has frames.
+            InputError: as for :meth:`predict`, or the class of a label has no frames.
         """
         return calls.calibrate(_learner(self), what, labels, batch_size)
 
     def forget(self, name: str) -> None:
-        """Take a class out; the others stay as they are.
+        """Remove a class and leave the other classes unchanged.
 
         Raises:
             InputError: there is no such class, or the method cannot forget one.
@@ -129,7 +128,7 @@ class Teachable:
         raise self._unable_to_change_classes("forget a class")
 
     def merge(self, name: str, other: str) -> None:
-        """Take two classes for one from now on, by the name of the first.
+        """Merge two classes under the name of the first.
 
         Raises:
             InputError: there is no such class, they are the same, or the method cannot merge them.
@@ -140,17 +139,19 @@ class Teachable:
         return InputError(f"a learner of {self.name}", f"cannot {what}", "use one of slda or ncm")
 
     def rename(self, name: str, new: str) -> None:
-        """Call a class by another name.
+        """Rename a class.
 
         Raises:
             InputError: there is no such class, or another one has the new name.
         """
         label = self.label_of(name)
         if not isinstance(new, str) or not new:
-            raise InputError("rename", f"{shown(new)} is no class name", "give a non-empty string")
+            raise InputError(
+                "rename", f"{shown(new)} is not a class name", "give a non-empty string"
+            )
         new = class_name(str(new), "rename to")
         if new in self.classes and self.classes.index(new) != label:
-            problem = f"there is a class {new!r} already"
+            problem = f"a class {new!r} already exists"
             raise InputError("rename", problem, "merge the two, or choose another name")
         self.classes[label] = new
 
@@ -165,17 +166,17 @@ class Teachable:
                 if known in self.classes:
                     return self.classes.index(known)
         names = ", ".join(self.classes) or "none"
-        raise InputError(shown(name), "is no class of this learner", f"choose one of {names}")
+        raise InputError(shown(name), "is not a class of this learner", f"choose one of {names}")
 
     def save(self, path: str | Path) -> None:
-        """Write everything to one file, from which ``crumb.load`` goes on learning to the bit.
+        """Save the learner to one file. ``crumb.load`` restores it bit for bit.
 
         Raises:
-            InputError: the file cannot be written, or ``path`` is none.
+            InputError: the file cannot be written, or ``path`` is invalid.
         """
         saving.save(_learner(self), path)
 
-    # By the names of scikit-learn.
+    # Names of scikit-learn.
 
     @property
     def classes_(self) -> np.ndarray:
@@ -183,12 +184,12 @@ class Teachable:
         return np.array(self.classes, dtype=object)
 
     def partial_fit(self, X: Any, y: Any, classes: Sequence[str] | None = None) -> Self:
-        """:meth:`observe`, as scikit-learn calls it.
+        """:meth:`observe` under its scikit-learn name.
 
         Args:
             X: images, a path or paths.
             y: a class name for each.
-            classes: names to be met first, so that columns have their order.
+            classes: class names to add first, which sets the order of columns.
 
         Raises:
             InputError: as for :meth:`observe`.
@@ -197,7 +198,7 @@ class Teachable:
         return self
 
     def __dir__(self) -> list[str]:
-        """The calls of users, and what they may read."""
+        """The user-facing methods and properties."""
         return sorted(name for name in (*vars(Teachable), *_READ) if not name.startswith("_"))
 
     def __repr__(self) -> str:

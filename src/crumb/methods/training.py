@@ -1,4 +1,4 @@
-"""The settings of methods that train by gradient descent, and what may be trained."""
+"""Settings of methods that train by gradient descent."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ PretrainedParts = Literal["both", "weights", "blocks"]
 """What a learner takes over from pretraining."""
 
 MAX_FLOAT = 1e38
-"""Steps compute in float32, which holds no more than 3.4e38."""
+"""The largest float32 is 3.4e38."""
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What every learner that trains by gradient descent is set by."""
+    """Settings of every learner that trains by gradient descent."""
 
     lr: float = 0.001
     """Learning rate of SGD, constant."""
@@ -42,18 +42,18 @@ class TrainingConfig:
 
     @property
     def least_lr(self) -> float:
-        """The learning rate must not be below it, given the other settings."""
+        """Lower bound of the learning rate, given the other settings."""
         return 0.0
 
 
 def refuse_trainable_front(network: SplitNetwork) -> None:
-    """For methods whose exemplars are codes of features.
+    """Refuse settings that methods with coded features cannot use.
 
     Raises:
-        InputError: the front is trained, so that codes would soon stand for other features.
+        InputError: the feature extractor is trained, so stored codes would become stale.
     """
     if network.config.trainable == "all":
-        problem = "leaves no features that codes could stand for"
+        problem = "leaves no fixed features to encode"
         raise InputError(
             setting("trainable", "all"),
             problem,

@@ -1,1 +1,1 @@
-"""Reports: results read back, statistics, tables, figures and the page."""
+"""Reports: read results, compute statistics, and make tables, figures and the HTML page."""

@@ -1,4 +1,4 @@
-"""Tables of an ablation study: each arm, and each next to the unablated run."""
+"""Tables of an ablation study: results per arm, and tests against the reference arm."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from crumb.experiments.arms import UNABLATED
 from crumb.reports.comparison import FIGURES
 from crumb.reports.families import OWN_METHOD, Difference, Result, compare
-from crumb.reports.intervals import MEANING, bootstrap_interval
+from crumb.reports.intervals import PLUS_MINUS, bootstrap_interval
 from crumb.reports.key_figures import columns, runs_table
 from crumb.reports.statistics import smallest_p
 from crumb.reports.table import Cell, Column, Table
@@ -25,7 +25,7 @@ MARKS = {
     "ablation.csv": ",".join(LONG_HEAD),
     "ablation_tests.csv": "arm,runs,mean,low,high,difference,",
 }
-"""How each file begins that any Crumb has written."""
+"""First characters of each file written by any version of Crumb."""
 _TESTS = (
     Column("arm"),
     Column("beside"),
@@ -44,23 +44,23 @@ _LONG_TESTS = (
 
 
 def results_of(ablation: Ablation) -> dict[str, Result]:
-    """The arms that have runs, by name; the unablated run comes first."""
+    """The arms with finished runs, by name, the unablated run first."""
     known = ablation.records.items()
     return {name: Result(name, OWN_METHOD, records) for name, records in known if records}
 
 
 def table(ablation: Ablation) -> Table:
-    """One row an arm that has runs."""
+    """One row per arm with finished runs."""
     results = results_of(ablation).values()
     rows = [[one.name, *one.figures.cells(FIGURES)] for one in results]
     return Table([Column("arm"), *columns(FIGURES)], rows)
 
 
 def compared(ablation: Ablation) -> list[Difference]:
-    """Final accuracy of each arm beside the one it is compared with, on the runs that both have.
+    """Compare the final accuracy of each arm with its reference arm, on shared runs.
 
-    That is the arm it differs from in one thing, if they share a run; otherwise the unablated
-    run. An arm that shares no run with it is left out; :func:`notes` names it.
+    The reference is the arm from which it differs in one thing if they share a run, else the
+    unablated run. Arms that share no run with it are left out; :func:`notes` names them.
     """
     results = results_of(ablation)
     references = {name: results.get(_reference(ablation, results, name)) for name in results}
@@ -72,14 +72,14 @@ def compared(ablation: Ablation) -> list[Difference]:
 
 
 def _reference(ablation: Ablation, results: dict[str, Result], name: str) -> str:
-    """The arm that an arm is compared with."""
+    """Name of the reference arm."""
     meant = ablation.beside.get(name, UNABLATED)
     one = results.get(meant)
     return meant if one and one.finals.keys() & results[name].finals.keys() else UNABLATED
 
 
 def tests(differences: Sequence[Difference]) -> Table:
-    """One row for each comparison."""
+    """One row per comparison."""
     rows: list[list[Cell]] = [
         [
             *(one.result.name, one.reference.name, one.gap, one.effect.standardised),
@@ -91,53 +91,54 @@ def tests(differences: Sequence[Difference]) -> Table:
 
 
 def test_notes(differences: Sequence[Difference]) -> list[str]:
-    """What is to be said below the tests."""
+    """Notes below the table of tests."""
     if not differences:
         return []
     most, fewest = (choose(len(one.runs) for one in differences) for choose in (max, min))
     least, count = smallest_p(most), len(differences)
     arms = f"{count} arm{'s' * (count > 1)}"
     lines = [
-        "difference in final accuracy from the arm beside it, run by run; ± is half the 95 % "
-        "interval (Student's t); ablation_tests.csv has the bootstrap interval (BCa) as well, "
-        "which is too narrow for few runs",
-        "effect size: mean difference in standard deviations of the differences (Hedges)",
+        "difference: final accuracy minus that of the reference arm, paired by run, mean ± sample "
+        "standard deviation; ablation_tests.csv has the 95 % intervals of the mean (Student's t, "
+        "and bootstrap (BCa), which is too narrow for few runs)",
+        "effect size: mean difference in standard deviations of the differences (Hedges' "
+        "correction)",
         "p (Wilcoxon): signed-rank test, two-sided, not adjusted",
         f"p: paired permutation test, two-sided; none of {most} run{'s' * (most > 1)} can be below "
         f"{least:.3g}; p (Holm): the same adjusted for {arms}, and none below "
         f"{min(1.0, count * least):.3g}",
     ]
     if fewest < 3:
-        lines.append("fewer than three runs give no effect size, a single one no interval")
+        lines.append("an effect size needs at least three runs, a standard deviation two")
     return lines
 
 
 def notes(ablation: Ablation) -> list[str]:
-    """What is to be said below the tables: what is missing, and why."""
+    """Notes below the tables: missing arms and the reasons."""
     results = results_of(ablation)
     counts = {len(one.records) for one in results.values()}
-    lines = ["not all arms have equally many runs"] if len(counts) > 1 else []
+    lines = ["not all arms have the same number of runs"] if len(counts) > 1 else []
     for name, one in results.items():
         if name == UNABLATED:
             continue
         other, meant = _reference(ablation, results, name), ablation.beside.get(name, UNABLATED)
         if other != meant:
             lines.append(
-                f"{name} is beside {other}, and differs from it in more than one thing: "
-                f"{meant} has no run in common with it"
+                f"{name} is compared with {other}, from which it differs in more than one thing, "
+                f"because it shares no run with {meant}"
             )
         own, whole = one.finals.keys(), results[other].finals.keys() if other in results else set()
         if not own & whole:
-            lines.append(f"{name} has no run in common with {other}, and is not tested beside it")
+            lines.append(f"{name} shares no run with {other}, so it is not tested")
         elif own != whole:
             missing = ", ".join(map(str, sorted(whole - own)))
             lacks = f", as it lacks {missing}" if missing else ""
-            lines.append(f"{name} is tested on the runs in common with {other}{lacks}")
+            lines.append(f"{name} is tested on the runs shared with {other}{lacks}")
     return lines + [f"{name} {why}" for name, why in ablation.notes.items()]
 
 
 def sections(ablation: Ablation) -> list[tuple[Table, list[str]]]:
-    """The tables, each with the notes below it: the arms, and their tests if there are any."""
+    """The tables with their notes: the arms, and their tests if any."""
     found = [(table(ablation), notes(ablation))]
     if differences := compared(ablation):
         found.append((tests(differences), test_notes(differences)))
@@ -146,19 +147,20 @@ def sections(ablation: Ablation) -> list[tuple[Table, list[str]]]:
 
 def text(ablation: Ablation) -> str:
     """All tables, for a terminal."""
-    return "\n".join("\n".join([rows.text(), *said, ""]) for rows, said in sections(ablation))
+    tables = ["\n".join([rows.text(), *said, ""]) for rows, said in sections(ablation)]
+    return "\n".join([*tables, PLUS_MINUS])
 
 
 def markdown(ablation: Ablation) -> str:
     """All tables, in Markdown."""
-    parts = [MARK, MEANING]
+    parts = [MARK, PLUS_MINUS]
     for rows, said in sections(ablation):
         parts += [rows.markdown(), "\n".join(f"- {line}" for line in said)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def long_tests(differences: Sequence[Difference]) -> Table:
-    """The tests in full precision; None where there is no value."""
+    """The tests in full precision; None for missing values."""
     return Table([Column(name) for name in _LONG_TESTS], [_measured(one) for one in differences])
 
 
@@ -182,6 +184,6 @@ def _measured(one: Difference) -> list[Cell]:
 
 
 def long_table(ablation: Ablation) -> Table:
-    """One row for each run of each arm."""
+    """One row per run and arm."""
     arms = ablation.records.items()
     return runs_table(LONG_HEAD, [([name], record) for name, records in arms for record in records])

@@ -1,4 +1,4 @@
-"""What each class is taken for, and how much of each is forgotten, over the runs of a folder."""
+"""Confusion matrix, and forgetting per class, over the runs of a folder."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _MAX_NAMES = 40
 
 
 def confusion_shares(record: RunRecord) -> np.ndarray | None:
-    """Of each class's test images (row) the percentage that is taken for each class (column).
+    """Percentage of each class's test images (row) predicted as each class (column).
 
-    A class without test images has a row of NaN. None where the confusions were not noted.
+    The row of a class without test images is NaN. None if confusions were not recorded.
     """
     counts = record.confusion_matrix()
     if counts is None:
@@ -31,13 +31,13 @@ def confusion_shares(record: RunRecord) -> np.ndarray | None:
 
 
 def confusion_panel(records: Sequence[RunRecord]) -> Panel | None:
-    """What each class is taken for after the last task, mean of the runs.
+    """Panel of the confusion matrix after the last task, averaged over runs.
 
     Args:
-        records: of at least one run, all of the same classes, in any order.
+        records: records of at least one run; the same classes in any order.
 
     Returns:
-        the panel; None where a run did not note it (those of earlier versions).
+        the panel; None if a run (of an old version) did not record it.
     """
     names = records[0].classes
     tables = []
@@ -55,12 +55,12 @@ def confusion_panel(records: Sequence[RunRecord]) -> Panel | None:
     ]
     of_runs = "one run" if len(records) == 1 else f"mean of {len(records)} runs"
     caption = (
-        "Of the test images of a class (row) the percentage that is taken for each class (column) "
-        f"after the last task; top-1, {of_runs}. Classes stand in the order in which the first of "
-        "the runs met them. The table has the lowest and the highest run of each cell."
+        "Percentage of a class's test images (row) predicted as each class (column) after the "
+        f"last task; top-1, {of_runs}. Classes are in the order of the first run. The table has "
+        "the lowest and the highest run of each cell."
     )
     header = ["class", "taken for", "share, %", "lowest run, %", "highest run, %"]
-    title = "What is taken for what"
+    title = "Confusion matrix"
     return Panel("confusion", title, caption, _heat_map(mean, names), header, rows)
 
 
@@ -85,14 +85,14 @@ def _heat_map(shares: np.ndarray, names: Sequence[str]) -> Figure:
 
 
 def class_forgetting(record: RunRecord) -> dict[str, tuple[float, float]] | None:
-    """Of each class the best accuracy before the last task, and that after it, percent.
+    """Best accuracy of each class before the last task, and its accuracy after it, in percent.
 
     Forgetting is their difference, as in Chaudhry et al., "Riemannian Walk", ECCV 2018, equation 3,
-    with classes in the place of tasks. Classes that came with the last task are left out: nothing
-    can be forgotten of them yet.
+    with classes instead of tasks. Classes of the last task are left out, because they cannot be
+    forgotten yet.
 
     Returns:
-        by name; None where accuracies by class were not noted.
+        by name; None if accuracies by class were not recorded.
     """
     accuracy = record.class_accuracy()
     if accuracy is None:
@@ -106,14 +106,14 @@ def class_forgetting(record: RunRecord) -> dict[str, tuple[float, float]] | None
 
 
 def class_forgetting_panel(records: Sequence[RunRecord]) -> Panel | None:
-    """How much of each class is forgotten, mean of the runs, the most forgotten first.
+    """Panel of the mean forgetting per class, most forgotten first.
 
     Args:
-        records: of at least one run.
+        records: records of at least one run.
 
     Returns:
-        the panel; None where a run did not note it (those of earlier versions), or where all
-        classes came with the last task.
+        the panel; None if a run (of an old version) did not record it, or all classes came with the
+            last task.
     """
     runs: dict[str, list[tuple[float, float]]] = {}
     for record in records:
@@ -144,11 +144,11 @@ def class_forgetting_panel(records: Sequence[RunRecord]) -> Panel | None:
     axes.grid(axis="x", alpha=0.3)
     caption = (
         "Best accuracy on the test images of a class after any task but the last, minus that after "
-        f"the last. {in_words(len(records))} A class counts in the runs in which it did not come "
-        "with the last task; of fewer than three it has no interval."
+        f"the last. {in_words(len(records))} Runs in which a class came with the last task do not "
+        "count for it. Fewer than three runs have no interval."
     )
     if len(shown) < len(order):
-        caption += f" Drawn are the {len(shown)} most forgotten of {len(order)} classes."
+        caption += f" Shows the {len(shown)} most forgotten of {len(order)} classes."
     header = ["class", "forgetting, points", "low", "high", "best, %", "last, %", "runs"]
     title = "Forgetting by class"
     return Panel("class_forgetting", title, caption, figure, header, rows)

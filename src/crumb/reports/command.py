@@ -1,4 +1,4 @@
-"""The command that makes a result again, from the settings beside it."""
+"""The command that reproduces a result, from its settings."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from crumb.reports.families import Result
 from crumb.reports.runs import spans
 from crumb.stream.config import StreamConfig
 
-# The data set stands for itself; the folder of results must be another, and is begun anew.
+# The data set is given as an argument, and the results folder must be a new one.
 _OTHERWISE = {"stream.dataset", "stream.output", "stream.resume", "stream.runs", "stream.first_run"}
 
 
 def command_of(result: Result) -> str:
-    """`crumb stream` with the flags that differ from the defaults, into a folder of its own.
+    """`crumb stream` with all flags that differ from the defaults, and a new results folder.
 
-    Where the numbers of the runs have gaps, a further call with `--resume` adds those after each.
-    The file that ``--pretrained`` names has to be made first, as `crumb ablate` does. Settings of
-    the folder that this version of Crumb does not know are left out.
+    If run numbers have gaps, a further call with `--resume` adds the runs after each gap. The file
+    for ``--pretrained`` must be made first, as `crumb ablate` does. Settings that this version of
+    Crumb does not know are left out.
     """
     defaults = {
         **dict(_defaults(StreamConfig, "stream.")),

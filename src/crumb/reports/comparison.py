@@ -1,11 +1,11 @@
-"""Tables of a comparison: mean, 95 % interval and rank of each method in the same bytes."""
+"""Tables of a comparison: mean, standard deviation and rank of each method per memory budget."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from crumb.reports.families import OWN_METHOD, Family, Result, family_of, in_bytes
-from crumb.reports.intervals import MEANING
+from crumb.reports.intervals import PLUS_MINUS
 from crumb.reports.key_figures import WORK, columns, runs_table
 from crumb.reports.table import Column, Table
 
@@ -18,12 +18,12 @@ FIGURES = (
     *("final", "average", "forgetting", "replay_bytes", "total_bytes", "seconds"),
     *(*WORK, "runs"),
 )
-"""What the tables of a comparison and of an ablation study say of each row."""
+"""Columns of the tables of comparisons and ablation studies."""
 LONG_HEAD = ("method", "budget_bytes", "run")
 
 
 def results_of(comparison: Comparison) -> list[Result]:
-    """The cells that have runs, as results under the names of their methods."""
+    """The cells with finished runs, as results named after their methods."""
     return [
         Result(cell.method, cell.method, records, cell.budget)
         for cell, records in comparison.records.items()
@@ -32,7 +32,7 @@ def results_of(comparison: Comparison) -> list[Result]:
 
 
 def families(comparison: Comparison) -> dict[int | None, Family | None]:
-    """The methods of each budget, those without exemplars in every one; None without a run."""
+    """The methods of each budget (methods without exemplars in all of them); None without a run."""
     results = results_of(comparison)
     found: dict[int | None, Family | None] = {}
     for budget in comparison.budgets:
@@ -42,9 +42,10 @@ def families(comparison: Comparison) -> dict[int | None, Family | None]:
 
 
 def ranks(family: Family | None) -> dict[str, int | None]:
-    """Rank of each method by mean final accuracy, best first; None for upper bounds, on top.
+    """Rank of each method by mean final accuracy, best first; None for upper bounds, which come
+    first.
 
-    1 is best; equals share the lower number.
+    1 is best; ties share the lower number.
     """
     results = family.results if family else []
     means = [one.figures.final.mean for one in results if not one.is_bound]
@@ -56,7 +57,7 @@ def ranks(family: Family | None) -> dict[str, int | None]:
 
 
 def table(comparison: Comparison, family: Family | None) -> Table:
-    """The methods of one budget, best first; upper bounds on top."""
+    """The methods of one budget, upper bounds first, then best first."""
     results = {one.name: one for one in (family.results if family else [])}
     rows = []
     for name, rank in ranks(family).items():
@@ -67,20 +68,20 @@ def table(comparison: Comparison, family: Family | None) -> Table:
 
 
 def notes(comparison: Comparison, family: Family | None, budget: int | None) -> list[str]:
-    """What is to be said below a table: who beats CRUMB, and what is missing and why."""
+    """Notes below a table: which methods beat CRUMB, and what is missing and why."""
     known = ranks(family)
     lines = []
     if own := known.get(OWN_METHOD):
         better = ", ".join(name for name, rank in known.items() if rank and rank < own)
         lines.append(f"better than crumb by mean final accuracy: {better or 'none'}")
     if len({len(one.records) for one in (family.results if family else [])}) > 1:
-        lines.append("not all methods have equally many runs")
+        lines.append("not all methods have the same number of runs")
     missing = {c: why for c, why in comparison.notes.items() if c.budget in (budget, None)}
     return lines + [f"{cell.method} {why}" for cell, why in missing.items()]
 
 
 def sections(comparison: Comparison) -> list[tuple[str, Table, list[str]]]:
-    """For each budget a title, its table, and the notes below."""
+    """Title, table and notes for each budget."""
     return [
         (in_bytes(budget), table(comparison, family), notes(comparison, family, budget))
         for budget, family in families(comparison).items()
@@ -89,14 +90,15 @@ def sections(comparison: Comparison) -> list[tuple[str, Table, list[str]]]:
 
 def text(comparison: Comparison) -> str:
     """All tables, for a terminal."""
-    return "\n".join(
+    tables = [
         "\n".join([title, rows.text(), *said, ""]) for title, rows, said in sections(comparison)
-    )
+    ]
+    return "\n".join([*tables, PLUS_MINUS])
 
 
 def markdown(comparison: Comparison) -> str:
     """All tables, in Markdown."""
-    parts = [MARK, MEANING]
+    parts = [MARK, PLUS_MINUS]
     for title, rows, said in sections(comparison):
         lines = [f"## {title}", "", rows.markdown(), "", *[f"- {line}" for line in said]]
         parts.append("\n".join(lines))
@@ -104,7 +106,7 @@ def markdown(comparison: Comparison) -> str:
 
 
 def long_table(comparison: Comparison) -> Table:
-    """One row for each run of each cell."""
+    """One row per run and cell."""
     cells = comparison.records.items()
     return runs_table(
         LONG_HEAD, [([c.method, c.budget], record) for c, records in cells for record in records]

@@ -1,4 +1,4 @@
-"""A picture of a data set: a row of frames for each class."""
+"""A contact sheet of a data set: one row of frames per class."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from crumb.progress import bar
 from crumb.typefaces import own_typeface, runs
 
 MAX_ROWS = 40
-"""Classes that are shown where none are named."""
+"""Maximum number of classes shown by default."""
 MAX_FRAMES = 4000
-"""Of a picture; one of so many takes 250 MB while it is drawn."""
+"""Maximum number of frames of a picture; drawing it takes 250 MB."""
 
 # Pixels.
 _FRAME, _GAP, _CAPTION, _LABEL, _MARGIN, _HEAD, _FOOT = 112, 10, 20, 176, 32, 104, 40
 _RADIUS, _SMOOTH = 9, 4
-# So wide that title and counts have room.
+# Wide enough for title and counts.
 _MIN_WIDTH = 840
-# Okabe and Ito's vermilion, which any colour vision tells from grey; the word says it as well.
+# Okabe and Ito's vermilion, distinguishable from grey with any colour vision; a word marks it too.
 _TEST, _TRAIN = "#D55E00", "#C3CBD6"
 _INK, _FAINT, _RULE, _PAPER = "#1B2430", "#6A7686", "#E6EAF0", "#FFFFFF"
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """What a contact sheet shows.
+    """The contents of a contact sheet.
 
     Attributes:
-        shown: names of the classes, a row each.
-        classes: how many there are to be shown.
+        shown: names of the shown classes, one row each.
+        classes: total number of classes.
     """
 
     shown: tuple[str, ...]
@@ -50,26 +50,26 @@ class Sheet:
 
     @property
     def left_out(self) -> str | None:
-        """What is not shown, in a sentence; None if every class is."""
+        """A sentence on what is not shown; None if every class is shown."""
         if len(self.shown) == self.classes:
             return None
-        return f"{len(self.shown)} of {self.classes:,} classes are shown, in even steps"
+        return f"{len(self.shown)} of {self.classes:,} classes are shown, evenly spaced"
 
 
 def contact_sheet(
     dataset: Dataset, path: Path, columns: int = 12, classes: Sequence[str] = ()
 ) -> Sheet:
-    """Draw frames of each class, in even steps over its objects and sessions, into a PNG.
+    """Draw evenly spaced frames of each class into a PNG.
 
-    Frames are squeezed to squares, as networks see them; those of test sessions are framed in
-    another colour and marked with a word. Without ``classes`` at most :data:`MAX_ROWS` are
-    shown, in even steps over all.
+    Frames are squashed to squares, as networks see them. Frames of test sessions have a coloured
+    border and a label. Without ``classes``, at most :data:`MAX_ROWS` evenly spaced classes are
+    shown.
 
     Args:
-        dataset: indexed, with its images.
-        path: of the PNG.
-        columns: most frames of a class.
-        classes: names of those to show, in this order.
+        dataset: indexed data set with its images.
+        path: PNG file to write.
+        columns: maximum number of frames per class.
+        classes: names of the classes to show, in this order.
 
     Raises:
         InputError: columns out of range, an unknown class, too many frames for one picture, an
@@ -77,7 +77,7 @@ def contact_sheet(
     """
     require("columns", columns, 1 <= columns <= 100, "from 1 to 100")
     if path.suffix.lower() != ".png":
-        raise InputError(f"--output {path}", "is no PNG file", "give a name that ends in .png")
+        raise InputError(f"--output {path}", "is not a PNG file", "give a name that ends in .png")
     numbers = {name: number for number, name in _of_index(dataset).items()}
     names = _chosen(dataset, classes) if classes else list(numbers)
     if empty := [name for name in names if name not in numbers]:
@@ -96,25 +96,25 @@ def contact_sheet(
 
 
 def _chosen(dataset: Dataset, classes: Sequence[str]) -> list[str]:
-    """Names of the data set, in the order in which they were typed in some form of Unicode."""
+    """Match typed class names, in any Unicode form, to names of the data set, in order."""
     known = dataset.select(classes).class_names.values()
     forms = {canonical(name): name for name in known}
     return [name if name in known else forms[canonical(name)] for name in classes]
 
 
 def choose_frames(index: pd.DataFrame, most: int) -> np.ndarray:
-    """Rows of an index, int64, in even steps over objects, and over the sessions of each.
+    """Evenly spaced rows of an index, int64, over objects and over the sessions of each.
 
     Args:
-        index: of one class, columns ``crumb.data.index.COLUMNS``.
-        most: how many to choose; fewer come back where a clip has too few frames.
+        index: index of one class, columns ``crumb.data.index.COLUMNS``.
+        most: number of rows to choose; fewer are returned if a clip has too few frames.
 
     Returns:
-        positions of the rows, ordered by object, session and frame, none twice.
+        distinct row positions, ordered by object, session and frame.
     """
     keys = index[["object", "session", "im_num"]].to_numpy()
     objects = np.unique(keys[:, 0])
-    # A column each; an object may have several.
+    # One column each; an object may have several.
     of_columns = objects[np.arange(most) * len(objects) // most]
     if len(objects) > most:
         of_columns = objects[evenly(len(objects), most)]
@@ -123,7 +123,7 @@ def choose_frames(index: pd.DataFrame, most: int) -> np.ndarray:
     for turn, (item, count) in enumerate(zip(chosen, counts, strict=True)):
         rows = np.flatnonzero(keys[:, 0] == item)
         sessions = np.unique(keys[rows, 1])
-        # Each object starts a little later, so that those with one column show all sessions too.
+        # Each object starts at a later session, so that objects with one column cover all sessions.
         start = (turn + 0.5) / len(chosen)
         steps = ((np.arange(count) + start) * len(sessions) / count).astype(np.int64)
         for session, times in zip(*np.unique(sessions[steps], return_counts=True), strict=True):
@@ -135,12 +135,12 @@ def choose_frames(index: pd.DataFrame, most: int) -> np.ndarray:
 
 
 def _tested(dataset: Dataset, index: pd.DataFrame) -> np.ndarray:
-    """Which rows of an index are tested on, bool."""
+    """Mask of the test rows of an index, bool."""
     return np.isin(index["session"].to_numpy(), dataset.test_sessions)
 
 
 def _of_index(dataset: Dataset) -> dict[int, str]:
-    """Names of the classes that have images, by id, ascending."""
+    """Names of the classes with images, by ascending id."""
     present = np.unique(dataset.index["class"].to_numpy()).tolist()
     return {number: dataset.class_names[number] for number in present}
 
@@ -169,13 +169,13 @@ def _draw(dataset: Dataset, numbers: Sequence[int], columns: int, sheet: Sheet) 
             text = f"{item} · {session}"
             _centred(draw, text, left + _FRAME / 2, top + _FRAME + 5, 11, _FAINT)
     if sheet.left_out:
-        text = f"{sheet.left_out}; --classes names others."
+        text = f"{sheet.left_out}; choose others with --classes."
         draw.text((_MARGIN, image.height - _FOOT), text, _FAINT, _font(14))
     return image
 
 
 def _head(draw: ImageDraw.ImageDraw, dataset: Dataset, width: int) -> None:
-    """Title and counts to the left, what the frames mean to the right, a rule below."""
+    """Draw title and counts on the left, the legend on the right, and a rule below."""
     tests = np.count_nonzero(_tested(dataset, dataset.index))
     counts = (
         f"{len(_of_index(dataset)):,} classes   {len(dataset.index):,} images: "
@@ -194,7 +194,7 @@ def _head(draw: ImageDraw.ImageDraw, dataset: Dataset, width: int) -> None:
         draw.rounded_rectangle((right, 29, right + 15, 44), 4, None, colour, line)
         right -= 22
     note = "below each frame: object · session"
-    # The counts of a large data set leave no room for it on a narrow picture.
+    # On a narrow picture the counts of a large data set leave no room for it.
     if width - 2 * _MARGIN > _font(14).getlength(counts + note) + 20:
         draw.text((width - _MARGIN, 62), note, _FAINT, _font(14), anchor="ra")
 
@@ -212,7 +212,7 @@ def _label(draw: ImageDraw.ImageDraw, name: str, index: pd.DataFrame, top: int) 
 
 
 def _frame(image: Image.Image, picture: Image.Image, corner: tuple[int, int], tested: bool) -> None:
-    """One frame with round corners; those of test sessions ringed and marked."""
+    """Draw one frame with round corners, with border and label for test sessions."""
     mask, ring = _shapes(tested)
     image.paste(picture, corner, mask)
     image.paste(ring, corner, ring)
@@ -223,7 +223,7 @@ def _frame(image: Image.Image, picture: Image.Image, corner: tuple[int, int], te
 
 @cache
 def _shapes(tested: bool) -> tuple[Image.Image, Image.Image]:
-    """Where a frame with round corners is opaque, and the ring around it; both smooth."""
+    """Smooth masks of a frame with round corners and of the ring around it."""
     side, radius = _FRAME * _SMOOTH, _RADIUS * _SMOOTH
     box = (0, 0, side - 1, side - 1)
     mask, ring = Image.new("L", (side, side)), Image.new("RGBA", (side, side))
@@ -231,7 +231,7 @@ def _shapes(tested: bool) -> tuple[Image.Image, Image.Image]:
     draw = ImageDraw.Draw(ring)
     if tested:
         badge = (0, 0, 38 * _SMOOTH, 21 * _SMOOTH)
-        # Round where it meets the corner of the frame, and where it lies in it.
+        # Round both where it meets the corner of the frame and inside it.
         draw.rounded_rectangle(badge, radius, _TEST, corners=(True, False, True, False))
     colour, line = (_TEST, 4) if tested else (_TRAIN, 1)
     draw.rounded_rectangle(box, radius, None, colour, line * _SMOOTH)
@@ -249,7 +249,7 @@ def _centred(
 def _write(
     draw: ImageDraw.ImageDraw, corner: tuple[int, int], name: str, colour: str, size: int
 ) -> None:
-    """A name in bold letters, which may be of any script."""
+    """Draw a name in bold, in any script."""
     x, y = float(corner[0]), corner[1] + _font(size, bold=True).getmetrics()[0]
     for part, path in runs(name):
         font = _font(size, True, path)
@@ -263,5 +263,5 @@ def _length(name: str, size: int) -> float:
 
 @cache
 def _font(size: int, bold: bool = False, path: Path | None = None) -> ImageFont.FreeTypeFont:
-    """Of a file, or else of the typeface that comes with matplotlib."""
+    """Font of a file, or else matplotlib's default."""
     return ImageFont.truetype(path or own_typeface(bold), size)

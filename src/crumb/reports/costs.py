@@ -1,4 +1,4 @@
-"""Figures of results: final accuracy against what it costs, bytes and seconds."""
+"""Figures of final accuracy against cost in bytes and seconds."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ if TYPE_CHECKING:
 
 _BEST, _OTHER = OTHERS, PALETTE[-1]
 _NAMED = 14
-"""Points that are named."""
+"""Maximum number of named points."""
 LABELS = {
     "bytes": "bytes kept besides the network",
     "seconds": "time of learning and storing, seconds a run",
 }
-"""What there is to pay, by its unit."""
+"""Axis label of each cost, by unit."""
 Name = TypeVar("Name")
 
 
 def panels_of_experiment(experiment: Experiment, prefix: str) -> list[Panel]:
-    """Accuracy against bytes and against seconds, where there is more than one result."""
+    """Panels of accuracy against bytes and seconds, if there are several results."""
     if len(experiment.results) == 1:
         return []
     return [cost_panel(experiment, f"{prefix}accuracy_by_{unit}", unit) for unit in LABELS]
 
 
 def cost_panel(experiment: Experiment, name: str, unit: str) -> Panel:
-    """Final accuracy against a cost; those that no other beats in both are joined and named."""
+    """Panel of final accuracy against a cost, with the Pareto front joined and named."""
     results = experiment.results
     known = {one.name: (_cost(one, unit), one.figures.final.mean) for one in results}
     front = pareto({one.name: known[one.name] for one in results if not one.is_bound})
@@ -58,7 +58,7 @@ def cost_panel(experiment: Experiment, name: str, unit: str) -> Panel:
     figure, axes = new_axes(*NARROW)
     axes.plot(*_steps([known[name] for name in front]), color=_BEST, lw=1, zorder=1)
     looks = {one.name: _look(one, front, baselines) for one in results}
-    # What is to be seen is drawn last.
+    # Draw the emphasised points last.
     order = sorted(results, key=lambda one: one.name in baselines or one.name in front)
     rows = [
         [one.name, *_point(axes, one, unit, looks[one.name]), one.figures.runs, one.name in front]
@@ -73,10 +73,10 @@ def cost_panel(experiment: Experiment, name: str, unit: str) -> Panel:
     name_points(axes, points, (0.04, 0.045))
     _key(figure, {f"{letters[name]}  {shortened(name)}": looks[name] for name in named})
     caption = (
-        f"Final accuracy against {unit}, one point a result (means; for bytes the most of any "
-        f"run). Up and to the left is better: no result is both more accurate and cheaper than "
-        f"one on the line. Diamonds: what the others are compared with; squares: upper bounds; "
-        f"dots: other results. {said_of_spread([one.figures.runs for one in results])}"
+        f"Final accuracy against {unit}, one point per result (means; for bytes the maximum over "
+        "runs). Up and to the left is better: no result is both more accurate and cheaper than "
+        "one on the line. Diamonds: baselines; squares: upper bounds; dots: other results. "
+        f"{said_of_spread([one.figures.runs for one in results])}"
         f"{' k: thousand, M: million.' if unit == 'bytes' else ''}"
     )
     head = ["result", unit, "final_accuracy_percent", "low", "high", "runs", "on_the_line"]
@@ -84,9 +84,9 @@ def cost_panel(experiment: Experiment, name: str, unit: str) -> Panel:
 
 
 def cost_of_all(results: Sequence[Result], unit: str) -> Figure:
-    """Final accuracy of every result against a cost, a colour for each kind.
+    """Figure of final accuracy against a cost, coloured by kind of result.
 
-    Against bytes a line joins the results of one method in several budgets.
+    For bytes, a line joins the results of one method with several budgets.
     """
     figure, axes = new_axes(8.6, 5.6)
     methods: dict[str, list[Result]] = {}
@@ -100,7 +100,7 @@ def cost_of_all(results: Sequence[Result], unit: str) -> Figure:
             axes.plot(*zip(*points, strict=True), color=look["color"], lw=1)
         labels.append((*points[-1], method, look["color"]))
     _cost_axes(axes, [_cost(one, unit) for one in results], unit)
-    axes.set_ylabel("final accuracy, % (mean; bars: 95 % interval, of two runs both)")
+    axes.set_ylabel("final accuracy, % (mean; bars: 95 % interval, or both of two runs)")
     name_points(axes, labels)
     legend_of_kinds(figure)
     return figure
@@ -111,7 +111,7 @@ def _cost(one: Result, unit: str) -> float:
 
 
 def _point(axes: Axes, one: Result, unit: str, look: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Draw a result and its bar; gives cost, mean, and the ends of the bar."""
+    """Draw a result and its bar; returns cost, mean and the ends of the bar."""
     x, y, bar = _cost(one, unit), one.figures.final.mean, spread([*one.finals.values()])
     if bar is not None:
         axes.plot([x, x], np.clip(bar, 0, 100), color=look["color"], lw=0.9, alpha=0.7)
@@ -120,11 +120,11 @@ def _point(axes: Axes, one: Result, unit: str, look: Mapping[str, Any]) -> tuple
 
 
 def pareto(points: Mapping[Name, tuple[float, float]]) -> dict[Name, float]:
-    """Names of points that no other beats, and their gain, cheapest first.
+    """The Pareto front: names and gains, cheapest first.
 
     Args:
-        points: cost and gain by name. One is beaten by another that costs no more and gains no
-            less, unless the two are equal.
+        points: cost and gain by name. A point is dominated by another that costs no more and gains
+            no less, unless both are equal.
     """
     found: dict[Name, float] = {}
     best = -np.inf
@@ -135,7 +135,7 @@ def pareto(points: Mapping[Name, tuple[float, float]]) -> dict[Name, float]:
 
 
 def _steps(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    """Corners of a line that rises where the next point is."""
+    """Corners of the step line through the points."""
     x: list[float] = []
     y: list[float] = []
     for cost, gain in points:
@@ -180,7 +180,7 @@ def short_number(value: float) -> str:
 
 
 def _key(figure: Figure, looks: Mapping[str, Mapping[str, Any]]) -> None:
-    """Which point is which, below the axes."""
+    """Key of the points below the axes."""
     from matplotlib.lines import Line2D
 
     legend_below(figure, [Line2D([], [], ls="none", label=n, **look) for n, look in looks.items()])

@@ -1,4 +1,4 @@
-"""What the figures of results have in common: axes, looks, bars, legends and names."""
+"""Shared drawing code of the figures: axes, style, bars, legends and names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PALETTE = (
     COLOURS[3],
     "#7A7A7A",
 )
-"""At least 3 : 1 against both papers of the page; curves differ in line and marker as well."""
+"""Contrast of at least 3:1 on light and dark pages; curves also differ in line and marker."""
 OWN, OTHERS = PALETTE[:2]
 KINDS = {
     "crumb": COLOURS[1],
@@ -36,17 +36,17 @@ KINDS = {
     "keeps none": COLOURS[2],
     "upper bound": "#555555",
 }
-"""Colours of results where there are too many for a colour each."""
-# Inches; so narrow that its words can be read on a phone.
+"""Colours of kinds of results, for figures with too many results for individual colours."""
+# Inches; narrow enough to be readable on a phone.
 NARROW = (4.4, 3.2)
 _TWO, _SMALL, _LINE = 2, 8, 0.165
-# Letters of a name that fills half a line.
+# Length of a name that fills half a line, in characters.
 _LONG = 24
 _MAX_LETTERS = 34
 
 
 def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure without a background, of a size in inches, and its axes."""
+    """A figure without a background, with size in inches, and its axes."""
     figure = blank(width, height)
     axes = figure.subplots()
     plain_axes(axes)
@@ -57,7 +57,7 @@ def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def plain_axes(axes: Axes) -> None:
-    """Axes with a faint grid behind what is drawn, and no frame."""
+    """Style axes with a faint grid in the background and no frame."""
     axes.set_facecolor("none")
     axes.grid(alpha=0.3, lw=0.6)
     axes.set_axisbelow(True)
@@ -65,7 +65,7 @@ def plain_axes(axes: Axes) -> None:
 
 
 def kind_of(result: Result) -> str:
-    """Which of :data:`KINDS` a result is."""
+    """The kind (one of :data:`KINDS`) of a result."""
     if result.method == OWN_METHOD:
         return "crumb"
     if result.is_bound:
@@ -74,7 +74,9 @@ def kind_of(result: Result) -> str:
 
 
 def spread(values: Sequence[float]) -> tuple[float, float] | None:
-    """What a bar or band shows: the 95 % interval (Student's t); of two runs both; of one None."""
+    """Ends of a bar or band: the 95 % interval (Student's t), or both values of two runs; None for
+    one.
+    """
     known = estimate(values)
     if known.half is None:
         return None
@@ -84,7 +86,7 @@ def spread(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def said_of_spread(counts: Sequence[int], what: str = "bars") -> str:
-    """What the bars or bands of a figure are, for the numbers of runs that its results have."""
+    """Caption of bars or bands, for the given numbers of runs."""
     runs = sorted(set(counts))
     said = []
     if many := [str(n) for n in runs if n > _TWO]:
@@ -92,9 +94,7 @@ def said_of_spread(counts: Sequence[int], what: str = "bars") -> str:
             f"the {what} are 95 % intervals of the mean over {' or '.join(many)} runs (Student's t)"
         )
     if _TWO in runs:
-        said.append(
-            f"of two runs the {what} reach from the lower to the higher, which is no interval"
-        )
+        said.append(f"for two runs the {what} span both values, which is not a confidence interval")
     if 1 in runs:
         said.append("one run has no interval")
     text = "; ".join(said)
@@ -102,7 +102,7 @@ def said_of_spread(counts: Sequence[int], what: str = "bars") -> str:
 
 
 def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
-    """A legend below the axes, in one column where its names are long."""
+    """Draw a legend below the axes, in one column if its names are long."""
     longest = max(len(handle.get_label()) for handle in handles)
     columns = 2 if longest <= _LONG else 1
     place = "outside lower center"
@@ -112,7 +112,7 @@ def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
 
 
 def legend_of_kinds(figure: Figure) -> None:
-    """What the colours of :data:`KINDS` mean, below the axes."""
+    """Draw the legend of :data:`KINDS` below the axes."""
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], color=colour, lw=2, label=name) for name, colour in KINDS.items()]
@@ -121,12 +121,12 @@ def legend_of_kinds(figure: Figure) -> None:
 
 
 def name_ends(axes: Axes, ends: Mapping[str, tuple[float, str]], x: float) -> None:
-    """Names to the right of the ends of curves, none on another.
+    """Write names at the right ends of curves without overlap.
 
     Args:
-        axes: of percents, with the curves.
-        ends: of each curve the height of its end and its colour, by name.
-        x: of the ends.
+        axes: percentage axes with the curves.
+        ends: height of each curve's end and its colour, by name.
+        x: x position of the ends.
     """
     heights = apart([y for y, _ in ends.values()], min(3.6, 100 / len(ends)))
     for (name, (y, colour)), height in zip(ends.items(), heights, strict=True):
@@ -134,17 +134,17 @@ def name_ends(axes: Axes, ends: Mapping[str, tuple[float, str]], x: float) -> No
 
 
 def apart(values: Sequence[float], gap: float) -> list[float]:
-    """Heights from 0 to 100 nearest to these values, at least ``gap`` apart, in the same order.
+    """Heights from 0 to 100 closest to these values, at least ``gap`` apart and in the same order.
 
     Args:
-        values: where the labels would be; at least one.
-        gap: between two neighbours; so small that all find room.
+        values: preferred heights; at least one.
+        gap: minimum distance, small enough for all to fit.
     """
     from scipy.optimize import isotonic_regression
 
     order = np.argsort(values, kind="stable")
     steps = gap * np.arange(len(order))
-    # Without the gaps, heights that keep them are heights that do not fall.
+    # Subtracting the gaps turns the constraint into non-decreasing heights.
     lowest = isotonic_regression(np.array(values, dtype=float)[order] - steps).x
     found = np.empty(len(order))
     found[order] = lowest.clip(0, 100 - steps[-1]) + steps
@@ -156,18 +156,18 @@ def name_points(
     labels: Sequence[tuple[float, float, str, str]],
     room: tuple[float, float] = (0.08, 0.028),
 ) -> None:
-    """Names beside points, higher where another name is in the way.
+    """Write names next to points, moved up if another name is in the way.
 
     Args:
-        axes: with all that decides its limits.
-        labels: of each point x and y in the units of the data, its name and its colour.
-        room: width and height that a name takes, as shares of those of the axes.
+        axes: axes with everything that determines their limits.
+        labels: x and y in data units, name and colour of each point.
+        room: width and height of a name as shares of the axes.
     """
     width, lift = room
-    # Asked for, as limits that follow from what was drawn are not there before.
+    # Query the limits, which matplotlib computes lazily.
     axes.get_xlim()
     taken: list[tuple[float, float]] = []
-    # From the lowest up, so that names are in the order of their points.
+    # Bottom up, so that names keep the order of their points.
     for x, y, name, colour in sorted(labels, key=lambda label: label[1]):
         place, height = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
         while any(abs(place - p) < width and abs(height - h) < lift for p, h in taken):
@@ -197,11 +197,11 @@ def _named(
 
 
 def shortened(name: str) -> str:
-    """A name for a narrow figure: the middle of a long one is left out."""
+    """Shorten a long name in the middle for a narrow figure."""
     return name if len(name) <= _MAX_LETTERS else f"{name[:8]}…{name[-25:]}"
 
 
 def slug(name: str) -> str:
-    """What the name of a file may hold."""
-    # What is added says which figure it is, and of which result or group.
+    """A valid file name made from a title."""
+    # The suffix identifies the figure and its result or group.
     return short_name(re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("_."), 180)

@@ -1,7 +1,6 @@
-"""Results beside each other: how two differ run by run, and which are compared with which.
+"""Compare results: paired differences, and groups of results with a baseline.
 
-Everything that presents results takes them from here: the tables of ``crumb compare`` and
-``crumb ablate``, ``crumb runs diff``, and the page of ``crumb report``.
+Used by ``crumb compare``, ``crumb ablate``, ``crumb runs diff`` and ``crumb report``.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from crumb.stream.record import FIGURES, RunRecord
 
 OWN_METHOD = "crumb"
 _NAMED, _BEST = "named by --baseline", "the best by mean final accuracy"
-_WHY = {UNABLATED: "the run that nothing was taken from", OWN_METHOD: "the only result of CRUMB"}
+_WHY = {UNABLATED: "the unablated run", OWN_METHOD: "the only result of CRUMB"}
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,12 @@ class Result:
     """Finished runs of one method with one set of settings.
 
     Attributes:
-        name: that no other result has.
-        method: by name.
-        records: of the finished runs, by number.
-        budget: bytes that exemplars were given in all; None where nothing was said.
-        settings: by ``section.name``; empty where the study that it is of has them.
-        folder: of the results; None likewise.
+        name: unique name.
+        method: name of the method.
+        records: finished runs, by number.
+        budget: memory budget in bytes; None if not set.
+        settings: settings by ``section.name``; empty if its study holds them.
+        folder: results folder; None likewise.
     """
 
     name: str
@@ -54,12 +53,12 @@ class Result:
 
     @property
     def is_bound(self) -> bool:
-        """Whether it is an upper bound, which is no method for a stream."""
+        """Whether it is an upper bound rather than a streaming method."""
         return facts(self.method).offline
 
     @cached_property
     def figures(self) -> KeyFigures:
-        """Its key figures; it needs a finished run."""
+        """Its key figures; needs a finished run."""
         return key_figures(self.records)
 
     @cached_property
@@ -69,13 +68,13 @@ class Result:
 
 
 def runs_of(records: Iterable[RunRecord], figure: str = "final_accuracy") -> dict[int, float]:
-    """One of the key figures (:data:`FIGURES`) of each run, by the number of the run.
+    """One of the key figures (:data:`FIGURES`) of each run, by run number.
 
     Raises:
-        InputError: there is no such figure, a run comes twice or lacks the figure.
+        InputError: the figure is unknown, or a run is duplicated or lacks it.
     """
     if figure not in FIGURES:
-        raise InputError(figure, "is no figure of a run", f"give one of {', '.join(FIGURES)}")
+        raise InputError(figure, "is not a key figure", f"give one of {', '.join(FIGURES)}")
     found: dict[int, float] = {}
     for record in records:
         value = record.figures()[figure]
@@ -87,21 +86,21 @@ def runs_of(records: Iterable[RunRecord], figure: str = "final_accuracy") -> dic
     return found
 
 
-# How two results differ.
+# Paired differences.
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A result beside another, over the runs that both have.
+    """A result compared with a reference over shared runs.
 
     Attributes:
-        result: that is compared.
-        reference: what it is compared with.
-        runs: numbers of the runs that both have, ascending; at least one.
-        values: a figure of each of these runs of the result.
-        others: the same of the reference.
-        permutation_p: :func:`paired_permutation` of the two.
-        holm_p: the same, adjusted for the number of comparisons by :func:`holm`.
+        result: the compared result.
+        reference: the reference result.
+        runs: numbers of the shared runs, ascending; at least one.
+        values: the figure in each shared run of the result.
+        others: the same for the reference.
+        permutation_p: p-value of :func:`paired_permutation`.
+        holm_p: the same p-value adjusted by :func:`holm`.
     """
 
     result: Result
@@ -114,22 +113,24 @@ class Difference:
 
     @property
     def gaps(self) -> list[float]:
-        """Result minus reference, of each run."""
+        """Result minus reference, per run."""
         return [one - other for one, other in zip(self.values, self.others, strict=True)]
 
     @cached_property
     def gap(self) -> Estimate:
-        """Mean of the gaps with Student's t interval; above zero where the result has more."""
+        """Mean gap with its standard deviation and Student's t interval; positive if the result is
+        higher.
+        """
         return estimate(self.gaps)
 
     @cached_property
     def gap_interval(self) -> tuple[float, float] | None:
-        """Of the mean gap, :func:`bootstrap_interval`."""
+        """:func:`bootstrap_interval` of the mean gap."""
         return bootstrap_interval(self.gaps)
 
     @cached_property
     def wilcoxon_p(self) -> float:
-        """:func:`wilcoxon` of the two."""
+        """p-value of :func:`wilcoxon`."""
         return wilcoxon(self.values, self.others)
 
     @cached_property
@@ -141,21 +142,20 @@ class Difference:
 def compare(
     pairs: Iterable[tuple[Result, Result]], figure: str = "final_accuracy"
 ) -> list[Difference]:
-    """Results beside references, over the runs of the same number that both have.
+    """Compare results with references over runs with the same number.
 
-    With n runs no p-value is below 2 / 2^n, and with m comparisons no smallest adjusted one below
-    m times that: 5 runs cannot make any of them significant at 0.05
-    (:func:`~crumb.reports.statistics.smallest_p`).
+    With n runs no p-value is below 2 / 2^n, and with m comparisons no adjusted one is below m times
+    that: 5 runs cannot reach significance at 0.05 (:func:`~crumb.reports.statistics.smallest_p`).
 
     Args:
-        pairs: result and reference. Those that share no run are left out.
-        figure: one of :data:`FIGURES`, which every run must have.
+        pairs: pairs of result and reference. Pairs without shared runs are left out.
+        figure: one of :data:`FIGURES`; every run must have it.
 
     Returns:
-        a difference for each pair, in the order given; p-values are adjusted for all of them.
+        one difference per pair, in order, with p-values adjusted for all of them.
 
     Raises:
-        InputError: a value is not finite (the result is named), a run has no such figure.
+        InputError: a value is not finite (names the result), or a run lacks the figure.
     """
     found: list[Difference] = []
     for one, other in pairs:
@@ -177,19 +177,20 @@ def _check_finite(result: Result, runs: Sequence[int], values: Sequence[float]) 
             raise InputError(result.name, problem, "run it again or leave it out")
 
 
-# What is compared with one another.
+# Groups of comparable results.
 
 
 @dataclass(frozen=True)
 class Family:
-    """Results that are compared with one another.
+    """A group of comparable results with a baseline.
 
     Attributes:
         title: what they have in common.
-        budget: in bytes, of those that keep exemplars; None where that tells none apart.
-        results: best first, upper bounds last; at least one.
-        baseline: that the others are compared with.
-        why: it is the baseline, in words.
+        budget: memory budget in bytes of the methods with exemplars; None if it is not what groups
+            them.
+        results: results, best first, upper bounds last; at least one.
+        baseline: the result that the others are compared with.
+        why: why it is the baseline, in words.
     """
 
     title: str
@@ -200,7 +201,7 @@ class Family:
 
     @property
     def ranked(self) -> list[Result]:
-        """The results that are no upper bounds; all where there is nothing else."""
+        """The results other than upper bounds, or all if there are only upper bounds."""
         return [one for one in self.results if not one.is_bound] or [*self.results]
 
     @property
@@ -209,22 +210,24 @@ class Family:
 
     @cached_property
     def differences(self) -> list[Difference]:
-        """Of all but the baseline and upper bounds that share a run with it; best first."""
+        """Differences of all results that share a run with the baseline, except upper bounds; best
+        first.
+        """
         return compare((one, self.baseline) for one in self._others)
 
     @property
     def unpaired(self) -> list[Result]:
-        """The others that share no run with the baseline."""
+        """The results that share no run with the baseline."""
         return [one for one in self._others if not one.finals.keys() & self.baseline.finals.keys()]
 
 
 def family_of(
     title: str, results: Iterable[Result], budget: int | None = None, named: str | None = None
 ) -> Family:
-    """The family of some results; ``named`` is the baseline asked for, if any.
+    """Group some results; ``named`` is the requested baseline, if any.
 
     Raises:
-        InputError: several results are of the method that was named.
+        InputError: several results are of the named method.
     """
     ordered = best_first(results)
     baseline, why = _baseline(ordered, named)
@@ -232,12 +235,12 @@ def family_of(
 
 
 def best_first(results: Iterable[Result]) -> list[Result]:
-    """By mean final accuracy, upper bounds last."""
+    """Sort by mean final accuracy, upper bounds last."""
     return sorted(results, key=lambda one: (one.is_bound, -one.figures.final.mean, one.name))
 
 
 def _baseline(results: Sequence[Result], named: str | None) -> tuple[Result, str]:
-    """What the others are compared with, and why."""
+    """The baseline and why it was chosen."""
     if named is not None:
         meant = [one for one in results if one.name == named]
         meant = meant or [one for one in results if one.method == named]

@@ -1,6 +1,6 @@
 """Figures of results: accuracy and forgetting over tasks, differences from the baseline.
 
-Accuracy against what it costs is in :mod:`crumb.reports.costs`.
+Figures of accuracy against cost are in :mod:`crumb.reports.costs`.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ Curves = Sequence[Sequence[float]]
 
 
 def panels_of_result(result: Result) -> list[Panel]:
-    """The figures of one result alone, by its name; none where its runs did not note them."""
+    """The figures of a single result; empty if its runs did not record the data."""
     drawn = [confusion_panel(result.records), class_forgetting_panel(result.records)]
     found = [panel for panel in drawn if panel is not None]
     return [replace(panel, name=f"{slug(result.name)}_{panel.name}") for panel in found]
 
 
 def panels_of_family(family: Family, prefix: str) -> list[Panel]:
-    """Accuracy and forgetting over tasks, and the differences from the baseline.
+    """Panels of accuracy and forgetting over tasks, and of differences from the baseline.
 
     Args:
-        family: to be drawn.
-        prefix: of the names of the files.
+        family: the results to draw.
+        prefix: prefix of the file names.
     """
     panels = [accuracy_panel(family)]
     if len(family.baseline.records[0].scores) > 1:
@@ -73,7 +73,7 @@ def panels_of_family(family: Family, prefix: str) -> list[Panel]:
 
 
 def accuracy_panel(family: Family) -> Panel:
-    """Accuracy on all classes seen so far, after each task: a colour for each of a few results."""
+    """Panel of the accuracy on all classes seen so far after each task, for a few results."""
     return _curves(
         family,
         _accuracies(_drawn(family)),
@@ -86,7 +86,7 @@ def accuracy_panel(family: Family) -> Panel:
 
 
 def forgetting_panel(family: Family) -> Panel:
-    """Mean drop of the accuracy on earlier tasks since their best, after each task; likewise."""
+    """Panel of the mean forgetting of earlier tasks after each task, for a few results."""
     curves = {
         one.name: [
             [
@@ -103,14 +103,16 @@ def forgetting_panel(family: Family) -> Panel:
         2,
         name="forgetting_over_tasks",
         title=_of_budget("Forgetting over tasks", family),
-        label="forgetting, percent points",
-        caption="How far the accuracy on the classes of each earlier task has dropped from its "
-        "best, mean over these tasks and the runs; less is better.",
+        label="forgetting, percentage points",
+        caption=(
+            "Drop of the accuracy on the classes of each earlier task from its best, averaged "
+            "over these tasks and the runs; lower is better."
+        ),
     )
 
 
 def accuracy_of_all(families: Sequence[Family]) -> Figure:
-    """Accuracy over tasks of every result, axes for each family: a colour for each kind."""
+    """Figure of the accuracy over tasks of all results: one plot per family, coloured by kind."""
     figure = blank(1 + 5.2 * len(families), 5.6)
     panels = figure.subplots(1, len(families), squeeze=False)[0]
     for axes, family in zip(panels, families, strict=True):
@@ -136,7 +138,7 @@ def _accuracies(results: Sequence[Result]) -> dict[str, Curves]:
 
 
 def _drawn(family: Family) -> list[Result]:
-    """The baseline, the best, and an upper bound, as many as can be told apart."""
+    """The baseline, the best results and an upper bound, as many as can be distinguished."""
     bounds = [one for one in family.results if one not in family.ranked][:1]
     best = [one for one in family.ranked if one is not family.baseline]
     room = MAX_CURVES - 1 - len([one for one in bounds if one is not family.baseline])
@@ -154,7 +156,7 @@ def _curves(
     label: str,
     caption: str,
 ) -> Panel:
-    """A panel of curves over tasks; ``first`` is the number of the task that they begin at."""
+    """A panel of curves over tasks, starting at task number ``first``."""
     figure, axes = new_axes(*NARROW)
     rows: list[list[Any]] = []
     others = [one for one in curves if one != family.baseline.name]
@@ -177,11 +179,11 @@ def _curves(
     chosen = ""
     if left := len(family.results) - len(curves):
         chosen = (
-            f" Drawn are {family.baseline.name}, which the others are compared with, and the best "
-            f"others, {len(curves)} in all; {left} more are in the tables."
+            f" Shows the baseline {family.baseline.name} and the best other results, "
+            f"{len(curves)} in all; {left} more are in the tables."
         )
     band = said_of_spread([len(runs) for runs in curves.values()], "bands")
-    text = f"{caption} In the legend the value after the last task. {band}{chosen}"
+    text = f"{caption} The legend gives the value after the last task. {band}{chosen}"
     return Panel(name, title, text, figure, ["result", "tasks", label, "low", "high", "runs"], rows)
 
 
@@ -193,10 +195,10 @@ def _curve(
     look: Mapping[str, Any],
     limits: tuple[float, float] | None = None,
 ) -> list[list[Any]]:
-    """Draw the mean of runs and, with the limits of their values, its band.
+    """Draw the mean over runs and its band.
 
     Returns:
-        rows of numbers: result, task, mean, ends of the band, runs.
+        rows of numbers: result, task, mean, ends of the band, number of runs.
     """
     columns = [*zip(*runs, strict=True)]
     means = [estimate(column).mean for column in columns]
@@ -220,7 +222,7 @@ def _task_ticks(axes: Axes, first: int, last: int) -> None:
 
 
 def difference_panel(family: Family) -> Panel:
-    """A dot and an interval for each result: how far it is above or below the baseline."""
+    """Panel with the difference of each result from the baseline and its interval."""
     name, found = family.baseline.name, [*reversed(family.differences)]
     figure, axes = new_axes(NARROW[0], 1.1 + 0.19 * max(len(found), 4))
     rows: list[list[object]] = []
@@ -235,12 +237,12 @@ def difference_panel(family: Family) -> Panel:
     axes.axvline(0, color=OWN, lw=1.4, zorder=1)
     axes.set_yticks(range(len(found)), [shortened(one.result.name) for one in found])
     axes.set_ylim(-0.7, len(found) - 0.3)
-    # Aligned so that it has the room below the names as well.
-    axes.set_xlabel("difference in final accuracy, percent points", loc="right")
+    # Aligned to use the room below the names too.
+    axes.set_xlabel("difference in final accuracy, percentage points", loc="right")
     axes.set_ylabel("result (best on top)")
     caption = (
-        f"Mean difference in final accuracy from {name} over paired runs: to the right of the line "
-        f"a result is more accurate, to the left less. "
+        f"Mean difference in final accuracy from {name} over paired runs; right of the line is "
+        f"more accurate. "
         f"{said_of_spread([len(one.runs) for one in found])} "
         f"Filled dots are significant at {LEVEL} after Holm's correction, hollow ones are not."
     )

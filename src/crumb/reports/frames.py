@@ -1,4 +1,4 @@
-"""Frames of each task: small ones for a page, and a picture of a whole stream."""
+"""Frames of each task: thumbnails for the page, and a picture of a whole stream."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _SIDE, _QUALITY = 96, 72
 
 @dataclass(frozen=True)
 class TaskFrames:
-    """What a task looks like.
+    """Sample frames of a task.
 
     Attributes:
-        task: its number, from 1.
-        frames: name of the class and JPEG of each, in the order of the stream.
+        task: number of the task, from 1.
+        frames: class name and JPEG of each frame, in stream order.
     """
 
     task: int
@@ -39,21 +39,20 @@ class TaskFrames:
 
 
 def sample_frames(result: Result) -> list[TaskFrames]:
-    """Frames in even steps over each task of the first run, of at most 8 tasks in even steps.
+    """Evenly spaced frames of each task of the first run, for at most 8 evenly spaced tasks.
 
     Raises:
-        InputError: data set or images are no longer where they were, or no longer what was
-            streamed.
+        InputError: data set or images were moved or have changed.
     """
     settings, record = result.settings, result.records[0]
     folder = Path(str(settings["stream.dataset"]))
     if not folder.is_dir():
         problem = "is no longer there, or not on this machine"
-        raise InputError(folder, problem, "bring the data set back to see its frames")
+        raise InputError(folder, problem, "restore the data set to see its frames")
     config = _config(settings, folder)
     dataset = open_dataset(folder, config.classes)
     if dataset.digest != settings["files.index"]:
-        raise InputError(folder, "is no longer what was streamed", "index it as it was")
+        raise InputError(folder, "has changed since the run", "index the original data again")
     tasks = tasks_of(config, dataset, record.run, False)
     return [
         TaskFrames(
@@ -69,7 +68,7 @@ def sample_frames(result: Result) -> list[TaskFrames]:
 
 
 def _config(settings: Mapping[str, Any], folder: Path) -> StreamConfig:
-    """As much of the configuration as lays out the tasks."""
+    """The part of the configuration that determines the tasks."""
     sizes = [own.name for own in fields(TaskLayout)]
     given = {name: settings[key] for name in sizes if (key := f"stream.layout.{name}") in settings}
     lists = settings.get("stream.filelists")
@@ -90,12 +89,12 @@ def _jpeg(dataset: Dataset, path: str) -> bytes:
 
 
 def task_frames(tasks: TaskList, images: Path, path: Path, columns: int = 10) -> None:
-    """Frames of each task, in even steps along the stream: one row a task.
+    """Draw evenly spaced frames of each task, one row per task.
 
     Args:
-        tasks: laid out.
+        tasks: tasks with training frames.
         images: root folder of their paths.
-        path: of the PNG.
+        path: PNG file to write.
         columns: frames per task, at most.
     """
     from matplotlib.figure import Figure

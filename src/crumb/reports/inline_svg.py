@@ -1,4 +1,4 @@
-"""Pictures of matplotlib as part of a page: in its colours, without anything that could act."""
+"""Embed matplotlib figures in a page, in its colours and without active content."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ELEMENTS = {
     *("g", "path", "use", "defs", "clipPath", "rect", "circle", "ellipse", "line", "polyline"),
     *("polygon", "text", "tspan", "image", "linearGradient", "stop", "pattern", "title", "desc"),
 }
-# What describes the file; the rules of its style sheet are in the page's.
+# Metadata of the file, and its style sheet, whose rules are in the page's.
 _LEFT_OUT = {"metadata", "style"}
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 _FONT = re.compile(r"font-family:[^;]*;?\s*")
@@ -23,29 +23,29 @@ _REMEDY = "make it again"
 
 
 def inline(svg: str, prefix: str, title: str, caption: str) -> str:
-    """A picture as an element of a page.
+    """An SVG figure as an HTML element.
 
-    Black becomes the colour of the text around it and white what lies below, so that it can be
-    read on light and dark paper; a picture that has pixels in it keeps its colours, as what is
-    written on them would vanish, and is given the class ``own-paper``.
+    Black becomes the text colour of the page and white its background, so the figure is readable in
+    light and dark mode. A figure with raster images keeps its colours, so that labels on them stay
+    readable, and gets the class ``own-paper``.
 
     Args:
-        svg: as :func:`crumb.reports.panels.as_svg` gives it.
-        prefix: of its identifiers, which no other picture of the page has.
-        title: read out in its place.
-        caption: likewise, in full.
+        svg: output of :func:`crumb.reports.panels.as_svg`.
+        prefix: prefix of its identifiers, unique on the page.
+        title: alternative text.
+        caption: long alternative text.
 
     Raises:
-        InputError: it is damaged, or holds what no figure does (scripts, references to other
-            files).
+        InputError: the file is damaged or has contents unlike our figures (scripts, external
+            references).
     """
     try:
         root = ElementTree.fromstring(svg.encode())
     except ElementTree.ParseError as error:
-        raise InputError(f"figure {title!r}", f"is no SVG ({error})", _REMEDY) from error
+        raise InputError(f"figure {title!r}", f"is not an SVG ({error})", _REMEDY) from error
     box = root.get("viewBox", "")
     if _name(root) != "svg" or not re.fullmatch(r"[-\d. ]+", box) or len(box.split()) != 4:
-        raise InputError(f"figure {title!r}", "is no SVG with a view box", _REMEDY)
+        raise InputError(f"figure {title!r}", "is not an SVG with a viewBox", _REMEDY)
     own_paper = any(_name(element) == "image" for element in root.iter())
     referred = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
     content = "".join(_element(part, prefix, title, referred, own_paper) for part in root)
@@ -61,13 +61,13 @@ def inline(svg: str, prefix: str, title: str, caption: str) -> str:
 
 
 def width_of(svg: str) -> float:
-    """Width of a picture in points; 0 where it does not say."""
+    """Width of a figure in points; 0 if unknown."""
     found = re.search(r'viewBox="[-\d.]+ [-\d.]+ ([\d.]+) ', svg)
     return float(found[1]) if found else 0.0
 
 
 _ENLARGED = 1.75
-"""Pixels of a wide page for a point."""
+"""Pixels per point on a wide page."""
 
 
 def _element(
@@ -77,14 +77,16 @@ def _element(
     if name in _LEFT_OUT:
         return ""
     if name not in _ELEMENTS:
-        raise InputError(f"figure {title!r}", f"holds <{name}>, unlike figures of ours", _REMEDY)
+        raise InputError(
+            f"figure {title!r}", f"holds <{name}>, which Crumb's figures do not contain", _REMEDY
+        )
     attributes = ""
     for key, value in element.attrib.items():
         key = _NAMESPACE.sub("", key)
         if key == "id" and value not in referred:
             continue
         if key.startswith("on") or (key == "href" and not _harmless(value)):
-            problem = f"holds {key}, unlike figures of ours"
+            problem = f"holds {key}, which Crumb's figures do not contain"
             raise InputError(f"figure {title!r}", problem, _REMEDY)
         attributes += f' {key}="{escape(_attribute(key, value, prefix, title, own_paper))}"'
     inner = escape(element.text or "") if name in ("text", "tspan", "title", "desc") else ""

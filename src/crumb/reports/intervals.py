@@ -1,8 +1,8 @@
-"""A number measured in several runs: its mean, and the interval of that mean.
+"""Mean, standard deviation and confidence interval of a number measured in several runs.
 
-Tables and pages give Student's t (:func:`estimate`), which holds for few runs as well. Figures of
-``crumb analyse`` give the bootstrap interval (:func:`over_runs`), which never leaves what was
-measured and is too narrow for few runs.
+Tables and pages use Student's t (:func:`estimate`), which is valid for few runs. Figures of ``crumb
+analyse`` use the bootstrap interval (:func:`over_runs`), which never leaves the range of the runs
+and is too narrow for few runs.
 """
 
 from __future__ import annotations
@@ -20,46 +20,50 @@ from crumb.stream.metrics import mean_and_deviation
 
 CONFIDENCE = 0.95
 _FEWEST_RESAMPLES = 1_000
-# Runs from which on a bootstrap interval holds the mean in some nine of ten cases.
+# Number of runs from which a bootstrap interval covers the mean in about 90 % of cases.
 _MANY = 10
-MEANING = "± is half the 95 % interval of the mean over runs (Student's t)."
 SEED = 0
-"""Of resamples and permutations: the same numbers have the same interval in every report."""
+"""Seed of resamples and permutations, so that equal numbers give equal intervals in all reports."""
+PLUS_MINUS = "± is the sample standard deviation over runs."
+"""Note for every table that shows an :class:`Estimate`."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The mean of some runs, and how far it may be from that of all runs there could be.
+    """Mean, standard deviation and 95 % interval of a number measured in several runs.
 
     Attributes:
-        mean: of the runs.
-        half: half the width of the 95 % interval (Student's t); None for a single run.
-        low: least of the runs.
-        high: most of the runs.
+        mean: mean over the runs.
+        deviation: sample standard deviation over the runs; None for a single run.
+        half: half the width of the 95 % interval of the mean (Student's t); None for a single run.
+        low: lowest value of a run.
+        high: highest value of a run.
     """
 
     mean: float
+    deviation: float | None
     half: float | None
     low: float
     high: float
 
     def __format__(self, form: str) -> str:
-        """Mean and half of the interval, each in a format of numbers."""
+        """Mean ± sample standard deviation, both in the given number format."""
         mean = format(self.mean, form)
-        # The half is a length, which has no sign.
-        return mean if self.half is None else f"{mean} ± {format(self.half, form.lstrip('+'))}"
+        if self.deviation is None:
+            return mean
+        return f"{mean} ± {format(self.deviation, form.lstrip('+'))}"
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Mean and interval of independent runs."""
+    """Mean, standard deviation and interval of independent runs."""
     mean, deviation = mean_and_deviation(values)
     if deviation is None:
-        return Estimate(mean, None, mean, mean)
+        return Estimate(mean, None, None, mean, mean)
     from scipy.stats import t
 
     quantile = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
     half = quantile * deviation / math.sqrt(len(values))
-    return Estimate(mean, half, min(values), max(values))
+    return Estimate(mean, deviation, half, min(values), max(values))
 
 
 def bootstrap_interval(
@@ -70,25 +74,25 @@ def bootstrap_interval(
 ) -> tuple[float, float] | None:
     """Bootstrap interval of the mean of runs, bias-corrected and accelerated (BCa).
 
-    Efron, "Better Bootstrap Confidence Intervals", JASA 1987. The interval never leaves the
-    range of the runs, so it is too narrow where these are few: of normal data the nominal 95 %
-    holds the true mean in about 72 % of cases for 3 runs, 84 % for 5 and 90 % for 10, where
-    Student's t (:func:`estimate`) holds it in 95 %. It depends on neither the order nor the unit of
-    the runs.
+    Efron, "Better Bootstrap Confidence Intervals", JASA 1987. The interval never leaves the range
+    of the runs, so it is too narrow where these are few: of normal data the nominal 95 % holds the
+    true mean in about 72 % of cases for 3 runs, 84 % for 5 and 90 % for 10, where Student's t
+    (:func:`estimate`) holds it in 95 %. It depends neither on the order nor on the unit of the
+    runs.
 
     Args:
-        values: [n], one for each run.
-        seed: of the resamples; always the same gives the same numbers the same interval.
-        resamples: how many are drawn, at least 1,000.
-        level: of confidence, between 0 and 1.
+        values: [n], one per run.
+        seed: seed of the resamples; a fixed seed makes the result deterministic.
+        resamples: number of resamples, at least 1,000.
+        level: confidence level, between 0 and 1.
 
     Returns:
-        its ends, in the unit of the values. Runs that are all equal give that value twice, since
-        resamples of them cannot differ. None for one run or two: those of two take three values
-        only, and the interval from one run to the other would hold the centre half of the time.
+        its ends, in the unit of the values; the common value twice if all runs are equal. None for
+            one or two runs: resamples of two runs take only three values, and the interval between
+            them would cover the mean only half of the time.
 
     Raises:
-        InputError: no values, one that is not finite, or an argument out of range.
+        InputError: values are missing or not finite, or an argument is out of range.
     """
     require("resamples", resamples, resamples >= _FEWEST_RESAMPLES, "from 1,000 up")
     require("level", level, 0 < level < 1, "between 0 and 1")
@@ -114,10 +118,10 @@ def bootstrap_interval(
 
 
 def _tied_mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """Mean of values between 0 and 1, in which equal means are equal whatever the order summed.
+    """Mean of values between 0 and 1, independent of the order of summation.
 
-    The correction for bias counts resamples below the mean of the runs, and half of those at it,
-    which are many where runs are few.
+    The bias correction counts resamples below the mean, and half of those equal to it, which are
+    many for few runs.
     """
     return np.round(np.mean(values, axis=axis), 9)
 
@@ -127,10 +131,10 @@ class OverRuns:
     """A number measured in several runs.
 
     Attributes:
-        mean: of the runs.
+        mean: mean of the runs.
         low: lower end of the 95 % bootstrap interval of the mean; None for fewer than 3 runs.
         high: its upper end.
-        runs: how many.
+        runs: number of runs.
     """
 
     mean: float
@@ -139,14 +143,14 @@ class OverRuns:
     runs: int
 
     def span(self) -> tuple[float, float | None, float | None]:
-        """Mean and ends of the interval, as tables have them."""
+        """Mean and ends of the interval as table cells."""
         return self.mean, self.low, self.high
 
     def bar(self) -> tuple[float, float]:
-        """Lengths of an error bar below and above the mean; none where there is no interval."""
+        """Lengths of an error bar below and above the mean; zero without an interval."""
         if self.low is None or self.high is None:
             return 0.0, 0.0
-        # The interval of very skew runs may lie beside their mean.
+        # The interval of very skewed runs may exclude their mean.
         return max(0.0, self.mean - self.low), max(0.0, self.high - self.mean)
 
 
@@ -161,7 +165,7 @@ def over_runs(values: Sequence[float]) -> OverRuns:
 
 
 def in_words(runs: int) -> str:
-    """What a mean and its bar are, for captions."""
+    """Caption of a mean and its error bar."""
     if runs == 1:
         return "One run, so there is no interval."
     if runs == 2:
@@ -171,7 +175,7 @@ def in_words(runs: int) -> str:
 
 
 def finite(values: Sequence[float]) -> NDArray[np.float64]:
-    """The values as an array, float [n]; refuses none and those that are not finite."""
+    """The values as an array, float [n]; refuses an empty list and non-finite values."""
     array = np.asarray(values, float)
     if not array.size:
         raise InputError("the runs", "are missing", "give at least one value")
@@ -183,5 +187,5 @@ def finite(values: Sequence[float]) -> NDArray[np.float64]:
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
-    """Of resamples and permutations."""
+    """The generator of resamples and permutations."""
     return np.random.default_rng(derive(seed, purpose))

@@ -23,28 +23,28 @@ COLUMNS = {
     "image_passes": Column("passes over an image", ".2f"),
     "runs": Column("runs"),
 }
-"""How a table shows each of the :class:`KeyFigures`, by its name."""
+"""Table columns of the :class:`KeyFigures`, by name."""
 WORK = ("gradient_steps", "tail_maps", "image_passes")
-# Of the process, which has run other cells before.
+# Peak memory belongs to the process, which may have run other cells before.
 _NOT_OF_A_CELL = "peak_memory_bytes"
 
 
 @dataclass(frozen=True)
 class KeyFigures:
-    """What tables say of the finished runs of one result.
+    """Key figures of the finished runs of one result.
 
     Attributes:
-        final: accuracy after the last task on all classes, percent.
-        average: of the accuracies after each task, percent.
-        forgetting: percent points; None for a single task.
-        replay_bytes: of exemplars, the most of any run.
-        extra_bytes: of all else that is kept besides one copy of the network, the most of any run.
-        total_bytes: of both, the most of any run.
-        time: of learning and storing, seconds a run.
-        gradient_steps: a run; None, here and below, where no run counted them.
-        tail_maps: feature maps through the tail, a run.
-        image_passes: how often the stream showed an image.
-        runs: how many.
+        final: accuracy on all classes after the last task, in percent.
+        average: mean of the accuracies after each task, in percent.
+        forgetting: forgetting in percentage points; None for a single task.
+        replay_bytes: bytes of exemplars, maximum over runs.
+        extra_bytes: other bytes kept besides one copy of the network, maximum over runs.
+        total_bytes: sum of both, maximum over runs.
+        time: time of learning and storing, in seconds per run.
+        gradient_steps: gradient steps per run. None, here and below, if no run counted them.
+        tail_maps: feature maps through the tail per run.
+        image_passes: mean number of times that the stream showed an image.
+        runs: number of runs.
     """
 
     final: Estimate
@@ -61,11 +61,11 @@ class KeyFigures:
 
     @property
     def seconds(self) -> float:
-        """Mean of the time, without its interval."""
+        """Mean time in seconds."""
         return self.time.mean
 
     def cells(self, names: Sequence[str]) -> list[Cell]:
-        """Some of them, by the names of :data:`COLUMNS`."""
+        """Table cells of the named figures (names of :data:`COLUMNS`)."""
         return [getattr(self, name) for name in names]
 
 
@@ -75,7 +75,7 @@ def columns(names: Sequence[str]) -> list[Column]:
 
 
 def key_figures(records: Sequence[RunRecord]) -> KeyFigures:
-    """The key figures of at least one finished run."""
+    """Compute the key figures of at least one finished run."""
     runs = [record.figures() for record in records]
     known = {name: [v for run in runs if (v := run[name]) is not None] for name in FIGURES}
     return KeyFigures(
@@ -98,11 +98,11 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def runs_table(head: Sequence[str], runs: Sequence[tuple[Sequence[Cell], RunRecord]]) -> Table:
-    """One row for each run: its figures, and the accuracy after each task.
+    """One row per run: its key figures and the accuracy after each task.
 
     Args:
-        head: of the columns that name a run, its number last.
-        runs: what names each but the number, and its record.
+        head: names of the columns that identify a run, its number last.
+        runs: identifying cells (without the number) and record of each run.
     """
     figures = [name for name in FIGURES if name != _NOT_OF_A_CELL]
     rows: list[list[Cell]] = [

@@ -1,7 +1,7 @@
-"""Words in pictures: as they are written, in a typeface of this machine that has their letters.
+"""Text in figures: literal, in a font of this machine that has its characters.
 
-Names of classes, methods and folders are foreign text. Matplotlib would read what stands between
-two ``$`` as a formula, and its own typeface has no letters of Chinese, Japanese or Korean.
+Names of classes, methods and folders are arbitrary text. Matplotlib would typeset text between two
+``$`` as a formula, and its default font lacks Chinese, Japanese and Korean characters.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ _RAISED = str.maketrans("0123456789-\N{MINUS SIGN}.", "⁰¹²³⁴⁵⁶⁷⁸�
 
 @contextmanager
 def as_written(figure: Figure) -> Iterator[None]:
-    """In this context a figure is drawn with its words as they are written.
+    """Context that draws text of figures literally.
 
-    Letters that no typeface has are named once, in one line to standard error, and drawn as boxes.
+    Characters that no font has are reported once, in one line on standard error, and drawn as
+    boxes.
     """
     from matplotlib import rc_context
     from matplotlib.text import Text
 
-    # Labels of ticks that are made while drawing take what is set here, all others have been made.
+    # This setting affects tick labels made while drawing; other labels already exist.
     plain: Any = {
         "text.parse_math": False,
         "text.usetex": False,
@@ -44,7 +45,7 @@ def as_written(figure: Figure) -> Iterator[None]:
         for axes in figure.axes:
             for axis in (axes.xaxis, axes.yaxis):
                 _without_formulas(axis)
-                # Writes the labels down, so that their letters are known.
+                # Creates the labels, so that their characters are known.
                 axis.get_ticklabels(which="both")
         words = figure.findobj(Text)
         letters = frozenset("".join(text.get_text() for text in words if isinstance(text, Text)))
@@ -59,7 +60,7 @@ def as_written(figure: Figure) -> Iterator[None]:
 
 
 def _family(path: Path) -> str:
-    """The name under which matplotlib knows a file from now on."""
+    """Register a font file with matplotlib and return its name."""
     from matplotlib.font_manager import fontManager
 
     if all(entry.fname != str(path) for entry in fontManager.ttflist):
@@ -68,7 +69,7 @@ def _family(path: Path) -> str:
 
 
 def _without_formulas(axis: Axis) -> None:
-    """Powers of ten of a logarithmic axis in raised digits instead of a formula."""
+    """Formatter of powers of ten with superscript digits instead of a formula."""
     from matplotlib.ticker import LogFormatter
 
     for formatter, change in (

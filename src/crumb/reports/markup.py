@@ -1,4 +1,4 @@
-"""HTML from the templates beside this file; every text that is put into one is escaped."""
+"""Render the HTML templates of this folder; all text is escaped."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["Markup", "data_uri", "render"]
 
 
 def render(template: str, **values: Any) -> Markup:
-    """A template filled with values; all are escaped but those that are HTML already."""
+    """Render a template; values are escaped unless they are Markup."""
     return Markup(_environment().get_template(template).render(**values))
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """Content as an address of itself."""
+    """Encode content as a data URI."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
@@ -47,10 +47,10 @@ def _source(name: str) -> str:
 
 
 def _in_one_line(value: Any) -> Any:
-    """A number and its percent sign stay in one line."""
+    """Keep a number and its percent sign on one line."""
     return value.replace(" %", "\u00a0%") if type(value) is str else value
 
 
 def _breakable(name: str) -> Markup:
-    """A name that may go on in the next line after a dot, a stroke or an underscore."""
+    """Allow line breaks in a name after a dot, slash or underscore."""
     return Markup(re.sub(r"([._/])(?=\w)", r"\1<wbr>", str(escape(_in_one_line(name)))))

@@ -1,6 +1,6 @@
-"""The page of a report: findings, tables, figures and settings, in this order.
+"""The HTML page of a report: findings, tables, figures and settings.
 
-What stands where is in the templates ``page.html`` and ``section.html``; here is what fills them.
+The layout is in the templates ``page.html`` and ``section.html``; this file fills them.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from crumb.reports.families import Difference, Family, Result
 from crumb.reports.figures import panels_of_family, panels_of_result
 from crumb.reports.frames import MAX_FRAMES, TaskFrames, sample_frames
 from crumb.reports.inline_svg import inline, width_of
+from crumb.reports.intervals import PLUS_MINUS
 from crumb.reports.key_figures import WORK, columns
 from crumb.reports.markup import Markup, data_uri, render
 from crumb.reports.panels import Panel, StoredPanel, read_panels, stored
@@ -39,15 +40,15 @@ from crumb.reports.wording import (
 )
 
 MARK = "<!doctype html>\n<!-- written by crumb report -->\n"
-"""How every page begins."""
+"""First characters of every page."""
 _ANALYSES = "analysis"
-"""Folder of a results folder that holds figures which were made of it before."""
+"""Subfolder of a results folder with figures made by `crumb analyse`."""
 _FEW, _TOLD = 6, 3
-"""Rows, and comparisons in words, where there is more of its kind."""
+"""Maximum number of rows, and of comparisons in words."""
 _MAX_ROWS = 400
-"""Of a table of numbers under a figure; longer ones are only to be saved."""
+"""Maximum number of rows shown under a figure; longer tables can only be downloaded."""
 _WIDE = 600
-"""Points from which on a figure has the width of the page."""
+"""Width in points from which a figure gets the full page width."""
 _FIGURES = ("final", "average", "forgetting", "replay_bytes", "extra_bytes", "time", *WORK, "runs")
 _COMPARED = (
     Column("result", kind="words"),
@@ -68,7 +69,7 @@ class Drawn:
 
     Attributes:
         html: the page.
-        panels: drawn for it; those that were found in folders of results are not among them.
+        panels: figures drawn for it, without those found in results folders.
     """
 
     html: str
@@ -76,10 +77,10 @@ class Drawn:
 
 
 def draw(report: Report) -> Drawn:
-    """The page of a report, which needs no other file.
+    """Make the self-contained page of a report.
 
     Raises:
-        InputError: a figure in a folder of results is damaged.
+        InputError: a figure in a results folder is damaged.
     """
     panels: list[Panel] = []
     many = len(report.experiments) > 1
@@ -98,7 +99,7 @@ def draw(report: Report) -> Drawn:
 
 
 def _findings(experiment: Experiment, many: bool) -> list[tuple[str, list[str]]]:
-    """Of each family a title, where there are others, and sentences."""
+    """Findings per family, with a title if there are several."""
     found = []
     for family in experiment.families:
         names = [experiment_title(experiment)] * many
@@ -108,11 +109,13 @@ def _findings(experiment: Experiment, many: bool) -> list[tuple[str, list[str]]]
 
 
 def _section(experiment: Experiment, number: int | None, panels: list[Panel]) -> Markup:
-    """All about one stream, with its number if there are others; ``panels`` gets what is drawn."""
+    """The section of one stream, numbered if there are several. Appends drawn figures to
+    ``panels``.
+    """
     name = slug(dataset_name(experiment.results[0].settings))
     prefix = "" if number is None else f"{name}_{number}_"
     drawn = {one.title: panels_of_family(one, prefix) for one in experiment.families}
-    drawn["Accuracy and what it costs"] = panels_of_experiment(experiment, prefix)
+    drawn["Accuracy and cost"] = panels_of_experiment(experiment, prefix)
     panels += [panel for group in drawn.values() for panel in group]
     own, own_panels = _own_figures(experiment)
     panels += own_panels
@@ -120,6 +123,7 @@ def _section(experiment: Experiment, number: int | None, panels: list[Panel]) ->
     return render(
         "section.html",
         facts=facts(experiment),
+        plus_minus=PLUS_MINUS,
         tables={
             family.title: [_results(family), *_comparisons(family)]
             for family in experiment.families
@@ -143,12 +147,12 @@ def _results(family: Family) -> Table:
     ]
     caption = f"{family.title}, best first."
     if family.budget is not None:
-        caption += " Methods that keep no exemplars are in the table of every budget."
+        caption += " Methods without exemplars are in the table of every budget."
     return Table([_COMPARED[0], *columns(_FIGURES)], rows, caption, _best(family))
 
 
 def _best(family: Family) -> frozenset[tuple[int, int]]:
-    """Places of the best accuracies and of the least forgetting; bounds are no methods."""
+    """Table positions of the best accuracies and the lowest forgetting, without upper bounds."""
     found: set[tuple[int, int]] = set()
     if len(family.ranked) == 1:
         return frozenset()
@@ -167,11 +171,11 @@ def _comparisons(family: Family) -> list[Table]:
         return []
     name = family.baseline.name
     caption = (
-        f"Final accuracy of each result minus that of {name} ({family.why}), over the runs that "
-        f"both have; runs of the same number share the order of the stream. Holm's correction is "
+        f"Final accuracy of each result minus that of {name} ({family.why}), over shared runs; "
+        "runs with the same number share the order of the stream. Holm's correction is "
         f"for {count(len(family.differences), 'comparison')}. "
-        f"The bootstrap interval is too narrow where "
-        f"runs are few, and there is none of fewer than three. d: mean difference in standard "
+        "The bootstrap interval is too narrow for few runs and needs at least three. d: mean "
+        "difference in standard "
         f"deviations of the differences, corrected for few runs (Hedges)."
     )
     return [Table(_COMPARED, [_compared(one) for one in family.differences], caption)]
@@ -192,34 +196,35 @@ def _compared(one: Difference) -> list[Cell]:
 
 
 def _span(low: float, high: float) -> str:
-    """An interval of differences, without what cannot be."""
+    """An interval of differences, clipped to possible values."""
     return f"{max(low, -100.0):+.1f} to {min(high, 100.0):+.1f}"
 
 
 def _frames(experiment: Experiment) -> tuple[list[TaskFrames], str]:
-    """Frames of the stream and what they are, or why there are none."""
+    """Sample frames of the stream and their caption, or why there are none."""
     shown = next((one for one in experiment.results if not one.is_bound), None)
     if shown is None:
-        return [], "No sample frames: an upper bound sees all tasks anew each time."
+        return [], "No sample frames: upper bounds see all tasks again at each task."
     try:
         tasks = sample_frames(shown)
     except InputError as error:
         return [], f"No sample frames: {error.in_flags()}."
     run, of = shown.records[0].run, len(shown.records[0].scores)
     caption = (
-        f"Training frames of run {run}, {MAX_FRAMES} in even steps over each task, in the order "
-        f"of the stream. Other runs have other orders of classes and clips."
+        f"Training frames of run {run}: {MAX_FRAMES} evenly spaced frames per task, in stream "
+        "order. Other runs have other orders of classes and clips."
     )
     if len(tasks) < of:
-        caption += f" {len(tasks)} of {of} tasks are shown, in even steps."
+        caption += f" {len(tasks)} of {of} tasks are shown, evenly spaced."
     return tasks, caption
 
 
 def _own_figures(experiment: Experiment) -> tuple[list[tuple[str, bool, Markup]], list[Panel]]:
-    """Figures of single results: made here of baselines and the best; found in all folders.
+    """Figures of single results: drawn for baselines and the best results, and found in all
+    folders.
 
     Returns:
-        of each result its name, whether its figures are folded, and these; and what was made.
+        name, folded state and figures of each result; and the drawn figures.
     """
     chosen = {family.baseline.name for family in experiment.families}
     chosen |= {family.ranked[0].name for family in experiment.families}
@@ -227,7 +232,7 @@ def _own_figures(experiment: Experiment) -> tuple[list[tuple[str, bool, Markup]]
     drawn: list[Panel] = []
     for number, one in enumerate(experiment.results):
         own = panels_of_result(one) if one.name in chosen else []
-        # Names of files hold fewer letters than those of results.
+        # File names allow fewer characters than result names.
         taken = {panel.name for panel in drawn}
         own = [replace(p, name=f"{p.name}_{number}") if p.name in taken else p for p in own]
         drawn += own
@@ -240,13 +245,13 @@ def _own_figures(experiment: Experiment) -> tuple[list[tuple[str, bool, Markup]]
 
 
 def figures(panels: Sequence[tuple[StoredPanel, str]]) -> Markup:
-    """Figures side by side, where there is room, each with its caption and its numbers.
+    """Figures side by side if there is room, each with caption and numbers.
 
     Args:
-        panels: each with a prefix of identifiers, which no other figure of the page has.
+        panels: figures with a unique prefix of identifiers each.
 
     Raises:
-        InputError: a picture is damaged or none of ours.
+        InputError: a figure is damaged or not written by Crumb.
     """
     return render("figures.html", figures=[_figure(panel, prefix) for panel, prefix in panels])
 
@@ -255,7 +260,7 @@ def _figure(panel: StoredPanel, prefix: str) -> dict[str, Any]:
     return {
         "panel": panel,
         "svg": Markup(inline(panel.svg, prefix, panel.title, panel.caption)),
-        # In half a page its words could not be read, and on a phone it is moved under the finger.
+        # At half width its text would be unreadable; on a phone it scrolls.
         "wide": width_of(panel.svg) >= _WIDE,
         "saved": data_uri(panel.table.encode(), "text/csv"),
         "numbers": _numbers(panel),
@@ -263,7 +268,7 @@ def _figure(panel: StoredPanel, prefix: str) -> dict[str, Any]:
 
 
 def _numbers(panel: StoredPanel) -> Table | None:
-    """The numbers of a figure, unless they are too many to be read."""
+    """The numbers of a figure, unless there are too many to show."""
     head, *rows = [*csv.reader(panel.table.splitlines())] or [[]]
     if not head or not 0 < len(rows) <= _MAX_ROWS:
         return None
@@ -273,37 +278,37 @@ def _numbers(panel: StoredPanel) -> Table | None:
 
 
 def _rounded(value: str) -> str:
-    """A number as a reader needs it; the file that can be saved has all digits."""
+    """A rounded number; the downloadable file has all digits."""
     return f"{float(value):.4g}" if re.fullmatch(r"-?\d+\.\d+(e-?\d+)?", value) else value
 
 
 def _settings(results: Sequence[Result]) -> list[tuple[str, Table]]:
-    """Tables of settings, each with the title that it is folded under, if it is."""
+    """Tables of settings, each with the title of its fold, if folded."""
     differ, shared = compare_settings(results)
     parts = []
     if differ:
         rows = [row for setting in differ for row in _rows_of(setting)]
         caption = (
-            "Settings that are not the same for all results, as they are in config.toml. A result "
-            "that is not named under a setting does not have it."
+            "Settings that differ between results, named as in config.toml. A result that is not "
+            "listed under a setting does not have it."
         )
         table = plain(("setting", "value", "result"), rows, numbers=False)
         title = f"Settings that differ ({len(differ)})" if len(rows) > 3 * _FEW else ""
         parts.append((title, replace(table, caption=caption)))
     table = plain(("setting", "value"), shared.items(), numbers=False)
-    title = f"Settings that all share ({len(shared)})"
-    parts.append((title, replace(table, caption="Settings that all results share.")))
+    title = f"Shared settings ({len(shared)})"
+    parts.append((title, replace(table, caption="Settings that are the same for all results.")))
     about = (
-        "Each makes a result again, into a folder of its own. What --pretrained names must be "
-        "there, as it was; other machines round otherwise."
+        "Each command reproduces a result in a new folder. The file for --pretrained must exist "
+        "unchanged. Rounding differs between machines."
     )
     made = [[one.name, command_of(one)] for one in results]
     table = Table([_COMPARED[0], Column("command", kind="code")], made, about)
-    return [*parts, ("Commands that make each result again", table)]
+    return [*parts, ("Commands that reproduce each result", table)]
 
 
 def _rows_of(setting: Setting) -> list[list[Cell]]:
-    """One row for each value of a setting; the value that most have does not name them all."""
+    """One row per value of a setting; the most common value does not list all results."""
     most = max(setting.values.values(), key=len)
     rows: list[list[Cell]] = []
     for value, names in setting.values.items():

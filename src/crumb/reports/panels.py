@@ -1,4 +1,4 @@
-"""Figures with their numbers: each as PNG, SVG, CSV, and the words that explain it."""
+"""Figures with their numbers, saved as PNG, SVG, CSV and a caption."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "crumb-figure", 1
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's palette: told apart with any colour vision, and in grey by the line style."""
+"""Okabe and Ito's palette, distinguishable with any colour vision; line styles differ too."""
 _REMEDY = "make it again"
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A figure, what it shows, and the numbers it was drawn from.
+    """A figure with its caption and numbers.
 
     Attributes:
-        name: of its files.
-        title: of a few words.
-        caption: what is drawn, in which units, what an interval is and of how many runs.
-        figure: drawn on no background (see :func:`blank`), with a label and unit on every axis.
-        header: of the columns of the numbers.
-        rows: the numbers, one list a row.
+        name: base name of its files.
+        title: short title.
+        caption: contents, units, meaning of intervals and number of runs.
+        figure: figure without background (see :func:`blank`), with a label and unit on every axis.
+        header: column names of the numbers.
+        rows: the numbers, one list per row.
     """
 
     name: str
@@ -44,14 +44,14 @@ class Panel:
 
 @dataclass(frozen=True)
 class StoredPanel:
-    """A panel that was written.
+    """A panel read from files.
 
     Attributes:
-        name: of its files.
-        title: of a few words.
-        caption: what is drawn.
-        svg: the picture, as text.
-        table: of the numbers, with its header, as CSV.
+        name: base name of its files.
+        title: short title.
+        caption: contents of the figure.
+        svg: the figure as SVG text.
+        table: the numbers with header, as CSV.
     """
 
     name: str
@@ -62,20 +62,20 @@ class StoredPanel:
 
 
 def blank(width: float, height: float) -> Figure:
-    """A figure to draw on, of a size in inches, without a background."""
+    """An empty figure without background, with size in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor="none")
 
 
 def write_panel(panel: Panel, folder: Path) -> list[Path]:
-    """Write NAME.csv, NAME.png, NAME.svg and, last, NAME.json with title and caption.
+    """Write NAME.csv, NAME.png, NAME.svg, and last NAME.json with title and caption.
 
     Returns:
         their paths.
 
     Raises:
-        InputError: one cannot be written.
+        InputError: a file cannot be written.
     """
     paths = [folder / f"{panel.name}.{kind}" for kind in ("csv", "png", "svg", "json")]
     write_csv(paths[0], panel.rows, panel.header)
@@ -87,28 +87,28 @@ def write_panel(panel: Panel, folder: Path) -> list[Path]:
 
 
 def as_svg(panel: Panel) -> str:
-    """The picture, the same text for the same numbers."""
-    # Without a date, and with identifiers that the numbers alone decide.
+    """The figure as SVG, deterministic for the same numbers."""
+    # Without a date and with deterministic identifiers.
     rules = {"svg.hashsalt": panel.name, "svg.fonttype": "none"}
     return _drawn(panel.figure, rules, format="svg", metadata={"Date": None}).decode()
 
 
 def as_png(figure: Figure) -> bytes:
-    """A figure as PNG; on its own it is looked at on white."""
+    """The figure as PNG on a white background."""
     return _drawn(figure, {}, format="png", facecolor="white")
 
 
 def stored(panel: Panel) -> StoredPanel:
-    """A panel as it would be read back."""
+    """The panel as :func:`read_panels` would return it."""
     table = csv_text(panel.rows, panel.header)
     return StoredPanel(panel.name, panel.title, panel.caption, as_svg(panel), table)
 
 
 def read_panels(folder: Path) -> list[StoredPanel]:
-    """Every panel of a folder, by name; [] where there is no such folder.
+    """All panels of a folder, by name; [] if the folder is missing.
 
     Raises:
-        InputError: one is damaged, or not complete.
+        InputError: a panel is damaged or incomplete.
     """
     panels = []
     for path in sorted(folder.glob("*.json")):
@@ -117,7 +117,7 @@ def read_panels(folder: Path) -> list[StoredPanel]:
             continue
         texts = [about.get(name) for name in ("title", "caption")]
         if about.get("version") != VERSION or not all(isinstance(text, str) for text in texts):
-            raise InputError(path, f"is no figure of format version {VERSION}", _REMEDY)
+            raise InputError(path, f"is not a figure of format version {VERSION}", _REMEDY)
         svg, table = (read_text(path.with_suffix(kind), _REMEDY) for kind in (".svg", ".csv"))
         panels.append(StoredPanel(path.stem, str(texts[0]), str(texts[1]), svg, table))
     return panels
@@ -128,7 +128,7 @@ def _drawn(figure: Figure, rules: dict[Any, Any], **how: Any) -> bytes:
 
     content = io.BytesIO()
     with as_written(figure), rc_context(rules):
-        # Laid out once: a second time moves things by a hair.
+        # Lay out once: a second layout shifts elements slightly.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         figure.savefig(content, **how)

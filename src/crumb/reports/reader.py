@@ -1,4 +1,4 @@
-"""Results read back: which lie in folders, which of them are of one stream, in which families."""
+"""Read results from folders and group them by stream and family."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from crumb.methods.facts import facts
 from crumb.reports.families import Family, Result, best_first, family_of, in_bytes
 from crumb.stream.folders import ResultsFolder, survey
 
-# Results that share all of these are of one stream: run r of each sees the same frames.
+# Settings that define a stream: results that share them see the same frames in run r.
 _STREAM = ("command", "files.index", "stream.classes", "stream.filelists", "stream.protocol")
 _LAYOUT = "stream.layout."
 _BUDGET = "method.budget_bytes"
@@ -21,11 +21,11 @@ _NEEDED = ("stream.dataset", "stream.protocol", "stream.method", "files.index")
 
 @dataclass(frozen=True)
 class Experiment:
-    """Results over one stream.
+    """Results on one stream.
 
     Attributes:
-        results: best first, upper bounds last.
-        families: one, or one for each budget in bytes.
+        results: results, best first, upper bounds last.
+        families: a single family, or one per memory budget.
     """
 
     results: Sequence[Result]
@@ -34,12 +34,12 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Report:
-    """All that a report is about.
+    """The contents of a report.
 
     Attributes:
-        experiments: streams and their results.
+        experiments: results by stream.
         unfinished: folders without a finished run.
-        pretrained: how many folders of pretraining there are, which is no stream.
+        pretrained: number of pretraining folders, which are not streams.
     """
 
     experiments: Sequence[Experiment]
@@ -48,22 +48,21 @@ class Report:
 
     @property
     def results(self) -> list[Result]:
-        """Of all experiments."""
+        """Results of all experiments."""
         return [result for experiment in self.experiments for result in experiment.results]
 
 
 def gather(folders: Iterable[Path], baseline: str | None = None) -> Report:
-    """Find results in folders and below, and sort them.
+    """Find results in folders and their subfolders, and group them.
 
     Args:
-        folders: of results, or that contain such.
-        baseline: name of a result or method to compare the others with; where it is not among the
-            results of a family, or not given, the run that nothing was taken from, the only one of
-            CRUMB, or the best.
+        folders: results folders, or folders that contain some.
+        baseline: name of a result or method to compare with. If not given, or not in a family: the
+            unablated run, else the only result of CRUMB, else the best.
 
     Raises:
-        InputError: a folder holds no finished run or damaged files; there is no such baseline, or
-            it is not clear which is meant.
+        InputError: a folder holds no finished run or damaged files, or the baseline is unknown or
+            ambiguous.
     """
     found: dict[Path, ResultsFolder] = {}
     for folder in folders:
@@ -71,7 +70,7 @@ def gather(folders: Iterable[Path], baseline: str | None = None) -> Report:
         for problem in below.problems.values():
             raise problem
         if not below.found:
-            remedy = "give folders that crumb stream, compare or ablate have written"
+            remedy = "give folders written by crumb stream, compare or ablate"
             raise InputError(folder, "holds no results", remedy)
         found |= {one.path.resolve(): one for one in below.found}
     results: list[Result] = []
@@ -88,10 +87,12 @@ def gather(folders: Iterable[Path], baseline: str | None = None) -> Report:
             results.append(result_of(one, name, folder))
     if not results:
         problem = "has no finished run of crumb stream"
-        raise InputError(" ".join(map(str, folders)), problem, "run one to its end")
+        raise InputError(" ".join(map(str, folders)), problem, "finish a run first")
     if baseline is not None and not any(baseline in (r.name, r.method) for r in results):
         names = ", ".join(result.name for result in results)
-        raise InputError(f"--baseline {baseline}", "is none of the results", f"name one of {names}")
+        raise InputError(
+            f"--baseline {baseline}", "is not one of the results", f"name one of {names}"
+        )
     streams: dict[tuple[object, ...], list[Result]] = {}
     for result in results:
         tasks = max(len(record.scores) for record in result.records)
@@ -103,19 +104,19 @@ def gather(folders: Iterable[Path], baseline: str | None = None) -> Report:
 
 
 def result_of(one: ResultsFolder, name: str, folder: Path) -> Result:
-    """What is in a results folder, under a name."""
+    """The result in a results folder, with a name."""
     budget = one.settings.get(_BUDGET)
     return Result(name, one.method, one.records, budget, one.settings, folder)
 
 
 def stream_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that decide which images a run shows, in which order; None for no choice."""
+    """The settings that determine the images of a run and their order; None where unset."""
     names = [*_STREAM, *sorted(name for name in settings if name.startswith(_LAYOUT))]
     return {name: settings.get(name) or None for name in names}
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
-    """The shortest ends of these paths that tell them apart, as names of results."""
+    """The shortest distinct suffixes of paths, as result names."""
     names = []
     for folder in folders:
         count = 1
@@ -126,13 +127,13 @@ def short_names(folders: Sequence[Path]) -> list[str]:
 
 
 def _check(one: ResultsFolder, folder: Path) -> None:
-    """Refuse settings and runs that a report can say nothing of."""
-    path, remedy = folder / "config.toml", "make the results again"
+    """Refuse settings and runs that a report cannot describe."""
+    path, remedy = folder / "config.toml", "repeat the runs"
     if len({len(record.scores) for record in one.records}) > 1:
-        raise InputError(folder / "runs", "are of unequal numbers of tasks", remedy)
+        raise InputError(folder / "runs", "have different numbers of tasks", remedy)
     for name in _NEEDED:
         if not isinstance(one.settings.get(name), str):
-            raise InputError(path, f"does not say {name}", remedy)
+            raise InputError(path, f"lacks {name}", remedy)
     try:
         facts(one.method)
     except InputError as error:
@@ -147,14 +148,14 @@ def _experiment(results: Sequence[Result], named: str | None) -> Experiment:
     ordered = best_first(results)
     budgets = sorted({one.budget for one in ordered if one.budget is not None})
     storing = {one.method for one in ordered if one.budget is not None}
-    # Where one method alone has several budgets, they are what is studied.
+    # If a single method has several budgets, compare the budgets.
     if len(budgets) < 2 or len(storing) < 2:
         return Experiment(ordered, [family_of("All results", ordered, None, named)])
     none = [one for one in ordered if one.budget is None and not one.figures.replay_bytes]
     families = []
     for budget in budgets:
         own = [one for one in ordered if one.budget == budget or one in none]
-        families.append(family_of(f"In {in_bytes(budget)} of exemplars", own, budget, named))
+        families.append(family_of(f"Memory budget {in_bytes(budget)}", own, budget, named))
     if free := [one for one in ordered if one.budget is None and one not in none]:
-        families.append(family_of("Without a budget in bytes", free, None, named))
+        families.append(family_of("Without a memory budget in bytes", free, None, named))
     return Experiment(ordered, families)

@@ -1,4 +1,4 @@
-"""Results folders side by side: their key figures, and how two of them differ."""
+"""List results folders with their key figures, and compare two of them."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def _figures(one: ResultsFolder) -> KeyFigures | None:
 
 
 def table(survey: Survey) -> Table:
-    """One row a folder that can be read.
+    """One row per readable folder.
 
-    The column of what is unfinished is left out where nothing is.
+    The column of unfinished runs is left out if there are none.
     """
     rows: list[list[Cell]] = []
     for one in survey.found:
@@ -58,7 +58,7 @@ def table(survey: Survey) -> Table:
 
 
 def long_table(survey: Survey) -> Table:
-    """One row a folder, with all digits; those that cannot be read have a problem."""
+    """One row per folder in full precision; unreadable folders have a problem."""
     rows: dict[Path, list[Cell]] = {}
     for one in survey.found:
         about = [survey.name(one.path), one.command, one.method, one.dataset, one.protocol]
@@ -74,8 +74,8 @@ def long_table(survey: Survey) -> Table:
 
 
 def unfinished(one: ResultsFolder) -> str:
-    """Which runs are not finished, and where each of them stands; empty if none."""
-    # A checkpoint may not say how many tasks there are; all runs have equally many.
+    """The unfinished runs and their progress; empty if none."""
+    # A checkpoint may lack the number of tasks; it is the same for all runs.
     known = len(one.records[0].scores) if one.records else None
     parts = []
     for run, place in one.places.items():
@@ -90,7 +90,7 @@ def unfinished(one: ResultsFolder) -> str:
 
 
 def named(runs: Sequence[int]) -> str:
-    """Runs in words: ``run 4``, or ``runs 0 to 2, 5, 6``; they must ascend."""
+    """Runs in words, such as ``run 4`` or ``runs 0 to 2, 5, 6``. Numbers must ascend."""
     parts = [
         f"{low} to {high}" if high - low > 1 else ", ".join(map(str, range(low, high + 1)))
         for low, high in spans(runs)
@@ -99,7 +99,7 @@ def named(runs: Sequence[int]) -> str:
 
 
 def spans(runs: Sequence[int]) -> list[list[int]]:
-    """First and last number of each stretch without a gap; the numbers must ascend."""
+    """First and last number of each contiguous range. Numbers must ascend."""
     found: list[list[int]] = []
     for run in runs:
         if found and run == found[-1][1] + 1:
@@ -109,17 +109,17 @@ def spans(runs: Sequence[int]) -> list[list[int]]:
     return found
 
 
-# How two folders differ.
+# Comparison of two folders.
 
 
 def setting_table(one: ResultsFolder, other: ResultsFolder, effect: bool, title: str = "") -> Table:
-    """The settings that differ: name, value in one (A), value in the other (B).
+    """Table of differing settings: name, value in A, value in B.
 
     Args:
-        one: a results folder.
-        other: another.
-        effect: whether to give those that results depend on, or the others.
-        title: head of the names.
+        one: results folder A.
+        other: results folder B.
+        effect: whether to list settings that affect results, or the others.
+        title: header of the name column.
     """
     rows = []
     for name in sorted(one.settings.keys() | other.settings.keys()):
@@ -134,18 +134,19 @@ def setting_table(one: ResultsFolder, other: ResultsFolder, effect: bool, title:
 def _shown(value: Any, digest: bool) -> str:
     if value is None:
         return "-"
-    # Of digests the beginning tells that they differ.
+    # The first digits of a digest show the difference.
     return str(value)[:12] if digest else str(value)
 
 
 @dataclass(frozen=True)
 class Paired:
-    """The runs that two folders share, compared.
+    """Comparison of the runs that two folders share.
 
     Attributes:
-        only: numbers of runs that only the one and only the other has.
-        differences: the other beside the one, by figure; empty without shared runs.
-        other_streams: by what the runs of a number differ, so that they are no pairs.
+        only: run numbers that only A has, and only B has.
+        differences: B compared with A, by figure; empty without shared runs.
+        other_streams: differences that make runs with the same number different streams, so not
+            pairs.
     """
 
     only: tuple[list[int], list[int]]
@@ -154,12 +155,12 @@ class Paired:
 
     @property
     def runs(self) -> Sequence[int]:
-        """Numbers of those that both have."""
+        """Numbers of the shared runs."""
         return next((one.runs for one in self.differences.values()), ())
 
 
 def paired(one: ResultsFolder, other: ResultsFolder) -> Paired:
-    """Compare the runs that two results folders share, by number; the difference is other - one.
+    """Compare the shared runs of two results folders; differences are other - one.
 
     Raises:
         InputError: an accuracy is not finite.
@@ -177,7 +178,7 @@ def paired(one: ResultsFolder, other: ResultsFolder) -> Paired:
 
 
 def _other_streams(one: ResultsFolder, other: ResultsFolder, shared: set[int]) -> list[str]:
-    """Names of what makes runs of the same number different streams."""
+    """Reasons why runs with the same number are different streams."""
     streams = stream_of(one.settings), stream_of(other.settings)
     names = sorted(streams[0].keys() | streams[1].keys())
     found = [name for name in names if streams[0].get(name) != streams[1].get(name)]
@@ -193,7 +194,7 @@ def _other_streams(one: ResultsFolder, other: ResultsFolder, shared: set[int]) -
 
 
 def paired_table(result: Paired) -> Table:
-    """A column a figure, a row each statistic; it needs shared runs."""
+    """One column per figure, one row per statistic. Needs shared runs."""
     columns = [_column(difference) for difference in result.differences.values()]
     names = ["A, mean", "B, mean", "B - A, points", "  95 % interval", "  median of the runs"]
     names += ["  effect size, d_z", "permutation test, p", "Wilcoxon test, p"]
@@ -216,7 +217,7 @@ def _column(one: Difference) -> list[str]:
 
 
 def notes(result: Paired) -> list[str]:
-    """What is to be said below the table, each in a line."""
+    """Notes below the table."""
     lines = [
         f"only in {name}: {named(runs)}"
         for name, runs in zip("AB", result.only, strict=True)
@@ -228,5 +229,7 @@ def notes(result: Paired) -> list[str]:
             lines.append("an interval and an effect size need 3 runs")
     if result.other_streams:
         differ = ", ".join(result.other_streams)
-        lines.append(f"the runs of a number are not the same stream ({differ}): pairs mean little")
+        lines.append(
+            f"runs with the same number are different streams ({differ}), so pairs mean little"
+        )
     return lines

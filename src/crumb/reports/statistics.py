@@ -1,13 +1,13 @@
 """Statistics over runs: paired tests of two arms, corrections, effect sizes.
 
-The unit is the run (the seed): everything here takes one figure for each run, and pairs are runs
-of the same number, which share the order of the stream (:func:`crumb.reports.families.compare`
-finds them). Intervals of means are in :mod:`crumb.reports.intervals`.
+The unit is the run (the seed): all functions take one figure per run. Pairs are runs with the same
+number, which share the order of the stream (see :func:`crumb.reports.families.compare`). Intervals
+of means are in :mod:`crumb.reports.intervals`.
 
-Few runs say little, whatever the test: among n pairs there are 2^n ways to give the differences
-their signs, so that no two-sided test of signs or ranks can give a p-value below 2 / 2^n
-(:func:`smallest_p`). That is 0.0625 for 5 runs, which is never significant at 0.05, and 0.002 for
-10; Holm's correction multiplies the smallest one by the number of arms.
+Few runs say little with any test: n differences have 2^n sign patterns, so no two-sided test of
+signs or ranks can give a p-value below 2 / 2^n (:func:`smallest_p`). That is 0.0625 for 5 runs,
+which is never significant at 0.05, and 0.002 for 10; Holm's correction multiplies the smallest one
+by the number of arms.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from crumb.stream.metrics import mean_and_deviation
 
 BATCH_WARNING = (
     "The pairs of this test are batches. Batches of one run share a network, and all runs share "
-    "their test images, so that there are only as many independent pairs as runs: the test "
-    "overstates what is known, and its p-value is too small."
+    "their test images, so there are only as many independent pairs as runs. The test overstates "
+    "the evidence, and its p-value is too small."
 )
 _FLIPS = 2**14
 # Values closer than 2^-30 of the largest differ by rounding alone, which is some 2^-52 of it.
@@ -35,7 +35,7 @@ _PRECISION_BITS = 30
 
 
 def smallest_p(runs: int) -> float:
-    """The least p-value that :func:`paired_permutation` can give to so many pairs of runs.
+    """The smallest p-value of :func:`paired_permutation` for so many pairs of runs.
 
     It is 2 / 2^n: the observed signs and their mirror image, of all ways to give signs. Beyond
     14 pairs it is 1 / 2^14, the observed signs among those drawn.
@@ -46,10 +46,10 @@ def smallest_p(runs: int) -> float:
 def paired_permutation(one: Sequence[float], other: Sequence[float], seed: int) -> float:
     """Two-sided p-value of a paired permutation test of the mean difference (Fisher-Pitman).
 
-    If an arm makes no difference, each difference between paired runs could as well have had the
-    other sign. p is the share of all assignments of signs whose sum of differences is at least
-    as far from zero as the observed one, which counts itself and all ties. Differences of zero
-    have no sign and change nothing. No p is below 2 / 2^n for n pairs (:func:`smallest_p`).
+    Under the null hypothesis, each paired difference could equally have had the other sign. p is
+    the share of all assignments of signs whose sum of differences is at least as far from zero as
+    the observed one, which counts itself and all ties. Differences of zero have no sign and change
+    nothing. No p is below 2 / 2^n for n pairs (:func:`smallest_p`).
 
     Exact for up to 14 differences that are not zero. Beyond, 2^14 - 1 assignments are drawn and
     p = (1 + as extreme) / 2^14, which stays valid (Phipson and Smyth, "Permutation P-values
@@ -58,7 +58,7 @@ def paired_permutation(one: Sequence[float], other: Sequence[float], seed: int) 
     Args:
         one: [n], runs of one arm.
         other: [n], runs of the other arm, in the same order.
-        seed: of the assignments drawn.
+        seed: seed of the drawn assignments.
 
     Returns:
         the p-value, 1 if there is no difference at all.
@@ -67,7 +67,7 @@ def paired_permutation(one: Sequence[float], other: Sequence[float], seed: int) 
         InputError: unequal numbers of runs, none, or a value that is not finite.
     """
     steps = _step_differences(one, other)
-    # Sorted sizes: neither the order of the runs nor that of the arms can matter.
+    # Sort sizes, so that the order of runs and arms does not matter.
     sizes = np.sort(np.abs(steps[steps != 0]))
     observed = abs(steps.sum())
     if 2 ** len(sizes) <= _FLIPS:
@@ -81,8 +81,10 @@ def paired_permutation(one: Sequence[float], other: Sequence[float], seed: int) 
 def _as_extreme(
     negative: NDArray[np.int64], sizes: NDArray[np.float64], observed: float
 ) -> NDArray[np.bool_]:
-    """Which assignments of signs (rows) have a sum at least as far from zero as the observed."""
-    # Each size is a whole number after rounding, so that equal sums are this far apart at most.
+    """Mask of sign assignments (rows) whose sum is at least as far from zero as the observed
+    one.
+    """
+    # Sizes are integers after rounding, so equal sums differ at most by this.
     return np.abs((1 - 2 * negative) @ sizes) >= observed - len(sizes)
 
 
@@ -109,7 +111,7 @@ def wilcoxon(one: Sequence[float], other: Sequence[float]) -> float:
 
     steps = _step_differences(one, other)
     steps = steps[steps != 0]
-    # Mean ranks are whole or half numbers.
+    # Mean ranks are multiples of one half.
     doubled = (2 * rankdata(np.abs(steps))).astype(int)
     chances = np.ones(1)
     for rank in doubled:
@@ -122,23 +124,22 @@ def wilcoxon(one: Sequence[float], other: Sequence[float]) -> float:
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """P-values adjusted for their number, by Holm's step-down procedure.
 
-    The i-th smallest of m becomes the largest of (m - j + 1) p_j over j <= i, at most 1. To
-    reject where the result is at most a holds the chance of any false rejection to a, however
-    the tests depend on each other. Holm, "A Simple Sequentially Rejective Multiple Test
-    Procedure", 1979.
+    The i-th smallest of m becomes the largest of (m - j + 1) p_j over j <= i, at most 1. Rejecting
+    at level a bounds the probability of any false rejection by a, for any dependence between the
+    tests. Holm, "A Simple Sequentially Rejective Multiple Test Procedure", 1979.
 
     Args:
-        p_values: by name.
+        p_values: p values by name.
 
     Returns:
         adjusted p-values by the same names, in the same order.
 
     Raises:
-        InputError: a value that is no p-value.
+        InputError: a value is not a p-value.
     """
     for name, p in p_values.items():
         if not 0 <= p <= 1:
-            raise InputError(name, f"{p} is no p-value", "give one between 0 and 1")
+            raise InputError(name, f"{p} is not a p-value", "give one between 0 and 1")
     least = 0.0
     adjusted = {}
     for place, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
@@ -149,13 +150,13 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Effect:
-    """How large a difference between paired runs is.
+    """Effect size of a difference between paired runs.
 
     Attributes:
         standardised: mean difference in standard deviations of the differences (Cohen's d_z),
             with Hedges' correction; None for fewer than 3 runs and for differences that are all
             equal, whose deviation is zero.
-        median: of the differences, in the unit of the values.
+        median: median of the differences, in the unit of the values.
     """
 
     standardised: float | None
@@ -194,9 +195,9 @@ class BatchTTest:
     Attributes:
         statistic: t of the differences ``one - other``.
         p: two-sided; too small, see the warning.
-        pairs: batches, of all runs.
-        runs: how many, which is how many pairs are independent at most.
-        warning: to be shown wherever the p-value is.
+        pairs: number of batches over all runs.
+        runs: number of runs, the maximum number of independent pairs.
+        warning: text to show with the p-value.
     """
 
     statistic: float
@@ -207,11 +208,11 @@ class BatchTTest:
 
 
 def batch_t_test(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> BatchTTest:
-    """The paired t-test over the batches of all runs, which the original reports.
+    """The paired t-test over the batches of all runs that the original reports.
 
-    Kept to compare with published p-values only. It takes the batches of all runs (110 of 5 runs
-    on CORe50) for independent pairs, which they are not: see :data:`BATCH_WARNING`. To compare
-    arms use :func:`crumb.reports.families.compare`.
+    Kept to compare with published p-values only. It treats the batches of all runs (110 for 5 runs
+    on CORe50) as independent pairs, which is wrong: see :data:`BATCH_WARNING`. To compare arms, use
+    :func:`crumb.reports.families.compare`.
 
     Args:
         one: accuracies of one arm, for each run those of its batches.
@@ -258,9 +259,9 @@ def differences(one: Sequence[float], other: Sequence[float]) -> NDArray[np.floa
 
 
 def _step_differences(one: Sequence[float], other: Sequence[float]) -> NDArray[np.float64]:
-    """Differences in steps so small that only rounding is lost, whole numbers in float [n].
+    """Differences rounded to tiny steps, as integers in float [n].
 
-    Differences that are equal but for rounding become equal, and sums depend on no order.
+    Differences that are equal up to rounding become equal, and sums do not depend on order.
     """
     plain = differences(one, other)
     exponent = np.frexp(np.abs([one, other]).max())[1]

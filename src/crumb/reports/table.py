@@ -27,10 +27,10 @@ class Column:
     """A column of a table.
 
     Attributes:
-        name: with its unit.
-        form: in which its numbers are written, as :func:`format` takes it; CSV has all digits.
-        kind: of its cells: numbers stand flush right.
-        spread: whether it holds means with an interval, whose half is a column of its own in CSV.
+        name: name with its unit.
+        form: number format, as for :func:`format`; CSV has all digits.
+        kind: kind of its cells; numbers are right-aligned.
+        spread: whether it holds estimates; CSV adds a column with half the 95 % interval.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Column:
     spread: bool = False
 
     def shown(self, cell: Cell) -> str:
-        """A cell as a reader sees it."""
+        """The text of a cell."""
         if cell is None:
             return "-"
         return cell if isinstance(cell, str) else format(cell, self.form)
@@ -50,10 +50,10 @@ class Table:
     """A table.
 
     Attributes:
-        columns: the first names the rows.
-        rows: a cell for each column; None is a value that there is not.
-        caption: what it shows; in HTML only.
-        best: places (row, column) of cells in bold; in HTML and LaTeX only.
+        columns: columns; the first names the rows.
+        rows: one cell per column; None for missing values.
+        caption: caption, in HTML only.
+        best: positions (row, column) of bold cells, in HTML and LaTeX only.
     """
 
     columns: Sequence[Column]
@@ -67,17 +67,17 @@ class Table:
         return [column.name for column in self.columns]
 
     def shown(self) -> list[list[str]]:
-        """The cells as a reader sees them."""
+        """The text of all cells."""
         return [
             [column.shown(cell) for column, cell in zip(self.columns, row, strict=True)]
             for row in self.rows
         ]
 
     def text(self, most: int = sys.maxsize) -> str:
-        """Columns side by side, a rule below the head; where that is too wide, a paragraph a row.
+        """Plain text with aligned columns, or one paragraph per row if the table is too wide.
 
         Args:
-            most: letters of a line; in a paragraph a word that is longer stays whole.
+            most: maximum line length in characters; longer words are not broken.
         """
         placed: list[list[str]] = []
         for column, cells in zip(
@@ -105,7 +105,7 @@ class Table:
         return "\n".join(f"| {' | '.join(map(_in_markdown, row))} |" for row in rows)
 
     def csv(self) -> str:
-        """Comma-separated, numbers in full; the half of an interval is in ``<column>_half``."""
+        """CSV in full precision. Half of a 95 % interval is in ``<column>_half``."""
         head = [name for c in self.columns for name in (c.name, f"{c.name}_half")[: 1 + c.spread]]
         return csv_text([[*self._values(row)] for row in self.rows], head)
 
@@ -130,24 +130,24 @@ class Table:
         return "\n".join([*lines, *body, r"\bottomrule", r"\end{tabular}", ""])
 
     def html(self) -> Markup:
-        """A table in a box of its own that scrolls; the first cell of a row is its heading."""
+        """HTML table in a scrolling box; the first cell of a row is its heading."""
         return render("table.html", table=self, label=" ".join(self.caption.split()[:12]))
 
 
 def plain(head: Sequence[str], rows: Iterable[Sequence[Cell]], numbers: bool = True) -> Table:
-    """A table of cells that need no format.
+    """A table of unformatted cells.
 
     Args:
         head: names of the columns.
-        rows: of cells.
-        numbers: whether all columns but the first stand flush right.
+        rows: rows of cells.
+        numbers: whether all columns but the first are right-aligned.
     """
     kind = "number" if numbers else "words"
     return Table([Column(name, kind=kind) for name in head], [*rows])
 
 
 def _folded(items: Sequence[str], width: int) -> str:
-    """Items one after the other, indented; a line ends within one only if it is longer itself."""
+    """Wrap items with indentation; a line breaks inside an item only if it is too long."""
     tied = [item if len(item) > width - 3 else item.replace(" ", "\xa0") for item in items]
     return textwrap.fill(
         "; ".join(tied),

@@ -1,4 +1,4 @@
-"""What a report says in words: who is ahead, by how much, how sure that is, and what was run."""
+"""Sentences of a report: findings with their uncertainty, and descriptions of what was run."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ PROTOCOLS = {
     "class_instance": "all clips of a few classes, each in time order",
 }
 MODES = {
-    "paper": "tasks are read as often as the readings below say",
-    "strict": "every frame is seen once",
+    "paper": "tasks are trained for the epochs below",
+    "strict": "online: every frame is seen once",
 }
 
 
 def percent(known: Estimate) -> str:
-    """A mean share, its interval if there is one, in percent."""
+    """A mean in percent, with its interval if known."""
     if known.half is None:
         return f"{known.mean:.1f} %"
     return f"{known.mean:.1f} % (95 % interval {span(known.mean, known.half, 0, 100)})"
 
 
 def span(mean: float, half: float, least: float, most: float) -> str:
-    """An interval around a mean, without what cannot be."""
+    """An interval around a mean, clipped to possible values."""
     return f"{_number(max(least, mean - half))} to {_number(min(most, mean + half))}"
 
 
 def _number(value: float) -> str:
-    """One digit after the point, without a minus before zero."""
+    """One decimal place, without a minus before zero."""
     return f"{round(value, 1) + 0.0:.1f}"
 
 
 def p_value(p: float) -> str:
-    """A p-value with three digits that count."""
+    """A p-value with three significant digits."""
     return f"< {_MIN_P:g}" if p < _MIN_P else f"= {p:.3g}"
 
 
@@ -55,19 +55,21 @@ def count(number: int, what: str, plural: str | None = None) -> str:
 
 
 def summary(family: Family, most: int = 5) -> list[str]:
-    """The findings about one family, a few sentences each.
+    """The findings about one family, in sentences.
 
-    Every number is that of the tables; nothing is said of what was not tested.
+    All numbers are in the tables; untested claims are not made.
 
     Args:
-        family: of results.
-        most: comparisons told in words, those with the best of the others.
+        family: the results.
+        most: maximum number of comparisons in words, best results first.
     """
     said = [_winner(family)]
     if len({one.figures.runs for one in family.results}) > 1:
-        said.append("Not all results have equally many runs: means of fewer are less certain.")
+        said.append(
+            "Not all results have the same number of runs; means of fewer runs are less certain."
+        )
     if family.results[0].figures.runs == 1 and not family.differences:
-        said.append("From one run nothing can be said about how sure this is.")
+        said.append("With one run the uncertainty is unknown.")
     if family.differences:
         said.append(_standing(family))
         told = sorted(family.differences, key=lambda one: -one.gap.mean)[:most]
@@ -79,11 +81,11 @@ def summary(family: Family, most: int = 5) -> list[str]:
     if family.unpaired:
         names = ", ".join(one.name for one in family.unpaired)
         share = f"no run in common with {family.baseline.name}"
-        said.append(f"Not compared, for want of paired runs ({share}): {names}.")
+        said.append(f"Not compared, because they share no runs ({share}): {names}.")
     bounds = [one for one in family.results if one.is_bound and one not in family.ranked]
     said += [
-        f"{one.name}, an upper bound that may see all earlier tasks again and is no method for a "
-        f"stream, reaches {percent(one.figures.final)}."
+        f"{one.name}, an upper bound that may see all earlier tasks again, reaches "
+        f"{percent(one.figures.final)}."
         for one in bounds
     ]
     return said
@@ -110,7 +112,7 @@ def _winner(family: Family) -> str:
 
 
 def _standing(family: Family) -> str:
-    """Where the baseline stands among the others."""
+    """The rank of the baseline among the others."""
     gaps = [one.gap.mean for one in family.differences]
     ahead, behind = sum(gap <= -_TIE for gap in gaps), sum(gap >= _TIE for gap in gaps)
     level = len(gaps) - ahead - behind
@@ -126,11 +128,11 @@ def _standing(family: Family) -> str:
 
 
 def compared(one: Difference, comparisons: int) -> str:
-    """How one result compares with the baseline, from the baseline's side.
+    """Sentence that compares the baseline with one result.
 
     Args:
-        one: the result beside the baseline.
-        comparisons: of the same family, which the p-value is corrected for.
+        one: the difference of the result from the baseline.
+        comparisons: number of comparisons that the p-value is corrected for.
     """
     baseline, name, runs = one.reference.name, one.result.name, len(one.runs)
     gap = -one.gap.mean
@@ -140,8 +142,8 @@ def compared(one: Difference, comparisons: int) -> str:
         word = "ahead of" if gap > 0 else "behind"
         how = f"{baseline} is {word} {name} by {abs(gap):.1f} points"
     if one.gap.half is None:
-        return f"{how} in the one run they share."
-    # Of the size of the difference, whoever is ahead.
+        return f"{how} in the single shared run."
+    # Interval of the absolute difference.
     size = gap if gap > -_TIE else -gap
     interval = span(size, one.gap.half, -100, 100)
     p = one.permutation_p
@@ -158,21 +160,21 @@ def compared(one: Difference, comparisons: int) -> str:
 
 
 def certainty(differences: Sequence[Difference]) -> str:
-    """What so many runs can show, and what they do show, at a level of 0.05.
+    """Sentences on what so many runs can and do show at a level of 0.05.
 
     Args:
-        differences: of one family; at least one.
+        differences: differences of one family; at least one.
     """
     runs, comparisons = max(len(one.runs) for one in differences), len(differences)
     if runs == 1:
-        return "From one paired run nothing can be said about how sure this is."
+        return "With one paired run the uncertainty is unknown."
     least = min(1.0, comparisons * smallest_p(runs))
     corrected = f" and Holm's correction over {comparisons} comparisons" if comparisons > 1 else ""
     if least > LEVEL:
         bound = "p is 1" if least == 1 else f"p cannot be below {least:.3g}"
         return (
-            f"With {runs} paired runs{corrected}, {bound} whatever was measured: no difference "
-            f"here can be significant at {LEVEL}, however large it is. More runs would tell."
+            f"With {runs} paired runs{corrected}, {bound}, so no difference can be significant at "
+            f"{LEVEL}, however large. More runs are needed."
         )
     sure = sum(one.holm_p <= LEVEL for one in differences)
     after = " after Holm's correction" if comparisons > 1 else ""
@@ -182,7 +184,7 @@ def certainty(differences: Sequence[Difference]) -> str:
 
 
 def experiment_title(experiment: Experiment) -> str:
-    """Data set and protocol, in a line."""
+    """Data set and protocol in one line."""
     settings, record = experiment.results[0].settings, experiment.results[0].records[0]
     tasks = count(len(record.scores), "task")
     classes = count(len(record.classes), "class", "classes")
@@ -190,12 +192,12 @@ def experiment_title(experiment: Experiment) -> str:
 
 
 def dataset_name(settings: Mapping[str, Any]) -> str:
-    """The name of the data set's folder, which is all that is recorded of its name."""
+    """The name of the data set's folder, the only recorded name."""
     return str(settings["stream.dataset"]).rstrip("/").rpartition("/")[2]
 
 
 def facts(experiment: Experiment) -> list[tuple[str, str]]:
-    """What was run, as names and values; where results differ, all values."""
+    """What was run, as names and values; all values if results differ."""
     results = experiment.results
     record = results[0].records[0]
     said = {name: _said(results, f"stream.{name}") for name in ("protocol", "mode")}
@@ -212,11 +214,11 @@ def facts(experiment: Experiment) -> list[tuple[str, str]]:
         ("classes", f"{len(record.classes)}: {', '.join(sorted(record.classes))}"),
         ("protocol", _explained(said["protocol"], PROTOCOLS)),
         ("mode", _explained(said["mode"], MODES)),
-        ("tasks", f"{len(record.scores)}, of {layout} new classes where a task brings classes"),
+        ("tasks", f"{len(record.scores)}, of {layout} new classes each"),
         ("readings", f"{readings}; batches of {_said(results, 'stream.batch_size')} images"),
         (
             "tested",
-            f"after each task, on test images of all classes seen; guessing gives {guess:.1f} %",
+            f"after each task, on test images of all classes seen; chance level {guess:.1f} %",
         ),
         ("methods", _said(results, "stream.method")),
         (
@@ -229,7 +231,7 @@ def facts(experiment: Experiment) -> list[tuple[str, str]]:
         ),
         ("runs", _runs(results)),
         ("machine", ", ".join(machine)),
-        ("made with", f"Crumb {_said(results, 'crumb')}; the results do not record when"),
+        ("made with", f"Crumb {_said(results, 'crumb')}; dates are not recorded"),
     ]
 
 
@@ -259,7 +261,7 @@ def _runs(results: Sequence[Result]) -> str:
 
 
 def shown(value: object) -> str:
-    """A setting as a reader writes it."""
+    """The text of a setting."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
@@ -268,21 +270,21 @@ def shown(value: object) -> str:
 
 
 def remarks(report: Report) -> list[str]:
-    """What the page does not show, and why."""
+    """What the page leaves out, and why."""
     said = []
     if report.unfinished:
         names = ", ".join(report.unfinished)
-        said.append(f"Without a finished run, and not shown: {names}.")
+        said.append(f"Not shown because they have no finished run: {names}.")
     if report.pretrained:
         folders = count(report.pretrained, "folder")
-        said.append(f"Not shown: {folders} of pretraining, which is no stream.")
+        said.append(f"Not shown: {folders} of pretraining.")
     if len(report.experiments) > 1:
         said.append("Results over different streams are never compared with one another.")
     return said
 
 
 def title_of(report: Report) -> str:
-    """Of the page."""
+    """Title of the page."""
     names = dict.fromkeys(dataset_name(result.settings) for result in report.results)
     runs = sum(len(result.records) for result in report.results)
     return f"{', '.join(names)}: {count(len(report.results), 'result')} from {count(runs, 'run')}"
@@ -290,26 +292,26 @@ def title_of(report: Report) -> str:
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting that is not the same for all results.
+    """A setting that differs between results.
 
     Attributes:
         name: ``section.name``.
-        values: as text, with the names of the results that have each; results without the setting
-            are under none.
+        values: values as text, with the names of the results that have each; results without the
+            setting are not listed.
     """
 
     name: str
     values: Mapping[str, Sequence[str]]
 
 
-# Where results lie and how a call was made says nothing about them.
+# Paths of results and options of a call do not affect results.
 _OF_CALLS = {"format", "version", "command", "stream.output", "stream.resume"}
 
 
 def compare_settings(results: Sequence[Result]) -> tuple[list[Setting], dict[str, str]]:
-    """The settings that differ between results, and those that all share.
+    """Split settings into those that differ between results and those that all share.
 
-    A setting that only some have differs.
+    A setting that only some results have counts as different.
     """
     names = sorted({name for result in results for name in result.settings} - _OF_CALLS)
     differ: list[Setting] = []

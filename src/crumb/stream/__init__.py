@@ -8,7 +8,7 @@ from typing import Any
 
 
 class _Callable(ModuleType):
-    """``crumb.stream(...)`` is the call that users want of this room."""
+    """Users call ``crumb.stream(...)``."""
 
     def __call__(self, *arguments: Any, **settings: Any) -> Any:
         from crumb.stream.call import stream

@@ -1,4 +1,4 @@
-"""A whole experiment in one call from Python."""
+"""Run a whole experiment with one Python call."""
 
 from __future__ import annotations
 
@@ -23,29 +23,28 @@ _SECTIONS: dict[str, Any] = {
     "evaluation": EvaluationConfig,
     "machine": MachineConfig,
 }
-"""Settings of a stream that are grouped; their flags are not."""
+"""Nested groups of stream settings; their flags are flat."""
 
 
 @usual_torch()
 def stream(
     dataset: str | Path, method: str = "slda", *, output: str | Path | None = None, **settings: Any
 ) -> Results:
-    """Stream a data set through a method and test it after every epoch, as ``crumb stream`` does.
+    """Train a method on a stream and test it after every epoch, as ``crumb stream`` does.
 
     Args:
         dataset: folder of an indexed data set.
-        method: by name.
-        output: results folder; what is finished in it is not done again.
-        settings: of the stream (``runs``, ``protocol``, ``device``, ``classes_per_task``, ...), of
-            the network (``backbone``, ``weights``, ...) and of the method, by the names of their
+        method: name of the method.
+        output: results folder. Runs that are finished in it are not repeated.
+        settings: settings of the stream (``runs``, ``protocol``, ``device``, ``classes_per_task``,
+            ...), the network (``backbone``, ``weights``, ...) and the method, by the names of their
             flags.
 
     Returns:
         the results folder; ``finished()`` gives the records of its runs.
 
     Raises:
-        InputError: a setting that does not exist or cannot be, or see
-            :func:`crumb.stream.run.stream`.
+        InputError: a setting is unknown or invalid, or see :func:`crumb.stream.run.stream`.
     """
     kind = find_method(method)
     parts: list[dict[str, Any]] = [{}, {}, {}]
@@ -60,7 +59,7 @@ def stream(
         part = next((part for part, known in zip(parts, names, strict=True) if name in known), None)
         if part is None:
             known = ", ".join(sorted(set.union(*names, of_section)))
-            raise InputError(setting(name), "is no setting of a stream", f"choose from {known}")
+            raise InputError(setting(name), "is not a setting of a stream", f"choose from {known}")
         part[name] = value
     for name, values in sections.items():
         if values:
@@ -80,13 +79,13 @@ def stream(
     except InputError as error:
         if error.setting != "resume":
             raise
-        # Here to go on is no setting of its own.
+        # This call always resumes, so ``resume`` is not a setting here.
         _, problem, remedy = error.parts
         raise type(error)(setting("output", folder), problem, remedy) from error
 
 
 def _is_file(path: Path) -> bool:
-    # A name that no file can have is refused where the folder is made.
+    # A name that is invalid for a file is refused when the folder is made.
     with contextlib.suppress(OSError):
         return path.is_file()
     return False

@@ -1,4 +1,4 @@
-"""Where a run stands, written so that it can go on from there to the bit."""
+"""Checkpoints of a run, from which it resumes bit for bit."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from crumb.data.protocol import TaskList
 from crumb.errors import InputError, setting
 from crumb.files import digest, read_tensors, write_tensors
 from crumb.methods.base import Learner, strip_prefix
+from crumb.methods.older import tensors_of_today
 from crumb.nets.weights import DAMAGE
 from crumb.stream.positions import FORMAT, VERSION, number_of
 from crumb.stream.record import RunRecord, record_from_json, record_to_json
 
-# The one before is there in case the newest is damaged.
+# Keep the previous checkpoint in case the newest is damaged.
 _KEPT = 2
 _FRONT = "network.front."
 _REMEDY = "free space, then call again"
@@ -29,17 +30,17 @@ _REMEDY = "free space, then call again"
 
 @dataclass
 class State:
-    """Where a run stands: what it has measured, and the batch that comes next.
+    """The state of a run: its measurements so far and the next batch.
 
     Attributes:
-        record: of the run so far.
-        task: that is learned.
-        epoch: readings of the task that are finished and tested.
-        batch: batches of the present reading that are learned.
-        best_accuracy: percent on held-out images, of this task's best epoch; -1 before any.
-        best: the parameters after that epoch, by name.
-        best_epoch: its number.
-        source: name of the checkpoint that it was read from, if any.
+        record: record of the run so far.
+        task: the current task.
+        epoch: number of finished and tested epochs of the task.
+        batch: number of batches learned in the current epoch.
+        best_accuracy: held-out accuracy of this task's best epoch, in percent; -1 before the first.
+        best: parameters after that epoch, by name.
+        best_epoch: number of that epoch.
+        source: name of the checkpoint file it was read from, if any.
     """
 
     record: RunRecord
@@ -56,22 +57,22 @@ _PLAIN = ("task", "epoch", "batch", "best_accuracy", "best_epoch")
 
 
 class Checkpoints:
-    """The checkpoints of one run: the newest two, each whole or not there.
+    """The newest two checkpoints of one run, written atomically.
 
-    The frozen front is not in them, only its digest: it follows from the settings, which lie
-    beside the results.
+    They hold a digest of the frozen feature extractor instead of its weights, which follow from the
+    settings stored with the results.
 
     Args:
-        folder: of the files.
-        tasks: of the run; a checkpoint of other tasks is refused.
-        minutes: between two checkpoints.
-        batches: between two checkpoints, if any.
-        images: root folder of the paths; where it is given, a checkpoint is refused that has
-            learned from images of other sizes (bytes).
+        folder: folder of the files.
+        tasks: tasks of the run; a checkpoint of other tasks is refused.
+        minutes: minutes between checkpoints.
+        batches: batches between checkpoints, if any.
+        images: root folder of the image paths. If given, a checkpoint is refused if it has learned
+            from images whose file sizes (bytes) have changed.
 
     Attributes:
         damaged: names of the files that :meth:`restore` found damaged.
-        changed: what differs about the machine, so that the last bits may, in words.
+        changed: differences of the machine, in words, that may change the last bits of results.
     """
 
     def __init__(
@@ -87,23 +88,23 @@ class Checkpoints:
         self._tasks, self._images = tasks.tasks, images
         self._seconds, self._batches = 60 * minutes, batches
         self._last, self._since = time.monotonic(), 0
-        # Where the last one stood, so that the same is not written twice.
+        # Position of the last checkpoint, so that none is written twice.
         self._saved: tuple[int, int, int] | None = None
         self._front: str | None = None
         self.damaged: list[str] = []
         self.changed: list[str] = []
 
     def due(self) -> bool:
-        """Whether it is time for another; to be asked once after each batch."""
+        """Whether the next checkpoint is due. Call it once after each batch."""
         self._since += 1
         long_ago = time.monotonic() - self._last >= self._seconds
         return long_ago or self._since == self._batches
 
     def save(self, learner: Learner, state: State) -> None:
-        """Write where a run stands, and remove the checkpoint before the last.
+        """Write a checkpoint and remove the one before the last.
 
         Raises:
-            InputError: it cannot be written; the earlier ones are kept.
+            InputError: the checkpoint cannot be written; the earlier ones are kept.
         """
         place = (state.task, state.epoch, state.batch)
         if place == self._saved:
@@ -133,13 +134,14 @@ class Checkpoints:
         self._last, self._since, self._saved = time.monotonic(), 0, place
 
     def restore(self, learner: Learner) -> State | None:
-        """Bring a fresh learner, with its head, to the newest whole checkpoint.
+        """Restore a fresh learner, with its head, from the newest undamaged checkpoint.
 
         Returns:
-            where the run stands; None where it has no whole checkpoint.
+            the state of the run; None if it has no undamaged checkpoint.
 
         Raises:
-            InputError: a checkpoint of other tasks, of another front or format version.
+            InputError: the checkpoint is of other tasks, another feature extractor or another
+                format version.
         """
         for path in reversed(self._paths()):
             if (found := self._read(path)) is None:
@@ -148,39 +150,44 @@ class Checkpoints:
             try:
                 return self._take_over(path, learner, *found)
             except DAMAGE as error:
-                # Whole, so it was written like this, by another program of this version.
-                problem = f"is of another Crumb ({type(error).__name__}: {error})"
-                raise InputError(path, problem, "go on with that one, or remove it") from error
+                # The file is undamaged, so another build of this version wrote it.
+                problem = (
+                    f"was written by another version of Crumb ({type(error).__name__}: {error})"
+                )
+                raise InputError(
+                    path, problem, "resume with that version or remove the file"
+                ) from error
         return None
 
     def _take_over(
         self, path: Path, learner: Learner, tensors: dict[str, Tensor], about: dict[str, Any]
     ) -> State:
         if about["bytes"] != self._learned_bytes(about["task"]):
-            problem = "has learned from images that are no longer of the same size"
+            problem = "has learned from images whose size has changed"
             raise InputError(path, problem, f"restore them, or give another {setting('output')}")
         if about["front"] != self._front_digest(learner):
-            problem = "was made with other weights of the frozen front"
-            raise InputError(
-                path, problem, f"give back the {setting('weights')} that it was begun with"
-            )
+            problem = "was made with other weights of the frozen feature extractor"
+            raise InputError(path, problem, f"use the {setting('weights')} it was started with")
         self._check_machine(path, about["machine"], _machine(learner))
         learner.classes = list(about["classes"])
-        learner.load_state_dict(strip_prefix(tensors, "learner.") | _front_of(learner))
+        known = tensors_of_today(strip_prefix(tensors, "learner."))
+        learner.load_state_dict(known | _front_of(learner))
         record = record_from_json(about["record"])
         place = {name: about[name] for name in _PLAIN}
         self._saved = (place["task"], place["epoch"], place["batch"])
         return State(record, best=strip_prefix(tensors, "best."), source=path.name, **place)
 
     def clear(self) -> None:
-        """Remove the checkpoints of a run that is finished."""
+        """Remove the checkpoints of a finished run."""
         for path in self._paths():
             path.unlink(missing_ok=True)
         if self._folder.is_dir() and not any(self._folder.iterdir()):
             self._folder.rmdir()
 
     def _learned_bytes(self, tasks: int) -> str:
-        """Digest of the size of each image of the tasks that are over; later ones may be mended."""
+        """Digest of the image sizes of finished tasks. Images of later tasks may still be
+        repaired.
+        """
         if self._images is None:
             return ""
         paths = (path for frames in self._tasks[:tasks] for path in frames.paths)
@@ -190,10 +197,11 @@ class Checkpoints:
     def _check_machine(
         self, path: Path, then: dict[str, str | int], now: dict[str, str | int]
     ) -> None:
-        """Dropout masks of a GPU cannot be continued on a CPU; sums may only be rounded otherwise.
+        """Refuse another kind of device: a CPU cannot continue a GPU's dropout masks. Other
+        differences only change rounding.
 
         Raises:
-            InputError: another kind of device.
+            InputError: the device is of another kind.
         """
         if then["device"] != now["device"]:
             problem = f"was made with {setting('device', then['device'])}, this is {now['device']}"
@@ -205,7 +213,7 @@ class Checkpoints:
         ]
 
     def _front_digest(self, learner: Learner) -> str:
-        """It does not change, so it is taken once."""
+        """The feature extractor is frozen, so compute its digest once."""
         if self._front is None:
             self._front = digest(_front_of(learner))
         return self._front
@@ -215,12 +223,12 @@ class Checkpoints:
         return sorted((path for path in found if number_of(path) >= 0), key=number_of)
 
     def _read(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """A checkpoint; None if it is damaged."""
+        """Read a checkpoint; None if it is damaged."""
         try:
             tensors, meta = read_tensors(path, "make it readable, or remove it")
             seal, about = json.loads(meta[FORMAT])
         except InputError as error:
-            # That it cannot be read now says nothing of what is in it.
+            # An unreadable file is not a damaged one.
             if isinstance(error.__cause__, OSError):
                 raise
             return None
@@ -228,11 +236,13 @@ class Checkpoints:
             return None
         if about.get("version") != VERSION:
             problem = f"is of version {about.get('version')}, not {VERSION}"
-            raise InputError(path, problem, "go on with the Crumb that wrote it, or remove it")
+            raise InputError(
+                path, problem, "resume with the version of Crumb that wrote it or remove it"
+            )
         if seal != _seal(tensors, about):
             return None
         if about["data"] != self._data:
-            problem = "was made with other images, labels or order in the tasks"
+            problem = "was made with other images, labels or another order in its tasks"
             raise InputError(
                 path, problem, f"restore the data set, or give another {setting('output')}"
             )
@@ -240,7 +250,7 @@ class Checkpoints:
 
 
 def _machine(learner: Learner) -> dict[str, str | int]:
-    """What rounding depends on."""
+    """Properties of the machine that affect rounding."""
     return {
         "device": learner.device.type,
         "threads": torch.get_num_threads(),
@@ -272,7 +282,7 @@ def _bytes(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError:
-        # Perhaps in a shard; or it is gone, and was learned from all the same.
+        # The image is in a shard, or was removed after the model learned from it.
         return -1
 
 

@@ -18,35 +18,35 @@ Protocol = Literal["iid", "class_iid", "instance", "class_instance"]
 Mode = Literal["paper", "strict"]
 
 USUAL_EPOCHS = 10
-"""Of the first task, where each frame may be shown more than once."""
-# What is above these is a slip: it would not fit into memory, or never end.
+"""Default number of epochs of the first task in paper mode."""
+# Values above these limits are typing errors: the run would exhaust memory or never end.
 MAX_RUNS, MAX_EPOCHS, MAX_IMAGES, MAX_WORKERS = 10_000, 1_000_000, 1 << 16, 1 << 12
 _MAX_INT = (1 << 63) - 1
 
 
 @dataclass(frozen=True)
 class MachineConfig:
-    """How the machine is used; results are the same up to rounding, but for bf16."""
+    """Machine settings. Except for bf16, they change results only by rounding."""
 
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """Device: auto, cpu, cuda or cuda:N."""
     precision: Precision = "full"
-    """full is float32; tf32 rounds the factors of products on a GPU; bf16 computes in bfloat16
-    (a saved learner does not remember it)."""
+    """Numeric precision: full (float32), tf32 (rounds the factors of matrix products on a GPU) or
+    bf16 (bfloat16; not stored in saved learners)."""
     deterministic: bool = True
-    """The same seed gives the same bytes; a GPU is faster without."""
+    """Give bit-identical results for the same seed. A GPU is faster without it."""
     compile: bool = False
-    """Compile the trained part at the start of each run: takes some 15 seconds, then some networks
-    are faster and others slower."""
+    """Compile the tail with torch.compile at the start of each run (about 15 seconds). Makes some
+    networks faster and others slower."""
     workers: int | None = None
-    """Threads that read, decode and compute images; one for each core by default."""
+    """Number of threads that read, decode and transform images. Default: one per core."""
     feature_cache: CacheKind = "auto"
-    """Where features are kept that are computed once: on disk, in memory, or nowhere (off).
-    auto is on disk, or in memory where the disk has no room."""
+    """Where to cache features: disk, memory or off. auto uses the disk, or memory if the disk is
+    too full."""
     feature_cache_bytes: int = 4 << 30
-    """Bytes of features to keep; the others are computed whenever they are needed."""
+    """Maximum size of the feature cache in bytes. Features beyond it are recomputed when needed."""
     feature_cache_folder: Path | None = None
-    """Folder of the features on disk; `features` in the data set's folder by default."""
+    """Folder of the feature cache on disk. Default: `features` in the data set's folder."""
 
     def __post_init__(self) -> None:
         check_kinds(self)
@@ -57,18 +57,18 @@ class MachineConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How a learner is tested."""
+    """Evaluation settings."""
 
     top_k: tuple[int, ...] = (1, 5)
-    """Accuracies: the true class among the K best (K is capped at the classes seen)."""
+    """Values K of the top-K accuracies to report, capped at the number of classes seen."""
     test_batch_size: int = 32
-    """Images scored at a time; changes how sums are rounded, at most."""
+    """Batch size of the tests. Affects results only by rounding."""
     mem_accuracy: bool = True
-    """Test on reconstructed features as well (a second pass through the tail)."""
+    """Also test on reconstructed features (a second pass through the tail)."""
     select_best_epoch: bool = False
-    """After each task go back to the epoch that did best on held-out TRAINING images."""
+    """After each task, restore the epoch with the best accuracy on held-out TRAINING images."""
     validation_share: float = 0.1
-    """Share of each task's training images held out for that."""
+    """Share of each task's training images held out to select the best epoch."""
 
     def __post_init__(self) -> None:
         check_kinds(self)
@@ -76,49 +76,52 @@ class EvaluationConfig:
             at_least("top_k", k, 1)
         if 1 not in self.top_k or len(set(self.top_k)) != len(self.top_k):
             raise InputError(
-                setting("top_k"), "must hold 1 and no number twice", "give for example 1 5"
+                setting("top_k"), "must contain 1 and no duplicates", "give for example 1 5"
             )
         at_least("test_batch_size", self.test_batch_size, 1, MAX_IMAGES)
         if not 0 < self.validation_share < 1:
             raise InputError(
-                setting("validation_share", self.validation_share), "is no share", "give 0 < S < 1"
+                setting("validation_share", self.validation_share),
+                "is not a valid share",
+                "give 0 < S < 1",
             )
         if not self.select_best_epoch and self.validation_share != type(self).validation_share:
             raise InputError(
                 setting("validation_share", self.validation_share),
-                f"is of no use without {setting('select_best_epoch')}",
+                f"has no effect without {setting('select_best_epoch')}",
                 "give both or neither",
             )
 
 
 @dataclass(frozen=True)
 class TasksConfig:
-    """What is streamed, in which order and how often."""
+    """The stream: data set, order and number of epochs."""
 
     dataset: Annotated[Path, Argument(positional=True)]
     """Folder written by `crumb index`."""
     protocol: Protocol = "class_instance"
-    """How images are ordered into tasks."""
+    """How images are divided into tasks and ordered."""
     mode: Mode = "paper"
-    """paper reads tasks as often as EPOCHS say, and once more for methods that choose exemplars or
-    weigh parameters then; strict shows each frame once, and exemplars are stored on arrival."""
+    """paper trains each task for EPOCHS epochs, plus one pass for methods that then select
+    exemplars or weight parameters. strict is online (single-pass): each frame is seen once, and
+    exemplars are stored on arrival."""
     classes: tuple[str, ...] = ()
-    """Only these classes of the data set."""
+    """Classes to use. Default: all."""
     layout: TaskLayout = field(default_factory=TaskLayout)
-    """Sizes of the tasks."""
+    """Classes and images per task."""
     batch_size: int = 21
-    """Images per batch."""
+    """Batch size in images."""
     epochs_first_task: int | None = None
-    """Readings of the first task; 10 by default, and 1 in strict mode."""
+    """Number of epochs of the first task. Default: 10, or 1 in strict mode."""
     epochs: int = 1
-    """Readings of every later task."""
+    """Number of epochs of each later task."""
     pretrained: Path | None = None
-    """Start from the tail and codebook in this file of `crumb pretrain`; {run} in its name is the
-    number of the run."""
+    """File of `crumb pretrain` with the initial tail and codebook. {run} in its name stands for the
+    run number."""
     pretrained_parts: PretrainedParts = "both"
-    """What of it: the weights of the tail, the memory blocks, or both."""
+    """Parts of that file to load: the weights of the tail, the memory blocks, or both."""
     on_error: OnError = "stop"
-    """What to do about broken images: stop, or leave them out and list them in skipped.csv."""
+    """How to handle broken images: stop, or skip them and list them in skipped.csv."""
     machine: MachineConfig = field(default_factory=MachineConfig)
 
     def __post_init__(self) -> None:
@@ -131,7 +134,7 @@ class TasksConfig:
         if self.pretrained is None and self.pretrained_parts != "both":
             given = setting("pretrained_parts", self.pretrained_parts)
             raise InputError(
-                given, f"is of no use without {setting('pretrained')}", "give both or neither"
+                given, f"has no effect without {setting('pretrained')}", "give both or neither"
             )
 
     def _check_mode(self) -> None:
@@ -143,28 +146,28 @@ class TasksConfig:
 
     @property
     def readings(self) -> tuple[int, int]:
-        """How often the first task is read, and every later one."""
+        """Number of epochs of the first task and of each later one."""
         usual = 1 if self.mode == "strict" else USUAL_EPOCHS
         return self.epochs_first_task or usual, self.epochs
 
 
 @dataclass(frozen=True)
 class ProtocolConfig(TasksConfig):
-    """What is streamed, in which order, how often, and how it is tested."""
+    """The stream and its evaluation, over several runs."""
 
     runs: int = 1
-    """How many runs; the number of a run is its seed."""
+    """Number of runs. A run's number is its seed."""
     first_run: int = 0
     """Number of the first run."""
     filelists: Path | None = None
-    """Read the tasks from lists that `crumb tasks` wrote, instead of laying them out."""
+    """Folder of file lists written by `crumb tasks`, to read the tasks from."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint_minutes: float = 10.0
-    """Minutes between two checkpoints; one is also written after each task."""
+    """Minutes between checkpoints. One is also written after each task."""
     checkpoint_batches: int | None = None
-    """Batches between two checkpoints, if that is sooner."""
+    """Batches between checkpoints, if that comes sooner."""
     tensorboard: bool = False
-    """Write each finished run for TensorBoard as well, into `tensorboard` in its results folder."""
+    """Also write each finished run for TensorBoard, to `tensorboard` in the results folder."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -173,36 +176,35 @@ class ProtocolConfig(TasksConfig):
         if not self.evaluation.select_best_epoch:
             return
         if self.mode == "strict":
-            problem = f"contradicts {setting('mode', 'strict')}, which reads each task once"
+            problem = f"contradicts {setting('mode', 'strict')}, which is single-pass"
             raise InputError(setting("select_best_epoch"), problem, "leave one of them out")
         if self.readings == (1, 1):
             raise InputError(
                 setting("select_best_epoch"),
-                "has nothing to select from where every task is read once "
-                f"({setting('epochs', 1)})",
-                "read tasks more often, or leave it out",
+                f"has only one epoch per task to select from ({setting('epochs', 1)})",
+                "use more epochs or leave it out",
             )
 
 
 @dataclass(frozen=True)
 class StreamConfig(ProtocolConfig):
-    """Stream a data set through a learner and test it after every epoch."""
+    """Train a learner on a stream and test it after every epoch."""
 
     method: str = "crumb"
     """Learning method."""
     save_model: bool = False
-    """Keep the learner of each run, as learner_run<r>.safetensors."""
+    """Save the final learner of each run as learner_run<r>.safetensors."""
     save_tasks: bool = False
-    """Keep the learner after each task as well, as learner_run<r>_task<tt>.safetensors."""
+    """Also save the learner after each task as learner_run<r>_task<tt>.safetensors."""
     resume: Annotated[bool, Argument(hidden=True)] = False
-    """Go on where an earlier call with the same settings stopped; on the command line
-    `crumb stream --resume DIR`."""
+    """Resume an earlier call with the same settings. On the command line: `crumb stream --resume
+    DIR`."""
     output: Path | None = None
-    """Results folder; outputs/<data set>/<protocol>/<method>_<backbone> by default."""
+    """Results folder. Default: outputs/<data set>/<protocol>/<method>_<backbone>."""
 
 
 def shared_settings(kind: type[TasksConfig], config: TasksConfig) -> dict[str, Any]:
-    """The settings that a kind of configuration has, as they are in another, by name."""
+    """The values of all fields of a configuration class, taken from another configuration."""
     return {own.name: getattr(config, own.name) for own in fields(kind)}
 
 
@@ -210,7 +212,7 @@ def at_least(name: str, value: int, least: int, most: int = _MAX_INT) -> None:
     """Refuse a setting below ``least`` or above ``most``.
 
     Raises:
-        InputError: naming the setting.
+        InputError: the value is out of range; names the setting.
     """
     if value < least:
         raise InputError(setting(name, value), f"is below {least}", f"give at least {least}")
@@ -219,15 +221,15 @@ def at_least(name: str, value: int, least: int, most: int = _MAX_INT) -> None:
 
 
 def check_runs(name: str, first: int, count: int = 1) -> None:
-    """Refuse numbers of runs that are no seeds of 32 bits, and more runs than can be laid out.
+    """Refuse run numbers that are not 32-bit seeds, and too many runs.
 
     Args:
-        name: of the setting that gave ``first``.
+        name: name of the setting that gave ``first``.
         first: number of the first run.
-        count: of runs.
+        count: number of runs.
 
     Raises:
-        InputError: naming the setting.
+        InputError: the value is out of range; names the setting.
     """
     at_least("runs", count, 1, MAX_RUNS)
     at_least(name, first, 0)
@@ -237,10 +239,10 @@ def check_runs(name: str, first: int, count: int = 1) -> None:
 
 
 def check_intervals(minutes: float, batches: int | None) -> None:
-    """Refuse intervals between checkpoints that are none.
+    """Refuse invalid intervals between checkpoints.
 
     Raises:
-        InputError: naming the setting.
+        InputError: the value is out of range; names the setting.
     """
     require("checkpoint_minutes", minutes, minutes > 0, "above 0")
     if batches is not None:

@@ -1,4 +1,4 @@
-"""Testing a learner: every accuracy from one pass over the test images."""
+"""Evaluate a learner: all accuracies from one pass over the test images."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def evaluate(
     """Test a learner on the classes seen so far.
 
     Args:
-        learner: to be tested; nothing about it changes.
+        learner: the learner to test. It is not changed.
         test: the test images of these classes.
-        groups: for each task so far the labels that it brought (or, where it brought none, []).
+        groups: labels introduced by each task so far ([] for a task without new classes).
         top_k: the k of top-k accuracy; capped at the number of classes seen.
-        mem: test on reconstructed features as well, at the cost of a second pass of the tail.
+        mem: also test on reconstructed features, which takes a second pass through the tail.
 
     Returns:
         the score, and the confusions of the direct path, top-1, as in :class:`RunRecord`.
@@ -54,7 +54,7 @@ def evaluate(
 
 
 def _confusions(labels: np.ndarray, predicted: np.ndarray) -> list[list[int]]:
-    """Label, predicted label and images, of each pair that there is, in ascending order."""
+    """(label, predicted label, number of images) of each pair that occurs, in ascending order."""
     pairs, counts = np.unique(np.stack([labels, predicted], 1), axis=0, return_counts=True)
     return np.column_stack([pairs, counts]).tolist()
 
@@ -68,7 +68,7 @@ def _hits(
 ) -> tuple[dict[tuple[int, str], np.ndarray], np.ndarray]:
     """Whether the true class is among the k best: bool (images,), by (k, path).
 
-    And the best label on the direct path, int64 (images,).
+    Also returns the top-1 label on the direct path, int64 (images,).
     """
     parts: dict[tuple[int, str], list[Tensor]] = {(k, path): [] for k in top_k for path in paths}
     predicted: list[Tensor] = []
@@ -87,6 +87,6 @@ def _hits(
 
 
 def _ranking(logits: Tensor, top_k: Sequence[int]) -> Tensor:
-    """The best labels of each image, best first; the lowest label first among equals."""
+    """The top labels of each image, best first. Ties go to the lower label."""
     count = min(max(top_k), logits.shape[1])
     return logits.sort(dim=1, descending=True, stable=True).indices[:, :count]

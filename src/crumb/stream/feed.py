@@ -1,4 +1,4 @@
-"""Reading a task as batches."""
+"""Read a task in batches."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from crumb.features.features import FeatureStore
 from crumb.features.store import Request
 from crumb.stream.interruption import raise_noted
 
-# Batches that are read, or decoded and computed, while the learner is busy with an earlier one.
+# Number of batches that are prefetched while the learner works on an earlier one.
 _AHEAD = 2
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One reading of some frames, in order, in batches (see :class:`crumb.data.batches.Batches`).
+    """One pass over frames in order, in batches (see :class:`crumb.data.batches.Batches`).
 
     Attributes:
-        frames: what is read.
-        store: where features and pixels come from.
-        batch_size: of all batches but the last.
-        with_images: hand out pixels as well.
-        first_pass: the frames are read for the first time.
-        start: number of the batch to begin with, when the others were read before.
+        frames: the frames to read.
+        store: source of features and pixels.
+        batch_size: size of all batches but the last.
+        with_images: whether batches hold pixels too.
+        first_pass: whether the frames are read for the first time.
+        start: number of the first batch, when earlier ones were read before.
     """
 
     frames: Frames
@@ -72,7 +72,7 @@ class Reading:
 
 
 class CountedReading:
-    """A reading that counts the images it hands out, however often a learner goes through it."""
+    """A pass that counts the images it hands out, however often a learner iterates over it."""
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
@@ -80,7 +80,7 @@ class CountedReading:
 
     @property
     def batch_size(self) -> int:
-        """Of all batches but the last."""
+        """Size of all batches but the last."""
         return self._reading.batch_size
 
     def __len__(self) -> int:

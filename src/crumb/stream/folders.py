@@ -1,4 +1,4 @@
-"""Results folders as they lie on the disk: finding them, and reading what is in each."""
+"""Find and read results folders on disk."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from crumb.stream.settings import CONFIG, read_settings
 
 @dataclass(frozen=True)
 class ResultsFolder:
-    """What is in a results folder.
+    """The contents of a results folder.
 
     Attributes:
-        path: of the folder.
-        settings: every one by its name, such as ``stream.machine.precision``.
+        path: path of the folder.
+        settings: all settings by name, such as ``stream.machine.precision``.
         records: finished runs, by number.
-        places: where each run stands that is begun and not finished, by number.
+        places: progress of the unfinished runs, by number.
     """
 
     path: Path
@@ -34,12 +34,12 @@ class ResultsFolder:
 
     @property
     def command(self) -> str:
-        """That made it."""
+        """Command that made the folder."""
         return self.settings["command"]
 
     @property
     def method(self) -> str:
-        """By name."""
+        """Its name."""
         return self.settings["stream.method"]
 
     @property
@@ -49,24 +49,24 @@ class ResultsFolder:
 
     @property
     def protocol(self) -> str:
-        """By name."""
+        """Its name."""
         return self.settings["stream.protocol"]
 
     @property
     def asked(self) -> range:
-        """The runs that the last call asked for."""
+        """Numbers of the runs that the last call requested."""
         first = self.settings["stream.first_run"]
         return range(first, first + self.settings["stream.runs"])
 
     @property
     def waiting(self) -> list[int]:
-        """Those of them that are not begun."""
+        """Requested runs that have not started."""
         known = {record.run for record in self.records} | self.places.keys()
         return [run for run in self.asked if run not in known]
 
     @property
     def runs(self) -> int:
-        """How many there are to be: those asked for, and those of earlier calls."""
+        """Total number of runs: requested ones and those of earlier calls."""
         return len(self.records) + len(self.places) + len(self.waiting)
 
 
@@ -81,22 +81,23 @@ _NEEDED = {
 
 
 def read_folder(folder: Path) -> ResultsFolder:
-    """What is in one results folder.
+    """Read one results folder.
 
     Raises:
-        InputError: there is none, or its settings, a run or all checkpoints of a run are damaged.
+        InputError: the folder is missing, or its settings, a run or all checkpoints of a run are
+            damaged.
     """
-    remedy = "give a results folder; crumb runs FOLDER lists those in it"
+    remedy = "give a results folder; crumb runs FOLDER lists them"
     if not folder.is_dir():
-        raise InputError(folder, "is no folder", remedy)
+        raise InputError(folder, "is not a folder", remedy)
     if not ((folder / CONFIG).exists() or Results.begun_in(folder)):
-        raise InputError(folder, "is no results folder", remedy)
+        raise InputError(folder, "is not a results folder", remedy)
     settings = read_settings(folder)
     for name, kind in _NEEDED.items():
         if type(settings.get(name)) is not kind:
-            problem = f"holds no {name}, or one of another kind"
-            raise InputError(folder / CONFIG, problem, "bring it back, or remove the folder")
-    # Before the runs: one that is finished in between is in both, and not lost.
+            problem = f"has no {name}, or one in another format"
+            raise InputError(folder / CONFIG, problem, "restore it or remove the folder")
+    # Read checkpoints before finished runs, so that a run that finishes in between is not missed.
     places = positions_in(folder / "checkpoints")
     records = Results.finished_in(folder)
     finished = {record.run for record in records}
@@ -106,13 +107,12 @@ def read_folder(folder: Path) -> ResultsFolder:
 
 @dataclass(frozen=True)
 class Survey:
-    """The results folders below a folder.
+    """The results folders found below a folder.
 
     Attributes:
-        root: the folder.
-        found: those that can be read, by path.
-        problems: what is wrong with each of the others, and with folders that cannot be looked
-            into, by path.
+        root: the folder that was searched.
+        found: readable results folders, by path.
+        problems: errors of unreadable folders, by path.
     """
 
     root: Path
@@ -120,24 +120,24 @@ class Survey:
     problems: dict[Path, InputError]
 
     def name(self, folder: Path) -> str:
-        """The path of one of them from the root on."""
+        """Its path relative to the root."""
         return printable(folder.relative_to(self.root))
 
 
 def survey(root: Path) -> Survey:
-    """Look through a folder and all below it; links to folders are not followed.
+    """Search a folder and all its subfolders. Links to folders are not followed.
 
     Raises:
-        InputError: there is no such folder.
+        InputError: the folder does not exist.
     """
     if not root.is_dir():
-        remedy = "name the folder that your results are in: crumb runs FOLDER"
-        raise InputError(root, "is no folder", remedy)
+        remedy = "give the folder with your results: crumb runs FOLDER"
+        raise InputError(root, "is not a folder", remedy)
     found: list[ResultsFolder] = []
     problems: dict[Path, InputError] = {}
 
     def note(error: OSError) -> None:
-        problem = f"cannot be looked into ({error.strerror})"
+        problem = f"cannot be opened ({error.strerror})"
         problems[Path(error.filename)] = InputError(error.filename, problem, "make it readable")
 
     for name, _, files in os.walk(root, onerror=note):
@@ -153,7 +153,9 @@ def survey(root: Path) -> Survey:
 
 
 def _holds_results(folder: Path, files: list[str]) -> bool:
-    """Whether a folder is one of results, whole or damaged; other programs have settings too."""
+    """Whether this is a results folder, even a damaged one. Other programs have a config.toml
+    too.
+    """
     if Results.begun_in(folder):
         return True
     if CONFIG not in files:

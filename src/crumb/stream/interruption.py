@@ -1,4 +1,4 @@
-"""Signals that end a run, taken notice of between two batches, where it can be saved."""
+"""Handle termination signals between batches, where the run can be saved."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 from crumb import signals
 
-# A signal that follows another one sooner is the same one, sent twice, say to a group of processes.
+# A signal that arrives sooner after another one is the same signal, e.g. sent to a process group.
 _SAME_SECONDS = 1.0
 _noted: list[tuple[int, float]] = []
 _waiting = 0
@@ -18,10 +18,10 @@ _waiting = 0
 
 @contextmanager
 def signals_between_batches() -> Iterator[None]:
-    """Let :func:`raise_noted` raise what arrives, or this context when it ends.
+    """Defer signals in this context until :func:`raise_noted` or its end.
 
-    A second signal, a second later, is raised where it arrives. Signals are those of the whole
-    process: in a thread other than the main one nothing changes, nor for one that is ignored.
+    A second signal, at least a second later, is raised immediately. Has no effect outside the main
+    thread or on ignored signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -37,7 +37,7 @@ def signals_between_batches() -> Iterator[None]:
 
 @contextmanager
 def defer_signals() -> Iterator[None]:
-    """What happens in this context is finished before :func:`raise_noted` raises."""
+    """Code in this context finishes before :func:`raise_noted` raises."""
     global _waiting
     _waiting += 1
     try:
@@ -61,5 +61,5 @@ def _note(number: int, frame: FrameType | None) -> None:
 
 
 def raised_immediately(error: BaseException) -> bool:
-    """Whether a signal was raised where it arrived, perhaps in the middle of a step."""
+    """Whether a signal was raised immediately, perhaps in the middle of a step."""
     return error.args == ("at once",)

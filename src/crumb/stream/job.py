@@ -1,4 +1,4 @@
-"""What a command has to do, and the settings that its results depend on."""
+"""The runs that a command has to do, and the settings that affect their results."""
 
 from __future__ import annotations
 
@@ -24,22 +24,21 @@ from crumb.stream.tasks import tasks_of
 
 @dataclass(frozen=True)
 class Job:
-    """What a command has to do: runs of one method over one data set.
+    """Runs of one method over one data set.
 
     Attributes:
-        command: that goes on with it when it is given ``--resume``.
-        config: of the stream.
-        network: which backbone.
-        method: the method's own configuration.
-        dataset: opened.
-        task_lists: by number of the run.
-        folder: of the results.
-        model: name of the file of a run's learner, with {} for the number of the run; None to keep
-            none.
-        more: further settings that the results depend on, by section, if there are any.
-        broken: what is wrong with each image that is to be left out, if that is known.
-        task_model: name of the file of the learner after a task, with {} for the number of the run
-            and for that of the task, counted from 1; None to keep none.
+        command: the command that resumes the job with ``--resume``.
+        config: configuration of the stream.
+        network: configuration of the backbone.
+        method: configuration of the method.
+        dataset: the opened data set.
+        task_lists: tasks by run number.
+        folder: results folder.
+        model: file name of a run's learner, with {} for the run number; None to save none.
+        more: further settings that affect results, by section.
+        broken: problem of each image to skip, if known.
+        task_model: file name of the learner after a task, with {} for the run number and for the
+            task number (from 1); None to save none.
     """
 
     command: str
@@ -55,18 +54,18 @@ class Job:
     task_model: str | None = None
 
     def models(self, run: int) -> list[Path]:
-        """Files of the learner of a run: at its end, if it is kept."""
+        """Files of the final learner of a run, if it is saved."""
         return [self.folder / self.model.format(run)] if self.model else []
 
     def task_models(self, run: int) -> list[Path]:
-        """Files of the learner of a run after each task, if they are kept."""
+        """Files of the learner after each task of a run, if saved."""
         if self.task_model is None:
             return []
         count = len(self.task_lists[run].tasks)
         return [self.folder / self.task_model.format(run, 1 + task) for task in range(count)]
 
     def only(self, runs: Iterable[int]) -> Job:
-        """The job, of some of its runs."""
+        """The same job for some of its runs."""
         task_lists = {run: self.task_lists[run] for run in runs}
         first = min(task_lists)
         config = replace(self.config, first_run=first, runs=max(task_lists) - first + 1)
@@ -74,12 +73,12 @@ class Job:
 
 
 def settings_of(job: Job, network: NetworkConfig, method: Any) -> dict[str, Any]:
-    """All that the results depend on; of files their digests, as their names say little.
+    """All settings that affect results. Files are represented by their digests.
 
     Args:
-        job: whose results they are.
-        network: with what was left open filled in, and likewise
-        method: the method's own configuration.
+        job: the job.
+        network: configuration with defaults filled in
+        method: configuration of the method.
     """
     sections = {"stream": job.config, "network": network, "method": method}
     files = {"index": job.dataset.digest}
@@ -96,13 +95,13 @@ def settings_of(job: Job, network: NetworkConfig, method: Any) -> dict[str, Any]
                 files[name] = hashlib.file_digest(file, "sha256").hexdigest()
     parts = {name: asdict(part) for name, part in sections.items()}
     parts["stream"]["epochs_first_task"] = job.config.readings[0]
-    # So that it means the same wherever the next call is made.
+    # Absolute, so that it means the same from any working directory.
     parts["network"]["weights"] = str(weights or job.network.weights)
     return {"command": job.command, **parts, **(job.more or {}), "files": files}
 
 
 def _listed(job: Job) -> dict[int, TaskList]:
-    """The tasks of runs that are asked for, and of finished ones whose lists are still there."""
+    """Tasks of the requested runs, and of finished runs whose lists still exist."""
     found, config = dict(job.task_lists), job.config
     assert config.filelists is not None
     offline = find_method(config.method).offline
@@ -113,12 +112,12 @@ def _listed(job: Job) -> dict[int, TaskList]:
 
 
 def check_recorded(job: Job) -> None:
-    """Compare the settings in the folder of a job, if there are any; nothing is built.
+    """Compare a job with the settings stored in its folder, if any, without building a network.
 
-    Settings that network and method fill in where they are left open are not compared.
+    Settings of network and method that are None and get filled in later are not compared.
 
     Raises:
-        InputError: they differ, or are damaged.
+        InputError: the settings differ or are damaged.
     """
     if (job.folder / CONFIG).exists():
         network, method = settled(job.network)[1], for_mode(job.config.mode, job.method)

@@ -1,4 +1,4 @@
-"""Building the learner of a run, and what can be said of it before it is built."""
+"""Build the learner of a run, and check what can be checked before."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from crumb.nets.split import SplitNetwork
 from crumb.stream.config import Mode, StreamConfig
 
 OF_RUN = "{run}"
-"""Stands for the number of the run in the name of a pretrained file."""
+"""Placeholder of the run number in the name of a pretrained file."""
 Networks = dict[tuple[NetworkConfig, int], SplitNetwork]
-"""Networks as they were built, by configuration and seed; learners get copies."""
+"""Cache of built networks by configuration and seed; learners get copies."""
 
 
 def new_learner(
@@ -34,18 +34,18 @@ def new_learner(
     resize: Resize = "squash",
     networks: Networks | None = None,
 ) -> Learner:
-    """A fresh learner, from pretrained tail and codebook if asked for.
+    """Build a fresh learner, with pretrained tail and codebook if requested.
 
     Args:
-        config: of the stream.
-        network: which backbone.
-        method: the method's own configuration.
-        seed: number of the run.
-        resize: how the data set makes images square; the learner does the same.
-        networks: built so far, where several learners are made only to be looked at.
+        config: configuration of the stream.
+        network: configuration of the backbone.
+        method: configuration of the method.
+        seed: seed, the number of the run.
+        resize: how images are made square, as in the data set.
+        networks: cache of built networks, for learners that are only checked.
 
     Raises:
-        InputError: a setting or a file cannot be used.
+        InputError: a setting or a file is invalid.
     """
     machine = config.machine
     device = choose_device(machine.device, machine.precision, machine.deterministic)
@@ -54,7 +54,7 @@ def new_learner(
     built.bf16 = machine.precision == "bf16"
     kind = find_method(config.method)
     if config.mode == "strict" and not kind.strict():
-        problem = f"is not for {kind.name}, which reads frames more than once"
+        problem = f"cannot be used with {kind.name}, which reads frames more than once"
         raise InputError(
             setting("mode", "strict"),
             problem,
@@ -62,7 +62,7 @@ def new_learner(
         )
     learner = kind(built, for_mode(config.mode, method), seed, device)
     if config.evaluation.select_best_epoch and not kind.supports_best_epoch:
-        problem = f"is not for {kind.name}, which keeps more of an epoch than its weights"
+        problem = f"cannot be used with {kind.name}, whose state is more than its weights"
         raise InputError(setting("select_best_epoch"), problem, "leave it out")
     if machine.compile:
         built.compile_tail()
@@ -80,24 +80,24 @@ def _network(config: NetworkConfig, seed: int, networks: Networks | None) -> Spl
 
 
 def of_run(path: Path, run: int) -> Path:
-    """The file that one run starts from."""
+    """The pretrained file of one run."""
     return Path(str(path).replace(OF_RUN, str(run)))
 
 
 def for_mode(mode: Mode, method: Any) -> Any:
-    """The settings of a method with which exemplars are stored when the mode lets them.
+    """Method settings that store exemplars at the time that the mode allows.
 
     Raises:
-        InputError: they are to be stored at the end of a task, and the mode is strict.
+        InputError: exemplars are to be stored at the end of a task, but the mode is strict.
     """
     if mode == "strict" and getattr(method, "write_policy", None) == END_OF_TASK:
-        problem = f"contradicts {setting('mode', 'strict')}, which stores on arrival"
+        problem = f"contradicts {setting('mode', 'strict')}, which stores exemplars on arrival"
         raise InputError(setting("write_policy", END_OF_TASK), problem, "leave one of them out")
     return with_policy(method, END_OF_TASK if mode == "paper" else ON_ARRIVAL)
 
 
 def check_memory(learner: Learner, tasks: TaskList) -> None:
-    """Refuse at the start what the last write of the memory would refuse."""
+    """Refuse settings at the start that the last write of the memory would refuse."""
     written = tasks.tasks if learner.tested_after_task_end else tasks.tasks[:-1]
     learner.check_tasks(len(written))
     learner.check_room(len({label for frames in written for label in frames.labels.tolist()}))

@@ -1,4 +1,4 @@
-"""One run: tasks in order, batches in order, a test after every epoch, a checkpoint in between."""
+"""The training loop of one run, with a test after every epoch and checkpoints."""
 
 from __future__ import annotations
 
@@ -28,26 +28,25 @@ from crumb.stream.interruption import defer_signals, raised_immediately, signals
 from crumb.stream.record import RunRecord
 from crumb.stream.tasks import choose
 
-# Losses are looked at, and memory is returned, this often: not at every step, as a GPU would have
-# to be waited for.
+# Check losses and release memory once per so many steps, because it synchronises with the GPU.
 _CHECK_EVERY = 50
 _KEPT = f"use a smaller {setting('lr')}; finished runs and the last good checkpoint are kept"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run before it starts: what is streamed, by whom.
+    """Everything that one run needs.
 
     Attributes:
-        tasks: with training and test frames.
-        epochs: readings of each task.
-        held_out: for each task which frames are kept back, bool (n,).
-        batch_size: of the stream.
-        learner: fresh.
-        store: of the features of all frames.
-        config: of the stream.
-        checkpoints: of this run, if it is to have any.
-        task_models: file of the learner after each task, if they are to be kept.
+        tasks: tasks with training and test frames.
+        epochs: number of epochs of each task.
+        held_out: held-out training frames of each task, bool (n,).
+        batch_size: batch size in images.
+        learner: a fresh learner.
+        store: feature store of all frames.
+        config: config of the stream.
+        checkpoints: checkpoints of this run, if any.
+        task_models: file of the learner after each task, if saved.
     """
 
     tasks: TaskList
@@ -62,12 +61,12 @@ class Plan:
 
 
 def run_once(plan: Plan) -> RunRecord:
-    """One run over all tasks, or what is left of it after its newest checkpoint.
+    """Do one run over all tasks, or the rest of it after its newest checkpoint.
 
     Raises:
-        KeyboardInterrupt, Terminated: a signal came; where the run stands has been saved.
+        KeyboardInterrupt, Terminated: a signal arrived; a checkpoint was saved.
         DivergedError: a loss or a weight is no longer finite.
-        InputError: a checkpoint is of other data, or the learner after an earlier task is missing.
+        InputError: the checkpoint is of other data, or the learner of an earlier task is missing.
     """
     learner, tasks = plan.learner, plan.tasks
     learner.start_head(len(tasks.classes))
@@ -78,7 +77,7 @@ def run_once(plan: Plan) -> RunRecord:
         state = State(_new_record(plan))
     for path in plan.task_models[: state.task]:
         if not path.exists():
-            problem = f"is missing, of a run that has begun without {setting('save_tasks')}"
+            problem = f"is missing, because the run was started without {setting('save_tasks')}"
             raise InputError(
                 path,
                 problem,
@@ -93,7 +92,7 @@ def run_once(plan: Plan) -> RunRecord:
         try:
             _run_tasks(plan, state, progress)
         except (KeyboardInterrupt, Terminated) as signalled:
-            # In the middle of a step there is nothing that could be gone on from.
+            # A run cannot resume from the middle of a step.
             if not raised_immediately(signalled):
                 _save(plan, state)
             raise
@@ -102,7 +101,7 @@ def run_once(plan: Plan) -> RunRecord:
 
 
 def _new_record(plan: Plan) -> RunRecord:
-    """Nothing is measured yet."""
+    """An empty record."""
     parts = zip(plan.tasks.tasks, plan.held_out, strict=True)
     learned = {path for frames, held in parts for path in choose(frames, ~held).paths}
     return RunRecord(
@@ -117,7 +116,7 @@ def _new_record(plan: Plan) -> RunRecord:
 
 @contextmanager
 def _counted(learner: Learner, record: RunRecord) -> Iterator[None]:
-    """Add the work of a with block to a record, unless that began without counting."""
+    """Add the work of a with block to a record, unless its run started without counting."""
     steps, maps = learner.steps, learner.network.maps
     yield
     if record.gradient_steps is not None and record.tail_maps is not None:
@@ -126,21 +125,21 @@ def _counted(learner: Learner, record: RunRecord) -> Iterator[None]:
 
 
 def _tell(checkpoints: Checkpoints, state: State, tasks: int) -> None:
-    """Say where the run goes on, and which files are of no use."""
+    """Print where the run resumes and which checkpoints are damaged."""
     for name in checkpoints.damaged:
-        sys.stderr.write(f"{name} is damaged and not used\n")
+        sys.stderr.write(f"{name} is damaged and was ignored\n")
     if state.source:
         place = f"after batch {state.batch}" if state.batch else "first batch"
         where = f"task {state.task + 1} of {tasks}, epoch {state.epoch + 1}, {place}"
         if state.task == tasks:
             where = "after its last task"
-        sys.stderr.write(f"run {state.record.run} goes on from {state.source}: {where}\n")
+        sys.stderr.write(f"run {state.record.run} resumes from {state.source}: {where}\n")
     for what in checkpoints.changed:
-        sys.stderr.write(f"begun with {what}: the last bits may differ\n")
+        sys.stderr.write(f"started with {what}: the last bits may differ\n")
 
 
 def _batches(plan: Plan, until: State | None = None) -> int:
-    """Batches of all readings, or of those before ``until``."""
+    """Number of batches in all epochs, or in those before ``until``."""
     counts = [
         len(Reading(choose(frames, ~held), plan.store, plan.batch_size))
         for frames, held in zip(plan.tasks.tasks, plan.held_out, strict=True)
@@ -164,11 +163,11 @@ def _run_tasks(plan: Plan, state: State, progress: RunProgress) -> None:
 
 
 def _run_task(plan: Plan, state: State, groups: list[list[int]], progress: RunProgress) -> None:
-    """Learn one task, test after each epoch, tell the learner that the task is over.
+    """Learn one task, test after each epoch and end the task.
 
-    That comes after the last test and is left out after the last task, unless the learner is to be
-    tested after it: then nothing is saved between the last batch and the end of that test, so that
-    a run goes on either before both or after both.
+    The end of the task comes after the last test. It is skipped after the last task unless the
+    learner is tested after it. In that case no checkpoint is written between the last batch and the
+    end of that test, so a run resumes either before or after both.
     """
     learner, record, task = plan.learner, state.record, state.task
     frames = choose(plan.tasks.tasks[task], ~plan.held_out[task])
@@ -180,7 +179,7 @@ def _run_task(plan: Plan, state: State, groups: list[list[int]], progress: RunPr
         record.scores.append([])
         state.best_accuracy, state.best_epoch, state.best = -1.0, plan.epochs[task] - 1, {}
     while not _is_read(plan, state):
-        # Pixels are learned from, or stored: on arrival, or in the second reading of the task.
+        # Pixels are needed to learn from them or to store them, on arrival or in the second pass.
         first = state.epoch == 0
         stored = learner.needs_images and not learner.needs_second_pass and first
         pixels = learner.wants_images or stored
@@ -200,7 +199,7 @@ def _run_task(plan: Plan, state: State, groups: list[list[int]], progress: RunPr
 
 
 def _is_read(plan: Plan, state: State) -> bool:
-    """Whether the task has been read as often as it will be."""
+    """Whether all epochs of the task are done."""
     begun = state.epoch == 0 or state.batch > 0
     return state.epoch == plan.epochs[state.task] or (not begun and plan.learner.converged())
 
@@ -208,7 +207,7 @@ def _is_read(plan: Plan, state: State) -> bool:
 def _test(
     plan: Plan, state: State, groups: list[list[int]], progress: RunProgress, select: bool = True
 ) -> None:
-    """Test after an epoch; the score is noted when nothing can come in between any more."""
+    """Test after an epoch, and record the score only once no signal can interrupt."""
     evaluation, record = plan.config.evaluation, state.record
     test = _test_reading(plan, plan.tasks.test, groups)
     with _Clock() as clock:
@@ -228,7 +227,7 @@ def _test(
 
 
 def _select(plan: Plan, state: State, groups: list[list[int]]) -> None:
-    """If images are held out, remember the epoch that does best on them."""
+    """If images are held out, remember the epoch with the best accuracy on them."""
     validation = choose(plan.tasks.tasks[state.task], plan.held_out[state.task])
     if validation.paths:
         reading = _test_reading(plan, validation, groups)
@@ -241,10 +240,9 @@ def _select(plan: Plan, state: State, groups: list[list[int]]) -> None:
 def _finish_task(
     plan: Plan, state: State, frames: Frames, groups: list[list[int]], progress: RunProgress
 ) -> None:
-    """Back to the best epoch, if one was looked for; the second reading of the task.
+    """Restore the best epoch, if selected, and do the second pass over the task.
 
-    A learner that is tested after the second reading starts it from that epoch, and what is
-    reported is that test.
+    If the learner is tested after the second pass, that test is the one reported.
     """
     learner, record = plan.learner, state.record
     if learner.tested_after_task_end:
@@ -252,7 +250,7 @@ def _finish_task(
     if state.best:
         _restore(learner, state.best)
     record.reported.append(state.epoch if learner.tested_after_task_end else state.best_epoch)
-    # Some of it goes at the end of a task.
+    # Some of it is freed at the end of a task.
     _note_bytes(plan, state)
     more = state.task < len(plan.tasks.tasks) - 1
     if learner.needs_task_boundaries and (more or learner.tested_after_task_end):
@@ -272,7 +270,7 @@ def _finish_task(
 
 
 def _note_bytes(plan: Plan, state: State) -> None:
-    """Remember what the learner holds, where that is more than it ever was."""
+    """Record the memory that the learner holds if it is a new maximum."""
     held, record = plan.learner.bytes_held(), state.record
     if held.replay + held.extra >= record.replay_bytes + record.extra_bytes:
         record.replay_bytes, record.extra_bytes = held.replay, held.extra
@@ -281,9 +279,9 @@ def _note_bytes(plan: Plan, state: State) -> None:
 def learn_epoch(
     plan: Plan, reading: Reading, state: State, learned: Callable[[], None] | None = None
 ) -> None:
-    """The rest of one reading of a task.
+    """Learn the rest of one epoch.
 
-    The codebook's figures are taken before its first and last step.
+    Codebook statistics are taken before the first and the last step.
     """
     learner, record, last = plan.learner, state.record, len(reading) - 1
     losses: list[dict[str, Tensor]] = []
@@ -315,7 +313,7 @@ def learn_epoch(
 
 
 def _save(plan: Plan, state: State) -> None:
-    """Write a checkpoint, but none of nothing, and none of weights that are of no use."""
+    """Write a checkpoint, except before the first batch or with non-finite weights."""
     if plan.checkpoints is not None and state.record.images:
         _check_weights(plan.learner, state)
         _note_memory(plan, state)
@@ -325,7 +323,7 @@ def _save(plan: Plan, state: State) -> None:
 
 
 def _check_weights(learner: Learner, state: State) -> None:
-    """The last step has no later loss that would show what it did."""
+    """Check the weights: no later loss reveals whether the last step diverged."""
     for name, value in learner.parameters().items():
         if not value.isfinite().all():
             raise DivergedError(
@@ -359,7 +357,7 @@ def _test_reading(plan: Plan, frames: Frames, groups: list[list[int]]) -> Readin
 
 
 class _Clock:
-    """Seconds spent in a with block."""
+    """Measures the seconds spent in a with block."""
 
     def __enter__(self) -> _Clock:
         self._started = time.perf_counter()
@@ -388,5 +386,5 @@ def _peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Kilobytes everywhere but on macOS.
+    # The unit is kilobytes except on macOS.
     return peak if sys.platform == "darwin" else peak * 1024

@@ -1,4 +1,4 @@
-"""The figures that sum up a class-incremental run."""
+"""Summary metrics of a class-incremental run."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import math
 from collections.abc import Sequence
 
 Matrix = Sequence[Sequence[float | None]]
-"""Row t, column j: accuracy in percent after task t on the classes that task j brought (j <= t)."""
+"""Row t, column j: accuracy in percent after task t on the classes introduced by task j (j <=
+t)."""
 
 
 def forgetting(matrix: Matrix) -> float | None:
-    """Mean drop from the best accuracy on a task's classes to the last one, in percent points.
+    """Mean drop from the best to the final accuracy on each task's classes, in percentage points.
 
-    Chaudhry et al., "Riemannian Walk", ECCV 2018, equation 3: over all tasks but the last, the
-    best is taken over the tasks before the last. None if there is only one task.
+    Chaudhry et al., "Riemannian Walk", ECCV 2018, equation 3: the mean is over all tasks but the
+    last, and the best over the tests before the last task. None if there is only one task.
     """
     drops = []
     for task in _earlier_tasks(matrix):
@@ -23,7 +24,8 @@ def forgetting(matrix: Matrix) -> float | None:
 
 
 def backward_transfer(matrix: Matrix) -> float | None:
-    """Mean change of the accuracy on a task's classes since that task, in percent points.
+    """Backward transfer (BWT): mean change of the accuracy on a task's classes since that task, in
+    percentage points.
 
     Lopez-Paz and Ranzato, "Gradient Episodic Memory", NeurIPS 2017, equation 3. None if there is
     only one task.
@@ -35,13 +37,13 @@ def backward_transfer(matrix: Matrix) -> float | None:
 
 
 def _earlier_tasks(matrix: Matrix) -> list[int]:
-    """Tasks before the last one that brought classes."""
+    """Tasks before the last one that introduced classes."""
     return [task for task in range(len(matrix) - 1) if matrix[task][task] is not None]
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
     """Mean and sample standard deviation (None for a single value)."""
-    # Exact, so that equal runs in another order have equal means.
+    # Exact summation, so that the order of runs does not matter.
     mean = math.fsum(values) / len(values)
     if len(values) < 2:
         return mean, None

@@ -1,4 +1,4 @@
-"""Where unfinished runs stand, read from their checkpoints; no tensor is read."""
+"""The progress of unfinished runs, from their checkpoints. Reads no tensors."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ FORMAT, VERSION = "crumb-checkpoint", 1
 
 @dataclass(frozen=True)
 class RunPosition:
-    """Where an unfinished run stands.
+    """The progress of an unfinished run.
 
     Attributes:
-        task: that is learned, from 0; the number of tasks after the last one.
-        tasks: how many there are; None in a checkpoint of a Crumb that did not say so.
+        task: the current task, from 0; the number of tasks after the last one.
+        tasks: number of tasks; None in checkpoints of old versions.
     """
 
     task: int
@@ -27,7 +27,7 @@ class RunPosition:
 
 
 def positions_in(folder: Path) -> dict[int, RunPosition]:
-    """Where each run stands that has checkpoints in a folder, by number; no tensor is read.
+    """The progress of each run with checkpoints in a folder, by run number.
 
     Raises:
         InputError: all checkpoints of a run are damaged.
@@ -42,7 +42,8 @@ def positions_in(folder: Path) -> dict[int, RunPosition]:
         try:
             found[int(run)] = _position(path)
         except InputError as error:
-            # The process that is at the run removes the older ones, and all when it is finished.
+            # The process that executes the run removes older checkpoints, and all of them at its
+            # end.
             if path.exists():
                 damaged[int(run)] = error
     for run in sorted(damaged.keys() - found.keys()):
@@ -51,7 +52,7 @@ def positions_in(folder: Path) -> dict[int, RunPosition]:
 
 
 def _position(path: Path) -> RunPosition:
-    remedy = "remove it to have the run begun again"
+    remedy = "remove it to restart the run"
     meta = read_metadata(path, remedy)
     try:
         _, about = json.loads(meta[FORMAT])

@@ -1,4 +1,4 @@
-"""Pretraining the tail and the codebook (Talbot et al. 2025, section III-D)."""
+"""Pretrain the tail and the codebook (Talbot et al. 2025, section III-D)."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ PRETRAINED = "pretrained.safetensors"
 
 
 def pretrain(config: StreamConfig, network: NetworkConfig, method: CrumbConfig) -> Results:
-    """Train tail and codebook on all classes at once, on the sum of both losses.
+    """Train tail and codebook on all classes at once with the sum of both losses.
 
-    One task, in the shuffled order of the published ``iid`` list of the run; nothing is stored
-    and nothing replayed. ``config.epochs_first_task`` readings of ``config.first_run``.
+    One task in the shuffled order of the published ``iid`` list of run ``config.first_run``, for
+    ``config.epochs_first_task`` epochs. Nothing is stored or replayed.
 
     Returns:
-        the results folder; the learner is :data:`PRETRAINED` in it, for ``--pretrained``.
+        the results folder. The file :data:`PRETRAINED` in it holds the learner, for
+            ``--pretrained``.
 
     Raises:
         InputError, KeyboardInterrupt, Terminated: as :func:`crumb.stream.run.stream`.
@@ -40,13 +41,13 @@ def pretrain_job(
     method: CrumbConfig,
     dataset: Dataset | None = None,
 ) -> Job:
-    """What :func:`pretrain` has to do; errors of the data set as its own.
+    """The job of :func:`pretrain`.
 
     Args:
-        config: of the pretraining.
-        network: which backbone.
+        config: configuration of the pretraining.
+        network: configuration of the backbone.
         method: CRUMB's settings.
-        dataset: that of the configuration, if it is open.
+        dataset: the configured data set, if already open.
     """
     dataset = dataset or open_dataset(config.dataset, config.classes)
     everything = TaskLayout(images_per_task=len(dataset.index))

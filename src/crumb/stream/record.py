@@ -1,4 +1,4 @@
-"""What is measured in one run, and its JSON form."""
+"""The measurements of one run and their JSON form."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ PATHS = ("direct", "mem")
 
 @dataclass(frozen=True)
 class Score:
-    """What one pass over the test images gave.
+    """Results of one pass over the test images.
 
     Attributes:
-        accuracy: percent, by (k, test, path): k of top-k, one of ``TESTS``, one of the paths asked
-            for.
-        by_task: percent of the direct path, top-1, on the classes that each task so far brought;
-            None for a task that brought none.
-        by_class: the same on each class seen so far, by label; None where that was not noted.
+        accuracy: accuracy in percent by (k, test, path): the k of top-k, one of ``TESTS``, one of
+            the requested paths.
+        by_task: top-1 accuracy in percent (direct path) on the classes introduced by each task so
+            far; None for a task without new classes.
+        by_class: the same for each class seen so far, by label; None if not recorded.
     """
 
     accuracy: dict[tuple[int, str, str], float]
@@ -56,33 +56,32 @@ class Score:
 
 @dataclass
 class RunRecord:
-    """Everything measured in one run.
+    """All measurements of one run.
 
     Attributes:
-        run: its number, which is its seed.
-        classes: names in label order.
-        scores: by task, then epoch.
-        reported: for each task the epoch whose accuracy counts (the last, unless the best epoch
-            on held-out training images was asked for).
+        run: number of the run, which is its seed.
+        classes: class names in label order.
+        scores: scores by task, then epoch.
+        reported: the reported epoch of each task (the last, or the best on held-out training
+            images).
         statistics: rows of mem_stats.csv.
-        replay_bytes: bytes of the exemplars, when most bytes were held in all.
-        extra_bytes: bytes held besides them then.
-        seconds: of learning and storing.
-        images: images learned from, each reading counted.
-        peak_memory_bytes: of the process since it began (on a GPU: of the GPU in this run).
-        test_seconds: of the tests after each epoch.
-        feature_seconds: in which features to be kept were computed or checked, once for all runs
-            and methods that share them.
-        checkpoint_seconds: of writing checkpoints.
-        gradient_steps: taken while learning. None, here and below, in a run of a Crumb that did not
-            count.
-        tail_maps: feature maps that went through the tail while learning, replayed ones and those
-            that a teacher or a choice of exemplars needs included; not those of tests.
-        images_read_again: images that were read when a task was over.
-        distinct_images: different images among those learned from.
-        confusion: of the score that counts after the last task, direct path, top-1: label,
-            predicted label and number of test images, for each pair that there is. None where that
-            was not noted.
+        replay_bytes: bytes of exemplars at the peak of total memory.
+        extra_bytes: other bytes at that time.
+        seconds: seconds of learning and storing.
+        images: images learned from, counted once per epoch.
+        peak_memory_bytes: peak memory of the process (on a GPU: of the GPU in this run).
+        test_seconds: seconds of all tests.
+        feature_seconds: seconds of computing or checking cached features, once for all runs and
+            methods that share them.
+        checkpoint_seconds: seconds of writing checkpoints.
+        gradient_steps: number of gradient steps. None, here and below, in runs of old versions that
+            did not count.
+        tail_maps: feature maps passed through the tail while learning, including replay, teachers
+            and exemplar selection but not tests.
+        images_read_again: images read again at the end of tasks.
+        distinct_images: number of different images learned from.
+        confusion: (label, predicted label, number of test images) for each pair that occurs in the
+            reported score after the last task (direct path, top-1). None if not recorded.
     """
 
     run: int
@@ -106,17 +105,17 @@ class RunRecord:
 
     @property
     def image_passes(self) -> float | None:
-        """How often the stream showed an image, on average; replay is not counted here."""
+        """Mean number of times that the stream showed an image, without replay."""
         if self.images_read_again is None or self.distinct_images is None:
             return None
         return (self.images + self.images_read_again) / self.distinct_images
 
     def after(self, task: int) -> Score:
-        """The score that counts for a task."""
+        """The reported score of a task."""
         return self.scores[task][self.reported[task]]
 
     def curve(self, k: int = 1, test: str = "all", path: str = "direct") -> list[float]:
-        """An accuracy after each task, percent."""
+        """An accuracy after each task, in percent."""
         return [self.after(task).accuracy[k, test, path] for task in range(len(self.scores))]
 
     def matrix(self) -> list[list[float | None]]:
@@ -124,9 +123,10 @@ class RunRecord:
         return [self.after(task).by_task for task in range(len(self.scores))]
 
     def class_accuracy(self) -> list[list[float | None]] | None:
-        """Accuracy on each class (row, by label) after each task (column), percent.
+        """Accuracy in percent on each class (row, by label) after each task (column).
 
-        None before the task in which the class came. None at all where it was not noted.
+        Entries are None before the task that introduces the class. The result is None if not
+        recorded.
         """
         tasks = [self.after(task).by_class for task in range(len(self.scores))]
         known = [by_class for by_class in tasks if by_class is not None]
@@ -147,7 +147,7 @@ class RunRecord:
         return counts
 
     def figures(self) -> dict[str, float | None]:
-        """The key figures of the run, as in ``metrics.json``."""
+        """The summary metrics of the run, as in ``metrics.json``."""
         tops = self.curve()
         matrix = self.matrix()
         values = (
@@ -171,7 +171,7 @@ class RunRecord:
 
 
 def record_to_json(record: RunRecord) -> dict[str, Any]:
-    """The record as JSON can hold it."""
+    """The record as JSON values."""
     value = asdict(record)
     value["scores"] = [
         [
@@ -189,10 +189,10 @@ def record_to_json(record: RunRecord) -> dict[str, Any]:
 
 
 def record_from_json(value: Mapping[str, Any]) -> RunRecord:
-    """The record that :func:`record_to_json` was given.
+    """The inverse of :func:`record_to_json`.
 
     Raises:
-        LookupError, TypeError, ValueError, AttributeError: it is damaged.
+        LookupError, TypeError, ValueError, AttributeError: the data is damaged.
     """
     scores = [
         [
@@ -213,23 +213,23 @@ def _accuracy_keys(table: dict[str, float]) -> dict[tuple[int, str, str], float]
     return found
 
 
-# Above every count of bytes; squares of it are still numbers.
+# Larger than any number of bytes, and its square is still finite.
 _LARGEST = float(1 << 62)
 
 
 def read_record(path: Path) -> RunRecord:
-    """A run that :class:`~crumb.stream.results.Results` has written.
+    """Read a run written by :class:`~crumb.stream.results.Results`.
 
     Raises:
-        InputError: it is missing, damaged, renamed or of another format version.
+        InputError: the file is missing, damaged, renamed or of another format version.
     """
-    remedy = "remove it to have the run done again"
+    remedy = "remove it to repeat the run"
     value = read_json(path, remedy)
     if (value.pop("format", None), value.pop("version", None)) != (FORMAT, VERSION):
-        raise InputError(path, f"is no run of format version {VERSION}", remedy)
+        raise InputError(path, f"is not a run of format version {VERSION}", remedy)
     try:
         record = record_from_json(value)
-        # What the tables are made of must be there: damage shows here or nowhere.
+        # Compute everything that the tables need, so that damage shows here.
         if type(record.run) is not int:
             raise TypeError(f"the number {record.run!r}")
         _check_numbers(record)
@@ -244,18 +244,18 @@ def read_record(path: Path) -> RunRecord:
 
 
 def _check_numbers(record: RunRecord) -> None:
-    """Raise ValueError unless all that is measured is a number that can be reckoned with."""
+    """Raise ValueError unless all measurements are usable numbers."""
     values: list[object] = [*record.figures().values()]
     for score in (score for epochs in record.scores for score in epochs):
         values += [*score.accuracy.values(), *score.by_task, *(score.by_class or ())]
         if None in score.accuracy.values():
             raise ValueError("an accuracy is missing")
     values += [value for row in record.statistics for value in row.values()]
-    # A damaged one fails here.
+    # Fails if damaged.
     record.confusion_matrix()
     values += [number for row in record.confusion or () for number in row]
     for value in values:
-        # NaN, which no comparison holds for, is the accuracy on no images.
+        # NaN, the accuracy on no images, passes because its comparisons are false.
         known = isinstance(value, (int, float)) and not abs(value) > _LARGEST
         if value is not None and not known:
-            raise ValueError(f"{value!r} where a number belongs")
+            raise ValueError(f"{value!r} instead of a number")

@@ -1,4 +1,4 @@
-"""The results folder: accuracies as the published CSV files, and what lies next to them."""
+"""The results folder: accuracies in the published CSV format, settings, metrics and runs."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ from crumb.stream.settings import (
 
 
 class BusyError(InputError):
-    """A results folder that another process is writing."""
+    """Raised if another process is writing to the results folder."""
 
 
 class Results:
     """A results folder.
 
-    As a context it is opened for writing: the settings are written on entry, and removed again if
-    it is left by an error before there is a finished run or a checkpoint.
+    Use it as a context manager for writing: settings are written on entry, and removed again if an
+    error occurs before the first finished run or checkpoint.
 
     Args:
-        folder: made on entry if missing.
-        settings: the resolved configuration, by section.
-        resume: whether finished runs in it are to be kept.
-        skipped: what is wrong with each image that is left out, if any is to be.
+        folder: path of the folder, made on entry if missing.
+        settings: resolved configuration, by section.
+        resume: whether to keep finished runs in it.
+        skipped: problem of each skipped image, if images may be skipped.
 
     Raises:
-        InputError: it holds results already (or, with ``resume``, those of other settings or
-            images); on entry, it cannot be written.
+        InputError: the folder already holds results (with ``resume``: results with other settings
+            or images), or on entry, it cannot be written.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Results:
         self._settings = settings
         self._files = (folder / CONFIG, folder / "hyperparams.csv", folder / SKIPPED)
         self._written: list[Path] = []
-        # Digests of what runs of earlier calls began with.
+        # Digests of the files that runs of earlier calls started from.
         self._earlier: dict[str, str] = {}
         self._unknown_lists = False
         self._is_new = not (self._files[0].exists() or self.begun)
@@ -77,8 +77,8 @@ class Results:
         self._claim()
         if self._unknown_lists:
             sys.stderr.write(
-                f"{self.folder}: an earlier Crumb kept no digest of --filelists: whether the lists "
-                "are still the same cannot be told; from now on it can\n"
+                f"{self.folder}: an earlier version of Crumb stored no digest of --filelists, so "
+                "changes to the lists until now cannot be detected\n"
             )
         config, table, skipped = self._files
         try:
@@ -104,7 +104,9 @@ class Results:
         os.close(self._lock)
 
     def _claim(self) -> None:
-        """Keep other processes out of the folder; the system does it no longer when we are gone."""
+        """Lock the folder against other processes; the system releases the lock when this one
+        ends.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.folder, os.O_RDONLY)
@@ -115,15 +117,17 @@ class Results:
             os.close(self._lock)
             problem = "is being written by another process"
             raise BusyError(
-                self.folder, problem, f"wait for it, or give another {setting('output')}"
+                self.folder, problem, f"wait for it, or choose another {setting('output')}"
             )
 
     def withdraw(self) -> None:
-        """Leave no trace of what has not begun; only while the folder is open for writing."""
+        """Remove the files of a folder in which no run has started. Only while it is open for
+        writing.
+        """
         if self._is_new and not self.begun:
-            # There may be no such folder, or files of the user's in it.
+            # The folder may be missing or hold files of the user.
             with contextlib.suppress(OSError):
-                # The settings last: without them the others would be in the way of the next call.
+                # Remove the settings last: without them the next call would refuse the other files.
                 for path in reversed(self._written):
                     path.unlink(missing_ok=True)
                 if self.checkpoints.is_dir():
@@ -133,16 +137,16 @@ class Results:
     def _check_free(self) -> None:
         for path in self._files[1:]:
             if path.exists():
-                problem = "is not of a results folder, and would be overwritten"
-                raise InputError(path, problem, f"move it, or choose another {setting('output')}")
+                problem = "is not a file of a results folder and would be overwritten"
+                raise InputError(path, problem, f"move it or choose another {setting('output')}")
 
     def _check_same(self, resume: bool) -> None:
         if not resume:
             command = self._settings.get("command", "stream")
             raise InputError(
                 self.folder,
-                "holds results already",
-                f"choose another {setting('output')}, or go on with crumb {command} --resume "
+                "already holds results",
+                f"choose another {setting('output')}, or resume with crumb {command} --resume "
                 f"{self.folder}",
             )
         before = check_same(self.folder, self._settings, self.skipped)
@@ -156,26 +160,26 @@ class Results:
 
     @property
     def begun(self) -> bool:
-        """Whether there is a finished run or a checkpoint."""
+        """Whether the folder holds a finished run or a checkpoint."""
         return self.begun_in(self.folder)
 
     @staticmethod
     def begun_in(folder: Path) -> bool:
-        """The same of any folder."""
+        """The same for any folder."""
         try:
             return any([*folder.glob("runs/run*.json"), *folder.glob("checkpoints/run*")])
         except OSError:
-            # What is wrong with it is told when it is written.
+            # Errors are reported when the folder is written.
             return False
 
     @staticmethod
     def begun_runs_in(folder: Path) -> bool:
-        """Whether there are checkpoints of runs."""
+        """Whether the folder holds checkpoints."""
         return any(folder.glob("checkpoints/run*"))
 
     @staticmethod
     def busy_in(folder: Path) -> bool:
-        """Whether another process writes results in a folder."""
+        """Whether another process is writing results to a folder."""
         try:
             descriptor = os.open(folder, os.O_RDONLY)
         except OSError:
@@ -187,11 +191,11 @@ class Results:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of the checkpoints of runs that are not finished."""
+        """Folder of the checkpoints of unfinished runs."""
         return self.folder / "checkpoints"
 
     def finished(self) -> list[RunRecord]:
-        """The runs in the folder, by number.
+        """The finished runs in the folder, by number.
 
         Raises:
             InputError: a run is damaged.
@@ -200,13 +204,15 @@ class Results:
 
     @staticmethod
     def finished_in(folder: Path) -> list[RunRecord]:
-        """The same of any folder."""
+        """The same for any folder."""
         return sorted(
             map(read_record, folder.glob("runs/run*.json")), key=lambda record: record.run
         )
 
     def add(self, record: RunRecord) -> None:
-        """Write one finished run and the tables over all runs; a run of its number is replaced."""
+        """Write one finished run and the tables over all runs. Replaces a run with the same
+        number.
+        """
         name = f"run{record.run}"
         others = [other for other in self.finished() if other.run != record.run]
         for (k, test, path), table in _epochs(record).items():
@@ -216,7 +222,7 @@ class Results:
         write_csv(self.folder / f"accuracy_matrix_{name}.csv", matrix)
         _write_classes(record, self.folder)
         self._write_tables(sorted([*others, record], key=lambda record: record.run))
-        # Last, as it is what makes the run a finished one.
+        # Written last: this file marks the run as finished.
         write_json(
             run_file(self.folder, record.run),
             {"format": FORMAT, "version": VERSION, **record_to_json(record)},
@@ -236,12 +242,12 @@ class Results:
 
 
 def run_file(folder: Path, run: int) -> Path:
-    """Where a finished run lies in a results folder."""
+    """Path of a finished run in a results folder."""
     return folder / "runs" / f"run{run}.json"
 
 
 def _write_classes(record: RunRecord, folder: Path) -> None:
-    """Accuracy by class after each task, counted from 1, and the confusions at the end."""
+    """Accuracy by class after each task (from 1), and the final confusion matrix."""
     accuracy, confusion = record.class_accuracy(), record.confusion_matrix()
     if accuracy is not None:
         header = ["class", "first_task"]
@@ -257,7 +263,7 @@ def _write_classes(record: RunRecord, folder: Path) -> None:
 
 
 def summarise(records: Sequence[RunRecord]) -> dict[str, Any]:
-    """Figures of each run, and their mean and sample standard deviation over the runs."""
+    """Metrics of each run, and their mean and sample standard deviation over runs."""
     runs = [{"run": record.run, **record.figures()} for record in records]
     summary = {}
     for name in FIGURES:

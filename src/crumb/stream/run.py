@@ -1,4 +1,4 @@
-"""Running a method over a data set: laying out, checking, carrying out."""
+"""Run a method over a data set: lay out tasks, check settings, do the runs."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ def stream(
     """Run a method over a data set, ``config.runs`` times.
 
     Args:
-        config: of the stream.
-        network: which backbone.
-        method: the method's own configuration.
-        stores: features computed so far; hand the same one to several calls to share them.
+        config: configuration of the stream.
+        network: configuration of the backbone.
+        method: configuration of the method.
+        stores: cached features. Pass the same object to several calls to share them.
 
     Returns:
-        the results folder, written.
+        the results folder.
 
     Raises:
-        InputError: anything that the user gave and that cannot be used; finished runs are kept.
-        KeyboardInterrupt, Terminated: a signal came; what is done is kept, and the exception says
-            with which command it goes on.
+        InputError: a setting, file or image is invalid; finished runs are kept.
+        KeyboardInterrupt, Terminated: a signal arrived; finished work is kept, and the exception
+            holds the command that resumes.
     """
     dataset = open_dataset(config.dataset, config.classes)
     task_lists = lay_out_runs(config, dataset, find_method(config.method).offline)
@@ -69,7 +69,7 @@ def stream_job(
     task_lists: Mapping[int, TaskList],
     broken: Mapping[str, str] | None = None,
 ) -> Job:
-    """What :func:`stream` has to do; see :class:`Job`."""
+    """The job of :func:`stream`."""
     folder = config.output or default_output(config, network, dataset)
     model = "learner_run{}.safetensors" if config.save_model else None
     of_task = "learner_run{}_task{:02}.safetensors" if config.save_tasks else None
@@ -88,10 +88,10 @@ def stream_job(
 
 
 def lay_out_runs(config: ProtocolConfig, dataset: Dataset, offline: bool) -> dict[int, TaskList]:
-    """The tasks of all runs, by number.
+    """The tasks of all runs, by run number.
 
     Raises:
-        InputError: see :func:`tasks_of`; lists that show an image twice in strict mode.
+        InputError: see :func:`tasks_of`; or lists show an image twice in strict mode.
     """
     runs = range(config.first_run, config.first_run + config.runs)
     task_lists = {run: tasks_of(config, dataset, run, offline) for run in runs}
@@ -109,14 +109,14 @@ def lay_out_runs(config: ProtocolConfig, dataset: Dataset, offline: bool) -> dic
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job of which all that can be checked beforehand has been checked.
+    """A job whose settings and files have been checked.
 
     Attributes:
-        learner: of the first run.
-        task_lists: by number of the run, without images that are left out.
-        epochs: readings of each task, by number of the run.
-        held_out: which frames of each task are kept back, by number of the run.
-        results: the folder, not yet written.
+        learner: learner of the first run.
+        task_lists: tasks by run number, without skipped images.
+        epochs: number of epochs of each task, by run number.
+        held_out: held-out training frames of each task, by run number.
+        results: results folder, not yet written.
     """
 
     learner: Learner
@@ -127,21 +127,21 @@ class Prepared:
 
 
 def carry_out(job: Job, stores: dict[str, FeatureStore]) -> Results:
-    """Do all runs of a job that are not finished; see :func:`stream` for what is raised."""
+    """Do all unfinished runs of a job. Raises the errors of :func:`stream`."""
     try:
         return _carry_out(job, stores)
     except (KeyboardInterrupt, Terminated) as signalled:
         begun = job.config.resume or Results.begun_in(job.folder)
         command = f"crumb {job.command} --resume {shlex.quote(str(job.folder))}"
-        signalled.args = (f"go on with: {command}",) if begun else ()
+        signalled.args = (f"resume with: {command}",) if begun else ()
         raise
 
 
 def carry_out_all(job: Job, stores: dict[str, FeatureStore]) -> dict[int, DivergedError]:
-    """The same, but a run that diverges does not keep the later ones from being done.
+    """Like :func:`carry_out`, but continue with later runs if a run diverges.
 
     Returns:
-        why runs diverged, by number.
+        errors of diverged runs, by run number.
     """
     diverged: dict[int, DivergedError] = {}
     _carry_out(job, stores, diverged)
@@ -149,15 +149,15 @@ def carry_out_all(job: Job, stores: dict[str, FeatureStore]) -> dict[int, Diverg
 
 
 def prepare(job: Job, networks: Networks | None = None, pretrained: bool = True) -> Prepared:
-    """Check all of a job that can be checked before it is begun; nothing is written.
+    """Check a job as far as possible before it starts. Writes nothing.
 
     Args:
-        job: to be checked.
-        networks: built so far, where several jobs are only checked.
-        pretrained: whether the pretrained files must be there; otherwise none is read.
+        job: the job to check.
+        networks: cache of built networks, if several jobs are only checked.
+        pretrained: whether the pretrained files must exist; otherwise none is read.
 
     Raises:
-        InputError: a setting, a file or the results folder cannot be used.
+        InputError: a setting, a file or the results folder is invalid.
     """
     config, task_lists, broken = job.config, job.task_lists, job.broken
     if config.pretrained is not None and pretrained:
@@ -187,9 +187,9 @@ def prepare(job: Job, networks: Networks | None = None, pretrained: bool = True)
 
 
 def _check_alike(job: Job, finished: Sequence[RunRecord]) -> None:
-    """Refuse runs of different classes or numbers of tasks, over which no mean can be taken.
+    """Refuse runs with different classes or numbers of tasks, because they cannot be averaged.
 
-    The lists of a finished run may be gone; its record still tells these.
+    The lists of a finished run may be gone; its record still holds both.
     """
     shapes = {record.run: (set(record.classes), len(record.scores)) for record in finished}
     shapes |= {run: (set(t.classes), len(t.tasks)) for run, t in job.task_lists.items()}
@@ -201,7 +201,7 @@ def _check_alike(job: Job, finished: Sequence[RunRecord]) -> None:
             problem = f"have {min(names ^ classes)} in only one of runs {first} and {run}"
         else:
             continue
-        remedy = f"give lists of one kind, or another {setting('output')}"
+        remedy = f"give matching lists, or another {setting('output')}"
         raise InputError(setting("filelists", job.config.filelists), problem, remedy)
 
 
@@ -211,7 +211,7 @@ def broken_in(
     task_lists: Iterable[TaskList],
     network: NetworkConfig,
 ) -> dict[str, str]:
-    """What is wrong with each image that cannot be decoded."""
+    """The problem of each image that cannot be decoded."""
     size = settled(network)[0].preprocessing.size
     workers = config.machine.workers or cores()
     return broken_images(dataset.images, task_lists, size, workers)
@@ -220,7 +220,7 @@ def broken_in(
 def _carry_out(
     job: Job, stores: dict[str, FeatureStore], diverged: dict[int, DivergedError] | None = None
 ) -> Results:
-    """Runs that diverge are collected where there is a place for them, and raise otherwise."""
+    """Errors of diverged runs are collected if requested, else raised."""
     config = job.config
     if config.tensorboard:
         tensorboard.check_installed()
@@ -241,7 +241,7 @@ def _carry_out(
                 error.run = run
                 if diverged is None:
                     raise
-                # Without what it was raised in: the learner and its features.
+                # Drop the traceback, which keeps the learner and its features alive.
                 diverged[run] = error.with_traceback(None)
         if diverged:
             results.withdraw()
@@ -261,8 +261,8 @@ def _carry_out_run(
     learner = ready.learner
     if run != config.first_run:
         learner = new_learner(config, job.network, job.method, run, job.dataset.resize)
-    # No name for the plan, which holds the store: when the next front needs another, nothing holds
-    # this one.
+    # Keep no reference to the plan: it holds the feature store, which must be freed before the
+    # next.
     record = run_once(
         Plan(
             tasks,
@@ -284,7 +284,7 @@ def _carry_out_run(
     checkpoints.clear()
 
 
-# Building what a run needs.
+# Helpers that build what a run needs.
 
 
 def open_store(
@@ -294,10 +294,10 @@ def open_store(
     task_lists: Iterable[TaskList],
     stores: dict[str, FeatureStore],
 ) -> FeatureStore:
-    """Features of every frame that some run trains or tests on; from ``stores`` if they are there.
+    """Features of every training and test frame of all runs, from ``stores`` if cached there.
 
     Raises:
-        InputError: an image is missing or broken; the cache cannot be written.
+        InputError: an image is missing or broken, or the cache cannot be written.
     """
     paths = [
         path
@@ -311,12 +311,12 @@ def open_store(
     computed = fingerprint(learner.network, learner.form)
     key = f"{dataset.images.resolve()} {learner.device} {computed} {cache}"
     if key not in stores:
-        # Another front has other features: the old ones only fill memory.
+        # Free the features of another feature extractor.
         stores.clear()
         workers = machine.workers or cores()
         stores[key] = FeatureStore(learner.network, dataset.images, workers, learner.form)
     store = stores[key]
-    # Before the first layer, features are pixels in four times the room.
+    # Cut before the first layer, features are pixels in four times the memory.
     at_input = network.trainable == "all"
     if not store.covers(paths):
         features = replace(cache, kind="off") if at_input else cache

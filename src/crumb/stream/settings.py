@@ -1,4 +1,4 @@
-"""The settings of a results folder: as they are written beside the results, read and compared."""
+"""Write, read and compare the settings of a results folder."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from crumb.nets.config import NO_FILE
 from crumb.stream.record import FORMAT, VERSION
 
 CONFIG, SKIPPED = "config.toml", "skipped.csv"
-"""Names of the file of all settings, and of that of the images that were left out."""
-# Settings that may differ between the calls that together make up one results folder.
+"""Names of the settings file and of the list of skipped images."""
+# Settings that may differ between calls that write to the same results folder.
 _FREE = {
     "crumb",
-    # Its index is compared.
+    # The index is compared instead.
     "dataset",
     "output",
     "resume",
@@ -38,10 +38,10 @@ _FREE = {
     "save_tasks",
 }
 PRETRAINED_RUN, FILELISTS_RUN = "pretrained_run", "filelists_run"
-"""Name the digests of pretrained files, where each run has its own, and of the lists of a run."""
+"""Keys of the digests of each run's pretrained file and task lists."""
 OF_A_RUN = tuple(f"files.{name}" for name in (PRETRAINED_RUN, FILELISTS_RUN))
 
-# Settings that older folders do not know, and what they did.
+# Settings that older folders lack, and the values that match their behaviour.
 _ADDED = {
     "stream.evaluation.mem_accuracy": True,
     "stream.machine.precision": "full",
@@ -57,43 +57,43 @@ _ADDED = {
 
 
 class OtherSettingsError(InputError):
-    """A results folder that was made with other settings."""
+    """Raised if a results folder was made with other settings."""
 
 
 def recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The sections of a configuration as they are written."""
+    """The sections of a configuration in the form in which they are written."""
     return {"format": FORMAT, "version": VERSION, "crumb": __version__, **_plain(settings)}
 
 
 def digest(settings: Mapping[str, Any]) -> str:
-    """SHA-256 of all settings that have to be the same in every call, in hexadecimal.
+    """SHA-256 (hexadecimal) of all settings that must be the same in every call.
 
     Args:
-        settings: as :func:`recorded`.
+        settings: the result of :func:`recorded`.
     """
     found = {name: value for name, value in (_ADDED | flat(settings)).items() if has_effect(name)}
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """Every setting of a results folder by its name, such as ``stream.machine.precision``.
+    """All settings of a results folder by name, such as ``stream.machine.precision``.
 
-    Those that the Crumb which wrote it did not know have the values that stand for what it did.
+    Settings that did not exist when the folder was written get values that match the old behaviour.
 
     Raises:
-        InputError: its settings are missing, damaged, or of another format version.
+        InputError: the settings are missing, damaged or of another format version.
     """
     path = folder / CONFIG
-    remedy = "bring it back, or remove the folder"
+    remedy = "restore it or remove the folder"
     config = read_toml(path, remedy)
     if (config.get("format"), config.get("version")) != (FORMAT, VERSION):
-        raise InputError(path, f"is not of results of format version {VERSION}", remedy)
+        raise InputError(path, f"is not a settings file of format version {VERSION}", remedy)
     return _ADDED | flat(config)
 
 
 def has_effect(name: str, command: object = "stream") -> bool:
-    """Whether results of a command may depend on a setting, named as in :func:`read_settings`."""
-    # Pretraining has one run, and one file whatever its number.
+    """Whether a setting (named as in :func:`read_settings`) may affect the results of a command."""
+    # Pretraining has a single run and a single file, whatever the run number.
     free = _FREE - {"first_run"} if command == "pretrain" else _FREE
     return not free & set(name.split("."))
 
@@ -104,17 +104,17 @@ def difference(
     command: object = "stream",
     free: Container[str] = (),
 ) -> str | None:
-    """Name of the first setting that has an effect and differs; files come last.
+    """Name of the first setting that differs and affects results. Files come last.
 
     Args:
-        old: settings by name, of what is there.
-        new: settings by name, of what is wanted.
-        command: that made the results.
+        old: existing settings, by name.
+        new: requested settings, by name.
+        command: command that made the results.
         free: names of settings that may differ.
     """
     for name in sorted(old.keys() | new.keys(), key=lambda name: ("files." in name, name)):
         unknown = name.startswith("files.") and name not in old
-        # Of runs that are not asked for now.
+        # Digests of runs that are not requested now.
         unknown |= name.startswith(OF_A_RUN) and name not in new
         if unknown or name in free or old.get(name) == new.get(name):
             continue
@@ -129,21 +129,21 @@ def check_same(
     skipped: Mapping[str, str] | None = None,
     left_open: bool = False,
 ) -> dict[str, Any]:
-    """Refuse a results folder that was made with other settings, or without other images.
+    """Refuse a results folder made with other settings or other skipped images.
 
     Args:
-        folder: of results.
-        settings: that are wanted, by section.
-        skipped: what is wrong with each image that is left out, if any is to be.
-        left_open: settings of network and method that are None are not compared: nothing has been
-            built that would say what they come to.
+        folder: results folder.
+        settings: requested settings, by section.
+        skipped: problem of each skipped image, if images may be skipped.
+        left_open: do not compare settings of network and method that are None, because their values
+            are known only once the network is built.
 
     Returns:
-        the sections that are recorded there.
+        the sections stored in the folder.
 
     Raises:
-        OtherSettingsError: naming the first setting that differs.
-        InputError: the settings are damaged; other images were left out.
+        OtherSettingsError: settings differ; names the first one.
+        InputError: the settings are damaged, or other images were skipped.
     """
     before = read_toml(folder / CONFIG, "remove the folder")
     command = settings.get("command", "stream")
@@ -175,35 +175,35 @@ def _check_skipped(folder: Path, skipped: Mapping[str, str] | None) -> None:
     if changed := {row[0] for row in rows if row} ^ skipped.keys():
         raise InputError(
             setting("resume", folder),
-            f"has {path.name} without or with {min(changed)}, unlike now",
-            f"bring the images back to what they were, or give another {setting('output')}",
+            f"{path.name} differs from now in {min(changed)}",
+            f"restore the images, or choose another {setting('output')}",
         )
 
 
 def _is_moved(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether a setting names a file of which the contents are compared, not the place."""
+    """Whether a setting names a file that is compared by content, not by path."""
     values = old.get(name), new.get(name)
     if None in values:
         return False
     if name == "network.weights":
-        # Without a digest of the earlier one, of a relative path perhaps, only the name is known.
+        # Without a digest of the earlier file, only its name can be compared.
         return "files.weights" in old and not {*values} & {*NO_FILE}
     listed = name == "stream.filelists" and any(one.startswith(OF_A_RUN[1]) for one in old)
     return listed or name == "stream.pretrained"
 
 
 def _plain(value: Any) -> Any:
-    """What TOML can hold: paths as text, no None."""
+    """Values that TOML supports: paths as text, None left out."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items() if item is not None}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    # So that they mean the same wherever the next call is made.
+    # Absolute, so that they mean the same from any working directory.
     return str(value.absolute()) if isinstance(value, Path) else value
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """One level of names: ``section.name``."""
+    """Flatten to names of the form ``section.name``."""
     found: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Streaming around broken images: which they are, and what is left without them."""
+"""Find broken images, and remove them from the tasks."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from crumb.errors import InputError, setting
 from crumb.progress import bar
 from crumb.stream.tasks import choose, relabelled
 
-# Images whose check is under way; all of ImageNet's at once would take a gigabyte.
+# Maximum number of images checked at a time; all of ImageNet's would take a gigabyte.
 _AT_ONCE = 1000
 _SETTING = setting("on_error", "skip")
-_REMEDY = "repair some of those that crumb stream names without it"
+_REMEDY = "repair some of the images that crumb stream reports without it"
 
 
 def broken_images(
     images: Path, task_lists: Iterable[TaskList], size: int, workers: int
 ) -> dict[str, str]:
-    """Read every image of the tasks once, and say what is wrong with those that cannot be.
+    """Decode every image of the tasks once and collect the errors.
 
     Args:
         images: root folder of the paths.
-        task_lists: of all runs.
-        size: side, in pixels, to which an image is read.
-        workers: threads that read.
+        task_lists: tasks of all runs.
+        size: side of the decoded image in pixels.
+        workers: number of reader threads.
 
     Returns:
         the problem of each broken image, by path.
@@ -52,20 +52,21 @@ def broken_images(
 
 
 def leave_out(tasks: TaskList, broken: Container[str]) -> TaskList:
-    """The tasks without some images; what is learned when stays as it was laid out.
+    """The tasks without some images; the order of the others is unchanged.
 
-    Labels count classes in order of first appearance, as in every task list: where a class has
-    lost its first images they are given anew.
+    Labels number the classes in order of first appearance, as in every task list. They are
+    renumbered if a class lost its first images.
 
     Raises:
-        InputError: a task or a class would be left without an image to learn from, or a class
-            without one to be tested on.
+        InputError: a task or class would have no training image left, or a class no test image.
     """
     learned = [_whole(frames, broken) for frames in tasks.tasks]
     test = _whole(tasks.test, broken)
     for task, frames in enumerate(learned):
         if not frames.paths:
-            raise InputError(_SETTING, f"leaves task {task} of run {tasks.run} no image", _REMEDY)
+            raise InputError(
+                _SETTING, f"leaves no image in task {task} of run {tasks.run}", _REMEDY
+            )
     known = {label for frames in learned for label in frames.labels.tolist()}
     tested = set(test.labels.tolist())
     for label, name in enumerate(tasks.classes):
@@ -84,7 +85,7 @@ def _problem(images: Path, size: int, path: str) -> str | None:
     try:
         load_picture(images / path, size)
     except InputError as error:
-        # The image may be damaged, or memory short, which is no reason to leave it out.
+        # Either the image is damaged or memory is short. The latter is no reason to skip it.
         if isinstance(error.__cause__, MemoryError):
             raise
         return error.problem_in_flags()

@@ -1,4 +1,4 @@
-"""The tasks of a run, and what is held out of them; all that is wrong with them is found here."""
+"""Build and check the tasks of a run, and choose held-out training frames."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def open_dataset(folder: Path, classes: Sequence[str]) -> Dataset:
 
 
 def tasks_of(config: ProtocolConfig, dataset: Dataset, run: int, offline: bool) -> TaskList:
-    """The tasks of one run: laid out, or read from lists.
+    """The tasks of one run, laid out or read from lists.
 
     Raises:
         InputError: see :func:`crumb.data.protocol.lay_out` and
-            :func:`crumb.data.filelists.read_task_list`; a list names an image that the data set
-            does not have, or its labels are not one for each class; a class has no test image.
+            :func:`crumb.data.filelists.read_task_list`; or a list names an unknown image or has
+            inconsistent labels, or a class has no test image.
     """
     if config.filelists is None:
         tasks = lay_out(dataset, config.protocol, run, offline, config.layout)
@@ -44,13 +44,15 @@ def tasks_of(config: ProtocolConfig, dataset: Dataset, run: int, offline: bool) 
             raise InputError(
                 config.filelists or dataset.folder,
                 f"has no test image of class {name!r}",
-                f"add some, or name the other classes with {setting('classes')}",
+                f"add some, or choose other classes with {setting('classes')}",
             )
     return tasks
 
 
 def _classes(tasks: TaskList, dataset: Dataset, lists: Path) -> tuple[str, ...]:
-    """The name of label 0, 1, ...: lists hold numbers only, so it is that of the images."""
+    """The class names of labels 0, 1, ..., taken from the images, because lists hold only
+    numbers.
+    """
     numbers = dataset.index["class"].tolist()
     names = [dataset.class_names[number] for number in numbers]
     name_of = dict(zip(dataset.index["im_path"].tolist(), names, strict=True))
@@ -59,7 +61,7 @@ def _classes(tasks: TaskList, dataset: Dataset, lists: Path) -> tuple[str, ...]:
         for path, label in zip(frames.paths, frames.labels.tolist(), strict=True):
             name = name_of.get(path)
             if name is None:
-                problem = f"list {path}, which is of no class that is streamed"
+                problem = f"list {path}, whose class is not in the stream"
                 raise InputError(
                     lists, problem, f"write the lists again, with the same {setting('classes')}"
                 )
@@ -75,10 +77,10 @@ def _classes(tasks: TaskList, dataset: Dataset, lists: Path) -> tuple[str, ...]:
 
 
 def relabelled(tasks: TaskList) -> TaskList:
-    """The tasks with labels that count classes in order of first appearance, as in every task list.
+    """Renumber labels in order of first appearance, as in every task list.
 
     Args:
-        tasks: that images were taken from, but not the last one of a class.
+        tasks: tasks with images removed; every class still has at least one.
     """
     order = pd.unique(np.concatenate([frames.labels for frames in tasks.tasks]))
     new_label = np.argsort(order)
@@ -92,28 +94,28 @@ def relabelled(tasks: TaskList) -> TaskList:
 
 
 def epochs_of(config: ProtocolConfig, tasks: TaskList, least: int = 1) -> list[int]:
-    """How often each task is read, by a learner that asks for so many readings at least."""
+    """Number of epochs of each task, for a learner that needs a minimum number."""
     first, later = config.readings
     return [max(least, count) for count in (first, *[later] * (len(tasks.tasks) - 1))]
 
 
 def held_out(config: ProtocolConfig, tasks: TaskList, epochs: Sequence[int]) -> list[np.ndarray]:
-    """Which training frames of each task are kept back to select its best epoch on.
+    """Choose the held-out training frames of each task that select its best epoch.
 
-    One draw decides on an image for the whole run, as a clip continued backwards holds it twice
-    and an offline task once more: what is selected on was never learned from.
+    An image is held out for the whole run or not at all, because it may occur twice (in a clip
+    continued backwards, or in later offline tasks). So held-out images are never learned from.
 
     Args:
-        config: of the stream.
-        tasks: of the run.
-        epochs: readings of each task; where neither it nor a later one is read twice, there is
-            nothing to select.
+        config: configuration of the stream.
+        tasks: tasks of the run.
+        epochs: number of epochs of each task. Nothing is held out if neither it nor a later task
+            has several epochs.
 
     Returns:
-        for each task bool (n,), true for the frames held out.
+        for each task a bool mask (n,), true for held-out frames.
 
     Raises:
-        InputError: a task would have nothing to learn from, or nothing to select on.
+        InputError: a task would have no training frame or no held-out frame.
     """
     paths = dict.fromkeys(path for frames in tasks.tasks for path in frames.paths)
     draws = np.random.default_rng(derive(tasks.run, "validation")).random(len(paths))

@@ -1,7 +1,7 @@
-"""Finished runs for TensorBoard: one event file a run, in the results folder.
+"""Write finished runs for TensorBoard: one event file per run in the results folder.
 
-They lie in ``tensorboard/run<r>`` there, so that ``tensorboard --logdir outputs`` names every run
-after its folder, and no two calls write the same file.
+The files are in ``tensorboard/run<r>``, so ``tensorboard --logdir outputs`` names every run after
+its folder, and no two calls write the same file.
 """
 
 from __future__ import annotations
@@ -21,40 +21,40 @@ Scalar = tuple[str, int, float]
 
 
 def check_installed() -> None:
-    """Refuse early what could not be written at the end.
+    """Check early that the files can be written at the end.
 
     Raises:
-        InputError: the package that writes the files is missing.
+        InputError: the tensorboard package is missing.
     """
     if find_spec("tensorboard") is None:
         remedy = "pip install 'crumb-learn[tensorboard]', or leave it out"
-        raise InputError(setting("tensorboard"), "needs a package that is not installed", remedy)
+        raise InputError(setting("tensorboard"), "needs the tensorboard package", remedy)
 
 
 def events_file(folder: Path, run: int) -> Path:
-    """Where the events of a run lie in a results folder."""
+    """Path of the events of a run in a results folder."""
     return folder / "tensorboard" / f"run{run}" / "events.out.tfevents.0.crumb"
 
 
 def write_missing(records: Iterable[RunRecord], folder: Path) -> None:
-    """Write those runs that have no event file; as :func:`write_events`."""
+    """Write the runs without an event file with :func:`write_events`."""
     for record in records:
         if not events_file(folder, record.run).exists():
             write_events(record, folder)
 
 
 def write_events(record: RunRecord, folder: Path) -> Path:
-    """Write a finished run as TensorBoard reads it; an earlier file of the run is replaced.
+    """Write a finished run for TensorBoard. Replaces an earlier file of the run.
 
     Args:
-        record: of the run.
-        folder: of the results.
+        record: record of the run.
+        folder: results folder.
 
     Returns:
         path of the file.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: the file cannot be written.
     """
     # Both modules make their names when they are imported.
     from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore
@@ -75,7 +75,7 @@ def write_events(record: RunRecord, folder: Path) -> Path:
 
 
 def scalars(record: RunRecord) -> Iterator[Scalar]:
-    """What is shown of a run: tag, step and value.
+    """The scalars of a run: tag, step and value.
 
     ==========================  ===================================  ===========================
     tag                         value                                step

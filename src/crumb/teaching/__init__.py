@@ -1,1 +1,1 @@
-"""From files to answers: learn a folder, teach one thing more, ask about a clip."""
+"""Lessons on files: learn a folder, teach one more class, classify clips."""

@@ -1,4 +1,4 @@
-"""A clip with the answers of a learner drawn into it."""
+"""Draw a learner's answers into a clip."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _REMEDY = "choose another file or free space"
 
 
 def annotate(clip: Path, output: Path, learner: Learner, limits: Tensor | None) -> None:
-    """Write one frame a second of a clip, with what the learner takes it for, as H.264 in MP4.
+    """Write one frame per second of a clip with the learner's answers, as H.264 in MP4.
 
     Args:
-        clip: to be looked at.
+        clip: the clip to classify.
         output: the file, written whole or not at all.
-        learner: that is asked.
+        learner: the learner.
         limits: as in :func:`crumb.teaching.asking.verdict`.
 
     Raises:
@@ -47,7 +47,7 @@ def annotate(clip: Path, output: Path, learner: Learner, limits: Tensor | None) 
                 stream.width = stream.height = SIDE
                 stream.pix_fmt = "yuv420p"
                 large = frames_at_one_per_second(clip, SIDE, preprocessing.resize)
-                # What the learner is shown is resized once, as when it learned.
+                # Resize the learner's input once, as in training.
                 small = frames_at_one_per_second(clip, preprocessing.size, preprocessing.resize)
                 for frame, shown in zip(large, small, strict=True):
                     scores = scores_of(learner, pil_to_tensor(shown, preprocessing.size)[None])

@@ -1,4 +1,4 @@
-"""Asking a model about files: which there are, and one answer a clip or a frame."""
+"""Classify files: list them, and give one answer per clip or frame."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def files_below(paths: Sequence[Path]) -> Iterator[Path]:
             line = f"{path}: left out: {len(left_out)} ({why}), the first {left_out[0]}"
             sys.stderr.write(f"{printable(line)}\n")
         if not found.entries:
-            raise InputError(path, "holds no videos and no images", "name another folder")
+            raise InputError(path, "holds no videos and no images", "give another folder")
         yield from (path / entry.path for entry in found.entries)
 
 

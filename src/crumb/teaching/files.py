@@ -1,8 +1,8 @@
-"""Model files that a lesson replaces, and that can be brought back.
+"""Model files that a lesson replaces, with undo.
 
-The model as it was lies beside the new one, in a file whose name holds a digest of the new one. So
-it belongs to that model and to no other, and a process that is killed leaves a model with what
-belongs to it: the file is written first, and the model is then replaced in one step.
+The previous model is kept next to the new one, in a file whose name holds a digest of the new one.
+So it belongs to that model only. It is written first, and then the model is replaced atomically, so
+a killed process leaves a consistent pair.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _REMEDY = "make its folder writable or free space"
 
 @contextlib.contextmanager
 def held(model: Path) -> Iterator[Path]:
-    """A model that no other lesson changes meanwhile; waits until another one is over.
+    """Lock a model file against other lessons; waits until another one ends.
 
     Args:
-        model: of which a lesson loads, changes and replaces the file. There need be none.
+        model: model of which a lesson loads, changes and replaces the file. There need be none.
 
     Returns:
         the file itself, where ``model`` is a link to it.
@@ -38,7 +38,7 @@ def held(model: Path) -> Iterator[Path]:
 
 
 def former(model: Path) -> Path | None:
-    """Where a model lies as it was before its last lesson; None if that cannot be taken back."""
+    """Path of the model before its last lesson; None if it cannot be undone."""
     file = followed(model)
     before = _before(file, file.read_bytes())
     return before if before.is_file() else None
@@ -81,16 +81,16 @@ def replace_model(learner: Learner, model: Path) -> None:
 
 
 def undo(model: Path) -> None:
-    """Bring a model back as it was before its last lesson.
+    """Undo the last lesson of a model.
 
     Raises:
-        InputError: there was no lesson, the last one was taken back, the model was written anew
-            since, or nothing can be written.
+        InputError: there was no lesson, it was already undone, the model was rewritten since, or
+            the folder is not writable.
     """
     with held(model) as file:
         try:
             if (before := former(file)) is None:
-                raise InputError(model, "has no lesson to take back", "teach it something first")
+                raise InputError(model, "has no lesson to undo", "teach it something first")
             before.replace(file)
         except FileNotFoundError as error:
             remedy = "name a model that was taught something"
@@ -100,6 +100,6 @@ def undo(model: Path) -> None:
 
 
 def _before(model: Path, content: bytes) -> Path:
-    """Where a model of this content would have what it was before its last lesson."""
+    """Path of the undo file for a model with this content."""
     mark = hashlib.sha256(content).hexdigest()[:16]
     return model.with_name(f"{short_name(model.name)}{UNDO}{mark}")

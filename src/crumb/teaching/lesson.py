@@ -1,4 +1,4 @@
-"""Learning a folder, and one thing more: what was learned, and what it did to the rest."""
+"""Learn a folder or one more class, and report the effect on all classes."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from crumb.teaching.material import Clip, in_turn
 
 BATCH = 32
 LOSS_WORTH_NAMING = 2.0
-"""Percentage points that a class may lose to a lesson without being named."""
+"""Loss in percentage points above which a class is reported."""
 
 
 @dataclass
 class ClassReport:
-    """What was learned of a class.
+    """Results for one class.
 
     Attributes:
-        clips: that were shown, or images.
+        clips: the clips that were shown, or images.
         frames: in them.
-        asked: held-back frames.
-        right: how many of them were recognised.
-        whole_clips: whether whole clips were held back, and not the end of the only one.
+        asked: number of held-out frames.
+        right: number of them classified correctly.
+        whole_clips: whether whole clips were held out, not the end of the only one.
         confused: classes that frames were taken for, and how often.
     """
 
@@ -69,9 +69,9 @@ def show(learner: Learner, pixels: Tensor, class_name: str) -> None:
 def learn_clips(
     learner: Learner, clips: Sequence[Clip], progress: Callable[[], object] = lambda: None
 ) -> dict[str, ClassReport]:
-    """Learn every clip, class by class, and say how well it went on what was held back.
+    """Learn every clip, class by class, and test on the held-out part.
 
-    What is held back is asked about before it is learned as well.
+    Held-out frames are tested first and then learned too.
 
     Args:
         learner: fresh, or one that knows other classes.
@@ -105,7 +105,7 @@ def learn_clips(
                 labels.append(learner.classes.index(clip.class_name))
         progress()
     if scores:
-        # The end of a clip that was learned from tells nothing of how sure to be of another one.
+        # The end of a training clip does not help to calibrate confidence on other clips.
         doubt = 1 / (len(scores) + 2)
         each = [label for found, label in zip(scores, labels, strict=True) for _ in found]
         learner.temperature = fit_temperature(torch.cat(scores), torch.tensor(each), doubt)
@@ -154,10 +154,10 @@ def _note(report: ClassReport, clip: Clip, classes: Sequence[str], answers: list
 
 @dataclass(frozen=True)
 class Change:
-    """What a lesson did to a class that was known before it.
+    """Effect of a lesson on a known class.
 
     Attributes:
-        name: of the class.
+        name: name of the class.
         before: percent of its crumbs that were recognised; None where there are none.
         after: the same after the lesson.
     """
@@ -175,20 +175,20 @@ class Change:
 
 
 def self_test(learner: Learner) -> dict[str, float | None]:
-    """Percent of its crumbs that a learner recognises, by class; None where it keeps none."""
+    """Accuracy in percent on a learner's stored features, by class; None if it stores none."""
     if not isinstance(learner, StreamingLda):
         return dict.fromkeys(learner.classes)
     return dict(zip(learner.classes, learner.self_test(), strict=True))
 
 
 def changes(before: dict[str, float | None], learner: Learner) -> list[Change]:
-    """What has become of each class that was known before and still is."""
+    """Effect of a lesson on each class known before and after."""
     after = self_test(learner)
     return [Change(name, value, after[name]) for name, value in before.items() if name in after]
 
 
 def load_to_teach(model: Path, device: str) -> Learner:
-    """A model that can be shown one thing more.
+    """Load a model that can learn one more class.
 
     One that was streamed with task boundaries only because it stored exemplars at the end of a
     task (``crumb``) stores them on arrival from now on.
@@ -204,22 +204,21 @@ def load_to_teach(model: Path, device: str) -> Learner:
 
 
 def refuse_boundaries(learner: Learner, source: object) -> None:
-    """Refuse a learner that cannot be shown one thing more.
+    """Refuse a learner that cannot learn without task boundaries.
 
     Raises:
-        InputError: naming ``source``, or the write policy: it must be told when tasks begin and
-            end.
+        InputError: the learner needs task boundaries; names ``source`` or the write policy.
     """
     if not (learner.needs_task_boundaries or learner.offline):
         return
     if learner.offline or type(learner).needs_task_boundaries:
         raise InputError(
             source,
-            f"is of method {learner.name}, which must be told when tasks begin and end",
+            f"is of method {learner.name}, which needs task boundaries",
             "use a model of slda, ncm, er or crumb",
         )
     raise InputError(
         setting("write_policy", END_OF_TASK),
-        "must be told when tasks end, and here there are none",
+        "needs task ends, but here there are none",
         f"give {setting('write_policy', ON_ARRIVAL)}",
     )

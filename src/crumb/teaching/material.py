@@ -1,4 +1,4 @@
-"""Clips and images of each class, and which of their frames are held back."""
+"""Clips and images of each class, and their held-out frames."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from crumb.data.spacing import evenly
 from crumb.nets.config import Preprocessing
 
 SHARE = 0.25
-"""Part of a class that is held back."""
+"""Share of a class that is held out."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Clip:
     """A clip of one class, or the images of a session.
 
     Attributes:
-        class_name: of the class.
+        class_name: class name of the class.
         files: one video, or images in order.
         share: part of its frames that is held back, from the end: all, none, or the last quarter
             of the only clip of a class.
@@ -46,7 +46,7 @@ class Clip:
         return torch.cat([pixels_of_file(path, size, resize) for path in self.files])
 
     def parts(self, preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
-        """The frames to learn from first, and those held back."""
+        """The training frames and the held-out frames."""
         pixels = self.pixels(preprocessing)
         back = round(self.share * len(pixels))
         if 0 < self.share < 1:
@@ -56,10 +56,10 @@ class Clip:
 
 
 def clips_of(survey: Survey) -> list[Clip]:
-    """The clips that a folder holds, none of them held back; photographs without sessions one each.
+    """The clips of a folder, none held out. Photos without sessions count as one clip each.
 
     Args:
-        survey: of the folder.
+        survey: survey of the folder.
     """
     clips = []
     for clip in survey.clips:
@@ -71,10 +71,10 @@ def clips_of(survey: Survey) -> list[Clip]:
 
 
 def hold_back(clips: Sequence[Clip]) -> list[Clip]:
-    """The same clips, with what is held back of each.
+    """The same clips with a held-out share each.
 
-    Of a class with several clips a quarter of them, spread evenly and at least one; of one with a
-    single clip the last quarter of its frames.
+    A quarter of a class's clips, evenly spaced and at least one, or the last quarter of the frames
+    of a single clip.
     """
     of_class: defaultdict[str, list[int]] = defaultdict(list)
     for place, clip in enumerate(clips):
@@ -95,7 +95,7 @@ def hold_back(clips: Sequence[Clip]) -> list[Clip]:
 def without_copies(
     clips: Sequence[Clip], kind: str, workers: int
 ) -> tuple[list[Clip], list[tuple[str, str]]]:
-    """The same clips; none is held back that is the same as one that is shown.
+    """The same clips, without held-out files that equal a training file.
 
     Args:
         clips: with what is held back of each.
@@ -118,7 +118,7 @@ def without_copies(
 
 
 def in_turn(clips: Sequence[Clip]) -> Iterator[Clip]:
-    """The clips, class by class, as someone would show one thing after the other."""
+    """The clips grouped by class."""
     names = dict.fromkeys(clip.class_name for clip in clips)
     for name in names:
         yield from (clip for clip in clips if clip.class_name == name)

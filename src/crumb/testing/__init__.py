@@ -1,4 +1,4 @@
-"""What a method must do, as checks that any package can run on its own.
+"""Conformance checks of methods, for any package.
 
 from crumb.testing import check_learner
 

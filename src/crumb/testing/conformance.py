@@ -23,7 +23,7 @@ _ONLY: dict[Check, Callable[[Variant], bool]] = {
     memory_checks.check_a_method_without_exemplars_takes_no_budget: lambda v: not v.has_a_budget,
     resuming_checks.check_cuda_learns_what_the_cpu_learns: lambda _: torch.cuda.is_available(),
 }
-"""Checks that say nothing about some variants, and which they are for."""
+"""Checks that apply only to some variants."""
 
 
 def _of(module: ModuleType) -> Iterator[tuple[str, Check]]:
@@ -42,7 +42,7 @@ is wrong."""
 
 
 def checks_of(variant: Variant) -> dict[str, Check]:
-    """The checks that say something about a variant, by name."""
+    """The checks that apply to a variant, by name."""
     return {name: one for name, one in CHECKS.items() if _ONLY.get(one, _always)(variant)}
 
 
@@ -51,16 +51,16 @@ def _always(variant: Variant) -> bool:
 
 
 def check_learner(kind: type[Learner], **settings: Any) -> None:
-    """Check that a method does what every method must do.
+    """Check that a method fulfils the contract of all methods.
 
-    It learns a tiny stream with each value of ``storage`` and ``write_policy`` that its settings
-    allow: what it keeps is what it claims, the same seed gives the same bytes, a learner that is
-    saved goes on to the bit, evaluation changes nothing, classes may come at any time, and more.
-    Takes seconds for each of these variants.
+    The method learns a tiny stream with each allowed value of ``storage`` and ``write_policy``.
+    Checks include: claimed bytes are correct, equal seeds give equal bytes, a saved learner
+    continues bit for bit, evaluation changes nothing, and classes may appear at any time. Takes
+    seconds per variant.
 
     Args:
-        kind: the method; it need not be registered.
-        settings: further ones for all variants, such as fewer steps.
+        kind: class of the method; it need not be registered.
+        settings: further settings of all variants, such as fewer steps.
 
     Raises:
         AssertionError: naming the variant, the check and what is wrong.

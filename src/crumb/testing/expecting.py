@@ -1,4 +1,4 @@
-"""What checks say when something is not as it must be."""
+"""Assertions of the checks, with their messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from crumb.methods.base import Learner
 
 @contextmanager
 def refused(pattern: str, kind: type[Exception]) -> Iterator[None]:
-    """What is done in this context must raise, with a message in which the pattern is found."""
+    """Context whose code must raise an error with a message that matches the pattern."""
     said = None
     try:
         yield

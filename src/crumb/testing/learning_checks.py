@@ -1,4 +1,4 @@
-"""What is learned, from what, and when."""
+"""Checks of learning: what is trained, on which data, and when."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from crumb.testing.runs import main_run
 from crumb.testing.variants import Variant
 
 _MAX_BATCHES = 60
-"""Batches in which two easy classes must be told apart."""
+"""Maximum number of batches to learn two easy classes."""
 
 
 def evaluate(learner: Learner) -> Tensor:
-    """What a stream and a user ask for; the scores."""
+    """Check the shape of scores for streams and users."""
     learner.predict(images_of(0, 4))
     features = batch_of(learner, 0, 1).features
     with learner.evaluation():
@@ -50,7 +50,7 @@ def check_learns_two_easy_classes(variant: Variant) -> None:
 
 
 def check_batch_of_one_and_a_single_class(variant: Variant) -> None:
-    """There is nothing to be told apart yet."""
+    """Predictions with a single class."""
     learner = variant.make()
     learner.begin_task(["only"])
     learner.learn(batch_of(learner, 0))

@@ -1,4 +1,4 @@
-"""What is kept of the past: all of it is claimed, and no more than allowed."""
+"""Checks of memory: claimed bytes are complete and within the limits."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def check_a_budget_in_bytes_is_kept_at_every_step_and_used(variant: Variant) -> 
 
 
 def check_a_budget_for_nothing_is_refused(variant: Variant) -> None:
-    """In one line that says what would do."""
+    """Refuse a tiny budget in one line that names a sufficient one."""
     with refused(r"budget_bytes=3: .*at least \d+", InputError):
         variant.make(budget_bytes=3)
 

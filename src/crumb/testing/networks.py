@@ -1,4 +1,4 @@
-"""A network small enough to compute by hand, built the way real ones are, and what it learns."""
+"""A tiny network for tests, built like real ones, and its data."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TinyClassifier(nn.Module):
 
 
 class NormInFront(TinyClassifier):
-    """The same with a batch norm before the cut as well."""
+    """The same network with an additional batch norm before the cut."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ def tiny_network(dropout: float = 0.0, norm_in_front: bool = False) -> SplitNetw
 
 @cache
 def _built(dropout: float, norm_in_front: bool) -> SplitNetwork:
-    # Cutting a network takes seven times as long as copying one.
+    # Splitting a network takes seven times as long as copying one.
     name, backbone = ("NORM_IN_FRONT", NORM_IN_FRONT) if norm_in_front else ("TINY", TINY)
     config = NetworkConfig(f"{__name__}:{name}", backbone.cut, "random", dropout)
     return SplitNetwork(classifier(backbone.model, False), backbone, config)

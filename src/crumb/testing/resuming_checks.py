@@ -1,4 +1,6 @@
-"""The same seed gives the same bytes, whatever comes in between, and files go on to the bit."""
+"""Checks of determinism and resuming: equal seeds give equal bytes, and loaded learners continue
+bit for bit.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ def check_same_seed_same_bytes(variant: Variant) -> None:
 
 
 def check_another_seed_another_result(variant: Variant) -> None:
-    """The seed decides something."""
+    """The seed has an effect."""
     other, stop = variant.make(seed=4), SAVED[0] + 1
     finish(other, stop=stop)
     one, state = main_run(variant).states[SAVED[0]], other.state_dict()
@@ -69,7 +71,7 @@ def check_saved_twice_gives_the_same_bytes(variant: Variant) -> None:
 
 
 def check_loaded_learner_predicts_the_same(variant: Variant) -> None:
-    """What predictions need besides what is saved follows from it."""
+    """A loaded learner predicts the same as the saved one."""
     run = main_run(variant)
     images = torch.cat([images_of(label, 3, seed=50) for label in range(6)])
     found = run.copy().predict(images), run.learner.predict(images)
@@ -77,7 +79,7 @@ def check_loaded_learner_predicts_the_same(variant: Variant) -> None:
 
 
 def check_loaded_file_must_be_whole_and_ours(variant: Variant) -> None:
-    """A file that is cut off anywhere is refused in one line."""
+    """A truncated file is refused in one line."""
     content = main_run(variant).files[LAST]
     for cut in (0, 7, 100, len(content) // 2, len(content) - 1):
         with refused(r"learner\.crumb", InputError):

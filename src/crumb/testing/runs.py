@@ -1,4 +1,4 @@
-"""Runs of a learner over three tasks, which checks share where they only look at them."""
+"""Runs of a learner over three tasks, shared by read-only checks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def batch(learner: Learner, event: int, again: bool = False) -> Batch:
     """One batch of the stream, with images only where the learner says that it needs them.
 
     Args:
-        learner: that it is for.
+        learner: the learner that it is for.
         event: number of its place in the stream.
         again: it is read once more, at the end of the task.
     """
@@ -160,7 +160,7 @@ def main_run(variant: Variant) -> MainRun:
 
 
 def other_run(variant: Variant) -> Learner:
-    """The same, not looked at, with the global random state of another program."""
+    """The same run without checks, with another global random state."""
     torch.manual_seed(2)
     random.seed(2)
     np.random.seed(2)  # noqa: NPY002
@@ -168,7 +168,7 @@ def other_run(variant: Variant) -> Learner:
 
 
 def global_random_state() -> tuple[Any, ...]:
-    """Of torch, Python and NumPy."""
+    """Global random states of torch, Python and NumPy."""
     return torch.get_rng_state().tolist(), random.getstate(), repr(np.random.get_state())  # noqa: NPY002
 
 

@@ -58,7 +58,7 @@ _WITHOUT_EXEMPLARS = ("merec", "none")
 
 
 def variants(kind: type[Learner], **settings: Any) -> Iterator[Variant]:
-    """Those of one method; ``settings`` are further ones, in all of them."""
+    """Variants of one method; ``settings`` apply to all of them."""
     hints = get_type_hints(kind.Config)
     options = partial(_options, hints, settings)
     for storage in options("storage"):

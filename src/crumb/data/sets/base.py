@@ -1,4 +1,4 @@
-"""What every data set that can be indexed has: its facts, its flags, and one way to be indexed.
+"""Base class of all data sets that can be indexed.
 
 A data set is one file: a class that is its flags (a dataclass), says where the data comes from
 (``about``), and finds and samples its images (``sample``). Everything else is shared.
@@ -25,15 +25,15 @@ from crumb.kinds import Argument, check_kinds
 
 @dataclass(frozen=True)
 class About:
-    """Where a data set comes from.
+    """Origin of a data set.
 
     Attributes:
         title: its full name.
         content: images or videos, classes, in a few words.
-        size: of what must be downloaded, in words.
+        size: size of what must be downloaded, in words.
         licence: in words.
         page: address of its page.
-        download: which files to fetch, and the folder that they make.
+        download: files to download, and the folder that they make.
     """
 
     title: str
@@ -82,9 +82,9 @@ class Source(ABC):
     """The classes for which they hold."""
 
     root: Annotated[Path, Argument(positional=True)]
-    """Folder of the raw data; it is only read."""
+    """Folder of the raw data (read only)."""
     output: Path | None = None
-    """Folder that the index and dataset.json are written to; NAME-data by default."""
+    """Output folder of the index and dataset.json. Default: NAME-data."""
 
     def __post_init__(self) -> None:
         check_kinds(self)
@@ -97,12 +97,12 @@ class Source(ABC):
             raise InputError(
                 setting("output", self.folder),
                 f"is, contains or lies inside the folder of the raw data, {raw}",
-                "name a folder beside it",
+                "give a folder next to it",
             )
 
     @property
     def folder(self) -> Path:
-        """Where the data set is written to."""
+        """Output folder of the data set."""
         return self.output or Path(f"{self.name}-data")
 
     @abstractmethod
@@ -121,7 +121,7 @@ class ClipSource(Source):
     """A data set of clips that are decoded."""
 
     workers: int = os.cpu_count() or 1
-    """Processes that decode clips."""
+    """Number of processes that decode clips."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -142,9 +142,7 @@ def index_source(source: Source) -> tuple[Dataset, tuple[str, ...]]:
     record = source.folder / RECORD
     if record.is_file() and read_json(record, "remove it").get("name") != source.name:
         problem = "holds another data set"
-        raise InputError(
-            source.folder, problem, f"choose another {setting('output')}, or remove it"
-        )
+        raise InputError(source.folder, problem, f"choose another {setting('output')} or remove it")
     sample = source.sample()
     dataset = Dataset(
         source.name,
@@ -164,7 +162,7 @@ def visible(folder: Path, skipped: list[Path] | None = None) -> Iterator[Path]:
     """Entries that are neither hidden nor folders of the system, by name.
 
     Args:
-        folder: Where there is no such folder, it has no entries.
+        folder: A missing folder has no entries.
         skipped: Takes in its folders of the system (:mod:`crumb.data.system_folders`).
     """
     if not folder.is_dir():
@@ -200,5 +198,5 @@ def register(source: type[S]) -> type[S]:
 
 
 def registered() -> dict[str, type[Source]]:
-    """Those whose modules are imported; see :func:`crumb.data.sets.registry.sources` for all."""
+    """Data sets of imported modules; see :func:`crumb.data.sets.registry.sources` for all."""
     return dict(_SOURCES)

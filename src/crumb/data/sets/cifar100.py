@@ -1,4 +1,4 @@
-"""CIFAR-100, from torchvision's files or as PNG images, becomes an indexed data set."""
+"""Index CIFAR-100 from torchvision's files or from PNG images."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _NAMES = """
     tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
 """
 CLASSES = tuple(_NAMES.split())
-"""In the order of their ids, 0 to 99."""
+"""Class names in the order of their ids, 0 to 99."""
 
 IMAGES_PER_CLASS = {"train": 500, "test": 100}
 _TORCHVISION = "cifar-100-python"
@@ -124,7 +124,7 @@ def _read(folder: Path, others: Counter[str]) -> Split:
     whole = IMAGES_PER_CLASS[folder.name]
     for name, images in split.items():
         if name not in CLASSES:
-            raise InputError(folder / name, "is no class of CIFAR-100", "rename or remove it")
+            raise InputError(folder / name, "is not a class of CIFAR-100", "rename or remove it")
         if len(images) > whole:
             problem = f"holds {len(images)} images, where CIFAR-100 has {whole}"
             raise InputError(folder / name, problem, "remove the others")
@@ -204,7 +204,9 @@ def _check_layout(root: Path) -> None:
     if not root.is_dir():
         raise InputError(root, "is not a folder", _LAYOUT)
     if (root / "train").is_file() and (root / "meta").is_file():
-        raise InputError(root, f"is the folder {_TORCHVISION} itself", "name the one that holds it")
+        raise InputError(
+            root, f"is the folder {_TORCHVISION} itself", "give the folder that holds it"
+        )
     if (root / _ARCHIVE).is_file():
         raise InputError(
             root / _ARCHIVE, "is not unpacked", f"unpack it, or give {setting('download')}"

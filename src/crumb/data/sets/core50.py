@@ -1,4 +1,4 @@
-"""CORe50: a frame a second of each clip, whose names follow one pattern.
+"""Index CORe50: one frame per second of each clip.
 
 Numbers, names and the frames that are used are those published with CRUMB. Nothing is random.
 """
@@ -73,9 +73,9 @@ class Core50(Source):
     published_classes: ClassVar[tuple[str, ...]] = tuple(CLASS_NAMES.values())
 
     side: Literal[128, 350] = 128
-    """Side of the images in pixels, which tells the folder."""
+    """Side of the images in pixels, which determines the folder."""
     from_names: bool = False
-    """Write the whole published index without looking at any image; they may come later."""
+    """Write the published index without checking images, which may be added later."""
 
     @property
     def images(self) -> Path:
@@ -84,7 +84,7 @@ class Core50(Source):
         if any(folder in named for side, folder in _FOLDERS.items() if side != self.side):
             problem = f"does not fit the folder {self.root}"
             raise InputError(
-                setting("side", self.side), problem, "name the side of the images in it"
+                setting("side", self.side), problem, "give the side of the images in it"
             )
         return self.root if _FOLDERS[self.side] in named else self.root / _FOLDERS[self.side]
 
@@ -200,7 +200,7 @@ def _frames(folder: Path, clip: tuple[int, int], skipped: list[Path]) -> tuple[s
             numbers.add(int(match[3]))
         elif path.suffix.lower() == ".png" or path.is_dir():
             item, session = clip
-            problem = f"is no frame C_{session:02}_{item:02}_<3 digits>.png"
+            problem = f"is not a frame C_{session:02}_{item:02}_<3 digits>.png"
             raise InputError(path, problem, _LAYOUT)
         else:
             others += 1

@@ -1,4 +1,4 @@
-"""A folder, or a table, of one's own videos or images becomes a data set."""
+"""Index a user's folder or table of videos or images."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _SHARE = 0.25
 
 @dataclass(frozen=True)
 class Survey:
-    """What was understood of a folder, before anything is made of it.
+    """How Crumb reads a folder, before anything is written.
 
     Attributes:
         where: The folder or the table.
@@ -68,7 +68,7 @@ class Survey:
 
     @property
     def class_ids(self) -> dict[str, int]:
-        """From 1 in natural order of the names."""
+        """Class ids, from 1 in natural order of the names."""
         names = dict.fromkeys(clip.class_name for clip in self.clips)
         return {name: number for number, name in enumerate(names, 1)}
 
@@ -78,9 +78,9 @@ class Survey:
 class Folder(ClipSource):
     """A folder of your own: class/clip.mp4, class/object/clip.mp4, class/session/frame.jpg, ...
 
-    It says what it understood, cuts videos into frames (one a second, 224 x 224; images stay where
-    they are and as they are) and holds whole sessions out to test on. ROOT may be a CSV file with
-    the columns path and class and, if known, object, session, frame and split.
+    Crumb first shows how it read the folder. It cuts videos into frames (one per second, 224 x
+    224), leaves images unchanged and in place, and holds out whole sessions for testing. ROOT may
+    be a CSV file with the columns path and class and, if known, object, session, frame and split.
     """
 
     # Below the output folder come to lie the frames of videos (images/, frames.json), the index
@@ -89,23 +89,23 @@ class Folder(ClipSource):
     name: ClassVar[str] = "folder"
 
     root: Annotated[Path, Argument(positional=True)]
-    """Folder of videos or images, or a CSV file whose paths start at its folder; only read."""
+    """Folder of videos or images, or a CSV file with paths relative to its folder (read only)."""
     table: Path | None = None
-    """CSV file that lists what to use; its paths are relative to ROOT."""
+    """CSV file that lists the files to use, with paths relative to ROOT."""
     split: Split | None = None
-    """What is tested on: some sessions (the default), some objects, what lies in test/ or is marked
-    test in the table (the default where it is), or the last images of each session."""
+    """Test split: some sessions (the default), some objects, the given split (files in test/ or
+    marked test in the table; the default if present), or the last images of each session."""
     test_share: float = _SHARE
-    """Share of the sessions, objects or images that is tested on."""
+    """Share of the sessions, objects or images used for testing."""
     largest: int | None = None
-    """At most so many images of a session, the first; all by default."""
+    """Maximum number of images per session, first ones first. Default: all."""
     only: Literal["videos", "images"] | None = None
-    """Which to use of a folder that holds both."""
+    """Whether to use videos or images of a folder that holds both."""
     resize: Resize = "crop"
     """How images become square: crop resizes the shorter side and keeps the centre, squash ignores
     the aspect ratio, pad keeps everything and adds black bars."""
     dry_run: bool = False
-    """Say what was understood, and stop there."""
+    """Show how Crumb reads the folder, then stop."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -113,18 +113,20 @@ class Folder(ClipSource):
         if self.largest is not None:
             require("largest", self.largest, 1 <= self.largest < 1 << 31, "from 1 to 2^31 - 1")
         if self.table is not None and self.root.is_file():
-            raise InputError(setting("table", self.table), "goes with a folder", "give one table")
+            raise InputError(
+                setting("table", self.table), "needs a folder as ROOT", "give one table"
+            )
         if self.table is not None:
             self.keep_apart(self.table)
 
     @property
     def folder(self) -> Path:
-        """Where the data set is written to; by default named after the folder it is made of."""
+        """Output folder of the data set. Default: named after the source folder."""
         return self.output or Path(f"{short_name(self.root.resolve().stem)}-data")
 
     @cached_property
     def survey(self) -> Survey:
-        """What the folder holds; its files are looked for once.
+        """Survey of the folder, computed once.
 
         Raises:
             InputError: nothing can be used, the layout or the table is broken, videos and images
@@ -218,8 +220,7 @@ class Folder(ClipSource):
             raise InputError(
                 self.root,
                 f"holds videos ({first[VIDEOS]}) and images ({first[IMAGES]})",
-                f"take the others out, or add {setting('only', VIDEOS)} or "
-                f"{setting('only', IMAGES)}",
+                f"remove the others, or add {setting('only', VIDEOS)} or {setting('only', IMAGES)}",
             )
         kind = self.only or next(iter(first))
         if kind not in first:
@@ -235,7 +236,7 @@ class Folder(ClipSource):
         if self.split == "given" and not given:
             raise InputError(
                 setting("split", "given"),
-                f"{self.table or self.root} does not say what is tested on",
+                f"{self.table or self.root} has no test split",
                 "put the classes below train/ and test/, or add a column split to the table",
             )
         split = self.split or ("given" if given else "session")
@@ -303,7 +304,7 @@ def _seconds(found: Found) -> dict[str, int]:
     seconds: dict[str, int] = {}
     gaps: dict[str, int] = {}
     joined: list[str] = []
-    for entry in bar(found.entries, "looking at clips", "clip", leave=False):
+    for entry in bar(found.entries, "checking clips", "clip", leave=False):
         try:
             length = clip_length(found.root / entry.path)
         except InputError as error:

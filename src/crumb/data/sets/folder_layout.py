@@ -1,4 +1,4 @@
-"""What the paths below a folder of one's own say: class, object and session of each file."""
+"""Parse class, object and session from the paths in a user's folder."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SUFFIXES = {
         ]
     ),
 }
-"""What a file is taken for; what is in it decides when it is read."""
+"""Kind of a file by its suffix; the content decides on reading."""
 
 TRAIN, TEST = "train", "test"
 LAYOUT = (
@@ -53,7 +53,7 @@ class Entry:
 
     Attributes:
         path: relative to the root, with slashes.
-        class_name: of its class.
+        class_name: name of its class.
         object: name of its object; empty where the class has none.
         session: name of its clip; empty where the images of an object are not divided.
         split: "train" or "test" where that is given, or empty.
@@ -70,7 +70,7 @@ class Entry:
 
 @dataclass
 class Found:
-    """What a folder or a table holds.
+    """Contents of a folder or table.
 
     Attributes:
         root: Folder that the paths are relative to.
@@ -97,7 +97,7 @@ class Found:
             path.encode()
             reason = reason or _file_problem(self.root / path)
         except UnicodeEncodeError:
-            reason = "a name that is no UTF-8; rename it"
+            reason = "a name that is not UTF-8; rename it"
         if reason:
             self.refuse(path, reason)
         return not reason

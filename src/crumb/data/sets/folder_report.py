@@ -1,4 +1,4 @@
-"""What was understood of a folder, as text for its owner."""
+"""Describe how Crumb read a folder."""
 
 from __future__ import annotations
 

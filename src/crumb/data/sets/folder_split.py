@@ -1,4 +1,4 @@
-"""Which clips of a folder are tested on, and the numbers that objects and sessions get."""
+"""Split the clips of a folder into training and test, and number objects and sessions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Clip:
     """A session of an object: one video or a few, or images.
 
     Attributes:
-        class_name: of its class.
+        class_name: name of its class.
         object: name of its object; may be empty.
         session: its name; may be empty.
         split: "train" or "test" where that is given, or empty.
@@ -75,7 +75,7 @@ def group(entries: Sequence[Entry]) -> list[Clip]:
 
 
 def spread(count: int, share: float) -> list[int]:
-    """Positions, from 0, of those of ``count`` things in order that are tested on.
+    """Indices of the test items among ``count`` ordered items.
 
     A share, rounded, but at least one and not all; evenly spread with the last among them; of one
     thing none. A quarter of ten are the third, sixth and tenth.
@@ -134,7 +134,7 @@ def check_sides(sides: Mapping[str, tuple[int, int]], split: Split) -> None:
         split: How they were divided.
 
     Raises:
-        InputError: naming the class and what to do.
+        InputError: a class has no training or no test image; names the class.
     """
     for side, kind in enumerate((TRAIN, TEST)):
         lacking = [name for name, counts in sides.items() if not counts[side]]
@@ -153,7 +153,7 @@ def numbered(parts: Sequence[Part], class_ids: Mapping[str, int]) -> list[tuple[
 
     Args:
         parts: in the order of the index.
-        class_ids: by name.
+        class_ids: class ids by name.
     """
     objects: dict[tuple[str, str], int] = {}
     last_object: Counter[str] = Counter()

@@ -103,7 +103,7 @@ def _rows(table: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _separator(first: str) -> str:
-    """What separates the fields of a header: that with which the needed columns are there."""
+    """The delimiter with which the header has the required columns."""
     for separator in _SEPARATORS:
         with contextlib.suppress(csv.Error):
             if set(NEEDED) <= set(_headings(next(csv.reader([first], delimiter=separator), []))):
@@ -185,7 +185,7 @@ def _path(where: str, text: str, files: _Files) -> str:
 def _entry(where: str, row: dict[str, str], files: _Files) -> Entry:
     for column in NEEDED:
         if not row[column]:
-            raise InputError(where, f"has an empty {column}", "fill it in or take the row out")
+            raise InputError(where, f"has an empty {column}", "fill it in or remove the row")
     path = _path(where, row["path"], files)
     for column in ("class", "object", "session"):
         if any(unicodedata.category(letter) in _UNPRINTED for letter in row.get(column, "")):
@@ -206,6 +206,8 @@ def _entry(where: str, row: dict[str, str], files: _Files) -> Entry:
     except ValueError:
         frame = math.nan
     if not math.isfinite(frame):
-        raise InputError(where, f"has frame {shown(number)}, no number", "give a number")
+        raise InputError(
+            where, f"has frame {shown(number)}, which is not a number", "give a number"
+        )
     class_name, item, session = map(canonical, (row["class"], row.get("object", ""), session))
     return Entry(path, class_name, item, session, split, frame)

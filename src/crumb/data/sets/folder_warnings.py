@@ -1,4 +1,4 @@
-"""Ways in which what is tested on can have been trained on."""
+"""Warn about test data that is also in the training data."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def same_on_both_sides(root: Path, kind: str, parts: Sequence[Part], workers: in
     thumbnails. Beyond 200,000 images, equal files are looked for.
 
     Args:
-        root: of the paths.
+        root: root of the paths.
         kind: "videos" or "images".
         parts: what is trained on and what is tested on.
         workers: threads that read images.

@@ -90,13 +90,13 @@ class IcubWorld(Source):
     published_classes: ClassVar[tuple[str, ...]] = CLASSES
 
     camera: Literal["left", "right"] = "left"
-    """Which of the robot's eyes."""
+    """Camera: left or right eye of the robot."""
     day: int = 1
-    """Which day folder of each clip, in alphabetical order, counted from 1."""
+    """Number of the day folder of each clip, in alphabetical order, from 1."""
     step: int = 10
-    """Every how many frames one is used; there are about ten a second."""
+    """Use every n-th frame (clips have about ten per second)."""
     instances: int = 10
-    """How many objects of each class, from the first."""
+    """Number of objects per class, from the first."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -148,7 +148,7 @@ class IcubWorld(Source):
         for name, path in found.items():
             if name not in SESSIONS:
                 known = ", ".join(SESSIONS)
-                raise InputError(path, "is no known transformation", f"known are {known}")
+                raise InputError(path, "is not a known transformation", f"known are {known}")
         clips = []
         for name, session in SESSIONS.items():
             if name not in found:
@@ -166,7 +166,7 @@ class IcubWorld(Source):
         cameras = {path.name: path for path in _folders(day, unused)}
         for name, path in cameras.items():
             if name not in CAMERAS:
-                raise InputError(path, "is the folder of no camera", _LAYOUT)
+                raise InputError(path, "is not a camera folder", _LAYOUT)
         if self.camera not in cameras:
             raise InputError(
                 day, f"has no folder {self.camera}", f"{_UNPACK}, or see {setting('camera')}"
@@ -216,7 +216,7 @@ def _find_instances(root: Path, unused: Counter[str]) -> dict[str, dict[int, Pat
         for path in _folders(folder, unused):
             match = re.fullmatch(re.escape(name) + "([1-9][0-9]{0,3})", canonical(path.name))
             if match is None:
-                problem = f"is no folder {name}<number from 1>"
+                problem = f"is not a folder {name}<number from 1>"
                 raise InputError(path, problem, _LAYOUT)
             same = instances.setdefault(int(match[1]), path)
             if same != path:

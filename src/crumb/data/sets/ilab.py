@@ -1,4 +1,4 @@
-"""iLab-2M-Light: photographs of toy vehicles, named by how they were taken, become a balanced set.
+"""Index iLab-2M-Light: a balanced sample of photographs of toy vehicles.
 
 Which images are used follows from their names alone. The rules, and the random numbers that choose
 15 images in a row of each session, are those of the index published with CRUMB.
@@ -48,7 +48,7 @@ _FIELDS = 6
 
 @dataclass(frozen=True)
 class Balance:
-    """How many objects of a class, sessions of an object and images of a session are kept."""
+    """Number of objects per class, sessions per object and images per session."""
 
     objects: int = 28
     sessions: int = 8
@@ -86,14 +86,15 @@ class Ilab2mLight(Source):
     )
 
     layout: Literal["flat", "nested"] = "flat"
-    """flat reads the images where they are; nested links those in use below the output folder,
-    images/CLASS/obj_N/sess_N/, which is faster on some disks (copies where links cannot be)."""
+    """Image layout: flat reads the images in place; nested links the used ones to
+    images/CLASS/obj_N/sess_N/ in the output folder (or copies them if links fail), which is faster
+    on some disks."""
     objects: int = Balance.objects
-    """Objects of each class; fewer for a part of the data set."""
+    """Number of objects per class. Use fewer for a part of the data set."""
     sessions: int = Balance.sessions
-    """Sessions of each object; sessions 4 and 8 are tested on."""
+    """Number of sessions per object. Sessions 4 and 8 are test sessions."""
     images: int = Balance.images
-    """Images of each session, in a row."""
+    """Number of consecutive images per session."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -180,7 +181,7 @@ class Photographs:
     """Images in the published order.
 
     Attributes:
-        names: n names of files.
+        names: n file names.
         taken: (n, 6) int32: place of the class in ``classes``, then instance, background, camera,
             rotation and lighting; the rows ascend.
         classes: Names of the classes, ascending.
@@ -192,7 +193,7 @@ class Photographs:
 
 
 def parse_names(names: Iterable[str]) -> Photographs:
-    """What the names of images tell.
+    """Parse image names.
 
     The focus, and whatever else follows the lighting, decides nothing in the published index,
     which leaves open the order of images that differ in it alone; here it is that of their names.
@@ -204,7 +205,7 @@ def parse_names(names: Iterable[str]) -> Photographs:
     if odd := [name for name in ordered if not _NAME.fullmatch(name)]:
         more = f" and {len(odd) - 1} more" if len(odd) > 1 else ""
         problem = f"holds images whose names cannot be parsed: {shown(odd[0])}{more}"
-        raise InputError(FOLDER, problem, f"take them out; {_LAYOUT}")
+        raise InputError(FOLDER, problem, f"remove them; {_LAYOUT}")
     classes = sorted({name.partition("-")[0] for name in ordered})
     places = {name: place for place, name in enumerate(classes)}
     matches = filter(None, map(_NAME.fullmatch, ordered))

@@ -1,4 +1,4 @@
-"""ImageNet, as folders of images or as tar files, becomes an indexed data set without copying."""
+"""Index ImageNet in place, from folders of images or tar files."""
 
 from __future__ import annotations
 
@@ -115,8 +115,8 @@ class ImageNet900(ImageNet):
     published_classes: ClassVar[tuple[str, ...]] = ()
 
     classes_file: Path | None = None
-    """Text file of synsets, one a line: the 900 that are kept or the 100 that are held out. Not
-    needed where ROOT has only the 900."""
+    """Text file with one synset per line: the 900 to keep or the 100 to hold out. Not needed if
+    ROOT has only the 900."""
 
     def choose(self, classes: Sequence[str]) -> tuple[Sequence[str], list[str]]:
         """The 900 classes that are kept.
@@ -170,7 +170,7 @@ def _check_top(root: Path) -> None:
             raise InputError(path, "is a compressed tar file", "uncompress it")
     for name in _SPLITS:
         if (root / name).is_dir() and (tars := _shards(root, name)):
-            problem = f"is there twice, as a folder and as {listed([tar.name for tar in tars])}"
+            problem = f"exists twice, as a folder and as {listed([tar.name for tar in tars])}"
             raise InputError(root / name, problem, "keep one of the two")
         if not (root / name).is_dir() and not _shards(root, name):
             for path in sorted(root.glob("ILSVRC2012_*.tar")):
@@ -228,7 +228,7 @@ def _read_shard(tar: Path, others: Counter[str]) -> list[tuple[str, str]]:
 
 
 def _key(name: str) -> str:
-    """What the files of one sample have in common: their name up to its first dot."""
+    """Key of a sample's files: the name up to the first dot."""
     path = PurePosixPath(name)
     return (path.parent / path.name.partition(".")[0]).as_posix()
 
@@ -249,6 +249,6 @@ def _class_text(tar: Path, name: str) -> str:
     except UnicodeDecodeError:
         text = ""
     if not text or not text.isprintable():
-        problem = f"has the member {shown(name)}, which is no name of a class"
+        problem = f"has the member {shown(name)}, which is not a name of a class"
         raise InputError(tar, problem, "write the class as text, on one line")
     return canonical(text)

@@ -39,8 +39,8 @@ def find_source(name: str) -> type[Source]:
     """The class of a data set.
 
     Args:
-        name: of a data set of Crumb, of one that was registered, of an entry point in the group
-            ``crumb.datasets`` of another package; or MODULE:CLASS.
+        name: name of a data set of Crumb, of one that was registered, of an entry point in the
+            group ``crumb.datasets`` of another package; or MODULE:CLASS.
 
     Raises:
         InputError: there is no such data set, or it cannot be loaded.
@@ -51,11 +51,11 @@ def find_source(name: str) -> type[Source]:
     given, found = f"crumb index {name}", plugins.find(plugins.DATASETS, name)
     if found is None:
         names = ", ".join(sorted({*own, *plugins.names(plugins.DATASETS)}))
-        problem = "is no data set that can be indexed"
+        problem = "is not a data set that can be indexed"
         raise InputError(given, problem, f"choose one of {names}")
     usable = isinstance(found, type) and issubclass(found, Source) and not isabstract(found)
     if not usable or not isinstance(getattr(found, "name", None), str):
-        problem = f"is {shown(found)}, no class of a data set with a name"
+        problem = f"is {shown(found)}, not a named data set class"
         raise InputError(given, problem, "name a subclass of crumb.data.sets.base.Source")
     return found
 

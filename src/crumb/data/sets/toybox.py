@@ -222,7 +222,7 @@ def find_clips(root: Path) -> list[Clip]:
         for folder in visible(root / super_category):
             match = _OBJECT_FOLDER.fullmatch(folder.name)
             if match is None or not folder.is_dir():
-                raise InputError(folder, "is no folder <class>_<2 digits>_pivothead", _LAYOUT)
+                raise InputError(folder, "is not a folder <class>_<2 digits>_pivothead", _LAYOUT)
             for path in visible(folder):
                 session = _session(path)
                 if session is None:
@@ -312,7 +312,7 @@ def _check_top(root: Path) -> None:
         raise InputError(root, f"has none of the folders {', '.join(SUPER_CATEGORIES)}", _LAYOUT)
     for folder in visible(root):
         if folder.name not in SUPER_CATEGORIES and any(folder.glob("*_pivothead")):
-            raise InputError(folder, "is no known super-category", _LAYOUT)
+            raise InputError(folder, "is not a known super-category", _LAYOUT)
 
 
 def _session(path: Path) -> int | None:
@@ -349,7 +349,7 @@ def _read_class_table(path: Path) -> dict[str, int]:
     ids: dict[str, int] = {}
     for line, row in rows:
         if len(row) != 2 or not re.fullmatch("[0-9]{1,9}", row[1]):
-            raise InputError(f"{path}, line {line}", "is no name and number", remedy)
+            raise InputError(f"{path}, line {line}", "is not a name and number", remedy)
         if (name := canonical(row[0])) in ids or int(row[1]) in ids.values():
             raise InputError(f"{path}, line {line}", "repeats a class or a number", remedy)
         ids[name] = int(row[1])
