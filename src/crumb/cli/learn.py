@@ -24,6 +24,7 @@ from crumb.methods.base import Learner
 from crumb.methods.registry import DEFAULT_METHOD, DEFAULT_SETTINGS, find_method
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
+from crumb.nets.fronts import use_engine
 from crumb.reports.table import plain
 from crumb.stream.config import at_least
 from crumb.teaching.lesson import ClassReport, learn_clips, refuse_boundaries
@@ -124,7 +125,9 @@ def _learner(command: Learn, network: NetworkConfig, method: Any) -> Learner:
     built = build_network(network, command.seed)
     built.preprocessing = replace(built.preprocessing, resize=command.resize)
     kind = find_method(command.method)
-    return kind(built, method, command.seed, choose_device(command.device))
+    learner = kind(built, method, command.seed, choose_device(command.device))
+    use_engine(built)
+    return learner
 
 
 def _tell(survey: Survey) -> None:

@@ -20,7 +20,8 @@ from crumb.memory.capacity import ON_ARRIVAL
 from crumb.methods.base import Learner
 from crumb.methods.settings import Create
 from crumb.nets.backbones import build_network
-from crumb.nets.config import NetworkConfig
+from crumb.nets.config import EngineName, NetworkConfig
+from crumb.nets.fronts import use_engine
 
 T = TypeVar("T", bound=Learner)
 
@@ -142,6 +143,7 @@ def create(
     weights: str | Path = "pretrained",
     seed: int = 0,
     device: str | torch.device = "auto",
+    engine: EngineName = "auto",
     **settings: Any,
 ) -> Learner:
     """A learner ready to observe a stream.
@@ -157,6 +159,7 @@ def create(
         weights: ``pretrained``, ``random`` or a path.
         seed: of every random number.
         device: where to compute: auto (a GPU where there is one), cpu, cuda or cuda:N.
+        engine: of the front on a CPU: torch, onnxruntime, openvino, or auto, the fastest one.
         settings: fields of the method's ``Config``.
 
     Raises:
@@ -177,5 +180,7 @@ def create(
     seed = whole_number("seed", seed, 0, (1 << 63) - 1)
     config = chosen.Config(**settings)
     source = str(weights) if isinstance(weights, Path) else weights
-    network = build_network(NetworkConfig(backbone, cut, source), seed)
-    return chosen(network, config, seed, where)
+    network = build_network(NetworkConfig(backbone, cut, source, engine=engine), seed)
+    learner = chosen(network, config, seed, where)
+    use_engine(network)
+    return learner

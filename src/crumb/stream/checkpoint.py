@@ -18,6 +18,7 @@ from crumb.data.protocol import TaskList
 from crumb.errors import InputError, setting
 from crumb.files import digest, read_metadata, read_tensors, write_tensors
 from crumb.methods.base import Learner, strip_prefix
+from crumb.nets.engines import version_of
 from crumb.nets.weights import DAMAGE
 from crumb.stream.record import RunRecord, record_from_json, record_to_json
 
@@ -26,6 +27,12 @@ FORMAT, VERSION = "crumb-checkpoint", 1
 _KEPT = 2
 _FRONT = "network.front."
 _REMEDY = "free space, then call again"
+_ROUNDING = {
+    "threads": "threads of torch",
+    "torch": "as torch's version",
+    "engine": "as the engine of the front",
+}
+"""What of a machine may change between two calls, in words."""
 
 
 @dataclass
@@ -194,14 +201,20 @@ class Checkpoints:
         """Dropout masks of a GPU cannot be continued on a CPU; sums may only be rounded otherwise.
 
         Raises:
-            InputError: another kind of device.
+            InputError: another kind of device, or another engine.
         """
         if then["device"] != now["device"]:
             problem = f"was made with {setting('device', then['device'])}, this is {now['device']}"
             raise InputError(path, problem, f"give {setting('device', then['device'])}")
+        # Earlier versions had no other engine.
+        then = {"engine": "torch", **then}
+        engine, own = (str(machine["engine"]).partition(" ")[0] for machine in (then, now))
+        if engine != own:
+            problem = f"was made with {setting('engine', engine)}, this is {own}"
+            raise InputError(path, problem, f"give {setting('engine', engine)}")
         self.changed = [
             f"{then[what]} {words}, now {now[what]}"
-            for what, words in (("threads", "threads of torch"), ("torch", "as torch's version"))
+            for what, words in _ROUNDING.items()
             if then[what] != now[what]
         ]
 
@@ -292,10 +305,12 @@ def _place(path: Path) -> RunPosition:
 
 def _machine(learner: Learner) -> dict[str, str | int]:
     """What rounding depends on."""
+    engine = learner.network.front_engine()
     return {
         "device": learner.device.type,
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
+        "engine": "torch" if engine is None else version_of(engine.name),
     }
 
 
