@@ -82,8 +82,9 @@ class FeatureStore(Store):
         device = next(network.parameters()).device
         # The order of channels-last memory, which is how maps are handed out.
         super().__init__(images, (height, width, channels), torch.float32, device, workers)
-        if (engine := network.front_engine()) is not None:
-            self.at_once = engine.at_once
+        if network.front_engine() is not None:
+            # They compute one image after another.
+            self.at_once = 1
         size, resize = network.preprocessing.size, network.preprocessing.resize
         self.pixels = PixelStore(images, size, device, workers, resize)
 
@@ -127,7 +128,7 @@ def fingerprint(network: SplitNetwork, form: ImageForm | None = None) -> str:
     source = [network.config.backbone, cut, network.preprocessing, network.bf16]
     source += [] if form is None else [form]
     if (engine := network.front_engine()) is not None:
-        source += [version_of(engine.name), engine.at_once]
+        source += [version_of(engine.name)]
     library = network.backbone.library
     libraries = [_version("torch"), library if is_reference(library) else _version(library)]
     made = [_decoding(), PREPROCESSING, libraries]

@@ -1,7 +1,9 @@
 """Engines that compute an exported front in the place of torch, behind one call.
 
-An engine gets the front as an ONNX model (:mod:`crumb.nets.export`). Which one is used is decided
-in :mod:`crumb.nets.fronts`.
+An engine gets the front as an ONNX model (:mod:`crumb.nets.export`) of one image, which is faster
+than a model of any number of them (benchmarks/README.md). So the features of an image never depend
+on what goes through the front beside it. Which engine is used is decided in
+:mod:`crumb.nets.fronts`.
 """
 
 from __future__ import annotations
@@ -12,8 +14,14 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
+
+INPUT = "images"
+"""Name of the input of a model."""
+# Of the levels of ONNX Runtime's log, the first that is not a warning.
+_ERRORS = 3
 
 
 class Engine(ABC):
@@ -26,8 +34,6 @@ class Engine(ABC):
     name: ClassVar[str]
     install: ClassVar[str]
     """What pip is to install."""
-    at_once: ClassVar[int]
-    """Images that a worker gives it at a time: the fastest number (benchmarks/README.md)."""
 
     def __init__(self, model: bytes) -> None:
         self._model = model
@@ -36,9 +42,8 @@ class Engine(ABC):
         # The front is frozen, so copies of a network share it.
         return self
 
-    @abstractmethod
     def __call__(self, values: Tensor) -> Tensor:
-        """The front, on as many threads as torch uses in the calling thread.
+        """The front, image by image, on as many threads as torch uses in the calling thread.
 
         Args:
             values: preprocessed images on the CPU, float32 [B, 3, S, S].
@@ -46,6 +51,12 @@ class Engine(ABC):
         Returns:
             what crosses the cut, float32 [B, C, H, W].
         """
+        images = values.contiguous().split(1)
+        return torch.cat([torch.from_numpy(self._compute(one.numpy())) for one in images])
+
+    @abstractmethod
+    def _compute(self, image: np.ndarray) -> np.ndarray:
+        """The front of one image, [1, 3, S, S] to [1, C, H, W]; the result is the caller's."""
 
 
 class OnnxRuntime(Engine):
@@ -53,20 +64,16 @@ class OnnxRuntime(Engine):
 
     name = "onnxruntime"
     install = "onnxruntime onnx"
-    at_once = 2
 
     def __init__(self, model: bytes) -> None:
         super().__init__(model)
         self._sessions: dict[int, Any] = {}
 
-    def __call__(self, values: Tensor) -> Tensor:
-        """See :class:`Engine`."""
+    def _compute(self, image: np.ndarray) -> np.ndarray:
         threads = torch.get_num_threads()
         if threads not in self._sessions:
             self._sessions[threads] = self._open(threads)
-        session = self._sessions[threads]
-        given = {session.get_inputs()[0].name: values.contiguous().numpy()}
-        return torch.from_numpy(session.run(None, given)[0])
+        return self._sessions[threads].run(None, {INPUT: image})[0]
 
     def _open(self, threads: int) -> Any:
         import onnxruntime
@@ -76,8 +83,7 @@ class OnnxRuntime(Engine):
         options.inter_op_num_threads = 1
         # Threads that spin while they wait take the processor from other work.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        errors = 3
-        options.log_severity_level = errors
+        options.log_severity_level = _ERRORS
         return onnxruntime.InferenceSession(
             self._model, options, providers=["CPUExecutionProvider"]
         )
@@ -88,21 +94,18 @@ class OpenVino(Engine):
 
     name = "openvino"
     install = "'crumb-learn[openvino]'"
-    at_once = 2
 
     def __init__(self, model: bytes) -> None:
         super().__init__(model)
         # One for each thread: calls of one compiled model may wait for each other.
         self._held = threading.local()
 
-    def __call__(self, values: Tensor) -> Tensor:
-        """See :class:`Engine`."""
-        requests = self._held.__dict__
-        threads = f"of {torch.get_num_threads()} threads"
+    def _compute(self, image: np.ndarray) -> np.ndarray:
+        requests = self._held.__dict__.setdefault("requests", {})
+        threads = torch.get_num_threads()
         if threads not in requests:
-            requests[threads] = self._open(torch.get_num_threads())
-        found = requests[threads].infer([values.contiguous().numpy()], share_inputs=True)
-        return torch.from_numpy(found[0])
+            requests[threads] = self._open(threads)
+        return requests[threads].infer([image], share_inputs=True)[0]
 
     def _open(self, threads: int) -> Any:
         import openvino

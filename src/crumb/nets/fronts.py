@@ -34,7 +34,6 @@ FASTER = 0.9
 """Share of torch's time that an engine may take to be chosen by ``auto``."""
 _FORMAT, _VERSION = "crumb-front-choice", 1
 _ROUNDS = 4
-_TORCH_IMAGES = 4
 _REMEDY = "remove it"
 # Of this process: networks with the same front share an engine, and one choice.
 _OPEN: WeakValueDictionary[str, Engine] = WeakValueDictionary()
@@ -43,7 +42,16 @@ _SETTLING = threading.RLock()
 
 
 class Unusable(Exception):
-    """Why an engine cannot compute a front, in a few words."""
+    """An engine cannot compute a front.
+
+    Args:
+        problem: why, in a few words.
+        remedy: what to do about it, with "or" at its end.
+    """
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(problem)
+        self.remedy = remedy
 
 
 class FrontEngine:
@@ -89,7 +97,7 @@ class FrontEngine:
                 found = open_engine(network, self._wanted)
         except Unusable as error:
             if not self._or_torch:
-                raise _refused(self._wanted, str(error)) from error
+                raise _refused(self._wanted, error) from error
         if self._chooses:
             self._wanted = _name(found)
             network.config = replace(network.config, engine=self._wanted)
@@ -113,9 +121,9 @@ def use_engine(network: SplitNetwork, or_torch: bool = False) -> None:
     if wanted in ENGINES and not or_torch:
         try:
             check_place(network)
+            _check_installed(wanted)
         except Unusable as error:
-            raise _refused(wanted, str(error)) from error
-        _check_installed(wanted)
+            raise _refused(wanted, error) from error
 
 
 def check_place(network: SplitNetwork) -> None:
@@ -136,8 +144,8 @@ def open_engine(network: SplitNetwork, name: str) -> Engine:
     """The front of a network in an engine, whose features were compared with torch's.
 
     Raises:
-        InputError: the engine is not installed.
-        Unusable: the front cannot be exported, or the features are not those of torch.
+        Unusable: the engine is not installed, the front cannot be exported, or the features are not
+            those of torch.
     """
     check_place(network)
     _check_installed(name)
@@ -239,10 +247,9 @@ def _remembered(key: str) -> str | None:
 
 def seconds_per_image(network: SplitNetwork, engines: Mapping[str, Engine]) -> dict[str, float]:
     """What torch and engines take for an image on one thread, the least of a few rounds."""
-    ways: dict[str, tuple[Callable[[Tensor], Any], int]]
-    ways = {"torch": (network.front, _TORCH_IMAGES)}
-    ways |= {name: (engine, engine.at_once) for name, engine in engines.items()}
+    ways: dict[str, Callable[[Tensor], Any]] = {"torch": network.front, **engines}
     pictures = network.preprocessing(_pictures(network.preprocessing.size))
+    values = torch.cat([pictures, pictures[:1]])
     taken: dict[str, list[float]] = {name: [] for name in ways}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -250,11 +257,10 @@ def seconds_per_image(network: SplitNetwork, engines: Mapping[str, Engine]) -> d
         with torch.no_grad():
             # They take turns, so that other work on the machine meets all of them alike.
             for _ in range(_ROUNDS + 1):
-                for name, (compute, count) in ways.items():
-                    values = torch.cat([pictures, pictures[:1]])[:count]
+                for name, compute in ways.items():
                     started = time.perf_counter()
                     compute(values)
-                    taken[name].append((time.perf_counter() - started) / count)
+                    taken[name].append((time.perf_counter() - started) / len(values))
     finally:
         torch.set_num_threads(threads)
     # The first round warms up.
@@ -263,12 +269,12 @@ def seconds_per_image(network: SplitNetwork, engines: Mapping[str, Engine]) -> d
 
 def _check_installed(name: str) -> None:
     if not engines.is_installed(name):
-        remedy = f"pip install {ENGINES[name].install}, or give {setting('engine', 'torch')}"
-        raise InputError(setting("engine", name), "is not installed here", remedy)
+        raise Unusable("is not installed here", f"pip install {ENGINES[name].install}, or ")
 
 
-def _refused(name: str, problem: str) -> InputError:
-    return InputError(setting("engine", name), problem, f"give {setting('engine', 'torch')}")
+def _refused(name: str, error: Unusable) -> InputError:
+    remedy = f"{error.remedy}give {setting('engine', 'torch')}"
+    return InputError(setting("engine", name), str(error), remedy)
 
 
 def _name(engine: Engine | None) -> EngineName:
