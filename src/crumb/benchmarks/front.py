@@ -13,9 +13,10 @@ from torch import Tensor
 from crumb.benchmarks.report import Comparison, Figure
 from crumb.benchmarks.timing import interleaved, seconds, threads
 from crumb.benchmarks.workplace import Workplace
+from crumb.nets import engines
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
-from crumb.nets.engines import ENGINES, is_installed
+from crumb.nets.engines import ENGINES
 from crumb.nets.fronts import Unusable, open_engine, use_engine
 from crumb.nets.split import SplitNetwork
 
@@ -41,7 +42,7 @@ def measure_front(config: NetworkConfig, repeats: int) -> Comparison:
         config: of the network; its engine is left to ``auto``.
         repeats: turns of which the median is taken.
     """
-    what, there = f"{config.backbone}, one thread", [*filter(is_installed, ENGINES)]
+    what, there = f"{config.backbone}, one thread", [*filter(engines.is_installed, ENGINES)]
     none = Comparison("front", what, note="no engine can be used here: see docs/engines.md")
     if not there:
         return none
