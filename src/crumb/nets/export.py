@@ -100,7 +100,7 @@ def export(network: SplitNetwork) -> bytes:
             torch.onnx.export(
                 network.front,
                 (torch.zeros(1, 3, side, side),),
-                file,
+                file,  # pyright: ignore[reportArgumentType]
                 dynamo=False,
                 opset_version=OPSET,
                 input_names=[INPUT],

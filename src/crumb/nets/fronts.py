@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import torch
@@ -205,7 +205,7 @@ def _fastest(network: SplitNetwork) -> Engine | None:
         return _choose(network, there, key)
     _CHOSEN[key] = name
     # A front with other weights may still disagree.
-    return _usable(network, [name]).get(name)
+    return None if name == "torch" else _usable(network, [name]).get(name)
 
 
 def _choose(network: SplitNetwork, there: list[str], key: str) -> Engine | None:
@@ -216,6 +216,9 @@ def _choose(network: SplitNetwork, there: list[str], key: str) -> Engine | None:
     if usable:
         best = min(usable, key=seconds.__getitem__)
         name = best if seconds[best] < FASTER * seconds["torch"] else "torch"
+    if (chosen := _remembered(key)) in ("torch", *usable):
+        # Another process has measured meanwhile.
+        name = chosen
     _CHOSEN[key] = name
     if (folder := export.cache_folder()) is not None:
         content = {"format": _FORMAT, "version": _VERSION, "engine": name}
@@ -228,7 +231,7 @@ def _choose(network: SplitNetwork, there: list[str], key: str) -> Engine | None:
 def _usable(network: SplitNetwork, names: list[str]) -> dict[str, Engine]:
     found = {}
     for name in names:
-        with suppress(Unusable, KeyError):
+        with suppress(Unusable):
             found[name] = open_engine(network, name)
     return found
 
@@ -240,7 +243,7 @@ def _remembered(key: str) -> str | None:
     with suppress(InputError, OSError):
         about = read_json(folder / f"choice_{key}.json", _REMEDY)
         known = (about.get("format"), about.get("version")) == (_FORMAT, _VERSION)
-        if known and about.get("engine") in get_args(EngineName):
+        if known and about.get("engine") in ("torch", *ENGINES):
             return about["engine"]
     return None
 
