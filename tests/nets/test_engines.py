@@ -46,8 +46,7 @@ def times(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def with_engine(name: EngineName, or_torch: bool = False) -> SplitNetwork:
     network = small().eval()
-    network.config = replace(network.config, engine=name)
-    use_engine(network, or_torch)
+    use_engine(network, name, or_torch)
     return network
 
 
@@ -199,9 +198,8 @@ def test_disagreement_is_in_standard_deviations():
 def test_auto_is_torch_for_what_is_no_float32_on_a_cpu(times: Callable[..., None]):
     times(torch=1.0, onnxruntime=0.1)
     network = small()
-    network.config = replace(network.config, engine="auto")
     network.bf16 = True
-    use_engine(network)
+    use_engine(network, "auto")
     assert network.front_engine() is None
     assert network.config.engine == "torch"
 
@@ -232,9 +230,9 @@ def test_an_engine_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
 def test_what_engines_do_not_compute_is_refused(change: dict[str, object], problem: str):
     network = small()
     network.bf16 = bool(change.pop("bf16", False))
-    network.config = replace(network.config, engine="onnxruntime", **change)
+    network.config = replace(network.config, **change)
     with pytest.raises(InputError, match=f"^engine='onnxruntime': {problem}; give engine='torch'$"):
-        use_engine(network)
+        use_engine(network, "onnxruntime")
 
 
 def test_a_front_that_cannot_be_exported(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -85,8 +84,7 @@ def test_models_of_earlier_versions_are_of_torch(tmp_path: Path):
 def test_learners_resume_with_an_engine_as_with_torch(method: str, monkeypatch: pytest.MonkeyPatch):
     def network(*arguments: Any, **words: Any) -> Any:
         made = tiny_network(*arguments, **words)
-        made.config = replace(made.config, engine="onnxruntime")
-        use_engine(made)
+        use_engine(made, "onnxruntime")
         return made
 
     monkeypatch.setattr(import_module("crumb.testing.variants"), "tiny_network", network)

@@ -47,7 +47,7 @@ def measure_front(config: NetworkConfig, repeats: int) -> Comparison:
     if not there:
         return none
     network = build_network(config)
-    use_engine(network)
+    use_engine(network, config.engine)
     chosen = network.front_engine()
     ways: dict[str, Callable[[Tensor], object]] = {"torch": _by_torch(network)}
     for name in there:

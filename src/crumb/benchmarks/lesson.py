@@ -40,7 +40,7 @@ def taught(place: Workplace) -> StreamingLda:
     config = SldaConfig(**DEFAULT_SETTINGS, classes_expected=_CLASSES)
     network = build_network(setting.network)
     learner = StreamingLda(network, config, device=setting.device)
-    use_engine(network)
+    use_engine(network, setting.network.engine)
     names = [f"class {number}" for number in range(_CLASSES)]
     learner.observe(frames(learner, 2 * _CLASSES), 2 * names)
     return learner

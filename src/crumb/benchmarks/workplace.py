@@ -125,7 +125,7 @@ class Workplace:
         """A fresh CRUMB learner with a head of so many classes, before its first batch."""
         network = build_network(self.setting.network)
         learner = Crumb(network, CrumbConfig(**settings), device=self.setting.device)
-        use_engine(network)
+        use_engine(network, self.setting.network.engine)
         learner.start_head(outputs)
         return learner
 

@@ -126,7 +126,7 @@ def _learner(command: Learn, network: NetworkConfig, method: Any) -> Learner:
     built.preprocessing = replace(built.preprocessing, resize=command.resize)
     kind = find_method(command.method)
     learner = kind(built, method, command.seed, choose_device(command.device))
-    use_engine(built)
+    use_engine(built, network.engine)
     return learner
 
 

@@ -104,7 +104,7 @@ def load_learner(
     except DAMAGE as error:
         raise InputError(file, f"is damaged ({error})", _REMEDY) from error
     network.config = NetworkConfig(**described)
-    use_engine(network, or_torch=True)
+    use_engine(network, network.config.engine, or_torch=True)
     return learner
 
 

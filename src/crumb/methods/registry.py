@@ -180,7 +180,8 @@ def create(
     seed = whole_number("seed", seed, 0, (1 << 63) - 1)
     config = chosen.Config(**settings)
     source = str(weights) if isinstance(weights, Path) else weights
-    network = build_network(NetworkConfig(backbone, cut, source, engine=engine), seed)
+    wanted = NetworkConfig(backbone, cut, source, engine=engine)
+    network = build_network(wanted, seed)
     learner = chosen(network, config, seed, where)
-    use_engine(network)
+    use_engine(network, wanted.engine)
     return learner

@@ -104,20 +104,21 @@ class FrontEngine:
         return found
 
 
-def use_engine(network: SplitNetwork, or_torch: bool = False) -> None:
-    """Let the front of a network be computed as its configuration says.
+def use_engine(network: SplitNetwork, wanted: EngineName, or_torch: bool = False) -> None:
+    """Let an engine compute the front of a network; its configuration says so.
 
     Call it when the network is on its device and its precision is set.
 
     Args:
-        network: whose ``config.engine`` is wanted.
+        network: with torch, which every network begins with.
+        wanted: torch, auto or the name of an engine.
         or_torch: use torch where that engine cannot be used here.
 
     Raises:
         InputError: the engine is not installed, or not for such a network.
     """
-    wanted = network.config.engine
     network.engine = FrontEngine(wanted, or_torch)
+    network.config = replace(network.config, engine=wanted)
     if wanted in ENGINES and not or_torch:
         try:
             check_place(network)

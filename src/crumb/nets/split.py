@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -61,7 +62,8 @@ class SplitNetwork(nn.Module):
     Args:
         model: the whole classifier.
         backbone: where to cut it, how to preprocess images, the kernel of the head.
-        config: as asked for; its dropout replaces that of the tail unless None.
+        config: as asked for; its dropout replaces that of the tail unless None. Its engine is torch
+            until another is given to the network.
 
     Attributes:
         feature_shape: (channels, height, width) of what crosses the cut.
@@ -84,7 +86,7 @@ class SplitNetwork(nn.Module):
     def __init__(self, model: nn.Module, backbone: Backbone, config: NetworkConfig) -> None:
         super().__init__()
         self.backbone = backbone
-        self.config = config
+        self.config = replace(config, engine="torch")
         self.preprocessing = backbone.preprocessing
         self.front, self.tail = split(model.eval(), backbone.cut, config.trainable == "all")
         if set(self.front.parameters()) & set(self.tail.parameters()):

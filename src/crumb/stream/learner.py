@@ -65,7 +65,7 @@ def new_learner(
     if config.evaluation.select_best_epoch and not kind.supports_best_epoch:
         problem = f"is not for {kind.name}, which keeps more of an epoch than its weights"
         raise InputError(setting("select_best_epoch"), problem, "leave it out")
-    use_engine(built)
+    use_engine(built, network.engine)
     if machine.compile:
         built.compile_tail()
     if config.pretrained is not None:
