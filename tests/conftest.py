@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import gc
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.resources import files
@@ -28,6 +29,7 @@ from crumb.data.index import Dataset, write_dataset
 from crumb.data.sets.toybox import index_toybox
 from crumb.features.features import FeatureStore
 from crumb.methods.registry import find_method
+from crumb.nets import engines
 from crumb.nets.config import Preprocessing
 from crumb.reports import panels
 from crumb.stream import run
@@ -47,6 +49,8 @@ OBJECTS = (
 )
 BACKBONE, CUT = "test_efficientnet", "blocks.4"
 FRAMES = (1, 6, 11)
+IS_INSTALLED = engines.is_installed
+CACHE = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,7 +59,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """On a processor that rounds differently, if CRUMB_TEST_ULPS says by how much."""
+    """On a processor that rounds differently, if CRUMB_TEST_ULPS says by how much.
+
+    Numbers that were written down are of torch's features, so no other engine seems installed.
+    Fronts that processes export are kept in a folder of this session.
+    """
+    engines.is_installed = lambda name: False
+    config.stash[CACHE] = tempfile.TemporaryDirectory(prefix="crumb-test-cache-")
+    os.environ["XDG_CACHE_HOME"] = config.stash[CACHE].name
     if ulps := int(os.environ.get("CRUMB_TEST_ULPS", "0")):
         enter(OtherProcessor(ulps))
 
@@ -72,6 +83,17 @@ def _no_power_cut() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove that folder."""
+    config.stash[CACHE].cleanup()
+
+
+@pytest.fixture
+def all_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engines that are installed can be used in this test."""
+    monkeypatch.setattr(engines, "is_installed", IS_INSTALLED)
 
 
 @pytest.fixture(scope="session")
@@ -128,7 +150,7 @@ def weights(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def network_words(weights: Path) -> list[str]:
     """Flags of the tiny network: 48 x 10 x 10 features."""
-    return ["--backbone", BACKBONE, "--cut", CUT, "--weights", str(weights)]
+    return ["--backbone", BACKBONE, "--cut", CUT, "--weights", str(weights), "--engine", "torch"]
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,15 @@ Names are imported on first use: ``import crumb`` and ``crumb --help`` do not wa
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from crumb.errors import InputError
+
+# Threads of torch that wait are to sleep: spinning, they take the processor from other work. The
+# variable is read when torch is loaded, which is later than this in every command.
+if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 if TYPE_CHECKING:
     from crumb.data.video import frames

@@ -293,7 +293,7 @@ def test_the_command_leaves_out_what_is_usual(tmp_path: Path):
     (result,) = gather([tmp_path]).results
     assert command_of(result) == (
         "crumb stream '/data/my toys' --epochs-first-task 10 --device cpu --method er "
-        "--cut blocks.6 --lr 0.5 --runs 2 --first-run 2 --output again/er"
+        "--cut blocks.6 --engine torch --lr 0.5 --runs 2 --first-run 2 --output again/er"
     )
 
 

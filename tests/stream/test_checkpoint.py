@@ -77,6 +77,7 @@ CASES = {
     "training at the end of a task": [
         *("--method", "rainbow", "--memory-size", "10", "--memory-only-epochs", "2")
     ],
+    "another engine": ["--memory-size", "10", "--engine", "onnxruntime"],
 }
 ALWAYS = ["--save-model", "--save-tasks", "--classes-per-task", "1", "--checkpoint-batches", "1"]
 
@@ -99,6 +100,7 @@ def killed_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None
     return lambda count: left.__setitem__(0, count)
 
 
+@pytest.mark.usefixtures("all_engines")
 @pytest.mark.parametrize("case", CASES)
 def test_a_killed_run_goes_on_to_the_bit(streamed: Streamed, killed_after, case: str):
     words = [*CASES[case], *ALWAYS]
@@ -432,7 +434,7 @@ def test_other_threads_and_versions_are_told(
     kept: Path, fresh: Learner, monkeypatch: pytest.MonkeyPatch
 ):
     assert restored(kept, fresh).changed == []
-    now = {"device": "cpu", "threads": 7, "torch": "9.9"}
+    now = {"device": "cpu", "threads": 7, "torch": "9.9", "engine": "torch"}
     monkeypatch.setattr(checkpoint, "_machine", lambda _: now)
     threads, version = restored(kept, fresh).changed
     assert threads == f"{torch.get_num_threads()} threads of torch, now 7"
@@ -445,6 +447,19 @@ def test_another_kind_of_device_is_refused(
     monkeypatch.setattr(fresh, "device", torch.device("cuda"))
     with pytest.raises(InputError, match="was made with device='cpu', this is cuda; give"):
         restored(kept, fresh)
+
+
+def test_another_engine_is_refused_and_another_version_of_it_told(
+    kept: Path, fresh: Learner, monkeypatch: pytest.MonkeyPatch
+):
+    machine = checkpoint._machine(fresh)
+    monkeypatch.setattr(checkpoint, "_machine", lambda _: machine)
+    machine["engine"] = "onnxruntime 1.31"
+    with pytest.raises(InputError, match="made with engine='torch', this is onnxruntime; give"):
+        restored(kept, fresh)
+    reader = Checkpoints(kept.parent, *ARGUMENTS)
+    reader._check_machine(kept, {**machine, "engine": "onnxruntime 1.30"}, machine)
+    assert reader.changed == ["onnxruntime 1.30 as the engine of the front, now onnxruntime 1.31"]
 
 
 @pytest.mark.parametrize("lost", ["bytes", "machine", "record", "classes", "task", "tensors"])

@@ -19,6 +19,7 @@ from crumb.benchmarks.workplace import BATCH_SIZE, Workplace
 from crumb.methods.registry import DEFAULT_SETTINGS
 from crumb.methods.slda import SldaConfig, StreamingLda
 from crumb.nets.backbones import build_network
+from crumb.nets.fronts import use_engine
 
 FRAMES = 100
 """Number of frames of a lesson."""
@@ -38,7 +39,9 @@ def taught(place: Workplace) -> StreamingLda:
     """A learner that was shown a few frames of each class; what they show changes no time."""
     setting = place.setting
     config = SldaConfig(**DEFAULT_SETTINGS, classes_expected=_CLASSES)
-    learner = StreamingLda(build_network(setting.network), config, device=setting.device)
+    network = build_network(setting.network)
+    learner = StreamingLda(network, config, device=setting.device)
+    use_engine(network, setting.network.engine)
     names = [f"class {number}" for number in range(_CLASSES)]
     learner.observe(frames(learner, 2 * _CLASSES), 2 * names)
     return learner

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from crumb.benchmarks import assignment, avalanche, lesson, memory, step
+from crumb.benchmarks import assignment, avalanche, front, lesson, memory, step
 from crumb.benchmarks.report import Comparison
 from crumb.benchmarks.runs import WholeRuns, measure_checkpoint, measure_experiment, measure_store
 from crumb.benchmarks.workplace import Setting, workplace
 
 Row = Literal[
-    "step", "assignment", "store", "experiment", "checkpoint", "memory", "slda", "avalanche"
+    "front",
+    "step",
+    "assignment",
+    "store",
+    "experiment",
+    "checkpoint",
+    "memory",
+    "slda",
+    "avalanche",
 ]
 ROWS: tuple[Row, ...] = get_args(Row)
 
@@ -25,6 +33,7 @@ def measure(rows: Sequence[Row], setting: Setting) -> list[Comparison]:
     with workplace(setting) as place:
         runs = WholeRuns(place)
         measures = {
+            "front": lambda: front.measure(place),
             "step": lambda: step.measure(place),
             "assignment": lambda: assignment.measure(place),
             "store": lambda: measure_store(runs),

@@ -23,6 +23,7 @@ from crumb.methods.base import Learner
 from crumb.methods.crumb import Crumb, CrumbConfig
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
+from crumb.nets.fronts import use_engine
 from crumb.stream.checkpoint import State
 from crumb.stream.config import MachineConfig, StreamConfig
 from crumb.stream.feed import Reading
@@ -122,6 +123,7 @@ class Workplace:
         """A fresh CRUMB learner with a head of so many classes, before its first batch."""
         network = build_network(self.setting.network)
         learner = Crumb(network, CrumbConfig(**settings), device=self.setting.device)
+        use_engine(network, self.setting.network.engine)
         learner.start_head(outputs)
         return learner
 

@@ -22,6 +22,7 @@ from crumb.methods.base import Learner
 from crumb.methods.registry import DEFAULT_METHOD, DEFAULT_SETTINGS, find_method
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
+from crumb.nets.fronts import use_engine
 from crumb.progress import bar
 from crumb.reports.table import plain
 from crumb.stream.config import at_least
@@ -123,7 +124,9 @@ def _learner(command: Learn, network: NetworkConfig, method: Any) -> Learner:
     built = build_network(network, command.seed)
     built.preprocessing = replace(built.preprocessing, resize=command.resize)
     kind = find_method(command.method)
-    return kind(built, method, command.seed, choose_device(command.device))
+    learner = kind(built, method, command.seed, choose_device(command.device))
+    use_engine(built, network.engine)
+    return learner
 
 
 def _tell(survey: Survey) -> None:

@@ -17,6 +17,7 @@ from crumb.features.store import Request, Store
 from crumb.files import bytes_of
 from crumb.memory.images import ImageForm
 from crumb.nets.config import PREPROCESSING
+from crumb.nets.engines import version_of
 from crumb.nets.split import SplitNetwork
 from crumb.plugins import is_reference
 
@@ -82,6 +83,9 @@ class FeatureStore(Store):
         device = next(network.parameters()).device
         # The order of channels-last memory, which is how maps are handed out.
         super().__init__(images, (height, width, channels), torch.float32, device, workers)
+        if network.front_engine() is not None:
+            # They compute one image after another.
+            self.at_once = 1
         size, resize = network.preprocessing.size, network.preprocessing.resize
         self.pixels = PixelStore(images, size, device, workers, resize)
 
@@ -112,7 +116,7 @@ def fingerprint(network: SplitNetwork, form: ImageForm | None = None) -> str:
 
     It stands for the front, for the form through which images pass first, for how images are
     decoded and preprocessed (by number), for the libraries that decode and compute, and for the
-    kind of device, which decides how sums are rounded.
+    kind of device and the engine, which decide how sums are rounded.
     """
     device = next(network.parameters()).device
     if device.type == "cuda":
@@ -124,6 +128,8 @@ def fingerprint(network: SplitNetwork, form: ImageForm | None = None) -> str:
     cut = "input" if network.config.trainable == "all" else network.config.cut
     source = [network.config.backbone, cut, network.preprocessing, network.bf16]
     source += [] if form is None else [form]
+    if (engine := network.front_engine()) is not None:
+        source += [version_of(engine.name)]
     library = network.backbone.library
     libraries = [_version("torch"), library if is_reference(library) else _version(library)]
     made = [_decoding(), PREPROCESSING, libraries]

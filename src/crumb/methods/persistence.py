@@ -26,6 +26,7 @@ from crumb.methods.teachable import Teachable
 from crumb.methods.training import PretrainedParts
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
+from crumb.nets.fronts import use_engine
 from crumb.nets.weights import DAMAGE
 
 _ABOUT = {
@@ -43,6 +44,9 @@ def load(
     path: str | Path, device: str | torch.device = "auto", write_policy: str | None = None
 ) -> Teachable:
     """Load a saved learner. It continues bit for bit on the same device.
+
+    Where the engine that its features came from is not installed, torch computes them: they are
+    the same up to rounding.
 
     Args:
         path: file written by ``save``.
@@ -70,7 +74,9 @@ def load_learner(
         known = method.Config.__dataclass_fields__.keys()
         config = method.Config(**settings_of_today(saved, known))
         # The file holds every weight, so none is downloaded.
-        source = NetworkConfig(**{**about["network"], "weights": "random"})
+        # Files of older versions were learned with torch's features.
+        described = {"engine": "torch", **about["network"]}
+        source = NetworkConfig(**{**described, "weights": "random"})
         network = build_network(source, about["seed"])
         network.preprocessing = replace(network.preprocessing, resize=_resize(about))
     except InputError as error:
@@ -98,7 +104,8 @@ def load_learner(
         raise _refused(file, error) from error
     except DAMAGE as error:
         raise InputError(file, f"is damaged ({error})", _REMEDY) from error
-    network.config = NetworkConfig(**about["network"])
+    network.config = NetworkConfig(**described)
+    use_engine(network, network.config.engine, or_torch=True)
     return learner
 
 

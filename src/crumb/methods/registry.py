@@ -20,7 +20,8 @@ from crumb.memory.capacity import ON_ARRIVAL
 from crumb.methods.base import Learner
 from crumb.methods.settings import Create
 from crumb.nets.backbones import build_network
-from crumb.nets.config import NetworkConfig
+from crumb.nets.config import EngineName, NetworkConfig
+from crumb.nets.fronts import use_engine
 
 T = TypeVar("T", bound=Learner)
 
@@ -142,6 +143,7 @@ def create(
     weights: str | Path = "pretrained",
     seed: int = 0,
     device: str | torch.device = "auto",
+    engine: EngineName = "auto",
     **settings: Any,
 ) -> Learner:
     """Create a learner.
@@ -156,6 +158,7 @@ def create(
         weights: ``pretrained``, ``random`` or a path.
         seed: seed of all random numbers.
         device: device: auto (a GPU if available), cpu, cuda or cuda:N.
+        engine: of the front on a CPU: torch, onnxruntime, openvino, or auto, the fastest one.
         settings: fields of the method's ``Config``.
 
     Raises:
@@ -176,5 +179,8 @@ def create(
     seed = whole_number("seed", seed, 0, (1 << 63) - 1)
     config = chosen.Config(**settings)
     source = str(weights) if isinstance(weights, Path) else weights
-    network = build_network(NetworkConfig(backbone, cut, source), seed)
-    return chosen(network, config, seed, where)
+    wanted = NetworkConfig(backbone, cut, source, engine=engine)
+    network = build_network(wanted, seed)
+    learner = chosen(network, config, seed, where)
+    use_engine(network, wanted.engine)
+    return learner

@@ -70,6 +70,8 @@ class Backbone:
     block_length: int = 16
 
 
+EngineName = Literal["torch", "onnxruntime", "openvino", "auto"]
+"""See :mod:`crumb.nets.fronts`."""
 NO_FILE = ("pretrained", "random")
 """Weights that come from no file of the user's."""
 
@@ -90,6 +92,9 @@ class NetworkConfig:
     trainable: Literal["tail", "all"] = "tail"
     """What is trained: what follows the cut, or the whole network. With all, nothing can be
     computed once and replayed features would be pixels."""
+    engine: EngineName = "auto"
+    """What computes the part before the cut on a CPU. auto is the fastest one that is installed
+    and gives the same features up to rounding; it is measured once on each machine."""
 
     def __post_init__(self) -> None:
         check_kinds(self)

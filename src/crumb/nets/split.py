@@ -6,7 +6,10 @@ network is needed as two functions: ``front`` up to the cut, ``tail`` from the c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +20,10 @@ from crumb.nets.dropout import SeededDropout, replace_dropout
 from crumb.nets.graph import begin_with, cross_channels_first, split
 from crumb.nets.probe import CHANNELS_LAST, channel_axis, find_head, run
 from crumb.nets.strided import replace_strided
+
+if TYPE_CHECKING:
+    from crumb.nets.engines import Engine
+    from crumb.nets.fronts import FrontEngine
 
 Head = nn.Linear | nn.Conv2d
 
@@ -55,12 +62,15 @@ class SplitNetwork(nn.Module):
     Args:
         model: the whole classifier.
         backbone: where to cut it, how to preprocess images, the kernel of the head.
-        config: as asked for; its dropout replaces that of the tail unless None.
+        config: as asked for; its dropout replaces that of the tail unless None. Its engine is torch
+            until another is given to the network.
 
     Attributes:
         feature_shape: (channels, height, width) of what crosses the cut.
         bf16: whether convolutions and products are computed in bfloat16 (weights, features and
             logits stay float32).
+        engine: what computes the front in the place of torch, on a CPU in float32; see
+            :func:`crumb.nets.fronts.use_engine`.
         maps: how many feature maps have gone through the tail, whatever its weights; one that goes
             through two branches of it counts twice.
         branches: of the tail; 1 unless :func:`crumb.nets.aggregation.aggregate` has doubled it.
@@ -76,7 +86,7 @@ class SplitNetwork(nn.Module):
     def __init__(self, model: nn.Module, backbone: Backbone, config: NetworkConfig) -> None:
         super().__init__()
         self.backbone = backbone
-        self.config = config
+        self.config = replace(config, engine="torch")
         self.preprocessing = backbone.preprocessing
         self.front, self.tail = split(model.eval(), backbone.cut, config.trainable == "all")
         if set(self.front.parameters()) & set(self.tail.parameters()):
@@ -88,6 +98,7 @@ class SplitNetwork(nn.Module):
         self.adapters = nn.ModuleDict()
         self._before_tail: tuple[str, ...] = ()
         self.bf16 = False
+        self.engine: FrontEngine | None = None
         self.maps, self.branches = 0, 1
         self._apply(_channels_last)
         self.feature_shape = self._settle_layout(getattr(model, "output_fmt", None))
@@ -244,9 +255,27 @@ class SplitNetwork(nn.Module):
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """The frozen front: uint8 [B, 3, S, S] to float32 [B, C, H, W] in channels-last memory."""
-        with self._precision():
-            features = self.front(self.preprocessing(images))
+        values = self.preprocessing(images)
+        if (engine := self.front_engine()) is not None:
+            features = engine(values)
+        else:
+            with self._precision():
+                features = self.front(values)
         return features.float().contiguous(memory_format=torch.channels_last)
+
+    def front_engine(self) -> Engine | None:
+        """The engine that computes the front; None is torch.
+
+        Raises:
+            InputError: the one that is asked for cannot be used.
+        """
+        return None if self.engine is None else self.engine.of(self)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **words: Any) -> Any:
+        """As of any module; an engine takes over the new weights of the front."""
+        if self.engine is not None:
+            self.engine.begin_again()
+        return super().load_state_dict(state_dict, *args, **words)
 
     def forward(self, features: Tensor, linear: bool = False) -> Tensor:
         """The tail: float32 [B, C, H, W] to logits, float32 [B, outputs].

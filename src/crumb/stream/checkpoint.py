@@ -18,6 +18,7 @@ from crumb.errors import InputError, setting
 from crumb.files import digest, read_tensors, write_tensors
 from crumb.methods.base import Learner, strip_prefix
 from crumb.methods.older import tensors_of_today
+from crumb.nets.engines import version_of
 from crumb.nets.weights import DAMAGE
 from crumb.stream.positions import FORMAT, VERSION, number_of
 from crumb.stream.record import RunRecord, record_from_json, record_to_json
@@ -26,6 +27,12 @@ from crumb.stream.record import RunRecord, record_from_json, record_to_json
 _KEPT = 2
 _FRONT = "network.front."
 _REMEDY = "free space, then call again"
+_ROUNDING = {
+    "threads": "threads of torch",
+    "torch": "as torch's version",
+    "engine": "as the engine of the front",
+}
+"""What of a machine may change between two calls, in words."""
 
 
 @dataclass
@@ -201,14 +208,20 @@ class Checkpoints:
         differences only change rounding.
 
         Raises:
-            InputError: the device is of another kind.
+            InputError: the device is of another kind, or the engine is another.
         """
         if then["device"] != now["device"]:
             problem = f"was made with {setting('device', then['device'])}, this is {now['device']}"
             raise InputError(path, problem, f"give {setting('device', then['device'])}")
+        # Earlier versions had no other engine.
+        then = {"engine": "torch", **then}
+        engine, own = (str(machine["engine"]).partition(" ")[0] for machine in (then, now))
+        if engine != own:
+            problem = f"was made with {setting('engine', engine)}, this is {own}"
+            raise InputError(path, problem, f"give {setting('engine', engine)}")
         self.changed = [
             f"{then[what]} {words}, now {now[what]}"
-            for what, words in (("threads", "threads of torch"), ("torch", "as torch's version"))
+            for what, words in _ROUNDING.items()
             if then[what] != now[what]
         ]
 
@@ -251,10 +264,12 @@ class Checkpoints:
 
 def _machine(learner: Learner) -> dict[str, str | int]:
     """Properties of the machine that affect rounding."""
+    engine = learner.network.front_engine()
     return {
         "device": learner.device.type,
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
+        "engine": "torch" if engine is None else version_of(engine.name),
     }
 
 

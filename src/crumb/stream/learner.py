@@ -17,6 +17,7 @@ from crumb.methods.persistence import load_pretrained
 from crumb.methods.registry import find_method
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
+from crumb.nets.fronts import use_engine
 from crumb.nets.split import SplitNetwork
 from crumb.stream.config import Mode, StreamConfig
 
@@ -64,6 +65,7 @@ def new_learner(
     if config.evaluation.select_best_epoch and not kind.supports_best_epoch:
         problem = f"cannot be used with {kind.name}, whose state is more than its weights"
         raise InputError(setting("select_best_epoch"), problem, "leave it out")
+    use_engine(built, network.engine)
     if machine.compile:
         built.compile_tail()
     if config.pretrained is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from crumb.stream.learner import Networks, check_memory, new_learner, of_run
 from crumb.stream.loop import Plan, run_once
 from crumb.stream.record import RunRecord
 from crumb.stream.results import Results
+from crumb.stream.settings import CONFIG, ENGINE, read_settings
 from crumb.stream.skipping import broken_images, leave_out
 from crumb.stream.tasks import epochs_of, held_out, open_dataset, tasks_of
 
@@ -169,7 +171,8 @@ def prepare(job: Job, networks: Networks | None = None, pretrained: bool = True)
                 )
     own = config if pretrained else replace(config, pretrained=None, pretrained_parts="both")
     resize = job.dataset.resize
-    learner = new_learner(own, job.network, job.method, config.first_run, resize, networks)
+    network = with_engine_of(job.network, job.folder)
+    learner = new_learner(own, network, job.method, config.first_run, resize, networks)
     if config.on_error == "skip":
         if broken is None:
             broken = broken_in(job.dataset, config, task_lists.values(), job.network)
@@ -179,6 +182,7 @@ def prepare(job: Job, networks: Networks | None = None, pretrained: bool = True)
     held = {run: held_out(config, tasks, epochs[run]) for run, tasks in task_lists.items()}
     for tasks in task_lists.values():
         check_memory(learner, tasks)
+    learner.network.front_engine()
     settings = settings_of(job, learner.network.config, learner.config)
     results = Results(job.folder, settings, config.resume, broken)
     if config.filelists is not None:
@@ -203,6 +207,15 @@ def _check_alike(job: Job, finished: Sequence[RunRecord]) -> None:
             continue
         remedy = f"give matching lists, or another {setting('output')}"
         raise InputError(setting("filelists", job.config.filelists), problem, remedy)
+
+
+def with_engine_of(network: NetworkConfig, folder: Path) -> NetworkConfig:
+    """A network whose engine is left open, with the one that the runs in a folder have."""
+    if network.engine == "auto" and (folder / CONFIG).exists():
+        # What is wrong with the folder is told when its settings are compared.
+        with suppress(InputError):
+            return replace(network, engine=read_settings(folder)[ENGINE])
+    return network
 
 
 def broken_in(
@@ -260,7 +273,9 @@ def _carry_out_run(
         return
     learner = ready.learner
     if run != config.first_run:
-        learner = new_learner(config, job.network, job.method, run, job.dataset.resize)
+        engine = ready.learner.network.config.engine
+        network = replace(job.network, engine=engine)
+        learner = new_learner(config, network, job.method, run, job.dataset.resize)
     # Keep no reference to the plan: it holds the feature store, which must be freed before the
     # next.
     record = run_once(

@@ -41,6 +41,7 @@ PRETRAINED_RUN, FILELISTS_RUN = "pretrained_run", "filelists_run"
 """Keys of the digests of each run's pretrained file and task lists."""
 OF_A_RUN = tuple(f"files.{name}" for name in (PRETRAINED_RUN, FILELISTS_RUN))
 
+ENGINE = "network.engine"
 # Settings that older folders lack, and the values that match their behaviour.
 _ADDED = {
     "stream.evaluation.mem_accuracy": True,
@@ -51,6 +52,7 @@ _ADDED = {
     "stream.mode": "paper",
     "stream.pretrained_parts": "both",
     "network.trainable": "tail",
+    ENGINE: "torch",
     "method.frozen_blocks": False,
     "command": "stream",
 }
@@ -72,6 +74,9 @@ def digest(settings: Mapping[str, Any]) -> str:
         settings: the result of :func:`recorded`.
     """
     found = {name: value for name, value in (_ADDED | flat(settings)).items() if has_effect(name)}
+    if found[ENGINE] in ("torch", "auto"):
+        # Earlier versions, which had no other engine, did not name it.
+        del found[ENGINE]
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
@@ -116,6 +121,8 @@ def difference(
         unknown = name.startswith("files.") and name not in old
         # Digests of runs that are not requested now.
         unknown |= name.startswith(OF_A_RUN) and name not in new
+        # What auto comes to is found out when the network is built.
+        unknown |= name == ENGINE and "auto" in (old.get(name), new.get(name))
         if unknown or name in free or old.get(name) == new.get(name):
             continue
         if has_effect(name, command) and not _is_moved(name, old, new):

@@ -1,0 +1,136 @@
+"""Engines that compute an exported front in the place of torch, behind one call.
+
+An engine gets the front as an ONNX model (:mod:`crumb.nets.export`) of one image, which is faster
+than a model of any number of them (benchmarks/README.md). So the features of an image never depend
+on what goes through the front beside it. Which engine is used is decided in
+:mod:`crumb.nets.fronts`.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+INPUT = "images"
+"""Name of the input of a model."""
+# Of the levels of ONNX Runtime's log, the first that is not a warning.
+_ERRORS = 3
+
+
+class Engine(ABC):
+    """A loaded front. Several threads may call it at once.
+
+    Args:
+        model: of :func:`crumb.nets.export.export`.
+    """
+
+    name: ClassVar[str]
+    install: ClassVar[str]
+    """What pip is to install."""
+
+    def __init__(self, model: bytes) -> None:
+        self._model = model
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Engine:
+        # The front is frozen, so copies of a network share it.
+        return self
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """The front, image by image, on as many threads as torch uses in the calling thread.
+
+        Args:
+            values: preprocessed images on the CPU, float32 [B, 3, S, S].
+
+        Returns:
+            what crosses the cut, float32 [B, C, H, W].
+        """
+        images = values.contiguous().split(1)
+        return torch.cat([torch.from_numpy(self._compute(one.numpy())) for one in images])
+
+    @abstractmethod
+    def _compute(self, image: np.ndarray) -> np.ndarray:
+        """The front of one image, [1, 3, S, S] to [1, C, H, W]; the result is the caller's."""
+
+
+class OnnxRuntime(Engine):
+    """ONNX Runtime on the CPU."""
+
+    name = "onnxruntime"
+    install = "onnxruntime onnx"
+
+    def __init__(self, model: bytes) -> None:
+        super().__init__(model)
+        self._sessions: dict[int, Any] = {}
+
+    def _compute(self, image: np.ndarray) -> np.ndarray:
+        threads = torch.get_num_threads()
+        if threads not in self._sessions:
+            self._sessions[threads] = self._open(threads)
+        return self._sessions[threads].run(None, {INPUT: image})[0]
+
+    def _open(self, threads: int) -> Any:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Threads that spin while they wait take the processor from other work.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = _ERRORS
+        return onnxruntime.InferenceSession(
+            self._model, options, providers=["CPUExecutionProvider"]
+        )
+
+
+class OpenVino(Engine):
+    """OpenVINO on the CPU, in float32 also where the processor has a shorter type."""
+
+    name = "openvino"
+    install = "'crumb-learn[openvino]'"
+
+    def __init__(self, model: bytes) -> None:
+        super().__init__(model)
+        # One for each thread: calls of one compiled model may wait for each other.
+        self._held = threading.local()
+
+    def _compute(self, image: np.ndarray) -> np.ndarray:
+        requests = self._held.__dict__.setdefault("requests", {})
+        threads = torch.get_num_threads()
+        if threads not in requests:
+            requests[threads] = self._open(threads)
+        return requests[threads].infer([image], share_inputs=True)[0]
+
+    def _open(self, threads: int) -> Any:
+        import openvino
+
+        core = openvino.Core()
+        settings = {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": "f32",
+            # Several processes would be pinned to the same cores.
+            "ENABLE_CPU_PINNING": False,
+        }
+        compiled = core.compile_model(core.read_model(self._model), "CPU", settings)
+        return compiled.create_infer_request()
+
+
+ENGINES: dict[str, type[Engine]] = {kind.name: kind for kind in (OnnxRuntime, OpenVino)}
+"""All engines but torch, by name."""
+
+
+def is_installed(name: str) -> bool:
+    """Whether the package of an engine is on this machine; it is not imported."""
+    return find_spec(name) is not None
+
+
+def version_of(name: str) -> str:
+    """Name and version of an engine that is installed, such as ``onnxruntime 1.32.0``."""
+    return f"{name} {version(name)}"
