@@ -207,7 +207,7 @@ def test_a_table_of_the_users_is_left_alone(results, dataset, refused):
     (results / "analysis").mkdir()
     (results / "analysis/analysis.csv").write_text("mine\n")
     words = ["analyse", results, "--dataset", dataset.folder]
-    refused(*words, names=("analysis.csv", "is not of an analysis"), at=results)
+    refused(*words, names=("analysis.csv", "does not belong to an analysis"), at=results)
 
 
 def test_files_are_sorted_into_runs(tmp_path: Path):

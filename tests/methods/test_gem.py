@@ -219,7 +219,7 @@ def test_saved_in_the_middle_of_a_task_it_goes_on_to_the_bit(tmp_path, monkeypat
 
 def test_observe_says_what_it_lacks():
     learner = create("gem", weights="random", backbone="squeezenet1_0")
-    with pytest.raises(InputError, match=r"method='gem': .*tasks begin and end.*end_task"):
+    with pytest.raises(InputError, match=r"method='gem': needs task boundaries.*end_task"):
         learner.observe(images_of(0, 1), "a")
 
 

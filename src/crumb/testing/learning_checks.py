@@ -130,8 +130,8 @@ def _observing(variant: Variant) -> Learner | None:
     learner = variant.make()
     if not learner.needs_task_boundaries and not learner.offline:
         return learner
-    line = "tasks begin and end" if type(learner).needs_task_boundaries else "on-arrival"
-    with refused("everything so far" if learner.offline else line, InputError):
+    line = "needs task boundaries" if type(learner).needs_task_boundaries else "on-arrival"
+    with refused("all data so far" if learner.offline else line, InputError):
         learner.observe(images_of(0, 1), "a")
     assert learner.classes == [], "a class was met in a call that was refused"
     return None
@@ -174,7 +174,7 @@ def check_labels_must_fit_the_images(variant: Variant) -> None:
     with refused("2 for 3 images", InputError):
         learner.observe(images_of(0, 3), ["a", "b"])
     for labels in ([""], [3], 3):
-        with refused("no class name", InputError):
+        with refused("not a class name", InputError):
             learner.observe(images_of(0, 1), labels)
     with refused("no class has been observed", InputError):
         learner.predict(images_of(0, 1))
