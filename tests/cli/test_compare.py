@@ -107,7 +107,7 @@ def test_budgets_that_hold_nothing(words, capsys):
 def test_modes_that_cannot_be(words, capsys, tmp_path):
     strict = [word for word in words if word not in ("--epochs-first-task", "1")]
     assert main([*strict, "--mode", "strict", "--methods", "finetune", "mas"]) == 0
-    assert "mas cannot be run: --mode strict: is not for mas" in capsys.readouterr().out
+    assert "mas cannot be run: --mode strict: cannot be used with mas" in capsys.readouterr().out
 
 
 def test_a_refusal_is_found_before_anything_is_run(words, capsys, tmp_path, monkeypatch):
