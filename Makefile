@@ -11,7 +11,7 @@ FUZZ_JOBS ?= 1
 NUMERIC := $(addprefix tests/,analysis codebook memory methods nets stream versions)
 PROCESSORS := default avx2 onednn-avx2 threads ulps
 
-.PHONY: demo test test-processors $(PROCESSORS:%=test-%) lint type format docs bench fuzz soak clean
+.PHONY: demo test test-lowest test-processors $(PROCESSORS:%=test-%) lint type format docs bench fuzz soak clean
 
 demo: $(INSTALLED)
 	$(BIN)/crumb demo
@@ -34,6 +34,12 @@ test-threads: $(INSTALLED)
 
 test-ulps: $(INSTALLED)
 	CRUMB_TEST_ULPS=4 $(BIN)/python -m pytest $(NUMERIC)
+
+# With the oldest version of every dependency that pyproject.toml allows.
+test-lowest: $(INSTALLED)
+	test -e .venv-lowest || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-lowest
+	VIRTUAL_ENV=$(CURDIR)/.venv-lowest $(BIN)/uv pip install --quiet --resolution lowest-direct --editable '.[dev]'
+	.venv-lowest/bin/python -m pytest
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check $(SOURCES)
@@ -72,4 +78,4 @@ $(SITE_INSTALLED): $(INSTALLED)
 	touch $@
 
 clean:
-	rm -rf .venv build dist site src/*.egg-info
+	rm -rf .venv .venv-lowest build dist site src/*.egg-info

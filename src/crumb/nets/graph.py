@@ -127,7 +127,8 @@ def subgraph(model: nn.Module, end: fx.Node, start: fx.Node | None, name: str) -
 
 def cross_channels_first(front: fx.GraphModule, tail: fx.GraphModule) -> None:
     """Let [B, C, H, W] cross in the place of [B, H, W, C]; inside, each side keeps its layout."""
-    output = front.graph.output_node()
+    # The last node; graphs of torch 2.4 have no method for it.
+    *_, output = front.graph.nodes
     with front.graph.inserting_before(output):
         output.args = (front.graph.call_method("permute", (output.args[0], 0, 3, 1, 2)),)
     front.recompile()
