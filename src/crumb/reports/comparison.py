@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from crumb.reports.families import OWN_METHOD, Family, Result, family_of, in_bytes
@@ -19,6 +20,9 @@ FIGURES = (
     *(*WORK, "runs"),
 )
 """Columns of the tables of comparisons and ablation studies."""
+OVER = "over budget"
+"""Stands for the rank of a method that kept more bytes than the budget."""
+_SLACK = 0.01
 LONG_HEAD = ("method", "budget_bytes", "run")
 
 
@@ -41,19 +45,35 @@ def families(comparison: Comparison) -> dict[int | None, Family | None]:
     return found
 
 
-def ranks(family: Family | None) -> dict[str, int | None]:
-    """Rank of each method by mean final accuracy, best first; None for upper bounds, which come
-    first.
+def ranks(family: Family | None) -> dict[str, int | str | None]:
+    """Rank of each method by mean final accuracy: upper bounds first, then best first.
 
-    1 is best; ties share the lower number.
+    1 is best; equals share the lower number. Upper bounds have none (None). A method that kept more
+    bytes than the budget, everything counted, is not ranked (:data:`OVER`) and comes last.
     """
     results = family.results if family else []
-    means = [one.figures.final.mean for one in results if not one.is_bound]
-    found = {
-        one.name: None if one.is_bound else 1 + sum(mean > one.figures.final.mean for mean in means)
-        for one in results
-    }
-    return dict(sorted(found.items(), key=lambda item: (item[1] or 0, item[0])))
+    over = {one.name for one in results if family and is_over(one, family.budget)}
+    means = [one.figures.final.mean for one in results if not one.is_bound and one.name not in over]
+    found: dict[str, int | str | None] = {}
+    for one in results:
+        if one.is_bound:
+            found[one.name] = None
+        elif one.name in over:
+            found[one.name] = OVER
+        else:
+            found[one.name] = 1 + sum(mean > one.figures.final.mean for mean in means)
+    return dict(sorted(found.items(), key=lambda item: (_order(item[1]), item[0])))
+
+
+def is_over(result: Result, budget: int | None) -> bool:
+    """Whether a result kept more than a budget; a hundredth more is left to counts of classes."""
+    return budget is not None and result.figures.total_bytes > budget * (1 + _SLACK)
+
+
+def _order(rank: int | str | None) -> float:
+    if rank is None:
+        return 0
+    return math.inf if isinstance(rank, str) else rank
 
 
 def table(comparison: Comparison, family: Family | None) -> Table:
@@ -71,8 +91,10 @@ def notes(comparison: Comparison, family: Family | None, budget: int | None) -> 
     """Notes below a table: which methods beat CRUMB, and what is missing and why."""
     known = ranks(family)
     lines = []
-    if own := known.get(OWN_METHOD):
-        better = ", ".join(name for name, rank in known.items() if rank and rank < own)
+    if isinstance(own := known.get(OWN_METHOD), int):
+        better = ", ".join(
+            name for name, rank in known.items() if isinstance(rank, int) and rank < own
+        )
         lines.append(f"better than crumb by mean final accuracy: {better or 'none'}")
     if len({len(one.records) for one in (family.results if family else [])}) > 1:
         lines.append("not all methods have the same number of runs")
