@@ -17,7 +17,7 @@ from crumb.errors import InputError
 from crumb.features.features import FeatureStore
 from crumb.files import write_bytes
 from crumb.kinds import Argument
-from crumb.methods.registry import find_method
+from crumb.methods.registry import DEFAULT_METHOD, DEFAULT_SETTINGS, find_method
 from crumb.nets.config import NetworkConfig
 from crumb.reports.families import Result, family_of
 from crumb.reports.figures import accuracy_panel
@@ -26,17 +26,17 @@ from crumb.reports.panels import as_png
 from crumb.stream.config import MachineConfig, StreamConfig, at_least, check_runs
 from crumb.stream.run import stream
 
-METHODS = {"finetune": (2, 1), "crumb": (2, 1), "offline": (2, 1)}
-"""Epochs of the first task and of each later task."""
+METHODS = {"finetune": 2, "crumb": 2, DEFAULT_METHOD: 1}
+"""Epochs of the first task; later tasks have one."""
 
 
 @dataclass(frozen=True)
 class Demo:
     """Learn eight classes from 240 short clips, two classes at a time, with three methods.
 
-    finetune keeps nothing, crumb keeps 200 exemplars of 588 bytes each, and offline (joint
-    training) keeps everything. Runs that an earlier call finished in the same folder are not
-    repeated.
+    finetune keeps nothing, crumb keeps 200 exemplars of 588 bytes each, and slda (streaming LDA)
+    keeps class means and one covariance in 64,000 bytes. Runs that an earlier call finished in the
+    same folder are not repeated.
     """
 
     output: Annotated[Path, Argument(positional=True)] = Path("crumb-demo")
@@ -60,20 +60,22 @@ def run(words: Sequence[str]) -> None:
     dataset = index_toybox(clips, command.output / "sample", workers)
     print(f"2/3  streaming {len(dataset.class_names)} classes, 2 at a time: {', '.join(METHODS)}")
     records, stores = {}, dict[str, FeatureStore]()
-    for name, (first, later) in METHODS.items():
+    own = {
+        "finetune": {},
+        "crumb": {"memory_size": command.memory_size},
+        DEFAULT_METHOD: DEFAULT_SETTINGS,
+    }
+    for name, epochs in METHODS.items():
         config = StreamConfig(
             dataset=command.output / "sample",
             method=name,
             runs=command.runs,
-            epochs_first_task=first,
-            epochs=later,
+            epochs_first_task=epochs,
             machine=MachineConfig(workers=workers),
             output=command.output / "results" / name,
             resume=True,
         )
-        # Joint training needs several epochs: after a single one it is no upper bound.
-        own = {"memory_size": command.memory_size} if name == "crumb" else {}
-        method = find_method(name).Config(**own)
+        method = find_method(name).Config(**own[name])
         try:
             records[name] = stream(config, NetworkConfig(), method, stores).finished()
         except InputError as error:
