@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_PROGRESS = re.compile(r"\w+ run \d+[:,] |\d+ of \d+: ")
+_PROGRESS = re.compile(r"\w+ run \d+[:,] |\d+ of \d+: |features: ")
 
 
 def complaints(errors: str) -> list[str]:

@@ -34,5 +34,5 @@ def test_short_loops_print_nothing_and_long_ones_a_line(monkeypatch, capsys):
     with bar(None, "checking", "image", total=9) as shown:
         shown.update(3)
     lines = capsys.readouterr().err.splitlines()
-    assert re.fullmatch(r"checking: 3 of 9 images, .*image/s, \d\d:\d\d left", lines[1])
+    assert re.fullmatch(r"checking: 3 of 9 images, .* images/s, \d\d:\d\d left", lines[1])
     assert all(line.startswith("checking: ") for line in lines)

@@ -60,7 +60,8 @@ class Create(Protocol):
 '''
 WIDTH = 100
 _ALONE = (
-    *("teach", "predict", "forget", "info", "demo", "tasks", "pretrain", "compare", "ablate"),
+    *("learn", "teach", "predict", "forget", "info", "demo", "tasks", "pretrain", "stream"),
+    *("compare", "ablate", "completion"),
     *("analyse", "report", "bench", "methods"),
 )
 
@@ -122,6 +123,7 @@ def commands() -> dict[str, Command]:
     own = own_methods()
     calls = {
         **{name: [name] for name in _ALONE},
+        "tune": ["tune"],
         **{f"data {action}": ["data", action] for action in ("list", "check", "stats", "show")},
         **{f"index {source}": ["index", source] for source in sources()},
         **{f"tune {method}": ["tune", method] for method in own},

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import reprlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import PurePath
 
@@ -150,3 +151,9 @@ def require(name: str, value: float, holds: bool, range_: str) -> None:
     """
     if not holds or abs(value) == float("inf"):
         raise InputError(setting(name, value), "is out of range", f"give a finite number {range_}")
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """The known name that is nearest to a misspelt one: `` (did you mean er?)``, or nothing."""
+    near = difflib.get_close_matches(word, [*known], 1, 0.6)
+    return f" (did you mean {near[0]}?)" if near else ""

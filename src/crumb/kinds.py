@@ -33,14 +33,16 @@ class Argument:
     Attributes:
         positional: by its place, not by a name.
         metavar: what stands for the value in help.
-        alias: a short name, as ``-o``.
+        alias: short name, such as ``-o``.
         hidden: not at all.
+        default: the default in words, if it depends on the machine.
     """
 
     positional: bool = False
     metavar: str = ""
     alias: str = ""
     hidden: bool = False
+    default: str = ""
 
 
 def check_kinds(config: Any) -> None:

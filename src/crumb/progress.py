@@ -1,17 +1,19 @@
-"""What long work says while it goes on: a bar on a terminal, lines elsewhere."""
+"""Progress of long work: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
 # Seconds between two lines of one loop, in the log of a job.
 _SECONDS = 30.0
-_LINE = "{desc}: {n_fmt} of {total_fmt} {unit}s, {rate_fmt}, {remaining} left"
+_LINE = "{desc}: {n_fmt} of {total_fmt}{unit}, {rate_noinv_fmt}, {remaining} left"
+# From this many on, a line says at once what is going on.
+_MANY = 500
 
 
 def announce(line: str) -> None:
@@ -23,20 +25,24 @@ def announce(line: str) -> None:
 def bar(iterable: Iterable[Any] | None, desc: str, unit: str, **more: Any) -> tqdm:
     """A loop's progress, rate and time left, on standard error.
 
-    On a terminal this is a bar. Elsewhere it is a line every 30 seconds, so that short work prints
-    nothing.
+    On a terminal this is a bar. Elsewhere it is a line every 30 seconds, and one at the start of
+    long loops. Short loops print nothing.
 
     Args:
         iterable: to be looped over; None where the caller updates the bar.
         desc: what is done.
-        unit: what is counted.
+        unit: what is counted, in the singular.
         more: arguments of :class:`tqdm.tqdm`.
     """
     if sys.stderr.isatty():
         return tqdm(iterable, desc, unit=unit, **more)
+    units = f" {unit}{'es' if unit.endswith(('s', 'ch')) else 's'}"
+    total = more.get("total") or (len(iterable) if isinstance(iterable, Sized) else 0)
+    if total >= _MANY:
+        announce(f"{desc}: {total:,}{units}")
     slow = {"mininterval": _SECONDS, "maxinterval": _SECONDS, "delay": _SECONDS, "leave": False}
     return tqdm(
-        iterable, desc, unit=unit, file=_Lines(sys.stderr), bar_format=_LINE, **{**more, **slow}
+        iterable, desc, unit=units, file=_Lines(sys.stderr), bar_format=_LINE, **{**more, **slow}
     )
 
 

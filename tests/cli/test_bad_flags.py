@@ -9,7 +9,7 @@ Refused = Callable[..., str]
 
 @pytest.mark.parametrize("word", ["strem", "-v", "--output", ""])
 def test_unknown_command(refused: Refused, word: str):
-    refused(word, names="is no command")
+    refused(word, names="unknown command")
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def test_a_missing_image_ends_in_one_line(refused: Refused, dataset_copy: Path, 
         (["--columns", "x"], "columns"),
         (["--classes", "dragon"], ("--classes", "dragon")),
         (["--classes", "car", "car"], "twice"),
-        (["--classes"], "names no class"),
+        (["--classes"], "has no value"),
     ],
     ids=" ".join,
 )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
 
+from crumb.cli.described import check
 from crumb.cli.flags import Flag, HelpAsked, filled, flags_of, read, refuse_missing
-from crumb.cli.usage import GROUPS, text
+from crumb.cli.main import COMMANDS
+from crumb.cli.parsing import Preset, parse_parts
+from crumb.cli.usage import EXAMPLES, GROUPS, text
 from crumb.errors import InputError
 from crumb.kinds import UNSET, Argument
 
@@ -41,7 +45,7 @@ class Outer(Base):
     deep: bool = False
     """Deeply."""
     output: Annotated[Path, Argument(alias="-o")] = Path("out")
-    secret: Annotated[Any, Argument(hidden=True)] = None
+    hidden: Annotated[Any, Argument(hidden=True)] = None
     inner: Inner = field(default_factory=Inner)
 
 
@@ -84,7 +88,6 @@ def test_fields_are_flags():
         (["--kind", "red"], {"kind": "red"}),
         (["--top-k", "1", "2", "--deep", "a"], {"top_k": (1, 2), "deep": True, "root": Path("a")}),
         (["--top_k=3"], {"top_k": (3,)}),
-        (["--top-k"], {"top_k": ()}),
         (["--deep", "--no-deep"], {"deep": False}),
         (
             ["-o", "x", "--", "--count", "-b"],
@@ -105,9 +108,11 @@ def test_words_become_values(words: list[str], expected: dict[str, Any]):
             ["--cuont", "3"],
             "crumb try: has no flag --cuont (did you mean --count?); see crumb try --help",
         ),
-        (["--secret", "3"], "crumb try: has no flag --secret; see crumb try --help"),
+        (["--hidden", "3"], "crumb try: has no flag --hidden; see crumb try --help"),
         (["-x"], "crumb try: has no flag -x; see crumb try --help"),
         (["--count"], "--count: has no value; give a whole number"),
+        (["--count="], "--count: has no value; give a whole number"),
+        (["--top-k", "--deep"], "--top-k: has no value; give a whole number"),
         (["--count", "--deep"], "--count: has no value; give a whole number"),
         (["--count", "3.5"], "--count 3.5: is of the wrong type; give a whole number"),
         (["--share", "much"], "--share much: is of the wrong type; give a number"),
@@ -126,7 +131,7 @@ def test_words_that_do_not_fit(words: list[str], line: str):
 
 def test_a_word_too_many_and_one_too_few():
     flags = flags_of(Base)
-    with pytest.raises(InputError, match="crumb try: takes no further word 'b'"):
+    with pytest.raises(InputError, match="crumb try: unexpected argument 'b'"):
         read(flags, ["a", "b"], "crumb try")
     with pytest.raises(InputError, match="crumb try: ROOT is missing; see crumb try --help"):
         refuse_missing(flags, read(flags, [], "crumb try"), "crumb try")
@@ -159,5 +164,37 @@ def test_help_is_short_and_all_of_it_is_one_word_away(monkeypatch: pytest.Monkey
     assert "first:\n  --share FLOAT               A share. On two lines.\n  ROOT" in short
     assert short.endswith("crumb try --help-all shows the other 15 flags.")
     assert "more_8" not in short.replace("-", "_")
-    assert "more (others):" in whole
+    assert "more: others:" in whole
     assert {f"--more-{number}" for number in range(9)} <= {*whole.split()}
+
+
+def test_a_literal_of_numbers_holds_numbers():
+    @dataclass(frozen=True)
+    class Degrees:
+        degree: Literal[1, 2] = 1
+
+    assert read(flags_of(Degrees), ["--degree", "2"], "crumb try") == {"degree": 2}
+
+
+def test_a_type_that_flags_cannot_have_is_one_line():
+    @dataclass(frozen=True)
+    class Odd:
+        where: bytes = b""
+
+    with pytest.raises(InputError, match="Odd.where: has a type that a flag cannot have"):
+        flags_of(Odd)
+
+
+def test_two_settings_of_one_name_are_refused():
+    with pytest.raises(InputError, match="crumb try: has two settings called 'share'"):
+        parse_parts("crumb try", "", [], Preset("", {}), one=Inner(), method=Inner(0.5))
+
+
+@pytest.mark.parametrize(
+    "example", [line for lines in EXAMPLES.values() for line in lines], ids=lambda line: line
+)
+def test_examples_in_help_are_words_that_fit(example: str):
+    program, *words = shlex.split(example)
+    assert program == "crumb"
+    assert words[0] in COMMANDS
+    check(words)

@@ -121,8 +121,8 @@ def test_a_preset_that_is_none(refused: Refused, tuning: list, tmp_path: Path):
     ("words", "names"),
     [
         (["ewcc"], ("crumb tune ewcc: no such method", "ewc")),
-        (["--method", "ewc"], "crumb tune: the first word, METHOD, is missing"),
-        (["ewc"], "crumb tune: --dataset"),
+        (["--dataset", "d", "ewc"], "crumb tune: the first word, METHOD, is missing"),
+        (["ewc"], "crumb tune ewc: --dataset is missing"),
         (["ewc", "--dataset", "gone"], "gone: is not a folder"),
     ],
     ids=str,

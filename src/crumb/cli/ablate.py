@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from crumb.cli.parsing import parse_parts, take_preset
+from crumb.cli.flags import HELP, HelpAsked
+from crumb.cli.parsing import PRESET, parse_parts, take_preset
 from crumb.cli.tables import check_free
 from crumb.cli.tune import for_method
 from crumb.errors import InputError
@@ -22,14 +23,15 @@ from crumb.stream.tasks import open_dataset
 _DOC = (
     "Ablation study of CRUMB: run it with one thing changed at a time and compare with the "
     "unablated run. crumb ablate list names the arms. The flags of network and method set up the "
-    "unablated run; --preset NAME takes them from a preset or a .toml file. Repeat the same call "
-    "to resume after an interruption."
+    "unablated run. Repeat the same call to resume after an interruption."
 )
 
 
 def run(words: Sequence[str]) -> None:
     """List the arms, or run the missing runs, then print and write the tables."""
     if words and words[0] == "list":
+        if {*HELP} & {*words[1:]}:
+            raise HelpAsked("crumb ablate list", "List the arms of the ablation study.", (), False)
         if words[1:]:
             raise InputError(f"crumb ablate list {words[1]}", "takes no words", "leave them out")
         print(listing())
@@ -65,6 +67,7 @@ def settings(words: Sequence[str]) -> tuple[AblateConfig, NetworkConfig, CrumbCo
         _DOC,
         rest,
         for_method(preset, "crumb", AblateConfig),
+        (PRESET,),
         stream=AblateConfig(dataset=UNSET),
         network=NetworkConfig(),
         method=CrumbConfig(),

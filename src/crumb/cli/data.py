@@ -26,7 +26,7 @@ from crumb.data.sets.registry import (
 )
 from crumb.data.stats import balance_report, counts
 from crumb.device import cores
-from crumb.errors import InputError
+from crumb.errors import InputError, meant
 from crumb.files import read_json
 from crumb.kinds import Argument
 from crumb.nets.config import Preprocessing
@@ -97,7 +97,7 @@ def run(words: Sequence[str]) -> None:
     action, *rest = words
     if action not in _ACTIONS:
         problem = f"give {', '.join(_ACTIONS)}"
-        raise InputError(f"crumb data {action}", "is unknown", problem)
+        raise InputError(f"crumb data {action}", f"is unknown{meant(action, _ACTIONS)}", problem)
     kind, act = _ACTIONS[action]
     act(parse(kind, rest, f"crumb data {action}"))
 

@@ -1,6 +1,6 @@
-"""What each command takes, written down, so that help and mistakes do not wait for torch.
+"""The flags of each command, from a file, so that help and bad words do not wait for torch.
 
-``flags.json`` is written by ``tools/make_settings.py``; a test says when that is due.
+``tools/make_settings.py`` writes ``flags.json``. A test fails when the file is out of date.
 """
 
 from __future__ import annotations
@@ -12,24 +12,26 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from crumb.cli.flags import HELP, Flag, read, refuse_missing
-from crumb.cli.parsing import check_classes, option, without
+from crumb.cli.flags import Flag, read, refuse_missing
+from crumb.cli.parsing import option
+from crumb.errors import InputError
+from crumb.methods.facts import refuse_unknown
 
 FILE = "flags.json"
-_BY_METHOD = {"stream": "crumb", "learn": "slda"}
-_BY_FIRST_WORD = ("tune", "index", "data")
-# Settings that are read from a file may give what the words leave out.
-_FROM_FILES = ("--preset", "--resume")
+_BY_METHOD = ("stream", "learn")
+_BY_FIRST_WORD = ("index", "data")
+# Settings from a file may contain what the words leave out.
+_FROM_FILES = ("preset", "resume")
 
 
 @dataclass(frozen=True)
 class Command:
-    """One command, with the method or data set that says which flags it has.
+    """One command, for a method or data set if its flags depend on one.
 
     Attributes:
-        program: as messages name it.
+        program: its name in messages.
         about: what it does.
-        flags: all that it takes.
+        flags: all its flags.
     """
 
     program: str
@@ -38,50 +40,62 @@ class Command:
 
 
 def check(words: Sequence[str]) -> None:
-    """Refuse words that cannot be, before anything heavy is imported.
+    """Refuse bad words before anything heavy is imported.
 
-    Commands and methods that are not written down are left to their own parsers.
+    The parser of the command itself checks what this file does not describe, such as methods of
+    other packages.
 
     Raises:
         HelpAsked: a word asks for help.
-        InputError: an unknown flag, a value that is missing or of another type, a word too many.
+        InputError: an unknown flag or method, a missing value, a value of another type, an
+            unexpected word.
     """
     found = look_up(words)
     if found is None:
         return
     command, rest = found
-    given = list(rest)
-    for flag in _FROM_FILES:
-        given = without(given, flag)
-    check_classes(given)
-    values = read(command.flags, given, command.program, command.about)
-    if len(given) == len(rest):
+    values = read(command.flags, rest, command.program, command.about)
+    if not {*_FROM_FILES} & {*values}:
         refuse_missing(command.flags, values, command.program)
+    for name in values.get("methods", ()):
+        if name != "all":
+            refuse_unknown(name, "methods")
 
 
 def look_up(words: Sequence[str]) -> tuple[Command, list[str]] | None:
-    """The command that words call, and the words that are left for its flags."""
+    """The command that the words call, and the words that are left for its flags.
+
+    Raises:
+        InputError: there is no such method.
+    """
     name, *rest = words
     key = name
     if name in _BY_METHOD:
         method = option(rest, "--method")
-        if method is None and any(option(rest, flag) is not None for flag in _FROM_FILES):
+        files = [option(rest, f"--{flag}") for flag in _FROM_FILES]
+        # The method may be in the file.
+        if method is None and any(one and not one.startswith("--") for one in files):
             return None
-        key = f"{name} {method or _BY_METHOD[name]}"
+        if method and not method.startswith("--"):
+            refuse_unknown(method)
+            key = f"{name} {method}"
+    elif name == "tune" and rest and not rest[0].startswith("-"):
+        try:
+            refuse_unknown(rest[0])
+        except InputError as error:
+            raise InputError(f"crumb tune {rest[0]}", *error.parts[1:]) from error
+        key = f"{name} {rest[0]}"
     elif name == "ablate" and rest[:1] == ["list"]:
         return None
     elif name in _BY_FIRST_WORD and rest:
-        first = "crumb" if name == "tune" and rest[0] in HELP else rest[0]
-        key = f"{name} {first}"
-        # The method of a search is one of its settings; data sets and actions are none.
-        rest = rest if name == "tune" else rest[1:]
+        key, rest = f"{name} {rest[0]}", rest[1:]
     found = commands().get(key)
     return None if found is None else (found, rest)
 
 
 @cache
 def commands() -> dict[str, Command]:
-    """Every command that is written down, by its first words."""
+    """All described commands, by their first words."""
     content = json.loads((files("crumb.cli") / FILE).read_text(encoding="utf-8"))
     known = [
         Flag(**{k: tuple(v) if isinstance(v, list) else v for k, v in one.items()})
@@ -94,7 +108,7 @@ def commands() -> dict[str, Command]:
 
 
 def as_json(known: Mapping[str, Command]) -> str:
-    """The content of the file. Many commands share a flag, which is written once."""
+    """The content of the file. A flag that commands share is written once."""
     flags = [*dict.fromkeys(flag for command in known.values() for flag in command.flags)]
     numbers = {flag: number for number, flag in enumerate(flags)}
     lines = [json.dumps(dict(_told(flag)), ensure_ascii=False) for flag in flags]
@@ -117,7 +131,7 @@ def as_json(known: Mapping[str, Command]) -> str:
 
 
 def _told(flag: Flag) -> Iterator[tuple[str, Any]]:
-    """What is not as it usually is."""
+    """The attributes that differ from their defaults."""
     values = asdict(flag)
     for field in fields(Flag):
         if field.default is MISSING or values[field.name] != field.default:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,33 +12,35 @@ from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from crumb.errors import InputError, flag_of
+from crumb.errors import InputError, flag_of, meant
 from crumb.kinds import UNSET, Argument, described
 
 T = TypeVar("T")
 
 HELP = ("-h", "--help", "--help-all")
+METHOD_SETTINGS = "settings of the method"
+"""Section of the flags that depend on the method."""
 _TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "path": Path}
 _NAMES = {kind: name for name, kind in _TYPES.items()}
 
 
 @dataclass(frozen=True)
 class Flag:
-    """One field of a configuration on the command line. Plain values, so that JSON holds it.
+    """One field of a configuration on the command line, in plain values that fit into JSON.
 
     Attributes:
-        name: of the field.
-        type: int, float, str, bool or path: of each value.
-        help: in one or more sentences.
-        section: title of the group that help shows it in.
-        many: takes any number of words.
-        optional: None is a value.
-        choices: the words that are allowed, where not all are.
-        required: has no default.
-        default: as help shows it.
-        positional: is given by its place, not by a name.
-        metavar: what stands for the value in help.
-        alias: a short name, as ``-o``.
+        name: name of the field.
+        type: type of each value: int, float, str, bool or path.
+        help: help text.
+        section: title of its group in the help.
+        many: whether it takes several words.
+        optional: whether None is a value.
+        choices: the allowed words, if not all are allowed.
+        required: whether it has no default.
+        default: the default as the help shows it.
+        positional: whether it is positional.
+        metavar: placeholder of the value in the help.
+        alias: short name, such as ``-o``.
     """
 
     name: str
@@ -57,18 +58,18 @@ class Flag:
 
     @property
     def word(self) -> str:
-        """What it is called on the command line."""
+        """Its name on the command line."""
         return self.metavar if self.positional else flag_of(self.name)
 
 
 class HelpAsked(Exception):
-    """Someone asked what a command takes.
+    """The user asked for the help of a command.
 
     Attributes:
         program: the command.
         about: what it does.
-        flags: all that it takes.
-        all: whether all flags are wanted, not only those most people use.
+        flags: all its flags.
+        all: whether to show all flags instead of the most used ones.
     """
 
     def __init__(self, program: str, about: str, flags: Sequence[Flag], all_: bool) -> None:
@@ -76,14 +77,18 @@ class HelpAsked(Exception):
         self.program, self.about, self.flags, self.all = program, about, tuple(flags), all_
 
 
-def flags_of(kind: type, default: Any = None) -> list[Flag]:
-    """The flags of a configuration, those of configurations inside it included.
+def flags_of(kind: type, default: Any = None, section: str = "") -> list[Flag]:
+    """The flags of a configuration, including nested configurations.
 
     Args:
         kind: a dataclass. Docstrings below its fields are the help texts.
-        default: an instance whose values are the defaults; :data:`UNSET` where there is none.
+        default: an instance that holds the defaults. Its :data:`UNSET` fields are required.
+        section: title of the group in the help; by default from the docstring of the dataclass.
+
+    Raises:
+        InputError: a field has a type that a flag cannot have.
     """
-    return [*_flags(kind, default, _title(kind))]
+    return [*_flags(kind, default, section or _title(kind))]
 
 
 def _flags(kind: type, default: Any, section: str) -> Iterator[Flag]:
@@ -101,7 +106,12 @@ def _flags(kind: type, default: Any, section: str) -> Iterator[Flag]:
             yield from _flags(hint, None if value is UNSET else value, _title(hint))
         elif not argument.hidden:
             text = _texts(kind).get(field.name, "")
-            yield _flag(field.name, hint, argument, value, text, section)
+            try:
+                yield _flag(field.name, hint, argument, value, text, section)
+            except KeyError as error:
+                problem = f"has a type that a flag cannot have ({hint})"
+                remedy = "use bool, int, float, str, Path, a Literal, or a tuple of one of them"
+                raise InputError(f"{kind.__name__}.{field.name}", problem, remedy) from error
 
 
 def _flag(name: str, hint: Any, argument: Argument, value: Any, text: str, section: str) -> Flag:
@@ -112,8 +122,9 @@ def _flag(name: str, hint: Any, argument: Argument, value: Any, text: str, secti
     many = get_origin(hint) is tuple
     if many:
         hint = get_args(hint)[0]
-    choices = tuple(map(str, get_args(hint))) if get_origin(hint) is Literal else ()
-    type_ = "str" if choices else _NAMES[hint]
+    values = get_args(hint) if get_origin(hint) is Literal else ()
+    choices = tuple(map(str, values))
+    type_ = _NAMES[type(values[0]) if values else hint]
     usual = name.upper() if argument.positional else type_.upper()
     metavar = argument.metavar or ("{" + ",".join(choices) + "}" if choices else usual)
     return Flag(
@@ -125,7 +136,7 @@ def _flag(name: str, hint: Any, argument: Argument, value: Any, text: str, secti
         optional,
         choices,
         value is UNSET,
-        _default_text(value),
+        argument.default or _default_text(value),
         argument.positional,
         metavar,
         argument.alias,
@@ -156,7 +167,7 @@ def _texts(kind: type) -> dict[str, str]:
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         if is_dataclass(base) and base.__module__ in sys.modules:
-            found |= _texts_in(base.__module__).get(base.__qualname__, {})
+            found |= _texts_in(base.__module__).get(base.__qualname__.rpartition(">.")[2], {})
     return found
 
 
@@ -166,31 +177,40 @@ def _texts_in(module: str) -> dict[str, dict[str, str]]:
         tree = ast.parse(inspect.getsource(sys.modules[module]))
     except (OSError, TypeError):
         return {}
-    return {
-        node.name: {
-            one.target.id: str(below.value.value)
-            for one, below in zip(node.body, node.body[1:], strict=False)
-            if isinstance(one, ast.AnnAssign)
-            and isinstance(one.target, ast.Name)
-            and isinstance(below, ast.Expr)
-            and isinstance(below.value, ast.Constant)
-        }
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ClassDef)
-    }
+    return dict(_classes(tree, ""))
+
+
+def _classes(tree: ast.AST, prefix: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """The docstrings below fields, by qualified name of the class."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef):
+            yield (
+                f"{prefix}{node.name}",
+                {
+                    one.target.id: str(below.value.value)
+                    for one, below in zip(node.body, node.body[1:], strict=False)
+                    if isinstance(one, ast.AnnAssign)
+                    and isinstance(one.target, ast.Name)
+                    and isinstance(below, ast.Expr)
+                    and isinstance(below.value, ast.Constant)
+                },
+            )
+            yield from _classes(node, f"{prefix}{node.name}.")
+        else:
+            yield from _classes(node, prefix)
 
 
 def read(
     flags: Sequence[Flag], words: Sequence[str], program: str, about: str = ""
 ) -> dict[str, Any]:
-    """The values that words give to flags, by field.
+    """Read the values of flags, by field.
 
-    Words that look like no flag are positional arguments, and so are all behind ``--``. A flag that
-    is given twice has the last value.
+    Words that do not look like flags are positional arguments. So are all words after ``--``. If a
+    flag is given twice, the last value counts.
 
     Raises:
         HelpAsked: a word asks for help.
-        InputError: an unknown flag, a value that is missing or of another type, a word too many.
+        InputError: an unknown flag, a missing value, a value of another type, an unexpected word.
     """
     ahead = list(words)
     if asked := {*HELP} & {*ahead[: ahead.index("--") if "--" in ahead else None]}:
@@ -209,7 +229,7 @@ def read(
         head, equals, inline = word.partition("=")
         flag = known.get(_spelt(head))
         if flag is None:
-            raise InputError(program, f"has no flag {head}{_meant(head, known)}", _see(program))
+            raise InputError(program, f"has no flag {head}{meant(head, known)}", _see(program))
         given = [inline] if equals else []
         if flag.type == "bool":
             if equals:
@@ -218,7 +238,8 @@ def read(
             continue
         while ahead and not _is_flag(ahead[0]) and not equals and (flag.many or not given):
             given.append(ahead.pop(0))
-        if not given and not flag.many:
+        # No classes at all would mean all classes.
+        if not any(given):
             raise InputError(head, "has no value", f"give {_wanted(flag)}")
         values[flag.name] = _value(flag, given, head)
     return values | _positional(flags, loose, program)
@@ -250,11 +271,6 @@ def _spelt(head: str) -> str:
     return "--" + head[2:].replace("_", "-") if head.startswith("--") else head
 
 
-def _meant(head: str, known: Mapping[str, Flag]) -> str:
-    near = difflib.get_close_matches(head, known, 1, 0.7)
-    return f" (did you mean {near[0]}?)" if near else ""
-
-
 def _see(program: str) -> str:
     return f"see {program} --help"
 
@@ -269,14 +285,11 @@ def _value(flag: Flag, given: Sequence[str], where: str) -> Any:
 def _one(flag: Flag, word: str, where: str) -> Any:
     if flag.optional and word == "None":
         return None
-    if flag.choices:
-        if word in flag.choices:
-            return word
-        near = difflib.get_close_matches(word, flag.choices, 1)
-        meant = f" (did you mean {near[0]}?)" if near else ""
-        raise InputError(f"{where} {word}", f"no such choice{meant}", f"give {_wanted(flag)}")
+    if flag.choices and word not in flag.choices:
+        problem = f"no such choice{meant(word, flag.choices)}"
+        raise InputError(f"{where} {word}", problem, f"give {_wanted(flag)}")
     try:
-        if "\0" in word:
+        if not word or "\0" in word:
             raise ValueError
         return _TYPES[flag.type](word)
     except ValueError as error:
@@ -298,15 +311,15 @@ def _positional(flags: Sequence[Flag], loose: list[str], program: str) -> dict[s
             values[flag.name] = _value(flag, loose[:count], flag.word)
             loose = loose[count:]
     if loose:
-        raise InputError(program, f"takes no further word {loose[0]!r}", _see(program))
+        raise InputError(program, f"unexpected argument {loose[0]!r}", _see(program))
     return values
 
 
 def refuse_missing(flags: Sequence[Flag], values: Mapping[str, Any], program: str) -> None:
-    """Refuse words that leave out what has no default.
+    """Refuse to go on without the values of required flags.
 
     Raises:
-        InputError: naming all that is missing.
+        InputError: names all that are missing.
     """
     if missing := [flag.word for flag in flags if flag.required and flag.name not in values]:
         verb = "is" if len(missing) == 1 else "are"
@@ -314,10 +327,10 @@ def refuse_missing(flags: Sequence[Flag], values: Mapping[str, Any], program: st
 
 
 def filled(kind: type[T], default: T | None, values: Mapping[str, Any]) -> T:
-    """A configuration with the values that were given, by field, at any depth.
+    """A configuration with the given values, by field, at any depth.
 
     Raises:
-        InputError: a value cannot be.
+        InputError: a value is invalid.
     """
     hints = get_type_hints(kind)
     changes: dict[str, Any] = {}

@@ -69,12 +69,13 @@ class Learn:
 
 def run(words: Sequence[str]) -> None:
     """Scan the folder, learn it and print what was learned."""
-    name = option(words, "--method") or DEFAULT_METHOD
+    given = option(words, "--method")
+    name = given or DEFAULT_METHOD
     kind = find_method(name)
     parsed = parse_parts(
-        "crumb learn",
+        "crumb learn" if given is None else f"crumb learn --method {given}",
         "Learn the classes of a folder in a single pass and write a model. "
-        "--method M shows the flags of that method.",
+        "crumb learn --method M --help shows the settings of that method.",
         words,
         Preset("", {}),
         learn=Learn(root=UNSET),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import signal
 import sys
@@ -19,29 +18,29 @@ from crumb import signals
 from crumb.cli import described, usage
 from crumb.cli.failures import explain, take_debug
 from crumb.cli.flags import HELP, HelpAsked
-from crumb.errors import InputError, Terminated
+from crumb.errors import InputError, Terminated, meant
 
 COMMANDS = {
     "learn": "learn a folder of clips, write a model",
-    "teach": "teach a model one thing more, or take that back",
+    "teach": "teach a model another class, or undo that",
     "predict": "ask a model what a clip, an image or a camera shows",
     "forget": "take a class out of a model",
-    "info": "say what a model knows, and what it takes",
-    "demo": "index the sample clips, compare three methods, draw what happened",
-    "index": "make a data set of a folder of videos",
-    "data": "list the data sets there are, check one, look at it",
+    "info": "describe a model file",
+    "demo": "compare three methods on the sample clips",
+    "index": "build a data set from a folder of videos",
+    "data": "list, check and show data sets",
     "tasks": "write the file lists of a protocol",
     "pretrain": "pretrain the tail and the codebook",
     "stream": "stream a data set through a method and test it",
     "compare": "compare methods in the same number of bytes",
-    "ablate": "take CRUMB apart, one thing at a time",
-    "runs": "list finished and unfinished runs, compare two results folders",
-    "analyse": "look into saved learners: blocks, reconstructions, shape and texture",
+    "ablate": "run the ablation study of CRUMB",
+    "runs": "list runs, compare two results folders",
+    "analyse": "inspect saved learners: blocks, reconstructions, shape and texture",
     "tune": "search the learning rate and coefficients of a method",
-    "report": "write one page about results, with tables, figures and tests",
-    "bench": "measure what Crumb costs, as ratios within one call",
+    "report": "write a page about results: tables, figures, tests",
+    "bench": "benchmark Crumb",
     "methods": "list the methods",
-    "presets": "list the settings of published experiments, show one",
+    "presets": "list and show the settings of published experiments",
     "completion": "print the completion script of a shell",
 }
 
@@ -164,7 +163,7 @@ def _take_any_text() -> list[tuple[TextIOWrapper, str]]:
 
 def _dispatch(words: list[str]) -> None:
     if words[:1] == ["help"]:
-        words = [*words[1:], "--help"]
+        words = [*(words[1:] if words[1:] != ["help"] else []), "--help"]
     if not words or words[0] in HELP:
         print(_help())
     elif words[0] in ("-V", "--version"):
@@ -178,9 +177,8 @@ def _dispatch(words: list[str]) -> None:
         except HelpAsked as asked:
             print(usage.text(asked.program, asked.about, asked.flags, asked.all))
     else:
-        near = difflib.get_close_matches(words[0], COMMANDS, 1)
-        meant = f" (did you mean {near[0]}?)" if near else ""
-        raise InputError(words[0], f"is no command{meant}", f"choose one of {', '.join(COMMANDS)}")
+        problem = f"unknown command{meant(words[0], COMMANDS)}"
+        raise InputError(words[0], problem, f"choose one of {', '.join(COMMANDS)}")
 
 
 def _handle_signals(arrived: list[int]) -> dict[signal.Signals, Any]:
@@ -209,6 +207,6 @@ def _help() -> str:
             *lines,
             "",
             "crumb help COMMAND shows what a command takes. Start with: crumb demo",
-            "--debug adds the traceback to the line that a failure ends in.",
+            "--debug also prints the traceback of a failure.",
         ]
     )

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import difflib
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, make_dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar, get_type_hints
 
-from crumb.cli.flags import filled, flags_of, read, refuse_missing
+from crumb.cli.flags import METHOD_SETTINGS, Flag, filled, flags_of, read, refuse_missing
 from crumb.errors import InputError
 from crumb.files import read_toml
 from crumb.kinds import as_kind, described
 
 T = TypeVar("T")
 
-PRESET_HELP = (
-    "--preset NAME takes the settings of a paper's experiment, e.g. core50/crumb for a stream or "
-    "pretrain/imagenet for pretraining, or those of a .toml file; flags win over it. "
-    "--resume DIR goes on in a results folder with the settings in it."
-)
 _SEE = "see crumb presets list"
-_OF_CLASSES = ("--classes", "--pretrain-classes")
 _QUOTED = "a text in quotes"
 _TOML = {
     int: "a whole number",
@@ -35,59 +31,78 @@ _TOML = {
 _PRESETS = Path(str(files("crumb") / "presets"))
 
 
-def parse(
-    kind: type[T], words: Sequence[str], program: str, default: T | None = None, about: str = ""
-) -> T:
-    """Parse ``words`` into the dataclass ``kind``.
+PRESET = Flag(
+    "preset",
+    "str",
+    "Preset of a paper's experiment (crumb presets lists them), or a TOML file. Flags override it.",
+    metavar="NAME",
+)
+RESUME = Flag(
+    "resume",
+    "path",
+    "Continue the interrupted runs in this results folder, with the settings stored in it.",
+    metavar="DIR",
+)
 
-    Args:
-        kind: its fields are the flags.
-        words: of the command line.
-        program: the command, for messages.
-        default: the values of flags that are not given; those of the dataclass by default.
-        about: what the command does; the dataclass's docstring by default.
+
+def parse(kind: type[T], words: Sequence[str], program: str) -> T:
+    """Parse ``words`` into the dataclass ``kind``, whose fields are the flags.
 
     Raises:
         HelpAsked: a word asks for help.
         InputError: the words do not fit.
     """
-    check_classes(words)
-    flags = flags_of(kind, default)
-    values = read(flags, words, program, about or (kind.__doc__ or "").split("\n\n")[0])
+    flags = flags_of(kind)
+    values = read(flags, words, program, (kind.__doc__ or "").split("\n\n")[0])
     refuse_missing(flags, values, program)
-    return filled(kind, default, values)
-
-
-def check_classes(words: Sequence[str]) -> None:
-    """Refuse ``--classes`` without a name: none of the classes would stand for all of them.
-
-    Raises:
-        InputError: naming the flag.
-    """
-    for word, following in itertools.pairwise([*words, "--"]):
-        flag = word.removesuffix("=")
-        if flag in _OF_CLASSES and (flag != word or following.startswith("--")):
-            raise InputError(flag, "names no class", "name one or more, or leave it out")
+    return filled(kind, None, values)
 
 
 def parse_parts(
-    program: str, doc: str, words: Sequence[str], preset: Preset, **defaults: Any
+    program: str,
+    doc: str,
+    words: Sequence[str],
+    preset: Preset,
+    also: Sequence[Flag] = (),
+    **defaults: Any,
 ) -> Any:
     """Parse words into several configurations whose flags stand side by side.
 
-    Flags win over the preset, and the preset over ``defaults``; each keyword is a section of the
-    preset.
+    Flags override the preset, and the preset overrides ``defaults``. Each keyword is a section of
+    the preset.
+
+    Args:
+        program: the command, for messages and help.
+        doc: what the command does.
+        words: words of the command line.
+        preset: the preset.
+        also: flags that the caller has taken from the words, for help and suggestions.
+        defaults: the configurations with their defaults.
 
     Returns:
         an object with one attribute for each keyword.
 
     Raises:
-        InputError: the words or the preset do not fit.
+        HelpAsked: a word asks for help.
+        InputError: the words or the preset do not fit, or two configurations share a name.
     """
-    values = preset.fill(defaults)
-    types = [(name, type(value)) for name, value in values.items()]
-    command = make_dataclass("Command", types, frozen=True)
-    return parse(command, words, program, command(**values), doc)
+    parts = preset.fill(defaults)
+    flags = [*also]
+    for name, part in parts.items():
+        flags += flags_of(type(part), part, METHOD_SETTINGS if name == "method" else "")
+    _refuse_shared(flags, program)
+    values = read(flags, words, program, doc)
+    refuse_missing(flags, values, program)
+    return SimpleNamespace(
+        **{name: filled(type(part), part, values) for name, part in parts.items()}
+    )
+
+
+def _refuse_shared(flags: Sequence[Flag], program: str) -> None:
+    names = Counter(flag.name for flag in flags)
+    if shared := [name for name, count in names.items() if count > 1]:
+        problem = f"has two settings called {shared[0]!r}"
+        raise InputError(program, problem, "rename the one of the method")
 
 
 def option(words: Sequence[str], flag: str) -> str | None:
@@ -162,7 +177,7 @@ def take_preset(words: Sequence[str]) -> tuple[Preset, list[str]]:
     if len(rest) == len(words):
         return Preset("", {}), rest
     name = option(words, "--preset")
-    if not name:
+    if not name or name.startswith("--"):
         raise InputError("--preset", "names no preset", f"choose a .toml file, or {_SEE}")
     return Preset(name, read_preset(name)), rest
 

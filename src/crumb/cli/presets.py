@@ -12,7 +12,7 @@ from typing import Annotated
 
 from crumb.cli.flags import HELP
 from crumb.cli.parsing import near_names, parse, preset_names
-from crumb.errors import InputError
+from crumb.errors import InputError, meant
 from crumb.files import read_text, read_toml
 from crumb.kinds import Argument
 
@@ -82,7 +82,9 @@ def run(words: Sequence[str]) -> None:
     elif action == "show":
         print(_text(parse(ShowPreset, rest, "crumb presets show").name), end="")
     else:
-        raise InputError(f"crumb presets {action}", "is unknown", "give list or show")
+        known = ("list", "show")
+        problem = f"is unknown{meant(action, known)}"
+        raise InputError(f"crumb presets {action}", problem, "give list or show")
 
 
 def _entries() -> list[Entry]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
-from crumb.cli.parsing import PRESET_HELP, Preset, parse_parts
+from crumb.cli.parsing import PRESET, RESUME, Preset, parse_parts
 from crumb.cli.resume import take_settings
 from crumb.cli.tables import summary_table
 from crumb.errors import InputError, setting
@@ -97,9 +97,10 @@ def settings(words: Sequence[str]) -> tuple[StreamConfig, NetworkConfig, CrumbCo
     folder, preset, words = take_settings(words, "pretrain")
     parsed = parse_parts(
         "crumb pretrain",
-        f"{PretrainConfig.__doc__} {PRESET_HELP}",
+        PretrainConfig.__doc__ or "",
         words,
         preset if folder is None else _as_pretraining(preset),
+        (PRESET, RESUME),
         pretrain=PretrainConfig(UNSET),
         network=NetworkConfig(),
         method=CrumbConfig(direct_loss=1.0),

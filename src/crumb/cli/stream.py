@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from crumb.cli.parsing import PRESET_HELP, Preset, option, parse_parts
+from crumb.cli.parsing import PRESET, RESUME, Preset, option, parse_parts
 from crumb.cli.resume import take_settings
 from crumb.cli.tables import summary_table
 from crumb.errors import InputError
@@ -53,15 +53,14 @@ def settings(words: Sequence[str]) -> tuple[StreamConfig, NetworkConfig, Any]:
     """
     folder, preset, words = take_settings(words, "stream")
     kind = _method(words, preset)
-    doc = (
-        "Train a method on a stream and test it after every epoch. "
-        f"--method M shows the flags of that method. {PRESET_HELP}"
-    )
+    given = option(words, "--method")
     parsed = parse_parts(
-        "crumb stream",
-        doc,
+        "crumb stream" if given is None else f"crumb stream --method {given}",
+        "Train a method on a stream and test it after every epoch. "
+        "crumb stream --method M --help shows the settings of that method.",
         words,
         preset,
+        (PRESET, RESUME),
         stream=StreamConfig(dataset=UNSET, save_model=True),
         network=NetworkConfig(),
         method=kind.Config(),

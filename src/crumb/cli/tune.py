@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from crumb.cli.flags import HELP
-from crumb.cli.parsing import Preset, parse_parts, take_preset
+from crumb.cli.parsing import PRESET, Preset, parse_parts, take_preset
 from crumb.errors import InputError
 from crumb.experiments.tune import TuneConfig, plan, tune
 from crumb.experiments.tuned import Trial, best
@@ -48,11 +48,12 @@ def settings(words: Sequence[str]) -> tuple[TuneConfig, NetworkConfig, Any]:
     kind = _method(words)
     preset, rest = take_preset(words)
     parsed = parse_parts(
-        "crumb tune",
+        f"crumb tune {words[0]}" if words[:1] and words[0] not in HELP else "crumb tune",
         "Search the learning rate and the coefficients of a method on held-out training clips. "
-        "crumb tune METHOD --help shows the flags of that method.",
+        "crumb tune METHOD --help shows the settings of that method.",
         rest,
         for_method(preset, kind.name, TuneConfig),
+        (PRESET,),
         stream=TuneConfig(UNSET, method=UNSET),
         network=NetworkConfig(),
         method=kind.Config(),

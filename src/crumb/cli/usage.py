@@ -1,4 +1,4 @@
-"""The help of a command: the flags most people use, grouped, and two examples."""
+"""The help of a command: its most used flags in groups, and two examples."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
-from crumb.cli.flags import Flag
+from crumb.cli.flags import METHOD_SETTINGS, Flag
 
 _FEW = 12
 _INDENT, _WIDEST = 30, 110
@@ -15,53 +15,64 @@ _NETWORK = ("backbone", "cut", "weights", "engine")
 _METHOD = ("method", "budget_bytes", "memory_size", "storage", "dimensions", "lr", "write_policy")
 _STREAM = ("protocol", "mode", "classes", "classes_per_task", "epochs_first_task", "epochs")
 _RUNS = ("runs", "output")
+_METHOD_TITLE = f"more {METHOD_SETTINGS}"
 GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "stream": {
-        "what is learned": ("dataset", *_STREAM, "batch_size"),
-        "by what": (*_METHOD, *_NETWORK),
-        "how often, and where results go": (*_RUNS, "save_tasks", "device"),
+        "data": ("dataset", *_STREAM, "batch_size"),
+        "method and network": (*_METHOD, *_NETWORK),
+        "runs and output": (*_RUNS, "preset", "resume", "device"),
     },
     "compare": {
-        "what is learned": ("dataset", *_STREAM, "batch_size"),
-        "by what": ("methods", "settings", "budget_bytes", *_NETWORK),
-        "how often, and where results go": (*_RUNS, "device", "precision", "mem_accuracy"),
+        "data": ("dataset", *_STREAM, "batch_size"),
+        "method and network": ("methods", "budget_bytes", *_NETWORK),
+        "runs and output": (*_RUNS, "device", "precision", "mem_accuracy"),
     },
     "ablate": {
-        "what is learned": ("dataset", *_STREAM, "pretrain_classes", "pretrain_epochs"),
-        "by what": ("arms", "memory_size", "lr", *_NETWORK),
-        "how often, and where results go": (*_RUNS, "device"),
+        "data": ("dataset", *_STREAM, "pretrain_classes", "pretrain_epochs"),
+        "method and network": ("arms", "memory_size", "lr", *_NETWORK),
+        "runs and output": (*_RUNS, "device"),
     },
     "tune": {
-        "what is learned": ("dataset", *_STREAM),
-        "by what": ("method", "trials", "tasks", "budget_bytes", "memory_size", *_NETWORK),
-        "where results go": ("output", "device"),
+        "data": ("dataset", *_STREAM),
+        "method and network": (
+            "method",
+            "trials",
+            "tasks",
+            "budget_bytes",
+            "memory_size",
+            *_NETWORK,
+        ),
+        "output": ("output", "device"),
     },
     "pretrain": {
-        "what is learned": ("dataset", "classes", "epochs", "batch_size"),
-        "by what": ("lr", "initialiser", "blocks", "block_length", *_NETWORK),
-        "where results go": ("run", "output", "device"),
+        "data": ("dataset", "classes", "epochs", "batch_size"),
+        "method and network": ("lr", "initialiser", "blocks", "block_length", *_NETWORK),
+        "output": ("run", "output", "device"),
     },
     "learn": {
-        "what is learned": ("root", "table", "only", "resize", "hold_back"),
-        "by what": (*_METHOD[:3], "dimensions", *_NETWORK),
-        "where the model goes": ("output", "device"),
+        "data": ("root", "table", "only", "resize", "hold_back"),
+        "method and network": (*_METHOD[:3], "dimensions", *_NETWORK),
+        "output": ("output", "device"),
     },
 }
-"""The flags most people use, in groups, for commands that take many."""
+"""The most used flags, in groups, of commands with many flags."""
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "learn": ("crumb learn my-videos", "crumb learn my-videos --output kitchen.crumb --method ncm"),
     "teach": ("crumb teach kitchen.crumb bed bed.mp4", "crumb teach kitchen.crumb --undo"),
     "predict": ("crumb predict kitchen.crumb bed.mp4", "crumb predict kitchen.crumb camera:0"),
-    "forget": ("crumb forget kitchen.crumb bed",),
-    "info": ("crumb info kitchen.crumb",),
+    "forget": ("crumb forget kitchen.crumb bed", "crumb forget 'my kitchen.crumb' 'table lamp'"),
+    "info": ("crumb info kitchen.crumb", "crumb info results/learner_run0.safetensors"),
     "demo": ("crumb demo", "crumb demo my-demo --runs 5"),
     "index folder": (
         "crumb index folder my-videos --dry-run",
         "crumb index folder my-videos --split object --output my-data",
     ),
     "tasks": ("crumb tasks my-data", "crumb tasks my-data --protocol class_iid --runs 3"),
-    "pretrain": ("crumb pretrain my-data --classes car lamp --epochs 5",),
+    "pretrain": (
+        "crumb pretrain my-data --classes car lamp --epochs 5",
+        "crumb pretrain imagenet-data --preset pretrain/imagenet",
+    ),
     "stream": ("crumb stream my-data --runs 3", "crumb stream my-data --method er --mode strict"),
     "compare": (
         "crumb compare --dataset my-data --methods crumb er icarl --budget-bytes 120000",
@@ -71,7 +82,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "tune": ("crumb tune er --dataset my-data", "crumb tune crumb --dataset my-data --trials 20"),
     "runs": ("crumb runs outputs", "crumb runs outputs --csv runs.csv"),
     "report": ("crumb report results/compared", "crumb report results/* -o report.html"),
-    "analyse": ("crumb analyse outputs/my-data/class_instance/crumb_efficientnet_lite0",),
+    "analyse": (
+        "crumb analyse results --dataset my-data",
+        "crumb analyse results/learner_run0.safetensors --dataset my-data",
+    ),
     "bench": ("crumb bench", "crumb bench --rows step memory --json bench.json"),
 }
 
@@ -82,17 +96,22 @@ def text(program: str, about: str, flags: Sequence[Flag], everything: bool) -> s
     Args:
         program: the command, ``crumb stream``.
         about: what it does.
-        flags: all that it takes.
-        everything: show all of them, not only those most people use.
+        flags: all its flags.
+        everything: show all flags, not only the most used ones.
     """
     name = program.removeprefix("crumb ")
-    groups = GROUPS.get(name, {}) if len(flags) > _FEW else {}
+    first = name.split()[0]
+    groups = GROUPS.get(first, {}) if len(flags) > _FEW else {}
+    if groups and name != first:
+        own = [flag.name for flag in flags if flag.section == METHOD_SETTINGS]
+        known = {one for names in groups.values() for one in names}
+        groups = {**groups, _METHOD_TITLE: tuple(one for one in own if one not in known)}
     width = min(shutil.get_terminal_size().columns, _WIDEST)
     shown = {one for names in groups.values() for one in names}
     lines = [_usage(program, flags), "", *_wrapped(about, width)]
     for title, members in _grouped(flags, groups, everything):
         lines += ["", f"{title}:", *(line for flag in members for line in _row(flag, width))]
-    if examples := EXAMPLES.get(name, ()):
+    if examples := EXAMPLES.get(name, EXAMPLES.get(first, ())):
         lines += ["", "examples:", *(f"  {example}" for example in examples)]
     if groups and not everything:
         left = sum(flag.name not in shown for flag in flags)
@@ -102,8 +121,8 @@ def text(program: str, about: str, flags: Sequence[Flag], everything: bool) -> s
 
 def _usage(program: str, flags: Sequence[Flag]) -> str:
     words = [f"usage: {program}"]
-    for flag in flags:
-        if flag.positional:
+    for flag in sorted(flags, key=lambda one: not one.positional):
+        if flag.positional and not (flag.name == "method" and program != "crumb tune"):
             word = (
                 f"{flag.metavar} ..." if flag.many and "..." not in flag.metavar else flag.metavar
             )
@@ -123,11 +142,11 @@ def _grouped(
         if members := [by_name.pop(name) for name in names if name in by_name]:
             yield title, members
     if not groups and by_name:
-        yield "takes", [*by_name.values()]
+        yield "arguments", [*by_name.values()]
     elif everything:
         for section in dict.fromkeys(flag.section for flag in by_name.values()):
             members = [flag for flag in by_name.values() if flag.section == section]
-            yield f"more ({section[:1].lower()}{section[1:]})" if section else "more", members
+            yield f"more: {section[:1].lower()}{section[1:]}" if section else "more", members
 
 
 def _row(flag: Flag, width: int) -> Iterator[str]:
@@ -140,8 +159,8 @@ def _row(flag: Flag, width: int) -> Iterator[str]:
         head = f"{flag.word} {flag.metavar}{several}"
     if flag.alias:
         head = f"{flag.alias}, {head}"
-    default = f" [{flag.default}]" if flag.default and flag.type != "bool" else ""
-    body = _wrapped(f"{flag.help}{default}", width - _INDENT)
+    default = f"[{flag.default}]" if flag.default and flag.type != "bool" else ""
+    body = _wrapped(f"{flag.help} {default}".strip(), width - _INDENT)
     if len(head) + 2 > _INDENT - 2:
         yield f"  {head}"
     else:

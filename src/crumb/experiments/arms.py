@@ -31,7 +31,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
-from crumb.errors import InputError, setting
+from crumb.errors import InputError, meant, setting
 from crumb.files import read_toml
 from crumb.kinds import Argument
 from crumb.memory.capacity import CAPACITIES, PAPER_MEMORY_SIZE
@@ -135,7 +135,8 @@ class AblateConfig(ProtocolConfig):
             )
         for name in self.arms:
             if name not in known:
-                raise InputError(f"crumb ablate {name}", "no such arm", "see crumb ablate list")
+                problem = f"no such arm{meant(name, arms())}"
+                raise InputError(f"crumb ablate {name}", problem, "see crumb ablate list")
         if len(set(self.arms)) != len(self.arms):
             raise InputError("crumb ablate", "is given an arm twice", "name each once")
         return tuple(name for name in self.arms if name != UNABLATED)

@@ -1,6 +1,6 @@
-"""What a method says of itself, for those who only name it: nothing is imported for Crumb's own.
+"""Facts about methods by name. Reading those of Crumb's own methods imports nothing heavy.
 
-``facts.json`` is written by ``tools/make_settings.py``; a test says when that is due.
+``tools/make_settings.py`` writes ``facts.json``. A test fails when the file is out of date.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import crumb.methods
+from crumb import plugins
+from crumb.errors import InputError, meant, setting
 
 if TYPE_CHECKING:
     from crumb.methods.described import Described
@@ -61,9 +63,25 @@ def facts(method: str) -> Facts:
     return facts_of(find_method(method))
 
 
+def refuse_unknown(method: str, name: str = "method") -> None:
+    """Refuse the name of a method that neither Crumb nor an installed package has.
+
+    Args:
+        method: the name, or MODULE:CLASS, which is not looked for.
+        name: the setting that holds it, for the message.
+
+    Raises:
+        InputError: there is no such method.
+    """
+    known = sorted({*own_facts(), *plugins.names(plugins.METHODS)})
+    if method not in known and not plugins.is_reference(method):
+        problem = f"no such method{meant(method, known)}"
+        raise InputError(setting(name, method), problem, f"choose one of {', '.join(known)}")
+
+
 @cache
 def own_facts() -> dict[str, Facts]:
-    """The methods that come with Crumb, by name; with a file that is new, as the classes are."""
+    """The methods of Crumb by name: from the file, or from the classes if a module is new."""
     content = json.loads((files("crumb.methods") / FILE).read_text(encoding="utf-8"))
     if content["modules"] == _modules():
         return {name: Facts(**values) for name, values in content["methods"].items()}

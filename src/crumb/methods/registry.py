@@ -14,7 +14,7 @@ import torch
 import crumb.methods
 from crumb import plugins
 from crumb.device import choose_device, usual_torch
-from crumb.errors import InputError, setting, shown
+from crumb.errors import InputError, meant, setting, shown
 from crumb.kinds import whole_number
 from crumb.memory.capacity import ON_ARRIVAL
 from crumb.methods.base import Learner
@@ -100,8 +100,9 @@ def find_method(name: str) -> type[Learner]:
             return known
         if (found := plugins.find(plugins.METHODS, name)) is not None:
             return _taken_in(found, name)
-    names = ", ".join(sorted({*own, *plugins.names(plugins.METHODS)}))
-    raise InputError(setting("method", name), "no such method", f"choose one of {names}")
+    names = sorted({*own, *plugins.names(plugins.METHODS)})
+    problem = f"no such method{meant(str(name), names)}"
+    raise InputError(setting("method", name), problem, f"choose one of {', '.join(names)}")
 
 
 def is_method(name: str) -> bool:

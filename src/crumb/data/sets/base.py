@@ -120,7 +120,7 @@ class Source(ABC):
 class ClipSource(Source):
     """A data set of clips that are decoded."""
 
-    workers: int = os.cpu_count() or 1
+    workers: Annotated[int, Argument(default="one per core")] = os.cpu_count() or 1
     """Number of processes that decode clips."""
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from inspect import isabstract
 import crumb.data.sets
 from crumb import plugins
 from crumb.data.sets.base import Source, registered
-from crumb.errors import InputError, shown
+from crumb.errors import InputError, meant, shown
 
 
 def sources() -> dict[str, type[Source]]:
@@ -50,9 +50,9 @@ def find_source(name: str) -> type[Source]:
         return own[name]
     given, found = f"crumb index {name}", plugins.find(plugins.DATASETS, name)
     if found is None:
-        names = ", ".join(sorted({*own, *plugins.names(plugins.DATASETS)}))
-        problem = "is not a data set that can be indexed"
-        raise InputError(given, problem, f"choose one of {names}")
+        names = sorted({*own, *plugins.names(plugins.DATASETS)})
+        problem = f"is not a data set that can be indexed{meant(name, names)}"
+        raise InputError(given, problem, f"choose one of {', '.join(names)}")
     usable = isinstance(found, type) and issubclass(found, Source) and not isabstract(found)
     if not usable or not isinstance(getattr(found, "name", None), str):
         problem = f"is {shown(found)}, not a named data set class"
