@@ -177,7 +177,6 @@ def test_missing_and_binary_index(tmp_path: Path):
         ({"index": "lost.csv"}, "lost.csv: cannot be read"),
         ({"name": None}, "'name'"),
         ({"images": 3}, "'images'"),
-        ({"test_sessions": []}, "'test_sessions'"),
         ({"test_sessions": ["3"]}, "'test_sessions'"),
         ({"classes": {"ball": True}}, "'classes'"),
         ({"classes": {"ball": 4}}, "no name for class id 2"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from html.parser import HTMLParser
 
-from crumb.reports.intervals import estimate
+from crumb.reports.intervals import MEANING, estimate
 from crumb.reports.table import Column, Table, plain
 
 # 1, 2, 3: the half is 4.303 / sqrt(3).
@@ -31,7 +31,14 @@ def test_text_has_numbers_flush_right():
         "--------------------------------------------",
         "er                    2.0 ± 2.5  12,345  crumb x",
         f"{ODD}            -       -  y & z",
+        MEANING,
     ]
+
+
+def test_what_the_sign_means_is_said_only_where_it_stands():
+    single = Table(TABLE.columns, [["er", estimate([1.0]), 12345, "crumb x"]])
+    for text in (single.text(), single.markdown(), single.latex(), str(single.html())):
+        assert "±" not in text
 
 
 def test_text_that_is_too_wide_becomes_paragraphs():
@@ -56,6 +63,8 @@ def test_markdown():
         "| --- | --- | --- | --- |",
         "| er | 2.0 ± 2.5 | 12,345 | crumb x |",
         "| a\\|b_$x$ <茶> \\{5 %} | - | - | y & z |",
+        "",
+        MEANING,
     ]
 
 
@@ -69,6 +78,7 @@ def test_csv_has_all_digits_and_the_half_in_its_own_column():
 
 def test_latex_escapes_what_it_would_read():
     assert TABLE.latex().splitlines() == [
+        f"% {MEANING}",
         r"\begin{tabular}{lrrl}",
         r"\toprule",
         r"name & accuracy, \% & bytes & how \\",
@@ -101,7 +111,8 @@ class Cells(HTMLParser):
 def test_html_is_escaped():
     html = str(TABLE.html())
     cells = Cells(html).found
-    assert cells[0] == ("caption", None, "What <they> reach.")
+    meaning = MEANING.replace(" %", "\u00a0%")
+    assert cells[0] == ("caption", None, f"What <they> reach. {meaning}")
     assert [kind for _, kind, _ in cells[1:5]] == ["words", "number", "number", "code"]
     name, *others = cells[-4:]
     assert name == ("th", None, ODD.replace(" %", "\u00a0%"))

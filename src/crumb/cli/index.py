@@ -44,7 +44,7 @@ def _index_folder(source: Folder) -> None:
     """Say what was understood of a folder of one's own, then do it."""
     survey = source.survey
     print(report(survey, source.test_share), end="\n\n", flush=True)
-    check_sides(survey.sides, survey.split)
+    check_sides(survey.sides, survey.split, survey.test)
     if source.dry_run:
         print("nothing is written, because of --dry-run")
         return
@@ -52,7 +52,9 @@ def _index_folder(source: Folder) -> None:
     tested = np.count_nonzero(dataset.index["session"].isin(dataset.test_sessions))
     trained = len(dataset.index) - tested
     print(f"data set: {source.folder} ({trained} images to train on, {tested} to test on)")
-    print(f"next: crumb stream {shlex.quote(str(source.folder))}")
+    # What has no test images cannot be streamed.
+    command, place = ("stream", source.folder) if survey.test else ("learn", source.root)
+    print(f"next: crumb {command} {shlex.quote(str(place))}")
 
 
 def _help() -> str:

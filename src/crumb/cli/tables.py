@@ -7,37 +7,17 @@ from pathlib import Path
 
 from crumb.errors import InputError
 from crumb.files import read_text
-from crumb.reports.table import plain
+from crumb.reports.key_figures import columns, key_figures
+from crumb.reports.table import Column, Table
 from crumb.stream.record import RunRecord
-from crumb.stream.results import summarise
 
-_COLUMNS = (
-    ("final accuracy, %", "final_accuracy", 1),
-    ("average accuracy, %", "average_accuracy", 1),
-    ("forgetting, points", "forgetting", 1),
-    ("replay bytes", "replay_bytes", 0),
-    ("seconds a run", "seconds", 1),
-)
+_FIGURES = ("final", "average", "forgetting", "replay_bytes", "time", "runs")
 
 
 def summary_table(methods: Mapping[str, Sequence[RunRecord]]) -> str:
-    """One row a method: mean and sample standard deviation over its runs."""
-    head = ["method", *[title for title, _, _ in _COLUMNS], "runs"]
-    rows = []
-    for method, records in methods.items():
-        summary = summarise(records)["summary"]
-        cells = [_cell(summary[name], digits) for _, name, digits in _COLUMNS]
-        rows.append([method, *cells, str(len(records))])
-    return plain(head, rows).text()
-
-
-def _cell(figure: Mapping[str, float | None], digits: int) -> str:
-    mean, deviation = figure["mean"], figure["std"]
-    if mean is None:
-        return "-"
-    if deviation is None or digits == 0:
-        return f"{mean:,.{digits}f}"
-    return f"{mean:,.{digits}f} ± {deviation:.{digits}f}"
+    """One row for each method: the mean of its runs, with half of the 95 % interval."""
+    rows = [[name, *key_figures(runs).cells(_FIGURES)] for name, runs in methods.items()]
+    return Table([Column("method"), *columns(_FIGURES)], rows).text()
 
 
 def check_free(begins: Mapping[Path, str], owner: str) -> None:

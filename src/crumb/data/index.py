@@ -45,10 +45,13 @@ class Dataset:
         images: Root that the index's im_path is relative to.
         index: One row an image, columns ``COLUMNS``; class holds integer ids.
         class_names: Name of each class id.
-        test_sessions: Sessions whose images are tested on; all others are trained on.
+        test_sessions: Sessions whose images are tested on, none if nothing is; all others are
+            trained on.
         class_groups: Class ids, each in one group, where the order of classes is shuffled group by
             group: classes of the first group come first. Empty: all are shuffled together.
         resize: what becomes of the aspect ratio where images are made square.
+        made_of: kind and folder of the raw data, such as ("folder", "/home/me/videos"); None where
+            an earlier version wrote it.
 
     Raises:
         InputError: there are groups, and they do not hold each class id once.
@@ -62,6 +65,7 @@ class Dataset:
     test_sessions: tuple[int, ...]
     class_groups: tuple[tuple[int, ...], ...] = ()
     resize: Resize = "squash"
+    made_of: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         grouped = sorted(itertools.chain(*self.class_groups))
@@ -250,6 +254,8 @@ def write_dataset(dataset: Dataset) -> None:
     }
     if dataset.class_groups:
         record["class_groups"] = [list(group) for group in dataset.class_groups]
+    if dataset.made_of is not None:
+        record["made_of"] = list(dataset.made_of)
     write_json(dataset.folder / RECORD, record)
 
 
@@ -291,6 +297,7 @@ def load_dataset(folder: Path) -> Dataset:
         class_groups=tuple(map(tuple, record.get("class_groups", []))),
         # Older versions squashed all images, and did not write it down.
         resize=record.get("resize", "squash"),
+        made_of=tuple(record["made_of"]) if "made_of" in record else None,
     )
 
 
@@ -304,7 +311,7 @@ def _check_record(path: Path, record: dict[str, Any]) -> None:
     if "/" in record["name"] or record["name"] in (".", ".."):
         raise InputError(path, f"'name' {shown(record['name'])} is no name of a folder", _REINDEX)
     sessions, classes = record.get("test_sessions"), record.get("classes")
-    if not (isinstance(sessions, list) and sessions and all(map(_is_count, sessions))):
+    if not (isinstance(sessions, list) and all(map(_is_count, sessions))):
         raise InputError(path, "'test_sessions' is no list of session numbers", _REINDEX)
     if not (isinstance(classes, dict) and classes and all(map(_is_count, classes.values()))):
         raise InputError(path, "'classes' does not map names to ids", _REINDEX)
@@ -317,6 +324,9 @@ def _check_record(path: Path, record: dict[str, Any]) -> None:
         raise InputError(path, "'classes' gives one id to two names", _REINDEX)
     if record.get("resize", "squash") not in RESIZES:
         raise InputError(path, f"'resize' is none of {', '.join(RESIZES)}", _REINDEX)
+    made_of = record.get("made_of", ["", ""])
+    if not (isinstance(made_of, list) and list(map(type, made_of)) == [str, str]):
+        raise InputError(path, "'made_of' is no kind and folder", _REINDEX)
     groups = record.get("class_groups", [])
     if not (isinstance(groups, list) and all(map(_is_group, groups))):
         raise InputError(path, "'class_groups' is no list of lists of class ids", _REINDEX)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from crumb.experiments.arms import UNABLATED
 from crumb.reports.comparison import FIGURES
 from crumb.reports.families import OWN_METHOD, Difference, Result, compare
-from crumb.reports.intervals import MEANING, bootstrap_interval
+from crumb.reports.intervals import bootstrap_interval
 from crumb.reports.key_figures import columns, runs_table
 from crumb.reports.statistics import smallest_p
 from crumb.reports.table import Cell, Column, Table
@@ -98,9 +98,8 @@ def test_notes(differences: Sequence[Difference]) -> list[str]:
     least, count = smallest_p(most), len(differences)
     arms = f"{count} arm{'s' * (count > 1)}"
     lines = [
-        "difference in final accuracy from the arm beside it, run by run; ± is half the 95 % "
-        "interval (Student's t); ablation_tests.csv has the bootstrap interval (BCa) as well, "
-        "which is too narrow for few runs",
+        "difference in final accuracy from the arm beside it, run by run; ablation_tests.csv has "
+        "the bootstrap interval (BCa) as well, which is too narrow for few runs",
         "effect size: mean difference in standard deviations of the differences (Hedges)",
         "p (Wilcoxon): signed-rank test, two-sided, not adjusted",
         f"p: paired permutation test, two-sided; none of {most} run{'s' * (most > 1)} can be below "
@@ -151,7 +150,7 @@ def text(ablation: Ablation) -> str:
 
 def markdown(ablation: Ablation) -> str:
     """All tables, in Markdown."""
-    parts = [MARK, MEANING]
+    parts = [MARK]
     for rows, said in sections(ablation):
         parts += [rows.markdown(), "\n".join(f"- {line}" for line in said)]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crumb.reports.families import OWN_METHOD, Family, Result, family_of, in_bytes
-from crumb.reports.intervals import MEANING
 from crumb.reports.key_figures import WORK, columns, runs_table
 from crumb.reports.table import Column, Table
 
@@ -96,7 +95,7 @@ def text(comparison: Comparison) -> str:
 
 def markdown(comparison: Comparison) -> str:
     """All tables, in Markdown."""
-    parts = [MARK, MEANING]
+    parts = [MARK]
     for title, rows, said in sections(comparison):
         lines = [f"## {title}", "", rows.markdown(), "", *[f"- {line}" for line in said]]
         parts.append("\n".join(lines))

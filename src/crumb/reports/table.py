@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from crumb.files import csv_text
-from crumb.reports.intervals import Estimate
+from crumb.reports.intervals import MEANING, Estimate
 from crumb.reports.markup import Markup, render
 
 Cell: TypeAlias = str | int | float | Estimate | None
@@ -66,6 +66,13 @@ class Table:
         """Names of the columns."""
         return [column.name for column in self.columns]
 
+    @property
+    def meaning(self) -> str:
+        """What ± means, where a cell has one; empty otherwise."""
+        cells = (cell for row in self.rows for cell in row)
+        has_half = any(isinstance(cell, Estimate) and cell.half is not None for cell in cells)
+        return MEANING if has_half else ""
+
     def shown(self) -> list[list[str]]:
         """The cells as a reader sees them."""
         return [
@@ -75,6 +82,8 @@ class Table:
 
     def text(self, most: int = sys.maxsize) -> str:
         """Columns side by side, a rule below the head; where that is too wide, a paragraph a row.
+
+        The last line says what ± means, where a cell has one.
 
         Args:
             most: letters of a line; in a paragraph a word that is longer stays whole.
@@ -87,22 +96,27 @@ class Table:
             width = max(map(len, cells))
             placed.append([flush(cell, width) for cell in cells])
         head, *body = ["  ".join(line).rstrip() for line in zip(*placed, strict=True)]
-        text = "\n".join([head, "-" * len(head), *body])
-        return text if max(map(len, text.splitlines())) <= most else self._paragraphs(most)
+        lines = [head, "-" * len(head), *body]
+        if max(map(len, lines)) > most:
+            lines = self._paragraphs(most)
+        if self.meaning:
+            lines += textwrap.wrap(self.meaning, most)
+        return "\n".join(lines)
 
-    def _paragraphs(self, width: int) -> str:
+    def _paragraphs(self, width: int) -> list[str]:
         first, *others = self.head
         paragraphs = [first, "-" * len(first)]
         for name, *cells in self.shown():
             pairs = zip(others, cells, strict=True)
             named = [f"{head}: {cell}" for head, cell in pairs if cell]
             paragraphs += [name, _folded(named, width)]
-        return "\n".join(paragraphs)
+        return paragraphs
 
     def markdown(self) -> str:
-        """A table in Markdown, without a line end."""
+        """A table in Markdown, without a line end; below it what ± means, where a cell has one."""
         rows = [self.head, ["---"] * len(self.columns), *self.shown()]
-        return "\n".join(f"| {' | '.join(map(_in_markdown, row))} |" for row in rows)
+        table = "\n".join(f"| {' | '.join(map(_in_markdown, row))} |" for row in rows)
+        return f"{table}\n\n{self.meaning}" if self.meaning else table
 
     def csv(self) -> str:
         """Comma-separated, numbers in full; the half of an interval is in ``<column>_half``."""
@@ -120,14 +134,16 @@ class Table:
                     yield cell
 
     def latex(self) -> str:
-        r"""A ``tabular`` for the package booktabs."""
+        r"""A ``tabular`` for the package booktabs; a comment says what ± means."""
         kinds = ["r" if column.kind == "number" else "l" for column in self.columns]
         rows = [[*map(_in_latex, row)] for row in self.shown()]
         for place, number in self.best:
             rows[place][number] = rf"\textbf{{{rows[place][number]}}}"
         head, *body = [" & ".join(row) + r" \\" for row in [map(_in_latex, self.head), *rows]]
-        lines = [rf"\begin{{tabular}}{{l{''.join(kinds[1:])}}}", r"\toprule", head, r"\midrule"]
-        return "\n".join([*lines, *body, r"\bottomrule", r"\end{tabular}", ""])
+        comment = [f"% {self.meaning}"] if self.meaning else []
+        begin = rf"\begin{{tabular}}{{l{''.join(kinds[1:])}}}"
+        lines = [*comment, begin, r"\toprule", head, r"\midrule", *body]
+        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
     def html(self) -> Markup:
         """A table in a box of its own that scrolls; the first cell of a row is its heading."""

@@ -198,7 +198,8 @@ class StreamConfig(ProtocolConfig):
     """Go on where an earlier call with the same settings stopped; on the command line
     `crumb stream --resume DIR`."""
     output: Path | None = None
-    """Results folder; outputs/<data set>/<protocol>/<method>_<backbone> by default."""
+    """Results folder; outputs/<data set>/<protocol>/<method>_<backbone> by default, with
+    <protocol>_strict in strict mode."""
 
 
 def shared_settings(kind: type[TasksConfig], config: TasksConfig) -> dict[str, Any]:
