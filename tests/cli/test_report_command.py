@@ -26,7 +26,7 @@ def made(words: list[str], stores: dict[str, FeatureStore], tmp_path_factory) ->
     """Results of two methods over the same two runs."""
     root = tmp_path_factory.mktemp("reported")
     own = ["--memory-size", "8", "--mode", "strict", "--top-k", "1"]
-    for number, more in enumerate((["--method", "finetune", "--epochs-first-task", "1"], own), 1):
+    for number, more in enumerate((["--method", "finetune", "--mode", "strict"], own), 1):
         output = ["--runs", "2", "--output", str(root / f"results{number}")]
         stream(*settings([*words, *more, *output]), stores)
     return root

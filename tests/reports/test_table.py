@@ -108,6 +108,13 @@ class Cells(HTMLParser):
             self.found = [*rest, (tag, kind, text + data.strip("\n"))]
 
 
+def test_columns_without_a_value_are_left_out():
+    rows = [["a", None, 1, "-"], ["b", None, None, "-"]]
+    table = Table([Column(name) for name in "wxyz"], rows, best=frozenset({(0, 2)})).filled()
+    assert (table.head, table.rows) == (["w", "y"], [["a", 1], ["b", None]])
+    assert table.best == {(0, 1)}
+
+
 def test_html_is_escaped():
     html = str(TABLE.html())
     cells = Cells(html).found

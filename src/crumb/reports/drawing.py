@@ -38,11 +38,11 @@ KINDS = {
 }
 """Colours of results where there are too many for a colour each."""
 # Inches; so narrow that its words can be read on a phone.
-NARROW = (4.4, 3.2)
+NARROW = (3.8, 3.0)
 _TWO, _SMALL, _LINE = 2, 8, 0.165
 # Letters of a name that fills half a line.
-_LONG = 24
-_MAX_LETTERS = 34
+_LONG = 20
+_MAX_LETTERS = 29
 
 
 def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
@@ -198,7 +198,7 @@ def _named(
 
 def shortened(name: str) -> str:
     """A name for a narrow figure: the middle of a long one is left out."""
-    return name if len(name) <= _MAX_LETTERS else f"{name[:8]}…{name[-25:]}"
+    return name if len(name) <= _MAX_LETTERS else f"{name[:8]}…{name[-20:]}"
 
 
 def slug(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from crumb.files import csv_text
@@ -79,6 +79,20 @@ class Table:
             [column.shown(cell) for column, cell in zip(self.columns, row, strict=True)]
             for row in self.rows
         ]
+
+    def filled(self) -> Table:
+        """The table without columns in which every cell is missing."""
+        kept = [
+            place
+            for place in range(len(self.columns))
+            if not place or any(row[place] not in (None, "-") for row in self.rows)
+        ]
+        return replace(
+            self,
+            columns=[self.columns[place] for place in kept],
+            rows=[[row[place] for place in kept] for row in self.rows],
+            best=frozenset((row, kept.index(place)) for row, place in self.best if place in kept),
+        )
 
     def text(self, most: int = sys.maxsize) -> str:
         """Columns side by side, a rule below the head; where that is too wide, a paragraph a row.

@@ -6,6 +6,8 @@ import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +228,8 @@ class Results:
 
     def add(self, record: RunRecord) -> None:
         """Write one finished run and the tables over all runs; a run of its number is replaced."""
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        record = replace(record, finished=now)
         name = f"run{record.run}"
         others = [other for other in self.finished() if other.run != record.run]
         for (k, test, path), table in _epochs(record).items():
