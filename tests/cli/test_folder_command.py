@@ -119,7 +119,7 @@ def test_it_says_what_it_understood_before_it_does_it(
         "  1  no video or image that Crumb reads (.txt): car/notes.txt",
         "  1  in no folder of a class: loose.mp4",
         "",
-        "nothing is written, because of --dry-run",
+        "nothing is written, because of --dry-run; the same command without it indexes this",
     ]
     assert not (tmp_path / "set").exists()
 
@@ -160,6 +160,17 @@ def test_without_test_images_there_is_something_to_do_but_no_stream(
         f"crumb: {data}: was indexed with --no-test, so there is nothing to test on; index it "
         f"again without, or make a model with crumb learn {shapes['photos']}\n"
     )
+
+
+def test_a_folder_in_the_place_of_a_name_is_answered_with_the_command(
+    tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my mugs").mkdir()
+    for words in (["index", "my mugs"], ["stream", "my mugs"]):
+        assert main(words) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.endswith("for your own videos or photos: crumb index folder 'my mugs'")
 
 
 def test_many_classes_and_long_names_stay_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

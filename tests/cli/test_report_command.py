@@ -118,10 +118,11 @@ def test_the_output_is_a_folder(folder: Path, output: Path, refused):
     refused("report", folder, "-o", output, names=("--output", "is a folder", "name of a file"))
 
 
-def test_words_that_do_not_fit(folder: Path, tmp_path: Path, refused):
+def test_words_that_do_not_fit(folder: Path, tmp_path: Path, refused, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
-    refused("report", names=("RUNS is missing", "name one or more"))
+    refused("report", names=("outputs", "is no folder", "name the folder"))
     refused("report", tmp_path / "none", names=("none", "is no folder"))
     refused("report", tmp_path / "file", names=("file", "is no folder"))
     refused("report", folder / "results1", tmp_path / "empty", names=("empty", "holds no results"))

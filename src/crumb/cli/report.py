@@ -24,9 +24,11 @@ _OF_A_FIGURE = '{\n  "format": "crumb-figure"'
 class ReportConfig:
     """Write one page about results: what was run, what won, by how much, and how sure it is."""
 
-    runs: Annotated[tuple[Path, ...], Argument(positional=True, metavar="RUNS ...")] = ()
+    runs: Annotated[tuple[Path, ...], Argument(positional=True, metavar="RUNS ...")] = (
+        Path("outputs"),
+    )
     """Results folders of `crumb stream`, or folders that contain such, as `crumb compare` and
-    `crumb ablate` write them."""
+    `crumb ablate` write them; outputs by default."""
     output: Annotated[Path, Argument(alias="-o")] = Path("report.html")
     """The page."""
     baseline: str | None = None
@@ -34,11 +36,6 @@ class ReportConfig:
     from, the only result of CRUMB, or the best."""
     figures: Path | None = None
     """Folder of the figures as PNG, SVG and CSV; <page>_figures beside the page by default."""
-
-    def __post_init__(self) -> None:
-        if not self.runs:
-            problem, remedy = "RUNS is missing", "name one or more folders of results"
-            raise InputError("crumb report", problem, remedy)
 
 
 def run(words: Sequence[str]) -> None:

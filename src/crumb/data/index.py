@@ -8,6 +8,7 @@ import hashlib
 import io
 import itertools
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -269,12 +270,16 @@ def load_dataset(folder: Path) -> Dataset:
             version or lacks an entry, or the index is missing, broken or has unnamed class ids.
     """
     remedy = "give the folder that `crumb index` wrote"
+    path = folder / RECORD
     try:
         if not folder.is_dir():
             raise InputError(folder, "is not a folder", remedy)
+        if not path.exists():
+            problem = f"is no data set, as it holds no {RECORD}"
+            remedy = f"for your own videos or photos: crumb index folder {shlex.quote(str(folder))}"
+            raise InputError(folder, problem, remedy)
     except OSError as error:
         raise InputError(folder, f"cannot be read ({error.strerror})", remedy) from error
-    path = folder / RECORD
     record = read_json(path, "make the data set with `crumb index`")
     if record.get("format") != _FORMAT:
         raise InputError(path, f"is not of the format {_FORMAT!r}", _REINDEX)

@@ -131,7 +131,7 @@ def survey(root: Path) -> Survey:
         InputError: there is no such folder.
     """
     if not root.is_dir():
-        remedy = "name the folder that your results are in: crumb runs FOLDER"
+        remedy = "name the folder that your results are in"
         raise InputError(root, "is no folder", remedy)
     found: list[ResultsFolder] = []
     problems: dict[Path, InputError] = {}
