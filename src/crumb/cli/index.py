@@ -26,7 +26,7 @@ def run(words: Sequence[str]) -> None:
         print(_help())
         return
     if not words:
-        remedy = "for your own videos or photos: crumb index folder FOLDER; see crumb index --help"
+        remedy = "see crumb index --help, or, for your own videos, crumb index folder --help"
         raise InputError("crumb index", "the data set's name is missing", remedy)
     if words[0] not in sources() and Path(words[0]).exists():
         problem = "is a folder or file, no name of a data set"
