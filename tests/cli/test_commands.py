@@ -222,13 +222,14 @@ def test_pretrain_then_stream(capsys, words: list[str], tmp_path: Path):
     file = place.removeprefix("for --pretrained: ")
     assert Path(file).is_file()
     assert main(["stream", *words, "--pretrained", file, "--output", str(second)]) == 0
-    *table, place, model, following = capsys.readouterr().out.splitlines()
+    *table, place, model, predict, report = capsys.readouterr().out.splitlines()
     assert table[2].startswith("crumb")
     assert place == f"results: {second}"
     learner = second / "learner_run0.safetensors"
     assert learner.is_file()
     assert model == f"model: {learner}"
-    assert following == f"next: crumb predict {learner} CLIP"
+    assert predict == f"next: crumb predict {learner} CLIP"
+    assert report == f"next: crumb report {second}"
 
 
 def test_where_results_go_by_default(words: list[str], tmp_path: Path, monkeypatch):

@@ -119,7 +119,7 @@ def test_it_says_what_it_understood_before_it_does_it(
         "  1  no video or image that Crumb reads (.txt): car/notes.txt",
         "  1  in no folder of a class: loose.mp4",
         "",
-        "nothing was written because of --dry-run",
+        "nothing was written because of --dry-run; run it without to index the folder",
     ]
     assert not (tmp_path / "set").exists()
 
@@ -128,15 +128,49 @@ def test_a_class_without_a_test_is_named_below_the_table(
     shapes: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     words = ["index", "folder", str(shapes["photos"]), "--output", str(tmp_path / "set")]
+    words += ["--split", "session"]
     for more in ([], ["--dry-run"]):
         assert main([*words, *more]) == 2
         printed = capsys.readouterr()
         assert "car      1        1         1       9        0  nothing" in printed.out
         assert printed.err.splitlines() == [
             "crumb: class car and 1 more: only one session, so nothing is left to test on; add a "
-            "second, or take --split image, which tests on the last images of each session"
+            "second, take --split image, which tests on the last images of each session, or take "
+            "--no-test"
         ]
     assert not (tmp_path / "set").exists()
+
+
+def test_without_test_images_there_is_something_to_do_but_no_stream(
+    shapes: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    data = tmp_path / "set"
+    words = ["index", "folder", str(shapes["photos"]), "--output", str(data)]
+    assert main([*words, "--no-test"]) == 0
+    printed = capsys.readouterr().out
+    assert "tested on: nothing (--no-test)" in printed
+    assert "(18 images to train on, 0 to test on)" in printed
+    assert printed.endswith(f"next: crumb learn {shapes['photos']}\n")
+    assert main(["tasks", str(data), "--runs", "1", "--protocol", "class_iid"]) == 0
+    lists = data / "set_task_filelists/class_iid/run0/stream"
+    assert len((lists / "train_task_00_filelist.txt").read_text().splitlines()) == 18
+    assert (lists / "test_filelist.txt").read_text() == ""
+    assert main(["stream", str(data)]) == 2
+    assert capsys.readouterr().err == (
+        f"crumb: {data}: was indexed with --no-test, so there is nothing to test on; index it "
+        f"again without, or make a model with crumb learn {shapes['photos']}\n"
+    )
+
+
+def test_a_folder_in_the_place_of_a_name_is_answered_with_the_command(
+    tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my mugs").mkdir()
+    for words in (["index", "my mugs"], ["stream", "my mugs"]):
+        assert main(words) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.endswith("for your own videos or photos: crumb index folder 'my mugs'")
 
 
 def test_many_classes_and_long_names_stay_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

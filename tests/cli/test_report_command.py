@@ -26,7 +26,7 @@ def made(words: list[str], stores: dict[str, FeatureStore], tmp_path_factory) ->
     """Results of two methods over the same two runs."""
     root = tmp_path_factory.mktemp("reported")
     own = ["--memory-size", "8", "--mode", "strict", "--top-k", "1"]
-    for number, more in enumerate((["--method", "finetune", "--epochs-first-task", "1"], own), 1):
+    for number, more in enumerate((["--method", "finetune", "--mode", "strict"], own), 1):
         output = ["--runs", "2", "--output", str(root / f"results{number}")]
         stream(*settings([*words, *more, *output]), stores)
     return root
@@ -122,10 +122,11 @@ def test_the_output_is_a_folder(folder: Path, output: Path, refused):
     refused("report", folder, "-o", output, names=("--output", "is a folder", "give a file name"))
 
 
-def test_words_that_do_not_fit(folder: Path, tmp_path: Path, refused):
+def test_words_that_do_not_fit(folder: Path, tmp_path: Path, refused, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
-    refused("report", names=("RUNS is missing", "name one or more"))
+    refused("report", names=("outputs", "is not a folder", "give the folder"))
     refused("report", tmp_path / "none", names=("none", "is not a folder"))
     refused("report", tmp_path / "file", names=("file", "is not a folder"))
     refused("report", folder / "results1", tmp_path / "empty", names=("empty", "holds no results"))

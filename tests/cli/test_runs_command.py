@@ -74,7 +74,7 @@ def test_a_damaged_folder_comes_after_the_list_of_the_others(root: Path, capsys,
     out, err = capsys.readouterr()
     assert "\na " in out
     assert "deep/b" not in out
-    assert err.startswith(f"crumb: {bad}: is not a run of format version 1;  ")
+    assert err.startswith(f"crumb: {bad}: is not a run of format version 1; ")
     with (tmp_path / "list.csv").open() as file:
         rows = {row["folder"]: row for row in csv.DictReader(file)}
     assert rows["deep/b"]["problem"].startswith(str(bad))

@@ -159,7 +159,7 @@ def test_usual_folders_get_no_note(root: Path):
         (["train/a/1.jpg", "val/a/1.jpg"], "mine/val: lies where train/ and test/ are expected;"),
         (["train/a/1.jpg", "test/a/1.jpg", "cup/1.jpg"], "mine/cup: lies where train/ and test/"),
         (["cup/1.jpg", "cup/1.mp4"], "mine: holds videos (cup/1.mp4) and images (cup/1.jpg);"),
-        (["a/1.jpg", "b/1.jpg", "b/2.jpg"], "class a and 1 more: only one session, so nothing is"),
+        (["a/1.jpg", "b/1.jpg", "b/2.jpg"], "class a: only one image in each session, so nothing"),
         (["a/s/1.jpg", "a/t/1.jpg", "b/s/1.jpg"], "class b: only one session, so nothing is left"),
         (["train/a/1.jpg", "test/b/1.jpg"], "class b: no images to train on; add some to train,"),
         (["train/a/1.jpg", "train/b/1.jpg", "test/b/1.jpg"], "class a: no images to test on; add"),
@@ -228,6 +228,24 @@ def test_the_last_images_are_held_out(root: Path, sides):
     assert train == [*(f"cup/{n}.jpg" for n in range(1, 9)), "mug/1.jpg"]
 
 
+def test_where_every_class_has_one_session_its_end_is_held_out(root: Path, sides):
+    put(root, *(f"{c}/s/{n}.jpg" for c in ("cup", "mug") for n in range(1, 9)))
+    train, test = sides(root)
+    assert test == [f"{c}/s/{n}.jpg" for c in ("cup", "mug") for n in (7, 8)]
+    assert len(train) == 12
+    put(root, "cup/t/1.jpg")
+    with pytest.raises(InputError, match="class mug: only one session"):
+        sides(root)
+
+
+def test_nothing_is_held_out_where_nothing_is_tested(root: Path, sides):
+    put(root, "cup/1.jpg", "mug/s/1.jpg", "mug/t/1.jpg")
+    train, test = sides(root, test=False)
+    assert (len(train), test) == (3, [])
+    with pytest.raises(InputError, match="split='object': has no effect with test=False"):
+        sides(root, test=False, split="object")
+
+
 def test_given_sides_are_kept_or_divided_anew(root: Path, sides):
     put(root, "train/cup/1.jpg", "train/cup/2.jpg", "test/cup/1.jpg")
     assert sides(root) == (["train/cup/1.jpg", "train/cup/2.jpg"], ["test/cup/1.jpg"])
@@ -281,7 +299,12 @@ def test_one_kind_where_a_folder_holds_both(root: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("paths", "flags", "note"),
     [
-        (["a/1.jpg", "a/2.jpg"], {"split": "image"}, "frames of one session are trained on and"),
+        (["a/1.jpg", "a/2.jpg"], {}, "every class has one session, so its last images are tested"),
+        (
+            ["a/s/1.jpg", "a/s/2.jpg", "a/t/1.jpg"],
+            {"split": "image"},
+            "unless they are single photos, on unseen sessions expect less accuracy",
+        ),
         (["train/a/s/1.jpg", "test/a/s/2.jpg"], {}, "a/s is in both train and test; if these"),
         (["train/a/1.jpg", "test/a/2.jpg"], {}, "a is in both train and test; if these are"),
         (["train/a/s/1.jpg", "test/a/t/2.jpg"], {}, ""),
@@ -439,7 +462,8 @@ def test_a_record_tells_the_images_root(root: Path, tmp_path: Path, sides):
     put(root, "cup/s1/1.jpg", "cup/s2/1.jpg")
     sides(root)
     record = json.loads((tmp_path / "set/dataset.json").read_text())
-    assert (record["name"], record["images"]) == ("folder", str(root))
+    assert (record["name"], record["images"]) == ("set", str(root))
+    assert record["made_of"] == ["folder", str(root)]
 
 
 # What a review found.
@@ -472,6 +496,35 @@ def test_another_data_set_is_not_written_over(tmp_path: Path):
     (tmp_path / "out" / "dataset.json").write_text('{"name": "toybox"}')
     with pytest.raises(InputError, match="out: holds another data set; choose another output"):
         index_source(Folder(root=tmp_path / "raw", output=tmp_path / "out"))
+
+
+def test_two_folders_of_one_name_do_not_share_a_data_set(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number in (1, 2):
+        put(tmp_path / f"{number}/videos", "a/s1/1.png", f"a/s{1 + number}/1.png")
+    first, _ = index_source(Folder(root=Path("1/videos")))
+    assert first.name == "videos-data"
+    index_source(Folder(root=Path("1/videos"), test_share=0.5))
+    before = Path("videos-data/dataset.json").read_text()
+    with pytest.raises(InputError) as caught:
+        index_source(Folder(root=Path("2/videos")))
+    one, other = (str(tmp_path / f"{number}/videos") for number in (1, 2))
+    assert str(caught.value) == (
+        f"videos-data: holds the data set of {one}, not of {other}; choose another output, or "
+        "remove it"
+    )
+    assert Path("videos-data/dataset.json").read_text() == before
+
+
+def test_a_data_set_of_an_earlier_version_is_indexed_again(root: Path, tmp_path: Path):
+    put(root, "a/s1/1.png", "a/s2/1.png")
+    source = Folder(root=root, output=tmp_path / "set")
+    index_source(source)
+    record = json.loads((tmp_path / "set/dataset.json").read_text())
+    del record["made_of"]
+    (tmp_path / "set/dataset.json").write_text(json.dumps(record | {"name": "folder"}))
+    assert load_dataset(tmp_path / "set").made_of is None
+    assert index_source(source)[0].name == "set"
 
 
 def test_a_table_is_not_written_over(tmp_path: Path):

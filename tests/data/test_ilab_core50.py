@@ -248,7 +248,10 @@ def occupy(top: Path) -> None:
         (swap, "ilab: holds the data set core50; give the folder that `crumb index ilab2mlight`"),
         (rename("core", name="mine"), "core: holds the data set mine; give the folder that"),
         (lambda top: shutil.rmtree(top / "core"), "core: is not a folder;"),
-        (lambda top: (top / "ilab/dataset.json").unlink(), "ilab/dataset.json: cannot be read"),
+        (
+            lambda top: (top / "ilab/dataset.json").unlink(),
+            "ilab: is no data set, as it holds no dataset.json",
+        ),
         (
             rename("core", class_names={1: "boat", 5: "can"}),
             "core: has the class boat as well; rename it in one",

@@ -57,5 +57,5 @@ def test_a_part_is_missing(tmp_path: Path, missing: str):
 def test_of_another_version(tmp_path: Path):
     *_, about = write_panel(a_panel(), tmp_path)
     about.write_text(about.read_text().replace('"version": 1', '"version": 2'))
-    with pytest.raises(InputError, match="no figure of format version 1"):
+    with pytest.raises(InputError, match="is not a figure of format version 1"):
         read_panels(tmp_path)

@@ -13,6 +13,7 @@ from crumb.reports.reader import Report, gather, short_names
 from crumb.reports.wording import (
     certainty,
     compare_settings,
+    experiment_title,
     facts,
     p_value,
     remarks,
@@ -189,6 +190,25 @@ def test_budgets_of_one_method_are_what_is_studied(tmp_path: Path):
     for budget in (1000, 9000):
         write(tmp_path / f"crumb_{budget}", STRONG, method_budget_bytes=budget)
     assert len(family_of(gather([tmp_path])).results) == 2
+
+
+def test_modes_and_epochs_are_never_in_one_ranking(tmp_path: Path):
+    once = {"stream_mode": "strict", "stream_epochs_first_task": 1}
+    write(tmp_path / "paper", STRONG)
+    write(tmp_path / "more", STRONG, stream_epochs=5)
+    for method in ("crumb", "er"):
+        write(tmp_path / f"strict_{method}", STRONG, method, **once)
+    write(tmp_path / "bound", STRONG, "offline")
+    report = gather([tmp_path])
+    assert {one.apart: {r.name for r in one.results} for one in report.experiments} == {
+        "paper mode, 10 epochs on the first task, then 1": {"paper", "bound"},
+        "paper mode, 10 epochs on the first task, then 5": {"more", "bound"},
+        "strict mode": {"strict_crumb", "strict_er", "bound"},
+    }
+    assert len(report.results) == 5
+    assert experiment_title(report.experiments[2]) == (
+        "toys, class_instance, strict mode: 4 classes in 2 tasks"
+    )
 
 
 def test_streams_are_kept_apart(tmp_path: Path):

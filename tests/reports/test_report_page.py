@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from results_folders import write
+from results_folders import record, write
 
 from crumb.errors import InputError
 from crumb.reports import figures as of_results
@@ -23,6 +24,7 @@ from crumb.reports.inline_svg import inline
 from crumb.reports.page import MARK, draw, figures
 from crumb.reports.panels import Panel, StoredPanel, blank, stored, write_panel
 from crumb.reports.reader import Report, gather
+from crumb.reports.wording import when
 
 VOID = {"meta", "img", "wbr", "br", "link"}
 
@@ -126,6 +128,30 @@ def test_it_says_what_its_numbers_say(html: str):
     assert "-7.0" in shown
     assert "crumb stream /data/toys" in shown
     assert "No sample frames: /data/toys: is no longer there" in shown
+
+
+def test_each_run_has_its_date(html: str):
+    rows = re.findall(r"\d{4}-\d\d-\d\d \d\d:\d\d</td>", html)
+    assert len(rows) == 3 + 2 + 3
+    assert re.search(r"Crumb [0-9.]+, finished \d{4}-\d\d-\d\d", html)
+    assert when(replace(record(0, 80.0), finished="2026-11-30T06:56:21Z")) == "2026-11-30 06:56"
+    assert when(record(0, 80.0)) == "-"
+
+
+def test_columns_that_hold_nothing_are_left_out(tmp_path: Path, html: str):
+    assert "p, permutation, after Holm" in html
+    for method, final in (("crumb", 80.0), ("er", 70.0)):
+        write(tmp_path / method, {0: final}, method)
+    single = draw(gather([tmp_path])).html
+    assert "difference, points" in single
+    for column in ("p, permutation", "p, Wilcoxon", "bootstrap", "effect size", "after Holm<"):
+        assert column not in single
+
+
+def test_wide_tables_say_that_they_go_on(html: str):
+    hints = re.findall(r'<p class="hint">(\d+) columns: swipe the table sideways.</p>', html)
+    heads = [head.count('scope="col"') for head in re.findall("<thead>(.*?)</thead>", html, re.S)]
+    assert [*map(int, hints)] == [count for count in heads if count > 3]
 
 
 def test_the_best_is_in_bold(html: str):
@@ -311,8 +337,8 @@ def test_long_tables_of_numbers_are_only_saved():
 def test_small_parts():
     assert [short_number(value) for value in (0, 250_000, 1_500_000)] == ["0", "250 k", "1.5 M"]
     assert slug("a/b & c") == "a_b_c"
-    assert shortened("n" * 34) == "n" * 34
-    assert len(shortened("n" * 99)) == 34
+    assert shortened("n" * 29) == "n" * 29
+    assert len(shortened("n" * 99)) == 29
 
 
 def test_a_wide_figure_has_the_width_of_the_page():

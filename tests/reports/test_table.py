@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from html.parser import HTMLParser
 
-from crumb.reports.intervals import estimate
+from crumb.reports.intervals import PLUS_MINUS, estimate
 from crumb.reports.table import Column, Table, plain
 
 # 1, 2, 3: the half is 4.303 / sqrt(3).
@@ -31,7 +31,14 @@ def test_text_has_numbers_flush_right():
         "--------------------------------------------",
         "er                    2.0 ± 1.0  12,345  crumb x",
         f"{ODD}            -       -  y & z",
+        PLUS_MINUS,
     ]
+
+
+def test_what_the_sign_means_is_said_only_where_it_stands():
+    single = Table(TABLE.columns, [["er", estimate([1.0]), 12345, "crumb x"]])
+    for text in (single.text(), single.markdown(), single.latex(), str(single.html())):
+        assert "±" not in text
 
 
 def test_text_that_is_too_wide_becomes_paragraphs():
@@ -56,6 +63,8 @@ def test_markdown():
         "| --- | --- | --- | --- |",
         "| er | 2.0 ± 1.0 | 12,345 | crumb x |",
         "| a\\|b_$x$ <茶> \\{5 %} | - | - | y & z |",
+        "",
+        PLUS_MINUS,
     ]
 
 
@@ -69,6 +78,7 @@ def test_csv_has_all_digits_and_the_half_in_its_own_column():
 
 def test_latex_escapes_what_it_would_read():
     assert TABLE.latex().splitlines() == [
+        f"% {PLUS_MINUS}",
         r"\begin{tabular}{lrrl}",
         r"\toprule",
         r"name & accuracy, \% & bytes & how \\",
@@ -98,10 +108,18 @@ class Cells(HTMLParser):
             self.found = [*rest, (tag, kind, text + data.strip("\n"))]
 
 
+def test_columns_without_a_value_are_left_out():
+    rows = [["a", None, 1, "-"], ["b", None, None, "-"]]
+    table = Table([Column(name) for name in "wxyz"], rows, best=frozenset({(0, 2)})).filled()
+    assert (table.head, table.rows) == (["w", "y"], [["a", 1], ["b", None]])
+    assert table.best == {(0, 1)}
+
+
 def test_html_is_escaped():
     html = str(TABLE.html())
     cells = Cells(html).found
-    assert cells[0] == ("caption", None, "What <they> reach.")
+    meaning = PLUS_MINUS.replace(" %", "\u00a0%")
+    assert cells[0] == ("caption", None, f"What <they> reach. {meaning}")
     assert [kind for _, kind, _ in cells[1:5]] == ["words", "number", "number", "code"]
     name, *others = cells[-4:]
     assert name == ("th", None, ODD.replace(" %", "\u00a0%"))

@@ -131,6 +131,20 @@ def test_existing_results_are_refused(folder):
     assert contents(folder) == before
 
 
+def test_results_of_another_data_set_are_called_so(tmp_path):
+    settings = [
+        {"stream": {"dataset": f"/data/{name}"}, "files": {"index": name}} for name in ("a", "b")
+    ]
+    results = Results(tmp_path / "out", settings[0])
+    with results:
+        results.add(record(0))
+    with pytest.raises(InputError) as caught:
+        Results(tmp_path / "out", settings[1])
+    assert str(caught.value) == (
+        f"{tmp_path / 'out'}: holds results of another data set (/data/a); choose another output"
+    )
+
+
 @pytest.mark.parametrize("change", [{"runs": 7}, {"machine": {"workers": 9}}, {"output": "a/b"}])
 def test_resume_takes_settings_that_change_no_result(folder, change):
     Results(folder, {"stream": SETTINGS["stream"] | change}, resume=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from crumb.data.sets.base import index_source
 from crumb.data.sets.folder import Folder
 from crumb.data.sets.folder_report import report
 from crumb.data.sets.folder_split import check_sides
-from crumb.data.sets.registry import find_source, installed_sources, published_counts
+from crumb.data.sets.registry import find_source, installed_sources, published_counts, sources
 from crumb.data.stats import balance_report
 from crumb.errors import InputError
 
@@ -25,7 +26,12 @@ def run(words: Sequence[str]) -> None:
         print(_help())
         return
     if not words:
-        raise InputError("crumb index", "the data set's name is missing", "see crumb index --help")
+        remedy = "see crumb index --help, or, for your own videos, crumb index folder --help"
+        raise InputError("crumb index", "the data set's name is missing", remedy)
+    if words[0] not in sources() and Path(words[0]).exists():
+        problem = "is a folder or file, no name of a data set"
+        remedy = f"for your own videos or photos: crumb index folder {shlex.quote(words[0])}"
+        raise InputError(f"crumb index {words[0]}", problem, remedy)
     source = parse(find_source(words[0]), words[1:], f"crumb index {words[0]}")
     if isinstance(source, Folder):
         _index_folder(source)
@@ -44,15 +50,17 @@ def _index_folder(source: Folder) -> None:
     """Show how the user's folder was read, then index it."""
     survey = source.survey
     print(report(survey, source.test_share), end="\n\n", flush=True)
-    check_sides(survey.sides, survey.split)
+    check_sides(survey.sides, survey.split, survey.test)
     if source.dry_run:
-        print("nothing was written because of --dry-run")
+        print("nothing was written because of --dry-run; run it without to index the folder")
         return
     dataset, _ = index_source(source)
     tested = np.count_nonzero(dataset.index["session"].isin(dataset.test_sessions))
     trained = len(dataset.index) - tested
     print(f"data set: {source.folder} ({trained} images to train on, {tested} to test on)")
-    print(f"next: crumb stream {shlex.quote(str(source.folder))}")
+    # What has no test images cannot be streamed.
+    command, place = ("stream", source.folder) if survey.test else ("learn", source.root)
+    print(f"next: crumb {command} {shlex.quote(str(place))}")
 
 
 def _help() -> str:

@@ -85,7 +85,11 @@ def run(words: Sequence[str]) -> None:
     command: Learn = parsed.learn
     check_new_file(command.model, setting("output"))
     folder = Folder(
-        root=command.root, table=command.table, only=command.only, resize=command.resize
+        root=command.root,
+        table=command.table,
+        only=command.only,
+        resize=command.resize,
+        test=False,
     )
     survey = folder.survey
     _tell(survey)
@@ -138,8 +142,7 @@ def _tell(survey: Survey) -> None:
     for why, paths in survey.unused.items():
         print(f"left out: {len(paths)} ({why}), the first {paths[0]}")
     for note in survey.notes:
-        if note not in survey.test_notes:
-            print(f"note: {note}")
+        print(f"note: {note}")
     sys.stdout.flush()
     if len(names) < 2:
         raise InputError(survey.where, "holds a single class", "add one folder per class")

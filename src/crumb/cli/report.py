@@ -24,7 +24,9 @@ _OF_A_FIGURE = '{\n  "format": "crumb-figure"'
 class ReportConfig:
     """Write an HTML report on results: what ran, what was best, by how much, how certain it is."""
 
-    runs: Annotated[tuple[Path, ...], Argument(positional=True, metavar="RUNS ...")] = ()
+    runs: Annotated[tuple[Path, ...], Argument(positional=True, metavar="RUNS ...")] = (
+        Path("outputs"),
+    )
     """Results folders of `crumb stream`, or folders that contain some, such as those of `crumb
     compare` and `crumb ablate`."""
     output: Annotated[Path, Argument(alias="-o")] = Path("report.html")
@@ -34,11 +36,6 @@ class ReportConfig:
     of CRUMB, else the best."""
     figures: Path | None = None
     """Folder for the figures as PNG, SVG and CSV. Default: <page>_figures next to the page."""
-
-    def __post_init__(self) -> None:
-        if not self.runs:
-            problem, remedy = "RUNS is missing", "name one or more folders of results"
-            raise InputError("crumb report", problem, remedy)
 
 
 def run(words: Sequence[str]) -> None:

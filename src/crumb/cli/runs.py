@@ -15,7 +15,6 @@ from crumb.errors import InputError, printable
 from crumb.files import write_text
 from crumb.kinds import Argument
 from crumb.reports import runs as tables
-from crumb.reports.intervals import PLUS_MINUS
 from crumb.stream.folders import ResultsFolder, Survey, read_folder, survey
 
 _HELP = """usage: crumb runs [FOLDER] [--csv FILE]
@@ -62,7 +61,7 @@ def _list(command: ListRuns) -> None:
     """Print all readable results, then raise InputError if some could not be read."""
     found = survey(command.folder)
     if found.found:
-        print(f"{tables.table(found).text(_width())}\n\n{PLUS_MINUS}")
+        print(tables.table(found).text(_width()))
     elif not found.problems:
         print(f"{printable(command.folder)} holds no results")
     if command.csv is not None:

@@ -33,6 +33,7 @@ def run(words: Sequence[str]) -> None:
     if (model := last_model(results.folder)) is not None:
         print(f"model: {model}")
         print(f"next: crumb predict {shlex.quote(str(model))} CLIP")
+    print(f"next: crumb report {shlex.quote(str(results.folder))}")
 
 
 def last_model(folder: Path) -> Path | None:

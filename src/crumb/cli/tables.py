@@ -7,7 +7,6 @@ from pathlib import Path
 
 from crumb.errors import InputError
 from crumb.files import read_text
-from crumb.reports.intervals import PLUS_MINUS
 from crumb.reports.key_figures import columns, key_figures
 from crumb.reports.table import Column, Table
 from crumb.stream.record import RunRecord
@@ -16,14 +15,9 @@ _FIGURES = ("final", "average", "forgetting", "replay_bytes", "seconds", "runs")
 
 
 def summary_table(methods: Mapping[str, Sequence[RunRecord]]) -> str:
-    """One row per method: mean ± sample standard deviation over its runs, and a line that says so.
-
-    Args:
-        methods: finished runs by method, at least one run each.
-    """
-    rows = [[name, *key_figures(records).cells(_FIGURES)] for name, records in methods.items()]
-    text = Table([Column("method"), *columns(_FIGURES)], rows).text()
-    return f"{text}\n{PLUS_MINUS}" if "±" in text else text
+    """One row for each method: the mean of its runs, with half of the 95 % interval."""
+    rows = [[name, *key_figures(runs).cells(_FIGURES)] for name, runs in methods.items()]
+    return Table([Column("method"), *columns(_FIGURES)], rows).text()
 
 
 def check_free(begins: Mapping[Path, str], owner: str) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import io
 import itertools
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,10 +46,13 @@ class Dataset:
         images: Root that the index's im_path is relative to.
         index: One row an image, columns ``COLUMNS``; class holds integer ids.
         class_names: Name of each class id.
-        test_sessions: Sessions whose images are tested on; all others are trained on.
+        test_sessions: Sessions whose images are tested on, none if nothing is; all others are
+            trained on.
         class_groups: Class ids, each in one group, where the order of classes is shuffled group by
             group: classes of the first group come first. Empty: all are shuffled together.
         resize: what becomes of the aspect ratio where images are made square.
+        made_of: kind and folder of the raw data, such as ("folder", "/home/me/videos"); None where
+            an earlier version wrote it.
 
     Raises:
         InputError: there are groups, and they do not hold each class id once.
@@ -62,6 +66,7 @@ class Dataset:
     test_sessions: tuple[int, ...]
     class_groups: tuple[tuple[int, ...], ...] = ()
     resize: Resize = "squash"
+    made_of: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         grouped = sorted(itertools.chain(*self.class_groups))
@@ -250,6 +255,8 @@ def write_dataset(dataset: Dataset) -> None:
     }
     if dataset.class_groups:
         record["class_groups"] = [list(group) for group in dataset.class_groups]
+    if dataset.made_of is not None:
+        record["made_of"] = list(dataset.made_of)
     write_json(dataset.folder / RECORD, record)
 
 
@@ -263,12 +270,16 @@ def load_dataset(folder: Path) -> Dataset:
             version or lacks an entry, or the index is missing, broken or has unnamed class ids.
     """
     remedy = "give the folder that `crumb index` wrote"
+    path = folder / RECORD
     try:
         if not folder.is_dir():
             raise InputError(folder, "is not a folder", remedy)
+        if not path.exists():
+            problem = f"is no data set, as it holds no {RECORD}"
+            remedy = f"for your own videos or photos: crumb index folder {shlex.quote(str(folder))}"
+            raise InputError(folder, problem, remedy)
     except OSError as error:
         raise InputError(folder, f"cannot be read ({error.strerror})", remedy) from error
-    path = folder / RECORD
     record = read_json(path, "index the data set with `crumb index`")
     if record.get("format") != _FORMAT:
         raise InputError(path, f"is not of the format {_FORMAT!r}", _REINDEX)
@@ -293,6 +304,7 @@ def load_dataset(folder: Path) -> Dataset:
         class_groups=tuple(map(tuple, record.get("class_groups", []))),
         # Older versions squashed all images, and did not write it down.
         resize=record.get("resize", "squash"),
+        made_of=tuple(record["made_of"]) if "made_of" in record else None,
     )
 
 
@@ -308,7 +320,7 @@ def _check_record(path: Path, record: dict[str, Any]) -> None:
             path, f"'name' {shown(record['name'])} is not a name of a folder", _REINDEX
         )
     sessions, classes = record.get("test_sessions"), record.get("classes")
-    if not (isinstance(sessions, list) and sessions and all(map(_is_count, sessions))):
+    if not (isinstance(sessions, list) and all(map(_is_count, sessions))):
         raise InputError(path, "'test_sessions' is not a list of session numbers", _REINDEX)
     if not (isinstance(classes, dict) and classes and all(map(_is_count, classes.values()))):
         raise InputError(path, "'classes' does not map names to ids", _REINDEX)
@@ -321,6 +333,9 @@ def _check_record(path: Path, record: dict[str, Any]) -> None:
         raise InputError(path, "'classes' gives one id to two names", _REINDEX)
     if record.get("resize", "squash") not in RESIZES:
         raise InputError(path, f"'resize' is none of {', '.join(RESIZES)}", _REINDEX)
+    made_of = record.get("made_of", ["", ""])
+    if not (isinstance(made_of, list) and list(map(type, made_of)) == [str, str]):
+        raise InputError(path, "'made_of' is no kind and folder", _REINDEX)
     groups = record.get("class_groups", [])
     if not (isinstance(groups, list) and all(map(_is_group, groups))):
         raise InputError(path, "'class_groups' is not a list of lists of class ids", _REINDEX)

@@ -63,7 +63,7 @@ class TaskList:
         run: Number of the run, which is its seed.
         offline: Whether task t holds the images of tasks 0..t (an upper bound, not a stream).
         tasks: The training images of each task, in the order they arrive.
-        test: The test images of all classes.
+        test: The test images of all classes; empty where the data set has no test session.
         classes: Class name of label 0, 1, ...; labels count classes in order of first appearance.
         table: The rows of all tasks one below the other, with the columns ``Unnamed: 0`` (row
             number in the index), ``COLUMNS``, task and label; None if read from file lists.
@@ -124,8 +124,8 @@ def lay_out(
         layout: Sizes of the tasks.
 
     Raises:
-        InputError: the protocol is unknown, the run out of range, the training or the test set
-            empty, or a class has test images only.
+        InputError: the protocol is unknown, the run out of range, the training set empty, the
+            data set without an image of its test sessions, or a class has test images only.
     """
     if protocol not in PROTOCOLS:
         raise InputError(
@@ -162,7 +162,7 @@ def _split(dataset: Dataset) -> tuple[pd.DataFrame, pd.DataFrame]:
     train, test = index.loc[~is_test], index.loc[is_test]
     sessions = ", ".join(map(str, dataset.test_sessions))
     for rows, problem in ((train, "no session to train on"), (test, "no session to test on")):
-        if rows.empty:
+        if rows.empty and (rows is train or dataset.test_sessions):
             raise InputError(
                 dataset.folder, f"has {problem}", f"the test sessions are {sessions}; add others"
             )

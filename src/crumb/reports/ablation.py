@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from crumb.experiments.arms import UNABLATED
 from crumb.reports.comparison import FIGURES
 from crumb.reports.families import OWN_METHOD, Difference, Result, compare
-from crumb.reports.intervals import PLUS_MINUS, bootstrap_interval
+from crumb.reports.intervals import bootstrap_interval
 from crumb.reports.key_figures import columns, runs_table
 from crumb.reports.statistics import smallest_p
 from crumb.reports.table import Cell, Column, Table
@@ -148,12 +148,12 @@ def sections(ablation: Ablation) -> list[tuple[Table, list[str]]]:
 def text(ablation: Ablation) -> str:
     """All tables, for a terminal."""
     tables = ["\n".join([rows.text(), *said, ""]) for rows, said in sections(ablation)]
-    return "\n".join([*tables, PLUS_MINUS])
+    return "\n".join(tables)
 
 
 def markdown(ablation: Ablation) -> str:
     """All tables, in Markdown."""
-    parts = [MARK, PLUS_MINUS]
+    parts = [MARK]
     for rows, said in sections(ablation):
         parts += [rows.markdown(), "\n".join(f"- {line}" for line in said)]
     return "\n\n".join(part for part in parts if part) + "\n"

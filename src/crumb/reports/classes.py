@@ -140,7 +140,9 @@ def class_forgetting_panel(records: Sequence[RunRecord]) -> Panel | None:
     axes.set_yticks(range(len(shown)), shown)
     axes.invert_yaxis()
     axes.axvline(0, color="#777777", lw=0.8)
+    low, high = axes.get_xlim()
     axes.set(xlabel="forgetting, percentage points", ylabel="class")
+    axes.set_xlim(min(low, -1), max(high, 1))
     axes.grid(axis="x", alpha=0.3)
     caption = (
         "Best accuracy on the test images of a class after any task but the last, minus that after "

@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 from crumb.reports.families import OWN_METHOD, Family, Result, family_of, in_bytes
-from crumb.reports.intervals import PLUS_MINUS
 from crumb.reports.key_figures import WORK, columns, runs_table
 from crumb.reports.table import Column, Table
 
@@ -115,12 +114,12 @@ def text(comparison: Comparison) -> str:
     tables = [
         "\n".join([title, rows.text(), *said, ""]) for title, rows, said in sections(comparison)
     ]
-    return "\n".join([*tables, PLUS_MINUS])
+    return "\n".join(tables)
 
 
 def markdown(comparison: Comparison) -> str:
     """All tables, in Markdown."""
-    parts = [MARK, PLUS_MINUS]
+    parts = [MARK]
     for title, rows, said in sections(comparison):
         lines = [f"## {title}", "", rows.markdown(), "", *[f"- {line}" for line in said]]
         parts.append("\n".join(lines))

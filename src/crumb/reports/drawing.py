@@ -38,11 +38,11 @@ KINDS = {
 }
 """Colours of kinds of results, for figures with too many results for individual colours."""
 # Inches; narrow enough to be readable on a phone.
-NARROW = (4.4, 3.2)
+NARROW = (3.8, 3.0)
 _TWO, _SMALL, _LINE = 2, 8, 0.165
 # Length of a name that fills half a line, in characters.
-_LONG = 24
-_MAX_LETTERS = 34
+_LONG = 20
+_MAX_LETTERS = 29
 
 
 def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
@@ -198,7 +198,7 @@ def _named(
 
 def shortened(name: str) -> str:
     """Shorten a long name in the middle for a narrow figure."""
-    return name if len(name) <= _MAX_LETTERS else f"{name[:8]}…{name[-25:]}"
+    return name if len(name) <= _MAX_LETTERS else f"{name[:8]}…{name[-20:]}"
 
 
 def slug(name: str) -> str:

@@ -174,6 +174,10 @@ def _curves(
     axes.set(xlabel="tasks learned (number of tasks)", ylabel=label)
     if first == 1:
         axes.set_ylim(-3, 103)
+    else:
+        # Points that are all equal would be drawn on an axis of hundredths.
+        low, high = axes.get_ylim()
+        axes.set_ylim(min(low, -1), max(high, 1))
     _task_ticks(axes, first, max(row[1] for row in rows))
     legend_below(figure, axes.get_legend_handles_labels()[0])
     chosen = ""

@@ -17,7 +17,7 @@ COLUMNS = {
     "extra_bytes": Column("extra bytes", ","),
     "total_bytes": Column("all extra bytes", ","),
     "seconds": Column("seconds a run", ".0f"),
-    "time": Column("time, seconds a run", ",.1f"),
+    "time": Column("seconds a run", ",.1f"),
     "gradient_steps": Column("gradient steps", ",.0f"),
     "tail_maps": Column("maps through the tail", ",.0f"),
     "image_passes": Column("passes over an image", ".2f"),

@@ -20,7 +20,6 @@ from crumb.reports.families import Difference, Family, Result
 from crumb.reports.figures import panels_of_family, panels_of_result
 from crumb.reports.frames import MAX_FRAMES, TaskFrames, sample_frames
 from crumb.reports.inline_svg import inline, width_of
-from crumb.reports.intervals import PLUS_MINUS
 from crumb.reports.key_figures import WORK, columns
 from crumb.reports.markup import Markup, data_uri, render
 from crumb.reports.panels import Panel, StoredPanel, read_panels, stored
@@ -37,6 +36,7 @@ from crumb.reports.wording import (
     remarks,
     summary,
     title_of,
+    when,
 )
 
 MARK = "<!doctype html>\n<!-- written by crumb report -->\n"
@@ -50,16 +50,28 @@ _MAX_ROWS = 400
 _WIDE = 600
 """Width in points from which a figure gets the full page width."""
 _FIGURES = ("final", "average", "forgetting", "replay_bytes", "extra_bytes", "time", *WORK, "runs")
+_BOOTSTRAP = Column("95 % interval (bootstrap)")
+_HOLM = Column("p, permutation, after Holm")
+_EFFECT = Column("effect size d", "+.2f")
 _COMPARED = (
     Column("result", kind="words"),
     Column("difference, points", "+.1f"),
     Column("95 % interval (Student's t)"),
-    Column("95 % interval (bootstrap)"),
+    _BOOTSTRAP,
     Column("p, permutation"),
     Column("p, Wilcoxon"),
-    Column("p, permutation, after Holm"),
-    Column("effect size d", "+.2f"),
+    _HOLM,
+    _EFFECT,
     Column("paired runs"),
+)
+_RUN = (
+    _COMPARED[0],
+    Column("run"),
+    Column("finished (UTC)", kind="words"),
+    Column("final accuracy, %", ".1f"),
+    Column("average accuracy, %", ".1f"),
+    Column("forgetting, points", ".1f"),
+    Column("seconds", ",.1f"),
 )
 
 
@@ -123,7 +135,6 @@ def _section(experiment: Experiment, number: int | None, panels: list[Panel]) ->
     return render(
         "section.html",
         facts=facts(experiment),
-        plus_minus=PLUS_MINUS,
         tables={
             family.title: [_results(family), *_comparisons(family)]
             for family in experiment.families
@@ -133,6 +144,7 @@ def _section(experiment: Experiment, number: int | None, panels: list[Panel]) ->
             for title, group in drawn.items()
             if group
         },
+        runs=_runs(experiment),
         tasks=tasks,
         caption=caption,
         own=own,
@@ -148,7 +160,18 @@ def _results(family: Family) -> Table:
     caption = f"{family.title}, best first."
     if family.budget is not None:
         caption += " Methods without exemplars are in the table of every budget."
-    return Table([_COMPARED[0], *columns(_FIGURES)], rows, caption, _best(family))
+    return Table([_COMPARED[0], *columns(_FIGURES)], rows, caption, _best(family)).filled()
+
+
+def _runs(experiment: Experiment) -> Table:
+    """When each run was finished, and what it reached."""
+    names = ("final_accuracy", "average_accuracy", "forgetting", "seconds")
+    rows: list[list[Cell]] = [
+        [one.name, record.run, when(record), *map(record.figures().get, names)]
+        for one in experiment.results
+        for record in one.records
+    ]
+    return Table(_RUN, rows, "Each run.").filled()
 
 
 def _best(family: Family) -> frozenset[tuple[int, int]]:
@@ -170,15 +193,23 @@ def _comparisons(family: Family) -> list[Table]:
     if not family.differences:
         return []
     name = family.baseline.name
-    caption = (
+    table = Table(_COMPARED, [_compared(one) for one in family.differences]).filled()
+    caption = [
         f"Final accuracy of each result minus that of {name} ({family.why}), over shared runs; "
-        "runs with the same number share the order of the stream. Holm's correction is "
-        f"for {count(len(family.differences), 'comparison')}. "
-        "The bootstrap interval is too narrow for few runs and needs at least three. d: mean "
-        "difference in standard "
-        f"deviations of the differences, corrected for few runs (Hedges)."
-    )
-    return [Table(_COMPARED, [_compared(one) for one in family.differences], caption)]
+        "runs with the same number share the order of the stream."
+    ]
+    if _HOLM in table.columns:
+        caption.append(f"Holm's correction is for {count(len(table.rows), 'comparison')}.")
+    if _BOOTSTRAP in table.columns:
+        caption.append(
+            "The bootstrap interval is too narrow for few runs and needs at least three."
+        )
+    if _EFFECT in table.columns:
+        caption.append(
+            "d: mean difference in standard deviations of the differences, corrected for few runs "
+            "(Hedges)."
+        )
+    return [replace(table, caption=" ".join(caption))]
 
 
 def _compared(one: Difference) -> list[Cell]:

@@ -16,20 +16,24 @@ from crumb.stream.folders import ResultsFolder, survey
 _STREAM = ("command", "files.index", "stream.classes", "stream.filelists", "stream.protocol")
 _LAYOUT = "stream.layout."
 _BUDGET = "method.budget_bytes"
+_EPOCHS = ("stream.mode", "stream.epochs_first_task", "stream.epochs")
 _NEEDED = ("stream.dataset", "stream.protocol", "stream.method", "files.index")
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """Results on one stream.
+    """Results on one stream, in one mode and with one number of epochs.
 
     Attributes:
         results: results, best first, upper bounds last.
         families: a single family, or one per memory budget.
+        apart: what sets it apart from others over the same stream, such as "strict mode"; may be
+            empty.
     """
 
     results: Sequence[Result]
     families: Sequence[Family]
+    apart: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,9 @@ class Report:
 
     @property
     def results(self) -> list[Result]:
-        """Results of all experiments."""
-        return [result for experiment in self.experiments for result in experiment.results]
+        """Results of all experiments, each once: upper bounds may be in several."""
+        found = [result for experiment in self.experiments for result in experiment.results]
+        return [*{one.name: one for one in found}.values()]
 
 
 def gather(folders: Iterable[Path], baseline: str | None = None) -> Report:
@@ -98,9 +103,35 @@ def gather(folders: Iterable[Path], baseline: str | None = None) -> Report:
         tasks = max(len(record.scores) for record in result.records)
         key = (tasks, *map(str, stream_of(result.settings).items()))
         streams.setdefault(key, []).append(result)
-    return Report(
-        [_experiment(group, baseline) for group in streams.values()], unfinished, pretrained
-    )
+    experiments = [
+        _experiment(group, baseline, apart)
+        for of_stream in streams.values()
+        for apart, group in _by_epochs(of_stream).items()
+    ]
+    return Report(experiments, unfinished, pretrained)
+
+
+def _by_epochs(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """Results of one stream by mode and epochs, in words; upper bounds are in each.
+
+    How often a learner sees an image decides how much it can learn, so no ranking mixes them.
+    """
+    ranked = [one for one in results if not one.is_bound] or results
+    found: dict[tuple[object, ...], list[Result]] = {}
+    for one in ranked:
+        found.setdefault(tuple(map(one.settings.get, _EPOCHS)), []).append(one)
+    bounds = [one for one in results if one not in ranked]
+    epochs_of: dict[object, int] = {}
+    for mode, *_ in found:
+        epochs_of[mode] = epochs_of.get(mode, 0) + 1
+    groups = {}
+    for key, group in sorted(found.items(), key=lambda item: tuple(map(str, item[0]))):
+        mode, first, later = key
+        words = [f"{mode} mode"] if len(epochs_of) > 1 else []
+        if epochs_of[mode] > 1:
+            words.append(f"{first} epochs on the first task, then {later}")
+        groups[", ".join(words)] = [*group, *bounds]
+    return groups
 
 
 def result_of(one: ResultsFolder, name: str, folder: Path) -> Result:
@@ -144,13 +175,13 @@ def _check(one: ResultsFolder, folder: Path) -> None:
         raise InputError(path, f"says {_BUDGET} = {budget!r}", remedy)
 
 
-def _experiment(results: Sequence[Result], named: str | None) -> Experiment:
+def _experiment(results: Sequence[Result], named: str | None, apart: str) -> Experiment:
     ordered = best_first(results)
     budgets = sorted({one.budget for one in ordered if one.budget is not None})
     storing = {one.method for one in ordered if one.budget is not None}
     # If a single method has several budgets, compare the budgets.
     if len(budgets) < 2 or len(storing) < 2:
-        return Experiment(ordered, [family_of("All results", ordered, None, named)])
+        return Experiment(ordered, [family_of("All results", ordered, None, named)], apart)
     none = [one for one in ordered if one.budget is None and not one.figures.replay_bytes]
     families = []
     for budget in budgets:
@@ -158,4 +189,4 @@ def _experiment(results: Sequence[Result], named: str | None) -> Experiment:
         families.append(family_of(f"Memory budget {in_bytes(budget)}", own, budget, named))
     if free := [one for one in ordered if one.budget is None and one not in none]:
         families.append(family_of("Without a memory budget in bytes", free, None, named))
-    return Experiment(ordered, families)
+    return Experiment(ordered, families, apart)

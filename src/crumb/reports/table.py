@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from crumb.files import csv_text
-from crumb.reports.intervals import Estimate
+from crumb.reports.intervals import PLUS_MINUS, Estimate
 from crumb.reports.markup import Markup, render
 
 Cell: TypeAlias = str | int | float | Estimate | None
@@ -66,6 +66,13 @@ class Table:
         """Names of the columns."""
         return [column.name for column in self.columns]
 
+    @property
+    def meaning(self) -> str:
+        """What ± means, where a cell has one; empty otherwise."""
+        cells = (cell for row in self.rows for cell in row)
+        has_half = any(isinstance(cell, Estimate) and cell.half is not None for cell in cells)
+        return PLUS_MINUS if has_half else ""
+
     def shown(self) -> list[list[str]]:
         """The text of all cells."""
         return [
@@ -73,8 +80,24 @@ class Table:
             for row in self.rows
         ]
 
+    def filled(self) -> Table:
+        """The table without columns in which every cell is missing."""
+        kept = [
+            place
+            for place in range(len(self.columns))
+            if not place or any(row[place] not in (None, "-") for row in self.rows)
+        ]
+        return replace(
+            self,
+            columns=[self.columns[place] for place in kept],
+            rows=[[row[place] for place in kept] for row in self.rows],
+            best=frozenset((row, kept.index(place)) for row, place in self.best if place in kept),
+        )
+
     def text(self, most: int = sys.maxsize) -> str:
         """Plain text with aligned columns, or one paragraph per row if the table is too wide.
+
+        The last line says what ± means, where a cell has one.
 
         Args:
             most: maximum line length in characters; longer words are not broken.
@@ -87,22 +110,27 @@ class Table:
             width = max(map(len, cells))
             placed.append([flush(cell, width) for cell in cells])
         head, *body = ["  ".join(line).rstrip() for line in zip(*placed, strict=True)]
-        text = "\n".join([head, "-" * len(head), *body])
-        return text if max(map(len, text.splitlines())) <= most else self._paragraphs(most)
+        lines = [head, "-" * len(head), *body]
+        if max(map(len, lines)) > most:
+            lines = self._paragraphs(most)
+        if self.meaning:
+            lines += textwrap.wrap(self.meaning, most)
+        return "\n".join(lines)
 
-    def _paragraphs(self, width: int) -> str:
+    def _paragraphs(self, width: int) -> list[str]:
         first, *others = self.head
         paragraphs = [first, "-" * len(first)]
         for name, *cells in self.shown():
             pairs = zip(others, cells, strict=True)
             named = [f"{head}: {cell}" for head, cell in pairs if cell]
             paragraphs += [name, _folded(named, width)]
-        return "\n".join(paragraphs)
+        return paragraphs
 
     def markdown(self) -> str:
-        """A table in Markdown, without a line end."""
+        """A table in Markdown, without a line end; below it what ± means, where a cell has one."""
         rows = [self.head, ["---"] * len(self.columns), *self.shown()]
-        return "\n".join(f"| {' | '.join(map(_in_markdown, row))} |" for row in rows)
+        table = "\n".join(f"| {' | '.join(map(_in_markdown, row))} |" for row in rows)
+        return f"{table}\n\n{self.meaning}" if self.meaning else table
 
     def csv(self) -> str:
         """CSV in full precision. Half of a 95 % interval is in ``<column>_half``."""
@@ -120,14 +148,16 @@ class Table:
                     yield cell
 
     def latex(self) -> str:
-        r"""A ``tabular`` for the package booktabs."""
+        r"""A ``tabular`` for the package booktabs; a comment says what ± means."""
         kinds = ["r" if column.kind == "number" else "l" for column in self.columns]
         rows = [[*map(_in_latex, row)] for row in self.shown()]
         for place, number in self.best:
             rows[place][number] = rf"\textbf{{{rows[place][number]}}}"
         head, *body = [" & ".join(row) + r" \\" for row in [map(_in_latex, self.head), *rows]]
-        lines = [rf"\begin{{tabular}}{{l{''.join(kinds[1:])}}}", r"\toprule", head, r"\midrule"]
-        return "\n".join([*lines, *body, r"\bottomrule", r"\end{tabular}", ""])
+        comment = [f"% {self.meaning}"] if self.meaning else []
+        begin = rf"\begin{{tabular}}{{l{''.join(kinds[1:])}}}"
+        lines = [*comment, begin, r"\toprule", head, r"\midrule", *body]
+        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
     def html(self) -> Markup:
         """HTML table in a scrolling box; the first cell of a row is its heading."""

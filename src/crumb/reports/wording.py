@@ -10,6 +10,7 @@ from crumb.reports.families import Difference, Family, Result
 from crumb.reports.intervals import Estimate
 from crumb.reports.reader import Experiment, Report
 from crumb.reports.statistics import smallest_p
+from crumb.stream.record import RunRecord
 
 LEVEL = 0.05
 _MIN_P = 0.0001
@@ -184,11 +185,12 @@ def certainty(differences: Sequence[Difference]) -> str:
 
 
 def experiment_title(experiment: Experiment) -> str:
-    """Data set and protocol in one line."""
+    """Data set and protocol in one line, with mode and epochs if others have different ones."""
     settings, record = experiment.results[0].settings, experiment.results[0].records[0]
     tasks = count(len(record.scores), "task")
     classes = count(len(record.classes), "class", "classes")
-    return f"{dataset_name(settings)}, {settings['stream.protocol']}: {classes} in {tasks}"
+    names = (dataset_name(settings), settings["stream.protocol"], experiment.apart)
+    return f"{', '.join(filter(None, names))}: {classes} in {tasks}"
 
 
 def dataset_name(settings: Mapping[str, Any]) -> str:
@@ -231,8 +233,22 @@ def facts(experiment: Experiment) -> list[tuple[str, str]]:
         ),
         ("runs", _runs(results)),
         ("machine", ", ".join(machine)),
-        ("made with", f"Crumb {_said(results, 'crumb')}; dates are not recorded"),
+        ("made with", f"Crumb {_said(results, 'crumb')}{_dates(results)}"),
     ]
+
+
+def _dates(results: Sequence[Result]) -> str:
+    """On which days the runs were finished, as far as that was noted."""
+    days = {when(record)[:10] for one in results for record in one.records if record.finished}
+    if not days:
+        return ""
+    first, last = min(days), max(days)
+    return f", finished {first}" if first == last else f", finished {first} to {last}"
+
+
+def when(record: RunRecord) -> str:
+    """Date and time of a run, in UTC; `-` where they were not noted."""
+    return record.finished.replace("T", " ").removesuffix("Z")[:16] if record.finished else "-"
 
 
 _MACHINE = ("device", "precision", "deterministic", "compile")
@@ -279,7 +295,10 @@ def remarks(report: Report) -> list[str]:
         folders = count(report.pretrained, "folder")
         said.append(f"Not shown: {folders} of pretraining.")
     if len(report.experiments) > 1:
-        said.append("Results over different streams are never compared with one another.")
+        said.append(
+            "Results over different streams, in different modes or with different epochs are never "
+            "compared with one another."
+        )
     return said
 
 

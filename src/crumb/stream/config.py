@@ -200,7 +200,8 @@ class StreamConfig(ProtocolConfig):
     """Resume an earlier call with the same settings. On the command line: `crumb stream --resume
     DIR`."""
     output: Path | None = None
-    """Results folder. Default: outputs/<data set>/<protocol>/<method>_<backbone>."""
+    """Results folder. Default: outputs/<data set>/<protocol>/<method>_<backbone>, with
+    <protocol>_strict in strict mode."""
 
 
 def shared_settings(kind: type[TasksConfig], config: TasksConfig) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def survey(root: Path) -> Survey:
         InputError: the folder does not exist.
     """
     if not root.is_dir():
-        remedy = "give the folder with your results: crumb runs FOLDER"
+        remedy = "give the folder with your results"
         raise InputError(root, "is not a folder", remedy)
     found: list[ResultsFolder] = []
     problems: dict[Path, InputError] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,8 @@ class RunRecord:
         distinct_images: number of different images learned from.
         confusion: (label, predicted label, number of test images) for each pair that occurs in the
             reported score after the last task (direct path, top-1). None if not recorded.
+        finished: when it was written, in UTC, as 2026-11-30T06:56:21Z; None where an earlier
+            version wrote it. Runs that differ in nothing else are equal.
     """
 
     run: int
@@ -102,6 +105,7 @@ class RunRecord:
     tail_maps: int | None = None
     images_read_again: int | None = None
     distinct_images: int | None = None
+    finished: str | None = field(default=None, compare=False)
 
     @property
     def image_passes(self) -> float | None:
@@ -232,6 +236,8 @@ def read_record(path: Path) -> RunRecord:
         # Compute everything that the tables need, so that damage shows here.
         if type(record.run) is not int:
             raise TypeError(f"the number {record.run!r}")
+        if record.finished is not None:
+            datetime.fromisoformat(record.finished)
         _check_numbers(record)
         keys = [score.accuracy.keys() for epochs in record.scores for score in epochs]
         keys += [row.keys() for row in record.statistics]

@@ -6,11 +6,21 @@ import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from crumb.errors import InputError, setting
-from crumb.files import WRITE_REMEDY, remove_parts, try_lock, write_csv, write_json, write_toml
+from crumb.files import (
+    WRITE_REMEDY,
+    read_toml,
+    remove_parts,
+    try_lock,
+    write_csv,
+    write_json,
+    write_toml,
+)
 from crumb.stream.metrics import mean_and_deviation
 from crumb.stream.record import (
     FIGURES,
@@ -143,6 +153,7 @@ class Results:
     def _check_same(self, resume: bool) -> None:
         if not resume:
             command = self._settings.get("command", "stream")
+            self._check_dataset()
             raise InputError(
                 self.folder,
                 "already holds results",
@@ -157,6 +168,16 @@ class Results:
         }
         listed = flat(before).get("stream.filelists") is not None
         self._unknown_lists = listed and not any(n.startswith(FILELISTS_RUN) for n in self._earlier)
+
+    def _check_dataset(self) -> None:
+        """Refuse results of another data set, with which no call can go on."""
+        if not self._files[0].exists():
+            return
+        before = flat(read_toml(self._files[0], "remove the folder"))
+        known, now = before.get("files.index"), flat(self._settings).get("files.index")
+        if known is not None and known != now:
+            problem = f"holds results of another data set ({before.get('stream.dataset')})"
+            raise InputError(self.folder, problem, f"choose another {setting('output')}")
 
     @property
     def begun(self) -> bool:
@@ -213,6 +234,8 @@ class Results:
         """Write one finished run and the tables over all runs. Replaces a run with the same
         number.
         """
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        record = replace(record, finished=now)
         name = f"run{record.run}"
         others = [other for other in self.finished() if other.run != record.run]
         for (k, test, path), table in _epochs(record).items():

@@ -344,6 +344,6 @@ def open_store(
 
 
 def default_output(config: StreamConfig, network: NetworkConfig, dataset: Dataset) -> Path:
-    """outputs/<data set>/<protocol>/<method>_<backbone>."""
-    name = f"{config.method}_{network.backbone}"
-    return Path("outputs") / dataset.name / config.protocol / name
+    """outputs/<data set>/<protocol>/<method>_<backbone>; in strict mode <protocol>_strict."""
+    stream = config.protocol if config.mode == "paper" else f"{config.protocol}_{config.mode}"
+    return Path("outputs") / dataset.name / stream / f"{config.method}_{network.backbone}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,13 @@ def tasks_of(config: ProtocolConfig, dataset: Dataset, run: int, offline: bool) 
             config.filelists, config.protocol, run, offline, dataset.images, None
         )
         tasks = replace(lists, classes=_classes(lists, dataset, config.filelists))
+    if config.filelists is None and not dataset.test_sessions:
+        root = dataset.made_of[1] if dataset.made_of else "FOLDER"
+        raise InputError(
+            dataset.folder,
+            f"was indexed with {setting('test', False)}, so there is nothing to test on",
+            f"index it again without, or make a model with crumb learn {shlex.quote(root)}",
+        )
     tested = set(tasks.test.labels.tolist())
     for label, name in enumerate(tasks.classes):
         if label not in tested:

@@ -18,7 +18,7 @@ import pandas as pd
 from crumb.data.index import RECORD, Dataset, write_dataset
 from crumb.data.resize import Resize
 from crumb.data.system_folders import is_system_folder
-from crumb.errors import InputError, setting
+from crumb.errors import InputError, printable, setting
 from crumb.files import read_json
 from crumb.kinds import Argument, check_kinds
 
@@ -105,6 +105,11 @@ class Source(ABC):
         """Output folder of the data set."""
         return self.output or Path(f"{self.name}-data")
 
+    @property
+    def dataset_name(self) -> str:
+        """Name of the data set: in dataset.json, and of the folder of its results."""
+        return self.name
+
     @abstractmethod
     def sample(self) -> Sample:
         """Find the files, check their layout, sample as published.
@@ -139,13 +144,11 @@ def index_source(source: Source) -> tuple[Dataset, tuple[str, ...]]:
         InputError: as :meth:`Source.sample`, or the folder cannot be written; then there is no
             data set.
     """
-    record = source.folder / RECORD
-    if record.is_file() and read_json(record, "remove it").get("name") != source.name:
-        problem = "holds another data set"
-        raise InputError(source.folder, problem, f"choose another {setting('output')} or remove it")
+    root = printable(source.root.resolve())
+    _check_folder(source, root)
     sample = source.sample()
     dataset = Dataset(
-        source.name,
+        source.dataset_name,
         source.folder,
         sample.images,
         sample.index,
@@ -153,9 +156,26 @@ def index_source(source: Source) -> tuple[Dataset, tuple[str, ...]]:
         sample.test_sessions,
         sample.class_groups,
         sample.resize,
+        (source.name, root),
     )
     write_dataset(dataset)
     return dataset, sample.left_out
+
+
+def _check_folder(source: Source, root: str) -> None:
+    """Refuse a folder with a data set of another kind, or of other raw data."""
+    record = source.folder / RECORD
+    if not record.is_file():
+        return
+    found = read_json(record, "remove it")
+    # Earlier versions wrote only the name, which was that of the kind.
+    known = found.get("made_of") or [found.get("name"), root]
+    remedy = f"choose another {setting('output')}, or remove it"
+    if known[0] != source.name:
+        raise InputError(source.folder, "holds another data set", remedy)
+    # A published data set is the same wherever its raw data lies.
+    if source.about is None and known[1] != root:
+        raise InputError(source.folder, f"holds the data set of {known[1]}, not of {root}", remedy)
 
 
 def visible(folder: Path, skipped: list[Path] | None = None) -> Iterator[Path]:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from crumb.data.decode import ClipFile, decode_clips
 from crumb.data.index import COLUMNS
+from crumb.data.names import canonical
 from crumb.data.resize import Resize
 from crumb.data.sets.base import ClipSource, Sample, register
 from crumb.data.sets.folder_layout import IMAGES, VIDEOS, Found, medium, read_tree
@@ -25,11 +26,12 @@ from crumb.data.sets.folder_split import (
     group,
     held_out,
     numbered,
+    one_each,
 )
 from crumb.data.sets.folder_table import SUFFIXES, read_table
 from crumb.data.sets.folder_warnings import same_on_both_sides, warnings
 from crumb.data.video import clip_length
-from crumb.errors import InputError, require, setting
+from crumb.errors import InputError, printable, require, setting
 from crumb.files import short_name, write_csv
 from crumb.kinds import Argument
 from crumb.progress import bar
@@ -49,10 +51,10 @@ class Survey:
         clips: Every session, in natural order of class, object and session.
         tested: Whether each clip is tested on; with ``--split image``, its last images are.
         split: How training and test images are divided.
+        test: Whether any are tested on.
         sides: Images to train on and to test on, by class; of videos one for each second.
         unused: Paths of what cannot be used, by the reason.
         notes: A line for each thing that is odd.
-        test_notes: Those of the notes that are about what is tested on.
     """
 
     where: Path
@@ -61,10 +63,10 @@ class Survey:
     clips: tuple[Clip, ...]
     tested: tuple[bool, ...]
     split: Split
+    test: bool
     sides: Mapping[str, tuple[int, int]]
     unused: Mapping[str, Sequence[str]]
     notes: tuple[str, ...]
-    test_notes: tuple[str, ...]
 
     @property
     def class_ids(self) -> dict[str, int]:
@@ -84,7 +86,7 @@ class Folder(ClipSource):
     """
 
     # Below the output folder come to lie the frames of videos (images/, frames.json), the index
-    # (folder_dirmap.csv), what its numbers stand for (sessions.csv) and, last, dataset.json.
+    # (<name>_dirmap.csv), what its numbers stand for (sessions.csv) and, last, dataset.json.
 
     name: ClassVar[str] = "folder"
 
@@ -94,9 +96,13 @@ class Folder(ClipSource):
     """CSV file that lists the files to use, with paths relative to ROOT."""
     split: Split | None = None
     """Test split: some sessions (the default), some objects, the given split (files in test/ or
-    marked test in the table; the default if present), or the last images of each session."""
+    marked test in the table; the default if present), or the last images of each session (the
+    default if every class has one session)."""
     test_share: float = _SHARE
     """Share of the sessions, objects or images used for testing."""
+    test: bool = True
+    """Hold images out to test on. Without them, `crumb tasks` and your own code can use the data
+    set; `crumb stream` cannot."""
     largest: int | None = None
     """Maximum number of images per session, first ones first. Default: all."""
     only: Literal["videos", "images"] | None = None
@@ -110,6 +116,11 @@ class Folder(ClipSource):
     def __post_init__(self) -> None:
         super().__post_init__()
         require("test_share", self.test_share, 0 < self.test_share < 1, "between 0 and 1")
+        if not self.test:
+            for name, unset in (("split", None), ("test_share", _SHARE)):
+                if (value := getattr(self, name)) != unset:
+                    problem = f"has no effect with {setting('test', False)}"
+                    raise InputError(setting(name, value), problem, "leave one of them out")
         if self.largest is not None:
             require("largest", self.largest, 1 <= self.largest < 1 << 31, "from 1 to 2^31 - 1")
         if self.table is not None and self.root.is_file():
@@ -123,6 +134,11 @@ class Folder(ClipSource):
     def folder(self) -> Path:
         """Output folder of the data set. Default: named after the source folder."""
         return self.output or Path(f"{short_name(self.root.resolve().stem)}-data")
+
+    @property
+    def dataset_name(self) -> str:
+        """That of the folder it is written to, so that two of them have results apart."""
+        return printable(short_name(canonical(self.folder.resolve().name)))
 
     @cached_property
     def survey(self) -> Survey:
@@ -150,17 +166,19 @@ class Folder(ClipSource):
         clips = group(entries)
         if kind == VIDEOS:
             _check_endings(found.root, clips)
-        tested = held_out(clips, split, self.test_share)
+        if self.split is None and split == "session" and one_each(clips):
+            split = "image"
+        tested = self._tested(clips, split)
         # Of videos any names do, as only the number of images is asked for.
         images = [
             clip.files if kind == IMAGES else ("",) * sum(counts_of[file] for file in clip.files)
             for clip in clips
         ]
         parts = self._parts(clips, images, tested, split)
-        test_notes = (
-            *warnings(kind, clips, tested, split),
-            *same_on_both_sides(found.root, kind, parts, self.workers),
-        )
+        notes = list(found.notes)
+        if self.test:
+            notes += warnings(kind, clips, tested, split)
+            notes += same_on_both_sides(found.root, kind, parts, self.workers)
         unused = {why: tuple(paths) for why, paths in found.unused.items()}
         return Survey(
             where=self.table or self.root,
@@ -169,10 +187,10 @@ class Folder(ClipSource):
             clips=tuple(clips),
             tested=tuple(tested),
             split=split,
+            test=self.test,
             sides=_sides(parts),
             unused=unused,
-            notes=(*found.notes, *test_notes),
-            test_notes=test_notes,
+            notes=tuple(notes),
         )
 
     def sample(self) -> Sample:
@@ -183,13 +201,13 @@ class Folder(ClipSource):
                 broken, or the folder cannot be written.
         """
         survey = self.survey
-        check_sides(survey.sides, survey.split)
+        check_sides(survey.sides, survey.split, self.test)
         images = survey.root if survey.kind == IMAGES else self.folder / "images"
         of_clips = [clip.files for clip in survey.clips]
         if survey.kind == VIDEOS:
             of_clips = self._frames(survey)
         parts = self._parts(survey.clips, of_clips, survey.tested, survey.split)
-        check_sides(_sides(parts), survey.split)
+        check_sides(_sides(parts), survey.split, self.test)
         keys = numbered(parts, survey.class_ids)
         rows = [
             (*key, number, image)
@@ -248,6 +266,9 @@ class Folder(ClipSource):
             )
         return split
 
+    def _tested(self, clips: Sequence[Clip], split: Split) -> list[bool]:
+        return held_out(clips, split, self.test_share) if self.test else [False] * len(clips)
+
     def _parts(
         self,
         clips: Sequence[Clip],
@@ -255,7 +276,7 @@ class Folder(ClipSource):
         tested: Sequence[bool],
         split: Split,
     ) -> list[Part]:
-        last = self.test_share if split == "image" else None
+        last = self.test_share if split == "image" and self.test else None
         return [
             part
             for clip, paths, is_test in zip(clips, images, tested, strict=True)

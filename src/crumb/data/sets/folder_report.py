@@ -17,6 +17,7 @@ _RULES: dict[Split, str] = {
     "given": "what is given (--split given)",
     "image": "the last {share:.0%} of each session's images (--split image)",
 }
+_NOTHING = "nothing (--no-test)"
 
 
 def report(survey: Survey, share: float) -> str:
@@ -30,7 +31,7 @@ def report(survey: Survey, share: float) -> str:
         [f"{survey.where}: {survey.kind} of {classes} {'class' if classes == 1 else 'classes'}"],
         _classes(survey),
         ["how paths are read:", *_readings(survey)],
-        [f"tested on: {_RULES[survey.split].format(share=share)}"],
+        [f"tested on: {_RULES[survey.split].format(share=share) if survey.test else _NOTHING}"],
     ]
     if survey.unused:
         blocks.append(["cannot be used:", *_unused(survey)])
@@ -50,7 +51,7 @@ def _classes(survey: Survey) -> list[str]:
         train, test = survey.sides[name]
         rows.append((name, number, objects, len(clips), train + test, test))
         held = [survey.clips[n] for n in places if survey.tested[n]]
-        tested.append(_tested(held, objects, survey.split))
+        tested.append(_tested(held, objects, survey.split) if survey.test else "nothing")
     total = ("all", "", *(sum(column) for column in zip(*(row[2:] for row in rows), strict=True)))
     lines = aligned(("class", "id", "objects", "sessions", unit, "to test"), [*rows, total])
     lines = [f"{line}  {names}".rstrip() for line, names in zip(lines, [*tested, ""], strict=True)]

@@ -17,15 +17,18 @@ Split = Literal["session", "object", "given", "image"]
 _LACKING: dict[Split, tuple[str, str]] = {
     "session": (
         "only one session, so nothing is left to test on",
-        f"add a second, or take {setting('split', 'image')}, which tests on the last images of "
-        "each session",
+        f"add a second, take {setting('split', 'image')}, which tests on the last images of each "
+        f"session, or take {setting('test', False)}",
     ),
     "object": (
         "only one object, so nothing is left to test on",
         f"add a second, or take {setting('split', 'session')}",
     ),
     "given": ("no images to {} on", f"add some to {{}}, or take {setting('split', 'session')}"),
-    "image": ("only one image in each session, so nothing is left to test on", "add more"),
+    "image": (
+        "only one image in each session, so nothing is left to test on",
+        f"add more, or take {setting('test', False)}",
+    ),
 }
 
 
@@ -72,6 +75,11 @@ def group(entries: Sequence[Entry]) -> list[Clip]:
         Clip(*key, tuple(e.path for e in sorted(of, key=lambda e: (e.frame, natural(e.path)))))
         for key, of in sorted(files.items(), key=lambda item: [natural(name) for name in item[0]])
     ]
+
+
+def one_each(clips: Sequence[Clip]) -> bool:
+    """Whether every class has a single clip, so that none could be held out whole."""
+    return max(Counter(clip.class_name for clip in clips).values()) == 1
 
 
 def spread(count: int, share: float) -> list[int]:
@@ -126,17 +134,18 @@ def divide(clip: Clip, images: Sequence[str], is_test: bool, last: float | None)
     return [Part(clip, False, tuple(images[:cut])), Part(clip, True, tuple(images[cut:]))]
 
 
-def check_sides(sides: Mapping[str, tuple[int, int]], split: Split) -> None:
+def check_sides(sides: Mapping[str, tuple[int, int]], split: Split, test: bool = True) -> None:
     """Refuse a class that would not be trained on, or not tested on.
 
     Args:
         sides: Images, or clips, to train on and to test on, by class.
         split: How they were divided.
+        test: Whether anything is tested on.
 
     Raises:
         InputError: a class has no training or no test image; names the class.
     """
-    for side, kind in enumerate((TRAIN, TEST)):
+    for side, kind in enumerate((TRAIN, TEST) if test else (TRAIN,)):
         lacking = [name for name, counts in sides.items() if not counts[side]]
         if lacking:
             more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from crumb.data.sets.folder_layout import IMAGES, VIDEOS
-from crumb.data.sets.folder_split import Clip, Part, Split
+from crumb.data.sets.folder_split import Clip, Part, Split, one_each
 from crumb.errors import InputError
 from crumb.progress import bar
 
@@ -33,10 +33,10 @@ _MAX_IMAGES = 200_000
 def warnings(kind: str, clips: Sequence[Clip], tested: Sequence[bool], split: Split) -> list[str]:
     """A line for each way in which the division alone lets what is trained on be tested on."""
     if split == "image":
-        return [
-            "frames of one session are trained on and tested on; unless they are single photos, "
-            "accuracy looks better than it is"
-        ]
+        lead = "every class has one session, so its last images are tested on; " * one_each(clips)
+        if kind == VIDEOS:
+            return [f"{lead}they resemble those before them: on unseen clips expect less accuracy"]
+        return [f"{lead}unless they are single photos, on unseen sessions expect less accuracy"]
     lines = []
     if split == "given" and kind == IMAGES:
         sides: defaultdict[tuple[str, str, str], set[bool]] = defaultdict(set)
