@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -148,9 +149,7 @@ def _create(backbone: Backbone, seed: int, pretrained: bool = False) -> nn.Modul
         if plugins.is_reference(backbone.library):
             return plugins.load(backbone.library)(backbone.model, pretrained)
         if backbone.library == "timm":
-            import timm
-
-            return timm.create_model(backbone.model, pretrained=False)
+            return _of_timm(backbone.model)
         import torchvision
 
         # googlenet and inception would add a second head in training mode; their weights were
@@ -158,3 +157,17 @@ def _create(backbone: Backbone, seed: int, pretrained: bool = False) -> nn.Modul
         special = {"aux_logits": False, "init_weights": True, "transform_input": True}
         extra = special if backbone.model in ("googlenet", "inception_v3") else {}
         return torchvision.models.get_model(backbone.model, weights=None, **extra)
+
+
+def _of_timm(name: str) -> nn.Module:
+    import timm
+
+    defaults = timm.get_pretrained_cfg(name)
+    # Some are trained without classes, as DINOv2: they get a head to be replaced like the others'.
+    bare = defaults is not None and not defaults.num_classes
+    settings: dict[str, Any] = {"num_classes": 1000} if bare else {}
+    model = timm.create_model(name, pretrained=False, **settings)
+    if getattr(model, "dynamic_img_size", False):
+        # What depends on the size of each image cannot be traced, and here all have one size.
+        model = timm.create_model(name, pretrained=False, dynamic_img_size=False, **settings)
+    return model
