@@ -39,11 +39,11 @@ def run(words: Sequence[str]) -> None:
 
 def _facts(learner: Learner, model: Path) -> list[tuple[str, str]]:
     held, shape = learner.bytes_held(), learner.network.feature_shape
-    preprocessing = learner.network.preprocessing
+    size, resize, interpolation = learner.network.preprocessing.square
     facts = [
         ("method", f"{learner.name} ({learner.summary}; {learner.paper})"),
         ("network", f"{learner.network.config.backbone}, cut at {learner.network.backbone.cut}"),
-        ("input", f"{preprocessing.size} x {preprocessing.size} pixels ({preprocessing.resize})"),
+        ("input", f"{size} x {size} pixels ({resize}, {interpolation})"),
         ("features", " x ".join(map(str, shape))),
         ("memory", f"{held.replay + held.extra:,} bytes beside the network"),
         ("file", f"{model.stat().st_size:,} bytes"),

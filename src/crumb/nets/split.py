@@ -76,6 +76,7 @@ class SplitNetwork(nn.Module):
             logits stay float32).
         engine: what computes the front in the place of torch, on a CPU in float32; see
             :func:`crumb.nets.fronts.use_engine`.
+        weights_sha256: of weights that timm downloaded (:func:`crumb.nets.weights.sha256`).
         maps: how many feature maps have gone through the tail, whatever its weights; one that goes
             through two branches of it counts twice.
         branches: of the tail; 1 unless :func:`crumb.nets.aggregation.aggregate` has doubled it.
@@ -105,6 +106,7 @@ class SplitNetwork(nn.Module):
         self._before_tail: tuple[str, ...] = ()
         self.bf16 = False
         self.engine: FrontEngine | None = None
+        self.weights_sha256: str | None = None
         self.maps, self.branches = 0, 1
         self._apply(_channels_last)
         self.prefix_tokens = 0
