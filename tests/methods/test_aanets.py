@@ -53,7 +53,9 @@ def two_levels(dropout: float = 0.0, cut: str = "norm") -> SplitNetwork:
         model = TwoLevels(dropout)
     preprocessing = Preprocessing(SIZE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     backbone = Backbone("tests", "tiny", cut, preprocessing=preprocessing)
-    return SplitNetwork(model, backbone, NetworkConfig("tiny", cut, "random"))
+    # A saved learner finds its network by name.
+    config = NetworkConfig("crumb.testing.networks:TINY", cut, "random")
+    return SplitNetwork(model, backbone, config)
 
 
 def branched() -> tuple[SplitNetwork, list[Any]]:

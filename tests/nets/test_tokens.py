@@ -13,8 +13,11 @@ from crumb.methods import remind
 from crumb.methods.registry import find_method
 from crumb.nets.backbones import build_network
 from crumb.nets.config import Backbone, NetworkConfig, Preprocessing
+from crumb.nets.engines import ENGINES
+from crumb.nets.fronts import disagreement, open_engine
 from crumb.nets.split import SplitNetwork
 from crumb.nets.tokens import check_grid, grid_of_tokens, on_grid
+from crumb.testing.networks import Task
 
 
 class Tokens(nn.Module):
@@ -30,7 +33,7 @@ class Tokens(nn.Module):
             self.num_prefix_tokens = prefix
 
     def forward(self, values: Tensor) -> Tensor:
-        patches = self.stem(values).flatten(2).mT
+        patches = self.stem(values).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.first.expand(values.shape[0], -1, -1), patches], 1)
         return self.fc(self.block(tokens)[:, 0])
 
@@ -116,9 +119,17 @@ def test_remind_crops_the_patches_alone(monkeypatch: pytest.MonkeyPatch):
     learner.add_classes(["cup", "duck"])
     batch = Batch(torch.tensor([0, 1] * 4), network.features(images(8, 16)))
     learner.learn(batch)
-    learner.end_task([batch])
+    learner.end_task(Task([batch]))
     learner.learn(batch)
     assert set(shapes) == {(6, 4, 4)}
+
+
+@pytest.mark.usefixtures("all_engines")
+@pytest.mark.parametrize("name", ENGINES)
+def test_engines_compute_tokens(name: str):
+    pytest.importorskip(name)
+    network = split(2)
+    assert disagreement(network, open_engine(network, name)) < 1e-4
 
 
 @pytest.mark.parametrize(

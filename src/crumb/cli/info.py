@@ -49,8 +49,11 @@ def _facts(learner: Learner, model: Path) -> list[tuple[str, str]]:
         ("file", f"{model.stat().st_size:,} bytes"),
         ("temperature", f"{learner.temperature:.2f}"),
     ]
+    if (digest := learner.network.weights_sha256) is not None:
+        weights = f"{learner.network.config.weights}, SHA-256 {digest}"
+        facts.insert(2, ("weights", weights))
     if isinstance(learner, ClosedForm):
-        facts.insert(5, ("dimensions", str(learner.dimensions)))
+        facts.insert(-2, ("dimensions", str(learner.dimensions)))
     return facts
 
 
