@@ -136,7 +136,9 @@ def weights(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         model = timm.create_model(BACKBONE).train()
-    pixels = load_images(dataset.images, list(dataset.index["im_path"][::4]), 160)
+    pixels = load_images(
+        dataset.images, list(dataset.index["im_path"][::4]), 160, "squash", "bicubic"
+    )
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0

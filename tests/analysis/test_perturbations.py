@@ -115,7 +115,8 @@ def test_accuracy_of_a_learner_that_looks_at_the_first_channel():
         mean = features[:, 0].mean((1, 2))
         return torch.stack([0.5 - mean, mean - 0.5], 1)
 
-    learner: Any = SimpleNamespace(seed=0, scores=scores, evaluation=nullcontext)
+    network = SimpleNamespace(grid=(2, 2), prefix_tokens=0)
+    learner: Any = SimpleNamespace(seed=0, scores=scores, evaluation=nullcontext, network=network)
 
     class Reading(list):
         frames = SimpleNamespace(paths=range(40))

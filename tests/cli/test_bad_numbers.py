@@ -128,6 +128,7 @@ NUMBERLESS = {
     "data",
     "index",
     "methods",
+    "backbones",
     "presets",
     "report",
     "runs",

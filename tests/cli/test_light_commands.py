@@ -36,6 +36,7 @@ def test_no_torch_where_none_is_needed(
         ["help", "stream"],
         ["-V"],
         ["methods"],
+        ["backbones"],
         ["presets"],
         ["presets", "show", "core50/crumb"],
         ["completion", "bash"],

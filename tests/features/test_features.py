@@ -34,7 +34,7 @@ def expected(network, dataset, paths):
 
     What several threads share may round differently: they cut it in other places.
     """
-    pixels = load_images(dataset.images, paths, 160)
+    pixels = load_images(dataset.images, paths, 160, "squash", "bicubic")
     with lone_workers(1, "expected") as pool:
         return torch.cat([*pool.map(network.features, pixels.split(4))])
 
@@ -128,7 +128,7 @@ def test_many_images_stay_in_their_places(network, dataset):
     store = opened(network, dataset, paths, memory(BYTES * 60))
     order = torch.randperm(120, generator=torch.Generator().manual_seed(0)).tolist()
     chosen = [paths[place] for place in order]
-    expected = network.features(load_images(dataset.images, chosen, 160))
+    expected = network.features(load_images(dataset.images, chosen, 160, "squash", "bicubic"))
     # All in one batch, the others a few at a time: that does not round alike.
     assert_rounded(store.get(chosen), expected, *sums_of(network.front))
 
@@ -146,7 +146,7 @@ def test_a_missing_image_is_named_at_the_start(network, dataset, paths, budget):
 
 
 def test_pixels_are_those_of_the_images(network, dataset, paths, tmp_path):
-    expected = load_images(dataset.images, paths, 160)
+    expected = load_images(dataset.images, paths, 160, "squash", "bicubic")
     for cache in (memory(), memory(0), Cache("disk", 1 << 30, tmp_path)):
         store = FeatureStore(network, dataset.images, 2)
         store.pixels.hold(paths, cache)

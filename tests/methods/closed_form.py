@@ -68,7 +68,7 @@ def goes_on_to_the_bit(build, steps, tmp_path, monkeypatch):
         build: makes a fresh learner.
         steps: functions of a learner, in order.
     """
-    monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network(0.5))
+    monkeypatch.setattr(persistence, "build_network", lambda *_: tiny_network(0.5))
 
     def ended(cut=None):
         learner, losses = build(), []

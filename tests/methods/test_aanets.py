@@ -53,7 +53,9 @@ def two_levels(dropout: float = 0.0, cut: str = "norm") -> SplitNetwork:
         model = TwoLevels(dropout)
     preprocessing = Preprocessing(SIZE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     backbone = Backbone("tests", "tiny", cut, preprocessing=preprocessing)
-    return SplitNetwork(model, backbone, NetworkConfig("tiny", cut, "random"))
+    # A saved learner finds its network by name.
+    config = NetworkConfig("crumb.testing.networks:TINY", cut, "random")
+    return SplitNetwork(model, backbone, config)
 
 
 def branched() -> tuple[SplitNetwork, list[Any]]:
@@ -311,7 +313,7 @@ def test_no_step_on_alphas_that_cannot_move(rate: float, moves: bool):
 
 @pytest.mark.parametrize("storage", ["image", "raw_feature"])
 def test_goes_on_to_the_bit_from_the_middle_of_a_task(storage, tmp_path, monkeypatch):
-    monkeypatch.setattr(persistence, "build_network", lambda config, seed: two_levels(0.5))
+    monkeypatch.setattr(persistence, "build_network", lambda *_: two_levels(0.5))
     learner = second_task(dropout=0.5, storage=storage, fusion_lr=0.1)
     learner.learn(batch_of(learner, 1, 2))
     learner.save(tmp_path / "saved")

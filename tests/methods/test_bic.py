@@ -242,7 +242,7 @@ def test_held_out_frames_are_not_trained_on_in_any_epoch():
 
 @pytest.mark.parametrize("storage", ["image", "raw_feature"])
 def test_goes_on_to_the_bit_from_the_middle_of_a_task(storage, tmp_path, monkeypatch):
-    monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network(0.5))
+    monkeypatch.setattr(persistence, "build_network", lambda *_: tiny_network(0.5))
     learner = second_task(dropout=0.5, storage=storage, memory_size=6)
     learn_task(learner, 2, 3, 2, 2, seed=30)
     learner.begin_task(["e"])

@@ -279,7 +279,7 @@ def test_without_exemplars_nothing_is_stored():
 
 @pytest.mark.parametrize("storage", ["image", "raw_feature", "none"])
 def test_saved_in_the_middle_of_a_task_it_goes_on_to_the_bit(storage, tmp_path, monkeypatch):
-    monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network(0.3))
+    monkeypatch.setattr(persistence, "build_network", lambda *_: tiny_network(0.3))
     first = learner_of(0.3, storage=storage)
     for seed in range(6):
         first.learn(batch_of(first, 0, 2, seed=seed))

@@ -222,7 +222,7 @@ def test_create_refuses_what_cannot_be(settings, named):
 
 
 def test_a_streamed_learner_goes_on_in_single_pass(tmp_path, monkeypatch):
-    monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network())
+    monkeypatch.setattr(persistence, "build_network", lambda *_: tiny_network())
     learner = stored(learner_of(), _0=3, _1=2)
     learner.save(tmp_path / "streamed")
     loaded: Any = persistence.load_learner(tmp_path / "streamed", write_policy="on-arrival")

@@ -18,7 +18,7 @@ from crumb.methods.registry import find_method
 @pytest.fixture
 def saved(tmp_path, monkeypatch):
     """Saves a taught learner after an edit of its tensors or its description; the file."""
-    monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network())
+    monkeypatch.setattr(persistence, "build_network", lambda *_: tiny_network())
 
     def save(edit, name="slda", **settings):
         kind = find_method(name)

@@ -133,7 +133,7 @@ def test_forgets_less_than_without_replay():
 
 
 def test_saved_in_the_middle_of_a_task_it_goes_on_to_the_bit(tmp_path, monkeypatch):
-    monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network())
+    monkeypatch.setattr(persistence, "build_network", lambda *_: tiny_network())
     first = learner_of(storage="raw_feature")
     for seed in range(10):
         first.learn(batch_of(first, 0, 1, seed=seed))

@@ -200,7 +200,7 @@ def test_memory_is_divided_over_tasks():
 
 
 def test_saved_in_the_middle_of_a_task_it_goes_on_to_the_bit(tmp_path, monkeypatch):
-    monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network())
+    monkeypatch.setattr(persistence, "build_network", lambda *_: tiny_network())
     first = learner_of(storage="raw_feature")
     learn_tasks(first, 2)
     first.begin_task(["class 4", "class 5"])

@@ -268,7 +268,7 @@ def test_several_steps_on_a_batch_and_one_choice():
 
 @pytest.mark.parametrize("gradients", ["tail", "head"])
 def test_saved_in_the_middle_of_a_task_it_goes_on_to_the_bit(gradients, tmp_path, monkeypatch):
-    monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network(0.3))
+    monkeypatch.setattr(persistence, "build_network", lambda *_: tiny_network(0.3))
     first = learner_of(0.3, gradients=gradients, lr=0.05)
     for seed in range(10):
         first.learn(batch_of(first, 0, 1, 2, seed=seed))

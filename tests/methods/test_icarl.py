@@ -229,7 +229,7 @@ def test_no_room_for_every_class():
 
 @pytest.mark.parametrize("storage", ["image", "raw_feature"])
 def test_goes_on_to_the_bit_from_the_middle_of_a_task(storage, tmp_path, monkeypatch):
-    monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network(0.5))
+    monkeypatch.setattr(persistence, "build_network", lambda *_: tiny_network(0.5))
     learner = second_task(dropout=0.5, storage=storage)
     learner.learn(batch_of(learner, 1, 2))
     learner.save(tmp_path / "saved")

@@ -88,7 +88,7 @@ def test_real_bytes_are_within_the_budget_at_every_step(name: str, settings: dic
 def test_saved_and_loaded_it_goes_on_to_the_bit(
     name: str, settings: dict[str, Any], tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network(0.3))
+    monkeypatch.setattr(persistence, "build_network", lambda *_: tiny_network(0.3))
     learner = learn(learner_of(name, **settings), range(2))
     learner.save(tmp_path / "half")
     loaded = persistence.load_learner(tmp_path / "half")

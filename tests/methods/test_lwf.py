@@ -167,7 +167,7 @@ def test_bytes_are_those_of_the_copy():
 
 
 def test_goes_on_to_the_bit_from_the_middle_of_a_task(tmp_path, monkeypatch):
-    monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network(0.5))
+    monkeypatch.setattr(persistence, "build_network", lambda *_: tiny_network(0.5))
     learner = second_task(learner_of(dropout=0.5))
     learner.save(tmp_path / "saved")
     loaded = persistence.load_learner(tmp_path / "saved")

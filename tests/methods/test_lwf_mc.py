@@ -78,7 +78,7 @@ def test_goes_on_to_the_bit_from_the_middle_of_a_task(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ):
     """Which classes have come back is part of it."""
-    monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network(0.5))
+    monkeypatch.setattr(persistence, "build_network", lambda *_: tiny_network(0.5))
     learner = second_task(dropout=0.5)
     learner.learn(batch_of(learner, 1, 2))
     learner.save(tmp_path / "saved")

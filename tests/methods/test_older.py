@@ -24,7 +24,7 @@ PIXELS = {"jpeg_quality": 0, "new_as_stored": False, "memory_size": 4, "exemplar
 
 @pytest.fixture(autouse=True)
 def tiny_backbone(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network())
+    monkeypatch.setattr(persistence, "build_network", lambda *_: tiny_network())
 
 
 def learner_of(method: str, **settings: Any) -> Any:

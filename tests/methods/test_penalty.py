@@ -235,7 +235,7 @@ def test_anchors_hold_important_weights(kind):
 
 @FAMILY
 def test_saved_tensors_of_another_shape_are_refused(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network(0.5))
+    monkeypatch.setattr(persistence, "build_network", lambda *_: tiny_network(0.5))
     learner = taught(kind)
     state = learner.state_dict()
     for name in [key for key in state if key.startswith(("penalty.", "path.", "present.known"))]:

@@ -303,7 +303,7 @@ def test_share_of_mixed_steps(monkeypatch, share, least, most):
 def test_goes_on_to_the_bit_from_the_middle_of_a_task(
     storage, perturb, cutmix_probability, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network(0.5))
+    monkeypatch.setattr(persistence, "build_network", lambda *_: tiny_network(0.5))
     settings: Any = {"storage": storage, "perturb": perturb}
     learner = learner_of(0.5, cutmix_probability=cutmix_probability, **settings)
     learn_task(learner, 0, 1, 0, 1)

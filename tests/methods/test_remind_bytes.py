@@ -99,7 +99,7 @@ def test_a_budget_for_not_even_one_code():
 def test_saved_in_the_middle_of_a_task_it_goes_on_to_the_bit(
     batches_before: int, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network(0.3))
+    monkeypatch.setattr(persistence, "build_network", lambda *_: tiny_network(0.3))
 
     def go_on(learner: Any, start: int, stop: int) -> Any:
         tasks = [(0, 1), (2, 3), (0, 4)]

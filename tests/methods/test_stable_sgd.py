@@ -49,7 +49,7 @@ def test_a_step_takes_the_rate_of_its_task():
 
 
 def test_the_rate_is_saved_in_the_middle_of_a_task(tmp_path, monkeypatch):
-    monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network())
+    monkeypatch.setattr(persistence, "build_network", lambda *_: tiny_network())
     learner = learner_of(lr=0.8, gamma=0.5)
     for task in range(3):
         learner.begin_task([f"class {task}"])

@@ -132,7 +132,7 @@ def test_repr_says_what_it_is():
 
 
 def test_a_saved_learner_keeps_its_temperature(tmp_path, monkeypatch):
-    monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network())
+    monkeypatch.setattr(persistence, "build_network", lambda *_: tiny_network())
     learner = taught()
     learner.temperature = 2.5
     learner.save(tmp_path / "m.crumb")
@@ -242,7 +242,7 @@ def test_paths_and_images_are_not_mixed(photos):
 
 
 def test_reach_is_saved(tmp_path, monkeypatch):
-    monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network())
+    monkeypatch.setattr(persistence, "build_network", lambda *_: tiny_network())
     learner = taught()
     learner.save(tmp_path / "m.crumb")
     assert persistence.load_learner(tmp_path / "m.crumb").reach is None

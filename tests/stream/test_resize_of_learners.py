@@ -17,7 +17,9 @@ from crumb.data.batches import Batch
 from crumb.data.images import as_images
 from crumb.data.resize import RESIZES, Resize
 from crumb.files import read_tensors, write_tensors
+from crumb.methods.older import preprocessing_of
 from crumb.methods.persistence import load_learner
+from crumb.nets.config import NetworkConfig, Preprocessing
 
 SMALL = ["--backbone", "test_efficientnet", "--cut", "blocks.4", "--weights", "random"]
 HEADER = "crumb-learner"
@@ -63,7 +65,8 @@ def test_a_learner_of_its_own_crops(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(learner.network, "features", watch)
     learner.observe([image], "noise")
     learner.predict([image])
-    expected = as_images(image, learner.network.preprocessing.size, "crop")
+    assert learner.network.preprocessing.square == (160, "crop", "bicubic")
+    expected = as_images(image, 160, "crop", "bicubic")
     assert len(seen) == 3
     assert all(torch.equal(images, expected) for images in seen)
 
@@ -73,26 +76,51 @@ def test_how_images_become_square_is_saved_with_the_learner(tmp_path: Path):
     assert load_learner(tmp_path / "a.safetensors").network.preprocessing.resize == "crop"
 
 
-def changed(path: Path, resize: str | None) -> None:
+def changed(path: Path, **new: Any) -> None:
+    """Other words about a learner; None takes one out."""
     tensors, meta = read_tensors(path, "")
-    about = json.loads(meta[HEADER])
-    about.pop("resize")
-    if resize is not None:
-        about["resize"] = resize
+    about = json.loads(meta[HEADER]) | new
+    about = {name: value for name, value in about.items() if value is not None}
     write_tensors(path, tensors, {HEADER: json.dumps(about)})
 
 
 def test_learners_of_older_versions_squash(tmp_path: Path):
     small().save(tmp_path / "a.safetensors")
-    changed(tmp_path / "a.safetensors", None)
+    changed(tmp_path / "a.safetensors", resize=None)
     assert load_learner(tmp_path / "a.safetensors").network.preprocessing.resize == "squash"
 
 
-def test_an_unknown_form_is_damage(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("what", "value"),
+    [("resize", "stretch"), ("interpolation", "box"), ("size", 99_999), ("size", "large")],
+)
+def test_an_unknown_form_is_damage(tmp_path: Path, what: str, value: Any):
     small().save(tmp_path / "a.safetensors")
-    changed(tmp_path / "a.safetensors", "stretch")
-    with pytest.raises(crumb.InputError, match=r"a\.safetensors: is damaged \(.*'stretch'"):
+    changed(tmp_path / "a.safetensors", **{what: value})
+    with pytest.raises(crumb.InputError, match=rf"a\.safetensors: is damaged \(.*'?{value}'"):
         crumb.load(tmp_path / "a.safetensors")
+
+
+def test_learners_of_older_versions_see_bilinear_images(tmp_path: Path):
+    small().save(tmp_path / "a.safetensors")
+    changed(tmp_path / "a.safetensors", interpolation=None, size=None)
+    seen = load_learner(tmp_path / "a.safetensors").network.preprocessing
+    assert seen.square == (160, "crop", "bilinear")
+
+
+def test_the_size_and_filter_of_images_are_saved_with_the_learner(tmp_path: Path):
+    small().save(tmp_path / "a.safetensors")
+    changed(tmp_path / "a.safetensors", size=96, interpolation="bilinear")
+    network = load_learner(tmp_path / "a.safetensors").network
+    assert network.preprocessing.square == (96, "crop", "bilinear")
+    assert network.feature_shape[1:] == (6, 6)
+
+
+def test_networks_of_torchvision_had_images_of_224_pixels():
+    config = NetworkConfig("efficientnet_b1", "features.7", "random")
+    assert preprocessing_of(config, {"resize": "pad"}) == Preprocessing(resize="pad")
+    now = {"resize": "pad", "interpolation": "bicubic", "size": 240}
+    assert preprocessing_of(config, now).square == (240, "pad", "bicubic")
 
 
 @pytest.mark.parametrize("resize", RESIZES)

@@ -212,7 +212,7 @@ def test_methods_that_need_boundaries_are_refused():
 
 
 def test_a_streamed_model_that_stored_at_the_end_of_tasks_can_be_taught(tmp_path, monkeypatch):
-    monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network())
+    monkeypatch.setattr(persistence, "build_network", lambda *_: tiny_network())
     learner = make("er", memory_size=6, write_policy="end-of-task")
     learner.begin_task(["red", "blue"])
     learn_task(learner, 0, 1)

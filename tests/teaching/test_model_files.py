@@ -20,7 +20,7 @@ from crumb.teaching.files import former, held, replace_model, undo
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(persistence, "build_network", lambda config, seed: tiny_network())
+    monkeypatch.setattr(persistence, "build_network", lambda *_: tiny_network())
 
 
 def make(*names: str) -> Any:

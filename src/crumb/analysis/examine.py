@@ -194,8 +194,8 @@ def block_images(
 
 def _pictures(learner: Learner, images: Path, paths: Sequence[str]) -> np.ndarray:
     """Images as the learner sees them, uint8 [n, size, size, 3]."""
-    form = learner.network.preprocessing
-    return load_images(images, paths, form.size, form.resize).permute(0, 2, 3, 1).numpy()
+    square = learner.network.preprocessing.square
+    return load_images(images, paths, *square).permute(0, 2, 3, 1).numpy()
 
 
 def shown(learner: Learner, reading: Reading, images: Path) -> list[Shown]:

@@ -8,12 +8,15 @@ stylised pictures, destroys texture. See Talbot et al., TNNLS 2025.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from crumb.methods.base import Learner
+from crumb.nets.split import SplitNetwork
+from crumb.nets.tokens import check_grid, on_grid
 from crumb.progress import bar
 from crumb.seeds import generator
 from crumb.stream.feed import Reading
@@ -92,16 +95,26 @@ def perturbed_accuracy(
         kinds: kinds of perturbation.
     """
     sources = {kind: generator(learner.seed, f"perturbation {kind}") for kind in kinds}
-    right = dict.fromkeys((NONE, *kinds), 0)
+    right: dict[str, int] = dict.fromkeys((NONE, *kinds), 0)
     with learner.evaluation():
         for batch in bar(test, "perturbed", "batch"):
-            for kind in right:
+            for kind in (None, *kinds):
                 maps = batch.features
-                if kind != NONE:
-                    maps = perturb(maps, kind, sources[kind])  # pyright: ignore
+                if kind is not None:
+                    maps = _perturbed(learner.network, maps, kind, sources[kind])
                 best = learner.scores(maps).argmax(1).cpu()
-                right[kind] += int((best == batch.labels).sum())
+                right[kind or NONE] += int((best == batch.labels).sum())
     return {kind: 100 * hits / len(test.frames.paths) for kind, hits in right.items()}
+
+
+def _perturbed(
+    network: SplitNetwork, maps: Tensor, kind: Perturbation, source: torch.Generator
+) -> Tensor:
+    """Positions are those of the image: tokens that stand for all of it keep theirs."""
+    if kind not in ("spatial", "rows_and_columns"):
+        return perturb(maps, kind, source)
+    check_grid(network, f"the perturbation {kind}")
+    return on_grid(network, maps, partial(perturb, kind=kind, source=source))
 
 
 def relative_drop(unperturbed: float, perturbed: float) -> float | None:

@@ -144,11 +144,11 @@ def measure_units(place: Workplace) -> Units:
 def _front(place: Workplace, learner: Learner, pool: ThreadPoolExecutor) -> Callable[[], Tensor]:
     network, root = learner.network, place.dataset.images
     paths = place.short.reading(0).paths(0)
-    size, resize = network.preprocessing.size, network.preprocessing.resize
+    square = network.preprocessing.square
 
     @torch.no_grad()
     def call() -> Tensor:
-        pixels = torch.stack([*pool.map(lambda path: load_image(root / path, size, resize), paths)])
+        pixels = torch.stack([*pool.map(lambda path: load_image(root / path, *square), paths)])
         return network.front(network.preprocessing(pixels.to(learner.device)).contiguous())
 
     return call

@@ -39,18 +39,21 @@ def run(words: Sequence[str]) -> None:
 
 def _facts(learner: Learner, model: Path) -> list[tuple[str, str]]:
     held, shape = learner.bytes_held(), learner.network.feature_shape
-    preprocessing = learner.network.preprocessing
+    size, resize, interpolation = learner.network.preprocessing.square
     facts = [
         ("method", f"{learner.name} ({learner.summary}; {learner.paper})"),
         ("network", f"{learner.network.config.backbone}, cut at {learner.network.backbone.cut}"),
-        ("input", f"{preprocessing.size} x {preprocessing.size} pixels ({preprocessing.resize})"),
+        ("input", f"{size} x {size} pixels ({resize}, {interpolation})"),
         ("features", " x ".join(map(str, shape))),
         ("memory", f"{held.replay + held.extra:,} bytes beside the network"),
         ("file", f"{model.stat().st_size:,} bytes"),
         ("temperature", f"{learner.temperature:.2f}"),
     ]
+    if (digest := learner.network.weights_sha256) is not None:
+        weights = f"{learner.network.config.weights}, SHA-256 {digest}"
+        facts.insert(2, ("weights", weights))
     if isinstance(learner, ClosedForm):
-        facts.insert(5, ("dimensions", str(learner.dimensions)))
+        facts.insert(-2, ("dimensions", str(learner.dimensions)))
     return facts
 
 

@@ -40,6 +40,7 @@ COMMANDS = {
     "report": "write a page about results: tables, figures, tests",
     "bench": "benchmark Crumb",
     "methods": "list the methods",
+    "backbones": "list the backbones and what an exemplar of each takes",
     "presets": "list and show the settings of published experiments",
     "completion": "print the completion script of a shell",
 }

@@ -85,9 +85,9 @@ def _answers(command: Predict, learner: Learner, limits: Tensor | None) -> Itera
     if cameras:
         yield from _watch(cameras[0], learner, limits)
         return
-    preprocessing = learner.network.preprocessing
+    square = learner.network.preprocessing.square
     for path in files_below([Path(one) for one in command.what]):
-        pixels = pixels_of_file(path, preprocessing.size, preprocessing.resize)
+        pixels = pixels_of_file(path, *square)
         scores = scores_of(learner, pixels)
         yield from _rows(str(path), learner, scores, limits, command.frames)
 
@@ -144,9 +144,10 @@ def _watch(camera: str, learner: Learner, limits: Tensor | None) -> Iterator[Ans
     """Classify one camera frame per second until Ctrl-C."""
     from crumb.data.camera import frames_of_camera
 
-    size, resize = learner.network.preprocessing.size, learner.network.preprocessing.resize
+    size, resize, interpolation = learner.network.preprocessing.square
     for number, frame in enumerate(frames_of_camera(camera), 1):
-        scores = scores_of(learner, pil_to_tensor(frame, size, resize=resize)[None])
+        pixels = pil_to_tensor(frame, size, camera, resize, interpolation)
+        scores = scores_of(learner, pixels[None])
         for source, _, verdict in _rows(camera, learner, scores, limits, True):
             yield source, number, verdict
 

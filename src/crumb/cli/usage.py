@@ -86,6 +86,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "crumb analyse results --dataset my-data",
         "crumb analyse results/learner_run0.safetensors --dataset my-data",
     ),
+    "backbones": ("crumb backbones --measure", "crumb backbones resnet18 --cut layer4"),
     "bench": ("crumb bench", "crumb bench --rows step memory --json bench.json"),
 }
 

@@ -12,31 +12,39 @@ from PIL import Image
 from torch import Tensor
 
 from crumb.data.pictures import load_picture, pil_to_square
-from crumb.data.resize import Resize
+from crumb.data.resize import Interpolation, Resize
 from crumb.errors import InputError
 
 
-def load_image(path: Path, size: int, resize: Resize = "squash") -> Tensor:
+def load_image(
+    path: Path, size: int, resize: Resize = "squash", interpolation: Interpolation = "bilinear"
+) -> Tensor:
     """Read one image file as :func:`crumb.data.pictures.load_picture` does.
 
     Returns:
         uint8 [3, size, size], RGB.
     """
-    return _tensor(load_picture(path, size, resize))
+    return _tensor(load_picture(path, size, resize, interpolation))
 
 
 def pil_to_tensor(
-    image: Image.Image, size: int, name: object = "images", resize: Resize = "squash"
+    image: Image.Image,
+    size: int,
+    name: object = "images",
+    resize: Resize = "squash",
+    interpolation: Interpolation = "bilinear",
 ) -> Tensor:
     """A Pillow image to uint8 [3, size, size], as :func:`crumb.data.pictures.pil_to_square`."""
-    return _tensor(pil_to_square(image, size, name, resize))
+    return _tensor(pil_to_square(image, size, name, resize, interpolation))
 
 
 def _tensor(square: np.ndarray) -> Tensor:
     return torch.from_numpy(square).permute(2, 0, 1).contiguous()
 
 
-def as_images(inputs: Any, size: int, resize: Resize = "squash") -> Tensor:
+def as_images(
+    inputs: Any, size: int, resize: Resize = "squash", interpolation: Interpolation = "bilinear"
+) -> Tensor:
     """Images in any of the usual forms as one batch.
 
     Args:
@@ -45,6 +53,7 @@ def as_images(inputs: Any, size: int, resize: Resize = "squash") -> Tensor:
             a leading batch dimension.
         size: side of the result.
         resize: what becomes of the aspect ratio.
+        interpolation: name of the filter.
 
     Returns:
         uint8 [B, 3, size, size].
@@ -60,17 +69,17 @@ def as_images(inputs: Any, size: int, resize: Resize = "squash") -> Tensor:
     if isinstance(inputs, (np.ndarray, Tensor)):
         several = inputs.ndim > 3
     images: Any = inputs if several else [inputs]
-    batch = [_as_image(image, size, resize) for image in images]
+    batch = [_as_image(image, size, resize, interpolation) for image in images]
     if not batch:
         raise InputError("images", "an empty batch", "give at least one image")
     return torch.stack(batch)
 
 
-def _as_image(image: Any, size: int, resize: Resize) -> Tensor:
+def _as_image(image: Any, size: int, resize: Resize, interpolation: Interpolation) -> Tensor:
     if isinstance(image, Image.Image):
         _refuse_no_pixels(image.size)
         try:
-            return pil_to_tensor(image, size, resize=resize)
+            return pil_to_tensor(image, size, "images", resize, interpolation)
         except InputError:
             raise
         # Pillow reads a file when its pixels are asked for, and then fails in many ways.
@@ -96,7 +105,8 @@ def _as_image(image: Any, size: int, resize: Resize) -> Tensor:
         raise InputError(
             "images", f"a {type(image).__name__}", "give Pillow images, numpy arrays or tensors"
         )
-    return pil_to_tensor(Image.fromarray(np.ascontiguousarray(array)), size, resize=resize)
+    picture = Image.fromarray(np.ascontiguousarray(array))
+    return pil_to_tensor(picture, size, "images", resize, interpolation)
 
 
 def _refuse_no_pixels(shape: Sequence[int]) -> None:
@@ -128,6 +138,12 @@ def _bytes_of(image: Tensor) -> Tensor:
     return (image * 255).round().to(torch.uint8)
 
 
-def load_images(folder: Path, paths: Sequence[str], size: int, resize: Resize = "squash") -> Tensor:
+def load_images(
+    folder: Path,
+    paths: Sequence[str],
+    size: int,
+    resize: Resize = "squash",
+    interpolation: Interpolation = "bilinear",
+) -> Tensor:
     """Read image files, uint8 [B, 3, size, size]; errors as :func:`load_image`."""
-    return torch.stack([load_image(folder / path, size, resize) for path in paths])
+    return torch.stack([load_image(folder / path, size, resize, interpolation) for path in paths])

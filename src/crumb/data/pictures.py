@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError, _imaging
 
 from crumb.data.heic import HEIC_REMEDY, is_heic, reads_heic
 from crumb.data.metadata import with_less_metadata
-from crumb.data.resize import Resize, to_square
+from crumb.data.resize import Interpolation, Resize, to_square
 from crumb.data.shards import member_size, open_image
 from crumb.errors import InputError
 from crumb.files import file_size
@@ -40,7 +40,9 @@ _UPRIGHT = {
 }
 
 
-def load_picture(path: Path, size: int, resize: Resize = "squash") -> np.ndarray:
+def load_picture(
+    path: Path, size: int, resize: Resize = "squash", interpolation: Interpolation = "bilinear"
+) -> np.ndarray:
     """Read one image file.
 
     Args:
@@ -51,10 +53,10 @@ def load_picture(path: Path, size: int, resize: Resize = "squash") -> np.ndarray
             (:mod:`crumb.data.shards`).
         size: side of the result.
         resize: what becomes of the aspect ratio (:func:`crumb.data.resize.to_square`).
+        interpolation: name of the antialiased filter.
 
     Returns:
-        uint8 [size, size, 3], RGB, resized with an antialiased bilinear filter; see
-        :func:`pil_to_square` for images that are not RGB.
+        uint8 [size, size, 3], RGB; see :func:`pil_to_square` for images that are not RGB.
 
     Raises:
         InputError: missing, no file, broken, of more than 178,956,970 pixels (Pillow's own limit)
@@ -63,7 +65,7 @@ def load_picture(path: Path, size: int, resize: Resize = "squash") -> np.ndarray
     if not check_image_file(path):
         raise InputError(path, "cannot be read as an image (it is empty)", _REPAIR)
     try:
-        return _read(path, size, resize)
+        return _read(path, size, resize, interpolation)
     except InputError:
         raise
     except UnidentifiedImageError as error:
@@ -76,11 +78,11 @@ def load_picture(path: Path, size: int, resize: Resize = "squash") -> np.ndarray
         raise InputError(path, f"is a damaged image ({reason})", _REPAIR) from error
 
 
-def _read(path: Path, size: int, resize: Resize) -> np.ndarray:
+def _read(path: Path, size: int, resize: Resize, interpolation: Interpolation) -> np.ndarray:
     """The pixels of a file; metadata that cannot be read is no reason to refuse them."""
     try:
         with open_image(path) as file:
-            return _decode(file, path, size, resize)
+            return _decode(file, path, size, resize, interpolation)
     except InputError:
         raise
     # Each kind of metadata has its own ways to be broken.
@@ -89,18 +91,20 @@ def _read(path: Path, size: int, resize: Resize) -> np.ndarray:
             content = file.read()
         for less in with_less_metadata(content):
             with contextlib.suppress(Exception):
-                return _decode(io.BytesIO(less), path, size, resize)
+                return _decode(io.BytesIO(less), path, size, resize, interpolation)
         raise error from None
 
 
-def _decode(file: IO[bytes], path: Path, size: int, resize: Resize) -> np.ndarray:
+def _decode(
+    file: IO[bytes], path: Path, size: int, resize: Resize, interpolation: Interpolation
+) -> np.ndarray:
     with _opened(file, path) as image:
         if image.format == "EPS":
             raise InputError(path, "is a PostScript program", "save it as PNG, then try again")
         if image.format == "TIFF":
             _quieten_tiff()
         image.draft("RGB", (size, size))
-        pixels = pil_to_square(image, size, path, resize)
+        pixels = pil_to_square(image, size, path, resize, interpolation)
     if image.format == "PNG":
         # Reading ends with the last row, before the check sum that tells damage in it.
         file.seek(0)
@@ -155,7 +159,11 @@ def _quieten_tiff() -> None:
 
 
 def pil_to_square(
-    image: Image.Image, size: int, name: object = "images", resize: Resize = "squash"
+    image: Image.Image,
+    size: int,
+    name: object = "images",
+    resize: Resize = "squash",
+    interpolation: Interpolation = "bilinear",
 ) -> np.ndarray:
     """A Pillow image to uint8 [size, size, 3], RGB.
 
@@ -168,6 +176,7 @@ def pil_to_square(
         size: side of the result.
         name: of the image, for the message.
         resize: what becomes of the aspect ratio.
+        interpolation: name of the filter.
 
     Raises:
         InputError: the image is of mode I or F.
@@ -190,7 +199,7 @@ def pil_to_square(
         image = image.convert("LA")
     if image.mode != "RGB":
         image = image.convert("RGB")
-    return np.array(to_square(image, size, resize))
+    return np.array(to_square(image, size, resize, interpolation))
 
 
 def _orientation(image: Image.Image) -> int:

@@ -9,13 +9,19 @@ from PIL import Image
 
 Resize = Literal["crop", "squash", "pad"]
 RESIZES: tuple[Resize, ...] = get_args(Resize)
+Interpolation = Literal["bilinear", "bicubic"]
+FILTERS: dict[Interpolation, Image.Resampling] = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+"""Pillow's, all antialiased."""
 
 
 def to_square(
     image: Image.Image,
     size: int,
     resize: Resize,
-    resample: Image.Resampling = Image.Resampling.BILINEAR,
+    interpolation: Interpolation = "bilinear",
     pixel_aspect: Fraction = Fraction(1),
 ) -> Image.Image:
     """A picture as ``size`` x ``size`` pixels.
@@ -29,9 +35,10 @@ def to_square(
         image: image of mode RGB, or any other that Pillow can resize.
         size: size of the result.
         resize: one of the three.
-        resample: filter; antialiased.
+        interpolation: name of the filter.
         pixel_aspect: width of a pixel divided by its height; ``squash`` needs none.
     """
+    resample = FILTERS[interpolation]
     # A pixel that is not square makes the picture wider or narrower.
     width, height = image.width * pixel_aspect, Fraction(image.height)
     if resize == "squash" or width == height:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from crumb.data.images import load_image, pil_to_tensor
-from crumb.data.resize import Resize
+from crumb.data.resize import Interpolation, Resize
 from crumb.data.sets.folder_layout import IMAGES, medium
 from crumb.data.video import frames_at_one_per_second
 from crumb.errors import InputError
@@ -60,13 +60,16 @@ def check_file(path: AnyPath) -> None:
         raise InputError(path, "is neither a video nor an image by its name", "rename it")
 
 
-def pixels_of_file(path: AnyPath, size: int, resize: Resize) -> Tensor:
+def pixels_of_file(
+    path: AnyPath, size: int, resize: Resize, interpolation: Interpolation = "bilinear"
+) -> Tensor:
     """The frames of a clip, one for each second, or one image.
 
     Args:
         path: a video or an image, identified by its suffix.
         size: side of the result.
         resize: what becomes of the aspect ratio.
+        interpolation: name of the filter for an image; frames of a clip are always bicubic.
 
     Returns:
         uint8 [frames, 3, size, size].
@@ -77,6 +80,6 @@ def pixels_of_file(path: AnyPath, size: int, resize: Resize) -> Tensor:
     check_file(path)
     path = Path(path)
     if medium(path.name) == IMAGES:
-        return load_image(path, size, resize)[None]
+        return load_image(path, size, resize, interpolation)[None]
     frames = frames_at_one_per_second(path, size, resize)
     return torch.stack([pil_to_tensor(frame, size) for frame in frames])

@@ -288,7 +288,7 @@ def _square(frame: VideoFrame, size: int, resize: Resize, pixel_aspect: Fraction
     # The published data sets were cut with FFmpeg's filter.
     side = size if resize == "squash" else None
     image = frame.reformat(side, side, format="rgb24", interpolation="BICUBIC").to_image()
-    image = to_square(image, size, resize, Image.Resampling.BICUBIC, pixel_aspect)
+    image = to_square(image, size, resize, "bicubic", pixel_aspect)
     turn = _turn(frame)
     return image if turn is None else image.transpose(turn)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from crumb.data.images import load_images
 from crumb.data.pictures import DECODING
-from crumb.data.resize import Resize
+from crumb.data.resize import Interpolation, Resize
 from crumb.features.store import Request, Store
 from crumb.files import bytes_of
 from crumb.memory.images import ImageForm
@@ -31,6 +31,7 @@ class PixelStore(Store):
         device: on which they are wanted.
         workers: threads.
         resize: what becomes of their aspect ratio.
+        interpolation: filter with which they are resized.
     """
 
     what = "pixels"
@@ -42,18 +43,18 @@ class PixelStore(Store):
         device: torch.device,
         workers: int,
         resize: Resize = "squash",
+        interpolation: Interpolation = "bilinear",
     ) -> None:
         super().__init__(images, (3, size, size), torch.uint8, device, workers)
-        self._size = size
-        self._resize: Resize = resize
+        self._square: tuple[int, Resize, Interpolation] = (size, resize, interpolation)
 
     def compute(self, paths: Sequence[str]) -> Tensor:
         """Read and decode image files."""
-        return load_images(self._images, paths, self._size, self._resize)
+        return load_images(self._images, paths, *self._square)
 
     def fingerprint(self) -> str:
-        """Of the size, of what becomes of the aspect ratio, and of what decodes."""
-        made = f"{self._size} {self._resize} {_decoding()}"
+        """Of how images become square, and of what decodes."""
+        made = f"{self._square} {_decoding()}"
         return hashlib.sha256(made.encode()).hexdigest()[:16]
 
 
@@ -86,8 +87,8 @@ class FeatureStore(Store):
         if network.front_engine() is not None:
             # They compute one image after another.
             self.at_once = 1
-        size, resize = network.preprocessing.size, network.preprocessing.resize
-        self.pixels = PixelStore(images, size, device, workers, resize)
+        size, resize, interpolation = network.preprocessing.square
+        self.pixels = PixelStore(images, size, device, workers, resize, interpolation)
 
     def finish(self, request: Request) -> Tensor:
         """The feature maps of a request, [n, C, H, W] on the device."""
@@ -128,6 +129,7 @@ def fingerprint(network: SplitNetwork, form: ImageForm | None = None) -> str:
     cut = "input" if network.config.trainable == "all" else network.config.cut
     source = [network.config.backbone, cut, network.preprocessing, network.bf16]
     source += [] if form is None else [form]
+    source += [] if network.weights_sha256 is None else [network.weights_sha256]
     if (engine := network.front_engine()) is not None:
         source += [version_of(engine.name)]
     library = network.backbone.library

@@ -125,13 +125,12 @@ def frame_scores(learner: Learner, what: Any, batch_size: int) -> Iterator[Tenso
     """
     if not learner.classes:
         raise InputError("predict", "no class has been observed yet", "call observe first")
-    preprocessing = learner.network.preprocessing
-    size, resize = preprocessing.size, preprocessing.resize
+    square = learner.network.preprocessing.square
     if (paths := paths_in(what)) is not None:
         for path in paths:
-            yield scores_of(learner, pixels_of_file(path, size, resize), batch_size)
+            yield scores_of(learner, pixels_of_file(path, *square), batch_size)
         return
-    yield from scores_of(learner, as_images(what, size, resize), batch_size).split(1)
+    yield from scores_of(learner, as_images(what, *square), batch_size).split(1)
 
 
 def best(learner: Learner, scores: Tensor, count: int) -> list[tuple[str, float]]:

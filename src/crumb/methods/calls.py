@@ -40,10 +40,10 @@ def observe(
     if learner.needs_task_boundaries or learner.offline:
         raise _unable_to_observe(learner)
     size = whole_number("batch_size", batch_size, 1)
-    shape = learner.network.preprocessing.size, learner.network.preprocessing.resize
+    square = learner.network.preprocessing.square
     paths = paths_in(what)
     if paths is None:
-        pixels = as_images(what, *shape)
+        pixels = as_images(what, *square)
         names = _names(labels, len(pixels))
         learner.add_classes(first)
         return _learn(learner, pixels, names, size)
@@ -53,7 +53,7 @@ def observe(
         check_file(path)
     losses: dict[str, float] = {}
     for path, name in zip(paths, names, strict=True):
-        pixels = pixels_of_file(path, *shape)
+        pixels = pixels_of_file(path, *square)
         learner.add_classes(first)
         losses = _learn(learner, pixels, [name] * len(pixels), size)
     return losses

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
+
+from crumb.data.resize import FILTERS, RESIZES
+from crumb.nets.backbones import settled
+from crumb.nets.config import NetworkConfig, Preprocessing
 
 FORMERLY: dict[str, Any] = {"trained_outputs": "all"}
 """Behaviour of methods before these settings existed."""
@@ -19,6 +24,8 @@ LATER = ("present.shown", "present.known", "previous.shown", "optimizer.group.0.
 """Tensors that older versions lack. Without them a learner behaves as before."""
 EARLIER = ("shown",)
 """Tensors of older versions that are no longer used."""
+# Pixels a side; the most of any published network is 1,024.
+_LARGEST = 4096
 
 
 def settings_of_today(saved: dict[str, Any], known: Set[str]) -> dict[str, Any]:
@@ -40,6 +47,36 @@ def method_of_today(method: str, saved: dict[str, Any]) -> str:
     """The current name of a file's method: A-GEM on arrival is now A-GEM-R."""
     on_arrival = saved.get("write_policy") in ("on-arrival", "reservoir")
     return "agem_r" if method == "agem" and on_arrival else method
+
+
+def preprocessing_of(network: NetworkConfig, about: Mapping[str, Any]) -> Preprocessing:
+    """How a saved learner sees images.
+
+    Files of before there were several filters are of bilinear ones, of 224 pixels for all networks
+    of torchvision; still older ones squashed all images, and did not write it down.
+
+    Args:
+        network: its network.
+        about: what its file says of it.
+
+    Raises:
+        InputError: there is no such network.
+        ValueError: the file says what cannot be.
+    """
+    backbone, _ = settled(network)
+    usual, resize = backbone.preprocessing, about.get("resize", "squash")
+    if resize not in RESIZES:
+        raise ValueError(f"images cannot be made square by {str(resize)[:20]!r}")
+    if "interpolation" not in about:
+        usual = Preprocessing() if backbone.library == "torchvision" else usual
+        return replace(usual, resize=resize, interpolation="bilinear")
+    interpolation, size = about["interpolation"], about.get("size")
+    if interpolation not in FILTERS:
+        raise ValueError(f"images cannot be resized by {str(interpolation)[:20]!r}")
+    # A wrong number could ask for more memory than there is.
+    if not isinstance(size, int) or not 1 <= size <= _LARGEST:
+        raise ValueError(f"its images cannot have {str(size)[:20]!r} pixels a side")
+    return replace(usual, size=size, resize=resize, interpolation=interpolation)
 
 
 def tensors_of_today(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -12,14 +12,20 @@ import torch
 from torch import Tensor
 
 from crumb.data.names import canonical
-from crumb.data.resize import RESIZES, Resize
 from crumb.device import choose_device, usual_torch
 from crumb.errors import InputError, setting
 from crumb.files import read_tensors
 from crumb.kinds import given
 from crumb.memory.checked import check_finite, check_forms
 from crumb.methods.base import Learner, strip_prefix
-from crumb.methods.older import EARLIER, LATER, method_of_today, settings_of_today, tensors_of_today
+from crumb.methods.older import (
+    EARLIER,
+    LATER,
+    method_of_today,
+    preprocessing_of,
+    settings_of_today,
+    tensors_of_today,
+)
 from crumb.methods.registry import find_method
 from crumb.methods.saving import KEY, VERSION
 from crumb.methods.teachable import Teachable
@@ -77,8 +83,8 @@ def load_learner(
         # Files of older versions were learned with torch's features.
         described = {"engine": "torch", **about["network"]}
         source = NetworkConfig(**{**described, "weights": "random"})
-        network = build_network(source, about["seed"])
-        network.preprocessing = replace(network.preprocessing, resize=_resize(about))
+        network = build_network(source, about["seed"], preprocessing_of(source, about))
+        network.weights_sha256 = _digest(about)
     except InputError as error:
         raise _refused(file, error) from error
     except DAMAGE as error:
@@ -157,12 +163,12 @@ def _reach(about: dict[str, Any]) -> tuple[float, float] | None:
     return farther, variance
 
 
-def _resize(about: dict[str, Any]) -> Resize:
-    # Older versions squashed all images and did not record it.
-    resize = about.get("resize", "squash")
-    if resize not in RESIZES:
-        raise ValueError(f"images cannot be made square by {str(resize)[:20]!r}")
-    return resize
+def _digest(about: dict[str, Any]) -> str | None:
+    # Older versions had none.
+    digest = about.get("weights_sha256")
+    if digest is not None and not isinstance(digest, str):
+        raise ValueError("the digest of its weights is no text")
+    return digest
 
 
 def _policy_replaced(method: type[Learner], config: Any, policy: str | None) -> Any:

@@ -156,7 +156,7 @@ def create(
         method: name of the method or MODULE:CLASS. Default: ``slda`` with ``budget_bytes=64_000``.
         backbone: a known backbone, or any torchvision or timm name together with ``cut``.
         cut: dotted name of the first layer of the tail.
-        weights: ``pretrained``, ``random`` or a path.
+        weights: ``pretrained``, ``random``, ``hf-hub:OWNER/NAME`` or a path.
         seed: seed of all random numbers.
         device: device: auto (a GPU if available), cpu, cuda or cuda:N.
         engine: of the front on a CPU: torch, onnxruntime, openvino, or auto, the fastest one.

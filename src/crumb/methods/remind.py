@@ -7,6 +7,7 @@ Forgetting", ECCV 2020.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -15,7 +16,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from crumb.codebook.initialisers import initial_blocks, published_statistics
 from crumb.data.batches import Batch, Batches
-from crumb.errors import require
+from crumb.errors import require, setting
 from crumb.memory.capacity import CAPACITIES, PAPER_MEMORY_SIZE, CapacityConfig
 from crumb.memory.exemplars import ChosenExemplars
 from crumb.memory.policies import OnArrival, largest_classes, random_below
@@ -32,6 +33,7 @@ from crumb.methods.described import Ranges
 from crumb.methods.registry import register
 from crumb.methods.training import MAX_FLOAT, TrainingConfig, refuse_trainable_front
 from crumb.nets.split import SplitNetwork
+from crumb.nets.tokens import check_grid, on_grid
 from crumb.progress import bar
 
 CHANNELS_PER_CODEBOOK = 16
@@ -153,6 +155,8 @@ class Remind(Learner):
         self, network: SplitNetwork, config: RemindConfig, seed: int = 0, device: str = "cpu"
     ) -> None:
         refuse_trainable_front(network)
+        if config.random_resized_crops:
+            check_grid(network, setting("random_resized_crops", True))
         config = config.resolved(network.feature_shape[0])
         super().__init__(network, config, seed, device)
         assert config.pq_codebooks is not None
@@ -207,7 +211,8 @@ class Remind(Learner):
         maps = self.exemplars.storage.features(torch.cat([codes, stored]))
         targets = one_hot(torch.cat([labels, theirs]), len(self.classes)).float().to(self.device)
         if config.random_resized_crops:
-            maps = random_resized_crops(maps, generator)
+            crops = partial(random_resized_crops, generator=generator)
+            maps = on_grid(self.network, maps, crops)
         if config.mixup_alpha:
             share = beta(config.mixup_alpha, generator)
             maps, targets = (mixed(values, new, share) for values in (maps, targets))

@@ -25,11 +25,15 @@ def save(learner: Learner, path: str | Path) -> None:
         InputError: the file cannot be written.
     """
     file: Path = given("path", path, Path)
+    preprocessing = learner.network.preprocessing
     about = {
         "method": learner.name,
         "config": asdict(learner.config),
         "network": asdict(learner.network.config),
-        "resize": learner.network.preprocessing.resize,
+        "resize": preprocessing.resize,
+        "interpolation": preprocessing.interpolation,
+        "size": preprocessing.size,
+        "weights_sha256": learner.network.weights_sha256,
         "seed": learner.seed,
         "classes": learner.classes,
         "temperature": learner.temperature,

@@ -12,8 +12,9 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from crumb.errors import InputError, setting
-from crumb.nets.graph import leave_unchanged, subgraph
+from crumb.nets.graph import leave_unchanged
 from crumb.nets.split import SplitNetwork
+from crumb.nets.subgraph import subgraph
 
 AGGREGATIONS = "aggregations"
 """Under which name the tail holds them."""

@@ -4,43 +4,18 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from crumb import plugins
+from crumb.data.resize import Interpolation
 from crumb.errors import InputError, setting, shown
 from crumb.nets.config import Backbone, NetworkConfig, Preprocessing
+from crumb.nets.known import BACKBONES
 from crumb.nets.split import SplitNetwork
 from crumb.nets.weights import load_weights
-
-BACKBONES = {
-    # The paper's network: 512 x 13 x 13 features, and a 3x3 classifier convolution in place of
-    # the stock 1x1 (Talbot et al. 2025, section III-A).
-    "squeezenet1_0": Backbone(
-        "torchvision",
-        "squeezenet1_0",
-        "features.12",
-        head_kernel=3,
-        initialiser="random_distmatch_sparse",
-    ),
-    # The paper's second network: 64 x 14 x 14 features, blocks of 8.
-    "mobilenet_v2": Backbone(
-        "torchvision",
-        "mobilenet_v2",
-        "features.8",
-        initialiser="normal_MobileNet",
-        block_length=8,
-    ),
-    # Ours, for use without the internet: 192 x 7 x 7 signed features.
-    "efficientnet_lite0": Backbone(
-        "timm",
-        "tf_efficientnet_lite0",
-        "blocks.6",
-        preprocessing=Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
-        initialiser="normal_matched",
-    ),
-}
 
 
 def find_backbone(name: str, cut: str | None = None) -> Backbone:
@@ -83,14 +58,9 @@ def _find_elsewhere(name: str) -> Backbone:
 
     vision = torchvision.models.list_models(torchvision.models)
     if name in vision:
-        return Backbone("torchvision", name, "")
+        return Backbone("torchvision", name, "", preprocessing=_of_torchvision_weights(name))
     if timm.is_model(name):
-        defaults = timm.get_pretrained_cfg(name)
-        if defaults is None:
-            return Backbone("timm", name, "")
-        (red, green, blue), (r, g, b) = defaults.mean, defaults.std
-        preprocessing = Preprocessing(defaults.input_size[-1], (red, green, blue), (r, g, b))
-        return Backbone("timm", name, "", preprocessing=preprocessing)
+        return Backbone("timm", name, "", preprocessing=_of_timm_weights(name))
     # Some names are in two of the lists.
     own = [*BACKBONES, *plugins.names(plugins.BACKBONES)]
     names = list(dict.fromkeys([*own, *vision, *timm.list_models()]))
@@ -100,6 +70,37 @@ def _find_elsewhere(name: str) -> Backbone:
         "is no network of Crumb, torchvision or timm",
         f"did you mean {', '.join(near or BACKBONES)}?",
     )
+
+
+def _of_torchvision_weights(name: str) -> Preprocessing:
+    """What the pretrained weights of a torchvision network were trained with."""
+    import torchvision
+
+    weights = next(iter(torchvision.models.get_model_weights(name)), None)
+    if weights is None:
+        return Preprocessing()
+    shown = weights.transforms()
+    (red, green, blue), (r, g, b) = shown.mean, shown.std
+    filtered = _interpolation(shown.interpolation.value)
+    size = shown.crop_size[0]
+    return Preprocessing(size, (red, green, blue), (r, g, b), interpolation=filtered)
+
+
+def _of_timm_weights(name: str) -> Preprocessing:
+    """The same of timm."""
+    import timm
+
+    defaults = timm.get_pretrained_cfg(name)
+    if defaults is None:
+        return Preprocessing()
+    (red, green, blue), (r, g, b) = defaults.mean, defaults.std
+    filtered, size = _interpolation(defaults.interpolation), defaults.input_size[-1]
+    return Preprocessing(size, (red, green, blue), (r, g, b), interpolation=filtered)
+
+
+def _interpolation(name: str) -> Interpolation:
+    # Networks of no other filter are published; bilinear is the usual one.
+    return "bicubic" if name == "bicubic" else "bilinear"
 
 
 def settled(config: NetworkConfig) -> tuple[Backbone, NetworkConfig]:
@@ -117,12 +118,15 @@ def settled(config: NetworkConfig) -> tuple[Backbone, NetworkConfig]:
     return backbone, config
 
 
-def build_network(config: NetworkConfig, seed: int = 0) -> SplitNetwork:
+def build_network(
+    config: NetworkConfig, seed: int = 0, preprocessing: Preprocessing | None = None
+) -> SplitNetwork:
     """Build a backbone, load its weights and split it.
 
     Args:
         config: the cut that was found is written back to the network's own ``config``.
         seed: of random weights.
+        preprocessing: of images; that of the pretrained weights by default.
 
     Returns:
         the split network on the CPU, in eval mode, with the head that came with the weights.
@@ -131,12 +135,16 @@ def build_network(config: NetworkConfig, seed: int = 0) -> SplitNetwork:
         InputError: see :func:`settled`, :func:`load_weights`, :class:`SplitNetwork`.
     """
     backbone, config = settled(config)
+    if preprocessing is not None:
+        backbone = replace(backbone, preprocessing=preprocessing)
     own = plugins.is_reference(backbone.library)
     model = _create(backbone, seed, pretrained=own and config.weights == "pretrained")
+    digest = None
     if not own or config.weights != "pretrained":
         size = backbone.preprocessing.size
-        load_weights(model, backbone.library, backbone.model, config.weights, size)
+        digest = load_weights(model, backbone.library, backbone.model, config.weights, size)
     network = SplitNetwork(model, backbone, config)
+    network.weights_sha256 = digest
     network.eval()
     return network
 
@@ -148,9 +156,7 @@ def _create(backbone: Backbone, seed: int, pretrained: bool = False) -> nn.Modul
         if plugins.is_reference(backbone.library):
             return plugins.load(backbone.library)(backbone.model, pretrained)
         if backbone.library == "timm":
-            import timm
-
-            return timm.create_model(backbone.model, pretrained=False)
+            return _of_timm(backbone.model)
         import torchvision
 
         # googlenet and inception would add a second head in training mode; their weights were
@@ -158,3 +164,17 @@ def _create(backbone: Backbone, seed: int, pretrained: bool = False) -> nn.Modul
         special = {"aux_logits": False, "init_weights": True, "transform_input": True}
         extra = special if backbone.model in ("googlenet", "inception_v3") else {}
         return torchvision.models.get_model(backbone.model, weights=None, **extra)
+
+
+def _of_timm(name: str) -> nn.Module:
+    import timm
+
+    defaults = timm.get_pretrained_cfg(name)
+    # Some are trained without classes, as DINOv2: they get a head to be replaced like the others'.
+    bare = defaults is not None and not defaults.num_classes
+    settings: dict[str, Any] = {"num_classes": 1000} if bare else {}
+    model = timm.create_model(name, pretrained=False, **settings)
+    if getattr(model, "dynamic_img_size", False):
+        # What depends on the size of each image cannot be traced, and here all have one size.
+        model = timm.create_model(name, pretrained=False, dynamic_img_size=False, **settings)
+    return model

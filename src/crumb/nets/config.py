@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from crumb.data.resize import Resize
+from crumb.data.resize import Interpolation, Resize
 from crumb.errors import InputError, setting
 from crumb.kinds import check_kinds
 
@@ -28,12 +28,19 @@ class Preprocessing:
         std: per channel, divides the result.
         resize: what becomes of the aspect ratio of images; of a learner that was trained on a data
             set that data set's.
+        interpolation: filter with which images are resized, as in the network's own training.
     """
 
     size: int = 224
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     resize: Resize = "crop"
+    interpolation: Interpolation = "bilinear"
+
+    @property
+    def square(self) -> tuple[int, Resize, Interpolation]:
+        """How images become square: side, aspect ratio and filter."""
+        return self.size, self.resize, self.interpolation
 
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 [B, 3, size, size] to float32 of the same shape, in channels-last memory."""
@@ -72,8 +79,13 @@ class Backbone:
 
 EngineName = Literal["torch", "onnxruntime", "openvino", "auto"]
 """See :mod:`crumb.nets.fronts`."""
-NO_FILE = ("pretrained", "random")
-"""Weights that come from no file of the user's."""
+HUB = "hf-hub:"
+"""How weights begin that are downloaded from the Hugging Face hub."""
+
+
+def is_file(weights: str) -> bool:
+    """Whether weights come from a file of the user's."""
+    return weights not in ("pretrained", "random") and not weights.startswith(HUB)
 
 
 @dataclass(frozen=True)
@@ -81,12 +93,14 @@ class NetworkConfig:
     """Which network, cut where, with which weights."""
 
     backbone: str = "efficientnet_lite0"
-    """squeezenet1_0, mobilenet_v2, efficientnet_lite0, any torchvision or timm name, or one of an
-    installed package (MODULE:NAME as well)."""
+    """One that crumb backbones lists, any torchvision or timm name, or one of an installed package
+    (MODULE:NAME as well)."""
     cut: str | None = None
-    """Dotted name of the first layer of the trainable tail; known for the three above."""
+    """Dotted name of the first layer of the trainable tail; known for those that crumb backbones
+    lists."""
     weights: str = "pretrained"
-    """pretrained, random, or the path of a .safetensors or .pth state of the network."""
+    """pretrained, random, the path of a .safetensors or .pth state of the network, or
+    hf-hub:OWNER/NAME of a network of timm on the Hugging Face hub."""
     dropout: float | None = None
     """Dropout probability in the tail; the network's own by default."""
     trainable: Literal["tail", "all"] = "tail"
@@ -106,4 +120,4 @@ class NetworkConfig:
     @property
     def weights_file(self) -> Path | None:
         """Absolute path of the file that the weights come from, if they come from one."""
-        return None if self.weights in NO_FILE else Path(self.weights).absolute()
+        return Path(self.weights).absolute() if is_file(self.weights) else None

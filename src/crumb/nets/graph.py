@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from torch import fx, nn
 
 from crumb.errors import InputError, setting
+from crumb.nets.crossing import only_crossing
 from crumb.nets.probe import first_line
+from crumb.nets.subgraph import subgraph
 
 
 class _CutTracer(fx.Tracer):
@@ -26,7 +28,7 @@ class _CutTracer(fx.Tracer):
 
 
 def split(
-    model: nn.Module, cut: str, at_input: bool = False
+    model: nn.Module, cut: str, at_input: bool = False, size: int = 224
 ) -> tuple[fx.GraphModule, fx.GraphModule]:
     """Cut ``model`` before the layer ``cut``.
 
@@ -34,6 +36,8 @@ def split(
         model: the whole classifier.
         cut: dotted name of a layer.
         at_input: cut before the first layer instead, so that the front computes nothing.
+        size: side of the images in pixels, the only one that the parts compute if values cross
+            that depend on it.
 
     Returns:
         front and tail; their state keeps the model's names. Together they compute the model.
@@ -57,17 +61,8 @@ def split(
         raise InputError(
             subject, "the network never calls it on its own", "choose its parent layer"
         )
-    before = {node for node in nodes[:start] if node.op != "get_attr"}
-    crossing = {
-        value for node in nodes[start:] for value in node.all_input_nodes if value in before
-    }
-    if len(crossing) != 1:
-        raise InputError(
-            subject,
-            f"{len(crossing)} values cross the cut (as in a skip connection)",
-            "choose the start of a whole stage",
-        )
-    feature = nodes[0] if at_input else next(iter(crossing))
+    crossing = only_crossing(model, graph, start, None if at_input else size)
+    feature = nodes[0] if at_input else crossing
     # The features belong to the caller: an in-place layer would change them under its hands.
     leave_unchanged(feature, model)
     front = subgraph(model, end=feature, start=None, name="Front")
@@ -102,37 +97,27 @@ def _near(cut: str, layers: Sequence[str]) -> list[str]:
     return near[:20] or [prefix]
 
 
-def subgraph(model: nn.Module, end: fx.Node, start: fx.Node | None, name: str) -> fx.GraphModule:
-    """What computes ``end`` from ``start`` (None: from the network's own input).
-
-    Its layers are those of ``model``, not copies.
-    """
-    graph, copies = fx.Graph(), {}
-    if start is not None:
-        copies[start] = graph.placeholder("features")
-
-    def copy(node: fx.Node) -> fx.Node:
-        if node not in copies:
-            for value in node.all_input_nodes:
-                copy(value)
-            copies[node] = graph.node_copy(node, copies.__getitem__)
-        return copies[node]
-
-    if end.op == "output":
-        copy(end)
-    else:
-        graph.output(copy(end))
-    return fx.GraphModule(model, graph, name)
-
-
 def cross_channels_first(front: fx.GraphModule, tail: fx.GraphModule) -> None:
     """Let [B, C, H, W] cross in the place of [B, H, W, C]; inside, each side keeps its layout."""
+    _end_with(front, "permute", 0, 3, 1, 2)
+    begin_with(tail, "permute", 0, 2, 3, 1)
+
+
+def cross_as_places(front: fx.GraphModule, tail: fx.GraphModule) -> None:
+    """Let [B, D, T, 1] cross in the place of tokens, [B, T, D]; each side keeps its layout."""
+    _end_with(front, "permute", 0, 2, 1)
+    _end_with(front, "unsqueeze", 3)
+    begin_with(tail, "permute", 0, 2, 1)
+    begin_with(tail, "squeeze", 3)
+
+
+def _end_with(front: fx.GraphModule, method: str, *arguments: int) -> None:
+    """Let a front put out ``output.method(*arguments)``."""
     # The last node; graphs of torch 2.4 have no method for it.
     *_, output = front.graph.nodes
     with front.graph.inserting_before(output):
-        output.args = (front.graph.call_method("permute", (output.args[0], 0, 3, 1, 2)),)
+        output.args = (front.graph.call_method(method, (output.args[0], *arguments)),)
     front.recompile()
-    begin_with(tail, "permute", 0, 2, 3, 1)
 
 
 def begin_with(tail: fx.GraphModule, method: str, *arguments: int) -> None:

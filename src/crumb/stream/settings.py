@@ -12,7 +12,7 @@ from typing import Any
 from crumb import __version__
 from crumb.errors import InputError, setting
 from crumb.files import read_text, read_toml
-from crumb.nets.config import NO_FILE
+from crumb.nets.config import is_file
 from crumb.stream.record import FORMAT, VERSION
 
 CONFIG, SKIPPED = "config.toml", "skipped.csv"
@@ -194,7 +194,7 @@ def _is_moved(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool
         return False
     if name == "network.weights":
         # Without a digest of the earlier file, only its name can be compared.
-        return "files.weights" in old and not {*values} & {*NO_FILE}
+        return "files.weights" in old and all(map(is_file, map(str, values)))
     listed = name == "stream.filelists" and any(one.startswith(OF_A_RUN[1]) for one in old)
     return listed or name == "stream.pretrained"
 

@@ -42,8 +42,7 @@ class Clip:
         Raises:
             InputError: a file is missing, broken, or without frames.
         """
-        size, resize = preprocessing.size, preprocessing.resize
-        return torch.cat([pixels_of_file(path, size, resize) for path in self.files])
+        return torch.cat([pixels_of_file(path, *preprocessing.square) for path in self.files])
 
     def parts(self, preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
         """The training frames and the held-out frames."""
