@@ -60,6 +60,6 @@ lines = [str(error) for error in broken]
 assert len(lines) == 2
 assert lines[0].startswith("crumb.methods mini_broken of the package crumb-mini: cannot be loaded")
 assert "a_module_that_is_not_installed" in lines[0]
-assert "calls itself 'mini'" in lines[1]
+assert "'mini'" in lines[1]
 assert not is_method("mini_broken")
 print("all of it works")
