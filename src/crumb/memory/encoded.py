@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from crumb.errors import InputError, setting
 from crumb.memory.payload import Fields
-from crumb.memory.replay import ReplayMemory
+from crumb.memory.replay import Budget, ReplayMemory
 
 LENGTH_BYTES = 4
 """Bytes of the length of an exemplar."""
@@ -59,6 +59,7 @@ class EncodedMemory(ReplayMemory):
         least: bytes of the shortest exemplar that there can be.
         given: the setting of the capacity, with its value, for messages.
         fields: as in :class:`ReplayMemory`.
+        budget: as in :class:`ReplayMemory`.
 
     Raises:
         InputError: a capacity that holds not even the shortest exemplar.
@@ -71,8 +72,9 @@ class EncodedMemory(ReplayMemory):
         least: int,
         given: str,
         fields: Fields | None = None,
+        budget: Budget | None = None,
     ) -> None:
-        super().__init__(capacity, (0,), torch.uint8, "cpu", fields)
+        super().__init__(capacity, (0,), torch.uint8, "cpu", fields, budget)
         self._overhead, self._least, self._given = overhead, least, given
         self._data: dict[int, bytes] = {}
         self._bytes = self._written = 0
@@ -128,6 +130,12 @@ class EncodedMemory(ReplayMemory):
 
     def _cost(self, size: int) -> int:
         return 1 if self._overhead is None else size + self._overhead
+
+    def _room(self, budget: Budget, counted: int) -> int:
+        return budget.room(counted)
+
+    def _trim(self) -> None:
+        """Nothing: no room is allocated in advance."""
 
     # Where exemplars lie.
 
