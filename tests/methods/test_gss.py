@@ -98,7 +98,7 @@ def test_scores_against_a_slow_loop(gradients: str, name: str, strength: int):
 
 
 class ConvolutionalHead(TinyClassifier):
-    """As SqueezeNet: a convolution, a ReLU that writes into its input, then the mean over places."""
+    """As SqueezeNet: a convolution, a ReLU that writes into its input, the mean over places."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ from crumb.data.batches import Batch
 from crumb.errors import require
 from crumb.memory.exemplars import ChosenExemplars
 from crumb.memory.payload import Field, Fields
-from crumb.methods.last_layer import layer_gradient, seen_at
+from crumb.methods.last_layer import layer_gradient, seen_at_head
 from crumb.methods.optimisation import flat_gradient
 from crumb.methods.registry import register
 from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
@@ -129,7 +129,8 @@ class Gss(Rehearsal[ScoredExemplars]):
 
     With ``gradients`` head, the gradient is taken by weights and bias of the last layer alone. It
     is exact for a convolution too: the sum over places of the derivative of the loss by what leaves
-    the layer there, times what enters it there. Gradients are clipped as for all methods, in steps, not in comparisons.
+    the layer there, times what enters it there. Gradients are clipped as for all methods, in steps,
+    not in comparisons.
     """
 
     name = "gss"
@@ -198,7 +199,7 @@ class Gss(Rehearsal[ScoredExemplars]):
     def _head_directions(self, features: Tensor, labels: Tensor) -> Iterator[Tensor]:
         """Directions by weights and bias of the last layer alone, in one pass for all images."""
         head = self.network.head
-        with seen_at(head) as seen:
+        with seen_at_head(self.network) as seen:
             logits = self.active(self.network(features))
         # No image takes part in the loss of another: one derivative holds those of all.
         loss = cross_entropy(logits, labels.to(logits.device), reduction="sum")

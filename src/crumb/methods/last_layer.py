@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
+
+from crumb.nets.split import SplitNetwork
 
 
 @dataclass
 class Seen:
-    """What passed a layer in one forward pass.
+    """What passed the last layer in one forward pass.
 
     Attributes:
         entered: float [B, ...], without gradient.
@@ -25,8 +27,8 @@ class Seen:
 
 
 @contextmanager
-def seen_at(layer: nn.Module) -> Iterator[Seen]:
-    """Context in which a forward pass notes what enters and leaves a layer.
+def seen_at_head(network: SplitNetwork) -> Iterator[Seen]:
+    """Context in which a forward pass notes what enters and leaves the last layer.
 
     No gradient reaches what lies before the layer.
     """
@@ -37,13 +39,13 @@ def seen_at(layer: nn.Module) -> Iterator[Seen]:
         # What follows may write into its input.
         return seen.left.clone()
 
-    hook = layer.register_forward_hook(note)
-    # Compiled code does not call the hook. Without its compiler, nothing is compiled.
-    compiled = "torch._dynamo" in sys.modules
+    hook, tail = network.head.register_forward_hook(note), network.tail
+    # Compiled code does not call the hook.
+    compiled, tail._compiled_call_impl = tail._compiled_call_impl, None
     try:
-        with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
-            yield seen
+        yield seen
     finally:
+        tail._compiled_call_impl = compiled
         hook.remove()
 
 
@@ -62,8 +64,8 @@ def layer_gradient(
     if isinstance(layer, nn.Conv2d):
         error, shape = error[:, :outputs], (outputs, *layer.weight.shape[1:])
         assert not isinstance(layer.padding, str)
-        weights = torch.nn.grad.conv2d_weight(
-            entered, shape, error, layer.stride, layer.padding, layer.dilation
+        weights = conv2d_weight(
+            entered, shape, error, layer.stride[0], layer.padding[0], layer.dilation[0]
         )
         return torch.cat([weights.flatten(), error.sum((0, 2, 3))])
     error = error.flatten(0, -2)[:, :outputs]
