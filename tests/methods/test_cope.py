@@ -250,13 +250,16 @@ def test_scores_before_anything_was_learned():
 
 
 def test_prototypes_are_extra_bytes():
-    learner = learner_of(budget_bytes=4 * (192 + 4) + 1, exemplar_side=8, jpeg_quality=0)
+    # A policy counts 24 bytes of each class.
+    budget = 4 * (192 + 4 + 24) + 1
+    learner = learner_of(budget_bytes=budget, exemplar_side=8, jpeg_quality=0)
     for seed in range(6):
         learner.learn(batch_of(learner, seed % 4, (seed + 1) % 4, seed=seed))
         held, known = learner.bytes_held(), len(learner.prototypes.labels)
-        assert held.replay + held.reading <= 4 * (192 + 4) + 1
-        # Eight channels in float32 and a label; the policy's nine bytes for each class.
-        assert held.extra == held.reading + known * (4 * 8 + 8) + 24 * known
+        assert held.replay + held.reading <= budget
+        assert held.reading == held.replay // 192 * 4 + 24 * known
+        # Eight channels in float32 and a label.
+        assert held.extra == held.reading + known * (4 * 8 + 8)
     assert len(learner.exemplars) == 4
     # Class-balanced: one of each.
     assert learner.exemplars.memory.counts == {0: 1, 1: 1, 2: 1, 3: 1}
