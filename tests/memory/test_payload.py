@@ -154,6 +154,24 @@ def test_exemplars_give_way_to_the_counts_of_new_classes():
         small.on_batch(batch_of(_Fronted(), 1), payload_of([1]))
 
 
+@pytest.mark.parametrize("policy", ["reservoir", "on-arrival"])
+def test_exemplars_of_an_older_version_may_be_one_too_many(policy):
+    """Its budget did not cover the counts."""
+    row, labels = 4 * 8 * 2 * 2 + 4 + EACH, [0, 0, 1, 1, 1]
+    larger = exemplars(FIELDS, budget_bytes=5 * row + 48, write_policy=policy)
+    larger.on_batch(batch_of(_Fronted(), *labels), payload_of([10 + label for label in labels]))
+    assert len(larger) == 5
+    held = exemplars(FIELDS, budget_bytes=5 * row, write_policy=policy)
+    held.load_state_dict(larger.state_dict())
+    assert len(held) == held.memory.capacity == len(held.memory.rows) == 4
+    assert held.memory.counts == {0: 2, 1: 2}
+    assert held.nbytes + held.reading_bytes <= 5 * row
+    with pytest.raises(InputError, match="the saved replay memory"):
+        exemplars(FIELDS, budget_bytes=2 * row, write_policy=policy).load_state_dict(
+            larger.state_dict()
+        )
+
+
 def test_exemplars_hand_it_out_with_what_is_drawn():
     held = exemplars(FIELDS, memory_size=4, write_policy="on-arrival")
     batch = batch_of(_Fronted(), 0, 1, 2)

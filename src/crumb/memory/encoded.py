@@ -172,7 +172,7 @@ class EncodedMemory(ReplayMemory):
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Load the exemplars of :meth:`state_dict`.
+        """Load the exemplars of :meth:`state_dict`, as :meth:`ReplayMemory.load_state_dict` does.
 
         Raises:
             InputError: they are of another form, or more than the capacity.
@@ -181,6 +181,8 @@ class EncodedMemory(ReplayMemory):
         rows = state["rows"].cpu()
         own = rows.ndim == 1 and rows.dtype == torch.uint8 and sum(lengths) == len(rows)
         total = sum(map(self._cost, lengths))
+        if self._budget is not None and sum(lengths) <= self._budget.total:
+            self.capacity = max(self.capacity, total)
         if not own or len(lengths) != len(state["labels"]) or total > self.capacity:
             raise InputError(
                 "the saved replay memory",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Protocol
 
@@ -12,7 +13,14 @@ from torch import Tensor
 from crumb.data.batches import Batch, Batches
 from crumb.memory.capacity import END_OF_TASK, CapacityConfig, MemoryConfig
 from crumb.memory.payload import Fields
-from crumb.memory.policies import NOWHERE, EndOfTask, OnArrival, Reservoir, check_share
+from crumb.memory.policies import (
+    NOWHERE,
+    EndOfTask,
+    OnArrival,
+    Reservoir,
+    check_share,
+    drop_surplus,
+)
 from crumb.memory.storage import Storage
 
 
@@ -230,6 +238,7 @@ class ChosenExemplars:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Load a :meth:`state_dict`; errors as :class:`ReplayMemory`."""
         self.memory.load_state_dict(state)
+        self.memory.set_aside(0, partial(drop_surplus, self.memory, self.generator))
 
 
 class Exemplars(ChosenExemplars):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from crumb.data.batches import Batch
 from crumb.memory.encoded import joined_rows
 from crumb.memory.exemplars import ChosenExemplars
-from crumb.memory.policies import make_room, random_below
+from crumb.memory.policies import drop_surplus, random_below
 from crumb.memory.replay import take
 
 HELD_OUT = 10
@@ -114,7 +114,7 @@ class SplitExemplars(ChosenExemplars):
         """
         met = len(self._seen.keys() | {*batch.labels.tolist()})
         if met > len(self._seen):
-            self.memory.set_aside(_COUNTS_BYTES * met, lambda: self._make_room(classes))
+            self.memory.set_aside(_COUNTS_BYTES * met, partial(self._make_room, classes))
         self.thin(classes)
         rows = self.storage.encode(batch)
         taken = [
@@ -125,7 +125,7 @@ class SplitExemplars(ChosenExemplars):
 
     def _make_room(self, classes: int) -> None:
         self.thin(classes)
-        make_room(self.memory, self.generator)
+        drop_surplus(self.memory, self.generator)
 
     def _offer(self, row: Tensor, label: int, classes: int) -> bool:
         """Offer one frame; whether it is held out."""
@@ -180,7 +180,8 @@ class SplitExemplars(ChosenExemplars):
         """Load a :meth:`state_dict`; errors as :class:`ReplayMemory`."""
         super().load_state_dict(state)
         self._seen = dict(state["seen"].tolist())
-        self.memory.set_aside(self.counted_bytes, lambda: None)
+        room = partial(drop_surplus, self.memory, self.generator)
+        self.memory.set_aside(self.counted_bytes, room)
 
 
 def validating(label: int) -> int:

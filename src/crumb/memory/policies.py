@@ -147,7 +147,7 @@ class OnArrival:
             self.memory.set_aside(_COUNTS_BYTES * classes, self._make_room)
 
     def _make_room(self) -> None:
-        self._largest.update(make_room(self.memory, self._generator))
+        self._largest.update(drop_surplus(self.memory, self._generator))
 
     @property
     def nbytes(self) -> int:
@@ -317,7 +317,7 @@ def largest_classes(memory: ReplayMemory, more: int | None = None) -> list[int]:
     return [label for label, count in counts.items() if count == most]
 
 
-def make_room(memory: ReplayMemory, generator: torch.Generator) -> set[int]:
+def drop_surplus(memory: ReplayMemory, generator: torch.Generator) -> set[int]:
     """Drop random exemplars of the largest class until the rest is within the capacity.
 
     Returns:

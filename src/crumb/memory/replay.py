@@ -150,7 +150,7 @@ class ReplayMemory:
         """Whether there is room for one more exemplar, [*row_shape]."""
         return self.used + self.cost(row) <= self.capacity
 
-    def set_aside(self, counted: int, make_room: Callable[[], None]) -> None:
+    def set_aside(self, counted: int, make_room: Callable[[], object]) -> None:
         """Leave bytes of a budget to what a policy counts; other capacities stay as they are.
 
         Args:
@@ -318,11 +318,16 @@ class ReplayMemory:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Load the exemplars of a :meth:`state_dict`.
 
+        Those of an older version, whose budget did not cover the counts, may be more than the
+        capacity, which is raised until :meth:`set_aside` is called.
+
         Raises:
             InputError: there are too many exemplars, or their shape or type differs.
         """
         rows, labels = state["rows"], state["labels"]
         fits = rows.shape[1:] == self.rows.shape[1:] and rows.dtype == self.rows.dtype
+        if fits and self._budget is not None and rows.nbytes <= self._budget.total:
+            self.capacity = max(self.capacity, len(rows))
         if not fits or len(rows) != len(labels) or len(rows) > self.capacity:
             raise InputError(
                 "the saved replay memory",

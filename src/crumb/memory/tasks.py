@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from crumb.data.batches import Batch, Batches
 from crumb.errors import InputError
 from crumb.memory.capacity import CapacityConfig
 from crumb.memory.payload import Field
-from crumb.memory.policies import random_below
+from crumb.memory.policies import drop_surplus, random_below
 from crumb.memory.replay import fitting
 from crumb.memory.storage import Storage
 
@@ -161,4 +162,5 @@ class TaskExemplars:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Load a :meth:`state_dict`; errors as :class:`ReplayMemory`."""
         self.memory.load_state_dict(state)
+        self.memory.set_aside(0, partial(drop_surplus, self.memory, self._generator))
         self._task, self._offered = state["task"].tolist()
