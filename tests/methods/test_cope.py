@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import TERMS, batch_of, images_of, tiny_network
-from tests.rounding import rounded
+from tests.rounding import assert_rounded, rounded
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -233,7 +233,8 @@ def test_nearest_prototype_by_hand():
     values = dict(zip(learner.prototypes.labels, learner.prototypes.values, strict=True))
     for label in (1, 3):
         expected = items @ values[label].double().numpy() / 0.2
-        np.testing.assert_allclose(scores[:, label], expected, rtol=1e-4, atol=1e-5)
+        # A product of unit vectors of eight numbers, divided by the temperature.
+        assert_rounded(scores[:, label], expected, TERMS, layers=2, magnitude=1 / 0.2)
     # Classes that were met and not seen.
     assert scores[:, [0, 2]].tolist() == [[-np.inf, -np.inf]] * 3
     assert set(learner.predict(images_of(0, 5))) <= {"b", "d"}
