@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from io import BytesIO
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from crumb.data.batches import Batch
+from crumb.memory.capacity import ImageConfig, MemoryConfig
 from crumb.memory.encoded import as_bytes
+from crumb.memory.exemplars import Exemplars
 from crumb.memory.images import ImageForm, scaled, usual_side
+from crumb.memory.storage import ImageStorage
+from crumb.testing.networks import tiny_network
+
+
+@dataclass(frozen=True)
+class MemoryImages(ImageConfig, MemoryConfig):
+    """Images that a policy chooses."""
+
+    storage: Literal["image"] = "image"
 
 
 def pictures(count: int, side: int) -> Tensor:
@@ -73,3 +89,49 @@ def test_no_image_is_shorter_than_one_of_a_single_colour():
 def test_side_by_budget(budget: int, side: int):
     assert usual_side(budget, 224) == side
     assert usual_side(budget, 20) == min(side, 20)
+
+
+def photographs(budget: int, side: int) -> bool:
+    """Whether 128 of 1.2 s^1.5 + 8 bytes fit into a budget, in whole numbers."""
+    room = 5 * (budget - 128 * 8)
+    return room >= 0 and room**2 >= 128**2 * 36 * side**3
+
+
+@given(st.integers(1, 2_000_000), st.integers(1, 500))
+@example(1_229_824, 448)
+def test_side_is_the_largest_in_steps_at_which_so_many_fit(budget: int, shown: int):
+    side = usual_side(budget, shown)
+    assert side == shown or (side < shown and side % 16 == 0)
+    assert side >= min(32, shown)
+    # Of two steps, the smaller one decides for an image as it is shown.
+    step = -(-side // 16) * 16
+    assert step <= 32 or photographs(budget, step)
+    assert side == shown or not photographs(budget, side + 16)
+
+
+@given(st.integers(1, 2_000_000), st.integers(1, 300))
+def test_side_of_pixels_is_the_largest_at_which_so_many_fit(budget: int, shown: int):
+    config = ImageConfig(storage="image", budget_bytes=budget, jpeg_quality=0).with_form(shown)
+    side = config.exemplar_side
+    assert side is not None
+    assert min(32, shown) <= side <= shown
+    assert side <= 32 or 64 * (3 * side**2 + 12) <= budget
+    assert side == shown or 64 * (3 * (side + 1) ** 2 + 12) > budget
+
+
+@pytest.mark.parametrize("budget", [3_000, 20_000, 30_000])
+@pytest.mark.parametrize("quality", [0, 75])
+def test_a_small_budget_is_kept(budget: int, quality: int):
+    """At the smallest side: more than a hundred photographs are offered, and do not all fit."""
+    if quality == 0:
+        budget += 3 * 32 * 32
+    config = MemoryImages(budget_bytes=budget, jpeg_quality=quality, write_policy="reservoir")
+    form = config.with_form(48).form(48)
+    assert form.side == 32
+    storage = ImageStorage(tiny_network(), form)
+    exemplars = Exemplars(config, storage, torch.Generator().manual_seed(0), "cpu")
+    images, labels = pictures(150, 48), torch.zeros(150, dtype=torch.int64)
+    exemplars.on_batch(Batch(labels, torch.zeros(150, 1, 1, 1), images))
+    held = exemplars.nbytes + exemplars.reading_bytes
+    longest = form.encode(images).flatten(1).shape[1] + 8
+    assert budget - longest < held <= budget

@@ -124,13 +124,52 @@ def exemplars(fields: Fields, **settings) -> Exemplars:
     return Exemplars(Config(storage="raw_feature", **settings), storage, draws, "cpu", fields)
 
 
-def test_a_budget_bounds_it_unless_only_the_choice_needs_it():
+def test_a_budget_bounds_it():
     row = 4 * 8 * 2 * 2 + 4
-    for fields, each in ((FIELDS, row + EACH), ({"score": Field((), torch.float32, False)}, row)):
-        held = exemplars(fields, budget_bytes=5 * each + each - 1, write_policy="on-arrival")
-        assert held.memory.capacity == 5
+    budget = 6 * (row + EACH) - 1
+    held = exemplars(FIELDS, budget_bytes=budget, write_policy="on-arrival")
+    assert held.memory.capacity == 5
     with pytest.raises(InputError, match=f"at least {row + EACH}"):
         exemplars(FIELDS, budget_bytes=row + EACH - 1, write_policy="on-arrival")
+
+
+def test_exemplars_give_way_to_the_counts_of_new_classes():
+    """Rows that are allocated go as well; payload and the order of a class stay."""
+    row = 4 * 8 * 2 * 2 + 4 + EACH
+    budget = 10 * row + 24 * 2
+    held = exemplars(FIELDS, budget_bytes=budget, write_policy="on-arrival")
+    for number, label in enumerate([0] * 20 + [1] * 20 + [2, 3, 4, 5, 6, 7]):
+        held.on_batch(batch_of(_Fronted(), label, seed=number), payload_of([10 + label]))
+        assert held.memory.capacity == (budget - 24 * (label + 1)) // row
+        assert held.nbytes + held.reading_bytes <= budget
+    assert len(held) == held.memory.capacity == len(held.memory.rows) == 9
+    for label, count in held.memory.counts.items():
+        assert held.memory.payload_of(label)["task"].tolist() == [10 + label] * count
+    again = exemplars(FIELDS, budget_bytes=budget, write_policy="on-arrival")
+    again.load_state_dict(held.state_dict())
+    assert (again.nbytes, again.reading_bytes) == (held.nbytes, held.reading_bytes)
+    small = exemplars(FIELDS, budget_bytes=row + 24, write_policy="on-arrival")
+    small.on_batch(batch_of(_Fronted(), 0), payload_of([1]))
+    with pytest.raises(InputError, match=rf"budget_bytes={row + 24}: .*at least {row + 48}"):
+        small.on_batch(batch_of(_Fronted(), 1), payload_of([1]))
+
+
+@pytest.mark.parametrize("policy", ["reservoir", "on-arrival"])
+def test_exemplars_of_an_older_version_may_be_one_too_many(policy):
+    """Its budget did not cover the counts."""
+    row, labels = 4 * 8 * 2 * 2 + 4 + EACH, [0, 0, 1, 1, 1]
+    larger = exemplars(FIELDS, budget_bytes=5 * row + 48, write_policy=policy)
+    larger.on_batch(batch_of(_Fronted(), *labels), payload_of([10 + label for label in labels]))
+    assert len(larger) == 5
+    held = exemplars(FIELDS, budget_bytes=5 * row, write_policy=policy)
+    held.load_state_dict(larger.state_dict())
+    assert len(held) == held.memory.capacity == len(held.memory.rows) == 4
+    assert held.memory.counts == {0: 2, 1: 2}
+    assert held.nbytes + held.reading_bytes <= 5 * row
+    with pytest.raises(InputError, match="the saved replay memory"):
+        exemplars(FIELDS, budget_bytes=2 * row, write_policy=policy).load_state_dict(
+            larger.state_dict()
+        )
 
 
 def test_exemplars_hand_it_out_with_what_is_drawn():
@@ -142,7 +181,7 @@ def test_exemplars_hand_it_out_with_what_is_drawn():
     assert features.shape == (7, 8, 2, 2)
     assert (payload["task"] - 10).tolist() == labels.tolist()
     assert held.bookkeeping_bytes == 3 * (4 + EACH) + 24 * 3 + 4
-    assert held.reading_bytes == held.memory.bookkeeping_bytes + 3 * EACH
+    assert held.reading_bytes == held.bookkeeping_bytes
 
 
 class _Fronted:

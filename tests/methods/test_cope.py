@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import TERMS, batch_of, images_of, tiny_network
-from tests.rounding import rounded
+from tests.rounding import assert_rounded, rounded
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -233,7 +233,8 @@ def test_nearest_prototype_by_hand():
     values = dict(zip(learner.prototypes.labels, learner.prototypes.values, strict=True))
     for label in (1, 3):
         expected = items @ values[label].double().numpy() / 0.2
-        np.testing.assert_allclose(scores[:, label], expected, rtol=1e-4, atol=1e-5)
+        # A product of unit vectors of eight numbers, divided by the temperature.
+        assert_rounded(scores[:, label], expected, TERMS, layers=2, magnitude=1 / 0.2)
     # Classes that were met and not seen.
     assert scores[:, [0, 2]].tolist() == [[-np.inf, -np.inf]] * 3
     assert set(learner.predict(images_of(0, 5))) <= {"b", "d"}
@@ -250,13 +251,16 @@ def test_scores_before_anything_was_learned():
 
 
 def test_prototypes_are_extra_bytes():
-    learner = learner_of(budget_bytes=4 * (192 + 4) + 1, exemplar_side=8, jpeg_quality=0)
+    # A policy counts 24 bytes of each class.
+    budget = 4 * (192 + 4 + 24) + 1
+    learner = learner_of(budget_bytes=budget, exemplar_side=8, jpeg_quality=0)
     for seed in range(6):
         learner.learn(batch_of(learner, seed % 4, (seed + 1) % 4, seed=seed))
         held, known = learner.bytes_held(), len(learner.prototypes.labels)
-        assert held.replay + held.reading <= 4 * (192 + 4) + 1
-        # Eight channels in float32 and a label; the policy's nine bytes for each class.
-        assert held.extra == held.reading + known * (4 * 8 + 8) + 24 * known
+        assert held.replay + held.reading <= budget
+        assert held.reading == held.replay // 192 * 4 + 24 * known
+        # Eight channels in float32 and a label.
+        assert held.extra == held.reading + known * (4 * 8 + 8)
     assert len(learner.exemplars) == 4
     # Class-balanced: one of each.
     assert learner.exemplars.memory.counts == {0: 1, 1: 1, 2: 1, 3: 1}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from networks import TERMS, batch_of, images_of, tiny_network
+from networks import TERMS, TinyClassifier, batch_of, images_of, tiny_network
 from tests.rounding import assert_rounded, rounded, tolerance
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from crumb.data.batches import Batch
@@ -17,6 +19,9 @@ from crumb.memory.storage import RawFeatureStorage
 from crumb.methods import persistence
 from crumb.methods.gss import MIN_SCORE, Gss, GssConfig, ScoredExemplars, score
 from crumb.methods.rehearsal import RehearsalConfig
+from crumb.nets.config import NetworkConfig
+from crumb.nets.split import SplitNetwork
+from crumb.testing.networks import TINY
 
 PLAIN: dict[str, Any] = {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}
 BYTES = 3 * 8 * 8
@@ -90,6 +95,69 @@ def test_scores_against_a_slow_loop(gradients: str, name: str, strength: int):
     assert min(scores) < 1 < max(scores)
     assert learner.network.tail.training
     assert torch.equal(learner.generators["dropout"].get_state(), dropout)
+
+
+class ConvolutionalHead(TinyClassifier):
+    """As SqueezeNet: a convolution, a ReLU that writes into its input, the mean over places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classifier = nn.Sequential(nn.Conv2d(8, 5, 1), nn.ReLU(inplace=True))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.norm(self.stem(images))
+        return self.pool(self.classifier(self.dropout(maps))).flatten(1)
+
+
+class HeadOfTokens(TinyClassifier):
+    """A linear layer at every place, then the largest value of all places."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = self.norm(self.stem(images)).flatten(2).transpose(1, 2)
+        return self.classifier(self.dropout(tokens)).amax(1)
+
+
+def with_head(model: type[nn.Module], kernel: int) -> Gss:
+    """A learner whose last layer is applied at each of four places."""
+    backbone = replace(TINY, head_kernel=kernel)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        network = SplitNetwork(model(), backbone, NetworkConfig("tiny", backbone.cut, "random"))
+    learner = Gss(network, GssConfig(memory_size=8, n_iter=1, gradients="head", lr=0.05))
+    learner.start_head(5)
+    learner.begin_task(["a", "b", "c", "d"])
+    return learner
+
+
+@pytest.mark.parametrize(
+    ("model", "kernel"), [(ConvolutionalHead, 1), (ConvolutionalHead, 3), (HeadOfTokens, 1)]
+)
+def test_directions_of_a_head_with_places_are_those_of_autograd(model: Any, kernel: int):
+    learner = with_head(model, kernel)
+    batch = batch_of(learner, 0, 1, 2, 3)
+    learner.network.eval()
+    before = learner.network.maps
+    found = torch.stack([*learner._directions(batch.features, batch.labels)])
+    # The tail is run once.
+    assert learner.network.maps == before + 4
+    slow = slow_gradients(learner, batch.features, batch.labels, learner.network.head_name)
+    # Weights of five outputs, then their biases; the last class has not been met.
+    assert slow.shape == (4, 5 * (8 * kernel**2 + 1))
+    weights = 8 * kernel**2
+    keep = [*range(4 * weights), *range(5 * weights, 5 * weights + 4)]
+    expected = slow[:, keep] / np.linalg.norm(slow, axis=1, keepdims=True)
+    # The layer, the mean over places, the norm.
+    assert_rounded(found, expected, terms=weights + 4 + len(keep), layers=3)
+
+
+def test_directions_of_a_compiled_tail_are_those_of_the_tail():
+    learner = learner_of(gradients="head")
+    batch = batch_of(learner, 0, 1, 2)
+    wanted = torch.stack([*learner._directions(batch.features, batch.labels)])
+    learner.network.tail.compile(backend="eager")
+    learner.network(batch.features)
+    found = torch.stack([*learner._directions(batch.features, batch.labels)])
+    assert torch.equal(found, wanted)
 
 
 def test_the_first_images_have_nothing_to_be_compared_with():
@@ -286,15 +354,14 @@ def test_saved_in_the_middle_of_a_task_it_goes_on_to_the_bit(gradients, tmp_path
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_budget_in_bytes_bounds_exemplars_and_row_numbers_and_scores_are_extra():
-    budget = 5 * (BYTES + 4) + 3
+def test_budget_in_bytes_bounds_exemplars_row_numbers_and_scores():
+    budget = 5 * (BYTES + 8) + 3
     learner = learner_of(budget_bytes=budget, exemplar_side=8, jpeg_quality=0)
     for seed in range(12):
         learner.learn(batch_of(learner, seed % 4, (seed + 1) % 4, seed=seed))
         held = learner.bytes_held()
         assert held.replay + held.reading <= budget
-        # A score besides.
-        assert held.extra == held.reading + 4 * len(learner.exemplars)
+        assert held.extra == held.reading == (4 + 4) * len(learner.exemplars)
     assert len(learner.exemplars) == 5
 
 

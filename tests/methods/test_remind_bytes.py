@@ -158,6 +158,9 @@ def test_back_in_the_first_task_it_has_no_quantiser_and_the_first_rates():
         ("pq_centroids", 257, "from 2 to 256"),
         ("lr", 0.0, "above 0"),
         ("memory_size", 0, "from 1"),
+        ("lr_step", 0, "from 1"),
+        ("images_per_class", 0, "from 1"),
+        ("final_lr", 0.0, "above 0"),
     ],
 )
 def test_impossible_settings(setting: str, value: Any, range_: str):
@@ -165,10 +168,18 @@ def test_impossible_settings(setting: str, value: Any, range_: str):
         RemindConfig(**{setting: value})
 
 
-@pytest.mark.parametrize("settings", [{"storage": "image"}, {"pq_centroids_source": "random"}])
+@pytest.mark.parametrize(
+    "settings", [{"storage": "image"}, {"pq_centroids_source": "random"}, {"schedule": "cos"}]
+)
 def test_there_are_no_other_choices(settings: dict[str, Any]):
     with pytest.raises(InputError, match="is not a valid choice"):
         RemindConfig(**settings)
+
+
+def test_a_rate_falls_to_a_smaller_one():
+    with pytest.raises(InputError, match=r"^final_lr=0.1: is above lr=0.05"):
+        RemindConfig(lr=0.05, final_lr=0.1, schedule="class")
+    assert RemindConfig(lr=0.05, final_lr=0.01, schedule="class").least_lr == 0.01
 
 
 def test_sub_vectors_must_divide_the_channels():

@@ -48,8 +48,9 @@ class CapacityConfig:
     memory_bytes: int | None = None
     """Capacity in bytes of exemplars, instead of MEMORY-SIZE."""
     budget_bytes: int | None = None
-    """Capacity in bytes of exemplars and everything needed to decode them (codebook, quantiser, row
-    numbers), instead of MEMORY-SIZE. Use the same budget for all compared methods."""
+    """Capacity in bytes of exemplars and everything needed to decode and choose them (codebook,
+    quantiser, row numbers, counts), instead of MEMORY-SIZE. Use the same budget for all compared
+    methods."""
     storage: StorageKind = "feature"
     """Form of an exemplar: block indices, pixels, the feature map (enhanced: weighted by the
     gradient of the loss), a Gaussian per class, or nothing."""
@@ -76,6 +77,7 @@ class CapacityConfig:
         storage: Storage,
         device: torch.device | str,
         fields: Fields | None = None,
+        counted: int = 0,
     ) -> ReplayMemory:
         """Create an empty memory with this capacity.
 
@@ -83,6 +85,7 @@ class CapacityConfig:
             storage: storage of its exemplars.
             device: device of the exemplars, unless they are encoded images.
             fields: fields of the payload, as in :class:`ReplayMemory`.
+            counted: bytes of what the choice of exemplars counts, whatever their number.
 
         Raises:
             InputError: the bytes hold not even one exemplar.
@@ -90,30 +93,32 @@ class CapacityConfig:
         import torch
 
         from crumb.memory.encoded import LENGTH_BYTES, EncodedMemory
-        from crumb.memory.replay import ReplayMemory, capacity_in_bytes
+        from crumb.memory.replay import Budget, ReplayMemory, capacity_in_bytes
         from crumb.memory.storage import ImageStorage
 
         # The row number, plus the length of an encoded image.
-        beside = 4 + sum(one.nbytes for one in (fields or {}).values() if one.within_budget)
+        beside = 4 + sum(one.nbytes for one in (fields or {}).values())
         form = storage.form if isinstance(storage, ImageStorage) and storage.form.quality else None
         if form is not None:
             row, beside = form.least_bytes, beside + LENGTH_BYTES
         else:
             assert storage.row_shape is not None
             row = torch.empty(storage.row_shape, dtype=storage.dtype, device="meta").nbytes
-        capacity, each, shared = self.memory_size or PAPER_MEMORY_SIZE, None, 0
+        capacity, budget, each = self.memory_size or PAPER_MEMORY_SIZE, None, None
         if self.budget_bytes is not None:
-            each, shared = beside, storage.reader_bytes
-            capacity = capacity_in_bytes("budget_bytes", self.budget_bytes, row + each, shared)
+            each = beside
+            budget = Budget(self.budget_bytes, row + each, storage.reader_bytes + counted)
+            capacity = budget.exemplars()
         elif self.memory_bytes is not None:
             each = 0
             capacity = capacity_in_bytes("memory_bytes", self.memory_bytes, row)
         if form is None:
             assert storage.row_shape is not None
-            return ReplayMemory(capacity, storage.row_shape, storage.dtype, device, fields)
+            return ReplayMemory(capacity, storage.row_shape, storage.dtype, device, fields, budget)
         if each is not None:
-            capacity = (self.budget_bytes or self.memory_bytes or 0) - shared
-        return EncodedMemory(capacity, each, row, self.capacity_setting(capacity), fields)
+            capacity = budget.room() if budget else self.memory_bytes or 0
+        given = self.capacity_setting(capacity)
+        return EncodedMemory(capacity, each, row, given, fields, budget)
 
     def capacity_setting(self, capacity: int) -> str:
         """The capacity setting, for messages."""

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from crumb.errors import InputError, setting
 from crumb.memory.payload import Fields
-from crumb.memory.replay import ReplayMemory
+from crumb.memory.replay import Budget, ReplayMemory
 
 LENGTH_BYTES = 4
 """Bytes of the length of an exemplar."""
@@ -59,6 +59,7 @@ class EncodedMemory(ReplayMemory):
         least: bytes of the shortest exemplar that there can be.
         given: the setting of the capacity, with its value, for messages.
         fields: as in :class:`ReplayMemory`.
+        budget: as in :class:`ReplayMemory`.
 
     Raises:
         InputError: a capacity that holds not even the shortest exemplar.
@@ -71,8 +72,9 @@ class EncodedMemory(ReplayMemory):
         least: int,
         given: str,
         fields: Fields | None = None,
+        budget: Budget | None = None,
     ) -> None:
-        super().__init__(capacity, (0,), torch.uint8, "cpu", fields)
+        super().__init__(capacity, (0,), torch.uint8, "cpu", fields, budget)
         self._overhead, self._least, self._given = overhead, least, given
         self._data: dict[int, bytes] = {}
         self._bytes = self._written = 0
@@ -129,6 +131,12 @@ class EncodedMemory(ReplayMemory):
     def _cost(self, size: int) -> int:
         return 1 if self._overhead is None else size + self._overhead
 
+    def _room(self, budget: Budget, counted: int) -> int:
+        return budget.room(counted)
+
+    def _trim(self) -> None:
+        """Nothing: no room is allocated in advance."""
+
     # Where exemplars lie.
 
     def _put(self, rows: Tensor) -> Sequence[int]:
@@ -164,7 +172,7 @@ class EncodedMemory(ReplayMemory):
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Load the exemplars of :meth:`state_dict`.
+        """Load the exemplars of :meth:`state_dict`, as :meth:`ReplayMemory.load_state_dict` does.
 
         Raises:
             InputError: they are of another form, or more than the capacity.
@@ -173,6 +181,8 @@ class EncodedMemory(ReplayMemory):
         rows = state["rows"].cpu()
         own = rows.ndim == 1 and rows.dtype == torch.uint8 and sum(lengths) == len(rows)
         total = sum(map(self._cost, lengths))
+        if self._budget is not None and sum(lengths) <= self._budget.total:
+            self.capacity = max(self.capacity, total)
         if not own or len(lengths) != len(state["labels"]) or total > self.capacity:
             raise InputError(
                 "the saved replay memory",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Protocol
 
@@ -12,7 +13,14 @@ from torch import Tensor
 from crumb.data.batches import Batch, Batches
 from crumb.memory.capacity import END_OF_TASK, CapacityConfig, MemoryConfig
 from crumb.memory.payload import Fields
-from crumb.memory.policies import NOWHERE, EndOfTask, OnArrival, Reservoir, check_share
+from crumb.memory.policies import (
+    NOWHERE,
+    EndOfTask,
+    OnArrival,
+    Reservoir,
+    check_share,
+    drop_surplus,
+)
 from crumb.memory.storage import Storage
 
 
@@ -36,7 +44,7 @@ class ReplayStore(Protocol):
 
     @property
     def reading_bytes(self) -> int:
-        """Bytes needed to decode the exemplars."""
+        """Bytes needed to decode and to choose the exemplars; ``budget_bytes`` bounds them too."""
         ...
 
     def on_task_end(self, batches: Batches, classes: int) -> None:
@@ -81,6 +89,7 @@ class ChosenExemplars:
         generator: generator of the choices (CPU).
         device: device of the exemplars.
         fields: fields of the payload, in the place of those of the class.
+        counted: bytes of what the choice counts, whatever the number of exemplars and classes.
 
     Attributes:
         memory: the exemplars, by class.
@@ -100,9 +109,11 @@ class ChosenExemplars:
         generator: torch.Generator,
         device: torch.device | str,
         fields: Fields | None = None,
+        counted: int = 0,
     ) -> None:
         self.storage, self.generator = storage, generator
-        self.memory = config.memory(storage, device, self.fields if fields is None else fields)
+        fields = self.fields if fields is None else fields
+        self.memory = config.memory(storage, device, fields, counted)
         self._setting = config.capacity_setting(self.memory.capacity)
 
     def __len__(self) -> int:
@@ -115,8 +126,13 @@ class ChosenExemplars:
 
     @property
     def bookkeeping_bytes(self) -> int:
-        """Bytes of the row numbers of the exemplars, and of their payload."""
-        return self.memory.bookkeeping_bytes + self.memory.payload.nbytes
+        """Bytes of row numbers and payload of the exemplars, and of what is counted."""
+        return self.memory.bookkeeping_bytes + self.memory.payload.nbytes + self.counted_bytes
+
+    @property
+    def counted_bytes(self) -> int:
+        """Bytes of what the choice of exemplars counts."""
+        return 0
 
     @property
     def reader_bytes(self) -> int:
@@ -125,8 +141,8 @@ class ChosenExemplars:
 
     @property
     def reading_bytes(self) -> int:
-        """Bytes without which the exemplars could not be read, and payload within the budget."""
-        return self.memory.bookkeeping_bytes + self.memory.payload.within_budget + self.reader_bytes
+        """Bytes without which the exemplars could not be read or chosen."""
+        return self.bookkeeping_bytes + self.reader_bytes
 
     def count(self, label: int) -> int:
         """Exemplars of one class."""
@@ -222,6 +238,7 @@ class ChosenExemplars:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Load a :meth:`state_dict`; errors as :class:`ReplayMemory`."""
         self.memory.load_state_dict(state)
+        self.memory.set_aside(0, partial(drop_surplus, self.memory, self.generator))
 
 
 class Exemplars(ChosenExemplars):
@@ -235,18 +252,19 @@ class Exemplars(ChosenExemplars):
         device: torch.device | str,
         fields: Fields | None = None,
     ) -> None:
-        super().__init__(config, storage, generator, device, fields)
         assert config.write_policy is not None, "left open; a learner fills it in"
         policies = {"end-of-task": EndOfTask, "on-arrival": OnArrival, "reservoir": Reservoir}
         stored_later = fields and config.write_policy == END_OF_TASK
         assert not stored_later, "a second reading has no payload: allow no end-of-task policy"
-        self.policy = policies[config.write_policy](self.memory, self.generator)
+        policy = policies[config.write_policy]
+        counted = Reservoir.nbytes if policy is Reservoir else 0
+        super().__init__(config, storage, generator, device, fields, counted)
+        self.policy = policy(self.memory, self.generator)
 
     @property
-    def bookkeeping_bytes(self) -> int:
-        """Bytes of row numbers and payload of the exemplars, and of what the policy counts."""
-        counted = 0 if isinstance(self.policy, EndOfTask) else self.policy.nbytes
-        return super().bookkeeping_bytes + counted
+    def counted_bytes(self) -> int:
+        """Bytes of what the policy counts."""
+        return 0 if isinstance(self.policy, EndOfTask) else self.policy.nbytes
 
     def on_batch(self, batch: Batch, payload: Mapping[str, Tensor] | None = None) -> Tensor:
         """Offer a batch of the first pass to an on-arrival policy.
@@ -260,6 +278,8 @@ class Exemplars(ChosenExemplars):
         """
         if isinstance(self.policy, EndOfTask) or not batch.first_pass:
             return torch.full((len(batch),), NOWHERE)
+        if isinstance(self.policy, OnArrival):
+            self.policy.meet(batch.labels)
         return self.policy.offer(self.storage.encode(batch), batch.labels, payload)
 
     def on_task_end(self, batches: Batches, classes: int) -> None:

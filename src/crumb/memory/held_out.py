@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -10,11 +10,12 @@ from torch import Tensor
 from crumb.data.batches import Batch
 from crumb.memory.encoded import joined_rows
 from crumb.memory.exemplars import ChosenExemplars
-from crumb.memory.policies import random_below
+from crumb.memory.policies import drop_surplus, random_below
 from crumb.memory.replay import take
 
 HELD_OUT = 10
 """One in this many exemplars of a class is for validation."""
+_COUNTS_BYTES = 16
 
 
 class SplitExemplars(ChosenExemplars):
@@ -24,7 +25,8 @@ class SplitExemplars(ChosenExemplars):
     at random as classes come), and they have no frame in common. A share of one exemplar cannot be
     split: it is to train on, and to validate on as well. A share in bytes is of as many exemplars
     as it holds at the mean length of the class's; where one that is stored does not fit into it,
-    random ones of those to train on go until it does.
+    random ones of those to train on go until it does. A frame is also stored where it fits into
+    what others have left of the share, with the probability of :class:`Reservoir`.
 
     Attributes:
         memory: the exemplars; a class's own label lists those to train on,
@@ -42,9 +44,9 @@ class SplitExemplars(ChosenExemplars):
         return [label for label in self.memory.counts if label >= 0]
 
     @property
-    def bookkeeping_bytes(self) -> int:
-        """Bytes of the row numbers, and of the counts of frames, 16 for each class."""
-        return super().bookkeeping_bytes + 16 * len(self._seen)
+    def counted_bytes(self) -> int:
+        """Bytes of the counts of frames, with the labels of their classes."""
+        return _COUNTS_BYTES * len(self._seen)
 
     def shares(self, classes: int, cost: float = 1) -> tuple[int, int]:
         """Exemplars of each of so many classes: to train on, to validate on.
@@ -106,7 +108,13 @@ class SplitExemplars(ChosenExemplars):
 
         Returns:
             bool [B]: which frames were taken to validate on, so are not to be trained on.
+
+        Raises:
+            InputError: a budget in bytes has no room for an exemplar beside the counts.
         """
+        met = len(self._seen.keys() | {*batch.labels.tolist()})
+        if met > len(self._seen):
+            self.memory.set_aside(_COUNTS_BYTES * met, partial(self._make_room, classes))
         self.thin(classes)
         rows = self.storage.encode(batch)
         taken = [
@@ -115,23 +123,28 @@ class SplitExemplars(ChosenExemplars):
         ]
         return torch.tensor(taken, dtype=torch.bool)
 
+    def _make_room(self, classes: int) -> None:
+        self.thin(classes)
+        drop_surplus(self.memory, self.generator)
+
     def _offer(self, row: Tensor, label: int, classes: int) -> bool:
         """Offer one frame; whether it is held out."""
         seen = self._seen[label] = self._seen.get(label, 0) + 1
         costs, train = self._costs(label), self.memory.count(label)
         own = self.memory.cost(row)
         room = max(1, self.memory.capacity // classes) - sum(costs) - own
-        if seen == len(costs) + 1 and room >= 0:
+        first = seen == len(costs) + 1 and room >= 0
+        place = len(costs) if first else random_below(seen, self.generator)
+        if place > len(costs) or (place == len(costs) and room < 0):
+            return False
+        if room >= 0:
             # More classes than exemplars: those that come last have none.
             if not self.memory.fits(row):
                 return False
-            shares = self.shares(classes, (sum(costs) + own) / seen)
+            shares = self.shares(classes, (sum(costs) + own) / (len(costs) + 1))
             full = train >= shares[0] and len(costs) - train < shares[1]
             key = validating(label) if full else label
         else:
-            place = random_below(seen, self.generator)
-            if place >= len(costs):
-                return False
             key, position = (label, place) if place < train else (validating(label), place - train)
             self.memory.drop(key, position)
             if not self._cut(label, room + costs[place], offered=int(key >= 0)):
@@ -167,6 +180,8 @@ class SplitExemplars(ChosenExemplars):
         """Load a :meth:`state_dict`; errors as :class:`ReplayMemory`."""
         super().load_state_dict(state)
         self._seen = dict(state["seen"].tolist())
+        room = partial(drop_surplus, self.memory, self.generator)
+        self.memory.set_aside(self.counted_bytes, room)
 
 
 def validating(label: int) -> int:

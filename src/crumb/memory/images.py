@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -119,8 +120,14 @@ def usual_side(budget: int, shown: int) -> int:
         budget: in bytes.
         shown: side of what the network is shown, which is the most.
     """
-    side = (max(0.0, budget / WANTED - 8) / 1.2) ** (2 / 3)
-    return min(shown, max(MIN_SIDE, int(side) // _STEP * _STEP))
+    side = MIN_SIDE
+    while side < shown and _usual_bytes(side + _STEP) * WANTED <= budget:
+        side += _STEP
+    return min(shown, side)
+
+
+def _usual_bytes(side: int) -> float:
+    return 1.2 * side * math.sqrt(side) + 8
 
 
 def scaled(images: Tensor, side: int) -> Tensor:

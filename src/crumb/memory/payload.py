@@ -17,13 +17,10 @@ class Field:
     Attributes:
         shape: shape of the tensor of one exemplar; () for a number.
         dtype: dtype of the tensor.
-        within_budget: ``budget_bytes`` bounds it as it bounds the exemplar. False for what only
-            the choice of exemplars needs, which is counted as extra bytes.
     """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
-    within_budget: bool = True
 
     @property
     def nbytes(self) -> int:
@@ -50,12 +47,6 @@ class Payload:
     def nbytes(self) -> int:
         """Bytes of all stored tensors."""
         return sum(self._sizes) * len(self._data)
-
-    @property
-    def within_budget(self) -> int:
-        """Bytes of what is bounded with the exemplars."""
-        sizes = [field.nbytes for field in self.fields.values() if field.within_budget]
-        return sum(sizes) * len(self._data)
 
     def put(self, slots: Sequence[int], values: Mapping[str, Tensor]) -> None:
         """Store one tensor of each field for each exemplar, or replace it.

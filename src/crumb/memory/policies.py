@@ -12,6 +12,7 @@ from torch import Tensor
 from crumb.errors import InputError, setting
 from crumb.memory.replay import ReplayMemory, fitting, take
 
+_COUNTS_BYTES = 24
 NOWHERE = -1
 """Row number of a frame that is not stored."""
 
@@ -98,10 +99,12 @@ class OnArrival:
     treated by reservoir sampling within its class, so each class's set is a uniform sample of
     its frames once it has been the largest. Needs no task boundaries.
 
-    Where exemplars differ in length, one that is stored drives out as many as make room for it,
-    each a random one of the largest class; where it is of that class, it may be the one to go. A
-    class that has been the largest never grows again by the room that is left, because its frames
-    would not have equal chances then.
+    Where exemplars differ in length, each class that has been the largest holds the frames that
+    come first in a random order of all its frames. A new frame takes a random place in that order:
+    with h held of n frames, it is among the first h + 1 with probability (h + 1) / n. Then it is
+    stored, also where room has been left over, and the last in the order of the largest class give
+    way, one after the other, until it fits: each is a random one, or the new frame itself where it
+    is of that class. So once something had to be left out, less than the longest exemplar is free.
 
     Args:
         memory: the memory that is written.
@@ -130,10 +133,26 @@ class OnArrival:
         """
         return offer_each(self.memory, self._has_room, rows, labels, payload)
 
+    def meet(self, labels: Tensor) -> None:
+        """Leave room in a budget for the counts of classes that are offered next.
+
+        Args:
+            labels: int64 [B].
+
+        Raises:
+            InputError: the budget has no room for an exemplar beside the counts.
+        """
+        if known := {*labels.tolist()} - self._seen.keys():
+            classes = len(self._seen) + len(known)
+            self.memory.set_aside(_COUNTS_BYTES * classes, self._make_room)
+
+    def _make_room(self) -> None:
+        self._largest.update(drop_surplus(self.memory, self._generator))
+
     @property
     def nbytes(self) -> int:
-        """Bytes of the counts: label, frames and whether it was the largest, 24 for each class."""
-        return 24 * len(self._seen)
+        """Bytes of the counts: label, frames and whether it was the largest, of each class."""
+        return _COUNTS_BYTES * len(self._seen)
 
     def _has_room(self, row: Tensor, label: int) -> bool:
         """Make room for a frame; returns whether to store it."""
@@ -143,9 +162,12 @@ class OnArrival:
         if not self.memory.fits(row):
             self._largest.update(largest_classes(self.memory))
         if label in self._largest:
-            if self._below(self._seen[label]) >= self.memory.count(label):
+            held, place = self.memory.count(label), self._below(self._seen[label])
+            fits = self.memory.fits(row)
+            if place > held or (place == held and not fits):
                 return False
-            self.memory.drop(label, self._below(self.memory.count(label)))
+            if not fits:
+                self.memory.drop(label, self._below(held))
         while not self.memory.fits(row):
             largest = largest_classes(self.memory, label if label in self._largest else None)
             self._largest.update(largest)
@@ -169,21 +191,26 @@ class OnArrival:
 
         Exemplars that another policy chose come without counts: they count as all that was seen.
         """
-        if "seen" not in state:
+        if "seen" in state:
+            table = state["seen"].tolist()
+            self._seen = {label: seen for label, seen, _ in table}
+            self._largest = {label for label, _, largest in table if largest}
+        else:
             self._seen, self._largest = self.memory.counts, set()
-            return
-        table = state["seen"].tolist()
-        self._seen = {label: seen for label, seen, _ in table}
-        self._largest = {label for label, _, largest in table if largest}
+        self.memory.set_aside(self.nbytes, self._make_room)
 
 
 class Reservoir:
     """Plain reservoir over all frames of the stream, regardless of class.
 
     Vitter, "Random Sampling with a Reservoir", 1985, algorithm R: at any time each frame offered
-    so far is held with the same probability. Needs no task boundaries. Where exemplars differ in
-    length and a replacement does not fit, random ones go until it does; from then on there are
-    fewer.
+    so far is held with the same probability. Needs no task boundaries.
+
+    Where exemplars differ in length, those held are the frames that come first in a random order
+    of all frames, as many as fit. A new frame takes a random place in that order: with h held of n
+    frames, it is among the first h + 1 with probability (h + 1) / n. Then it is stored, and the
+    last ones of the order, each a random one of all or the new frame itself, give way until it
+    fits. So once a frame had to be left out, less than the longest exemplar is free.
 
     Args:
         memory: the memory that is written.
@@ -217,20 +244,18 @@ class Reservoir:
     def _has_room(self, row: Tensor, label: int) -> bool:
         """Make room for a frame; returns whether to store it."""
         self._offered += 1
-        # With an exemplar less than there were frames, the next would be likelier to be held.
         if self._offered <= len(self.memory) + 1 and self.memory.fits(row):
             return True
         number = random_below(self._offered, self._generator)
-        return number < len(self.memory) and self._make_room(row, number)
-
-    def _make_room(self, row: Tensor, number: int) -> bool:
-        """Drop this exemplar, and more at random; whether the row was not one of them."""
-        self.memory.drop(*self.memory.locate([number])[0])
+        if number > len(self.memory):
+            return False
+        # Now any number up to that of exemplars is equally likely: it names the first to give way.
         while not self.memory.fits(row):
-            number = random_below(len(self.memory) + 1, self._generator)
             if number == len(self.memory):
                 return False
             self.memory.drop(*self.memory.locate([number])[0])
+            if not self.memory.fits(row):
+                number = random_below(len(self.memory) + 1, self._generator)
         return True
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -290,6 +315,21 @@ def largest_classes(memory: ReplayMemory, more: int | None = None) -> list[int]:
         counts = dict(sorted({**counts, more: counts.get(more, 0) + 1}.items()))
     most = max(counts.values())
     return [label for label, count in counts.items() if count == most]
+
+
+def drop_surplus(memory: ReplayMemory, generator: torch.Generator) -> set[int]:
+    """Drop random exemplars of the largest class until the rest is within the capacity.
+
+    Returns:
+        labels of the classes that were the largest.
+    """
+    found: set[int] = set()
+    while memory.used > memory.capacity:
+        largest = largest_classes(memory)
+        found.update(largest)
+        victim = largest[random_below(len(largest), generator)]
+        memory.drop(victim, random_below(memory.count(victim), generator))
+    return found
 
 
 def random_below(limit: int, generator: torch.Generator) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
@@ -14,6 +15,34 @@ from crumb.errors import InputError, setting
 from crumb.memory.payload import Fields, Payload
 
 _PAYLOAD = "payload."
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A number of bytes that bounds exemplars and all that is kept to read and to choose them.
+
+    Attributes:
+        total: the budget in bytes.
+        each: bytes of an exemplar and of what is kept beside it; of the shortest, if they differ.
+        shared: bytes that any number of exemplars needs once.
+    """
+
+    total: int
+    each: int
+    shared: int
+
+    def exemplars(self, counted: int = 0) -> int:
+        """Number of exemplars that fit beside ``counted`` bytes of a policy's counts.
+
+        Raises:
+            InputError: not even one does.
+        """
+        return capacity_in_bytes("budget_bytes", self.total, self.each, self.shared + counted)
+
+    def room(self, counted: int = 0) -> int:
+        """Bytes of exemplars and of what is kept beside them; errors as :meth:`exemplars`."""
+        self.exemplars(counted)
+        return self.total - self.shared - counted
 
 
 class ReplayMemory:
@@ -33,9 +62,10 @@ class ReplayMemory:
         dtype: dtype of one exemplar.
         device: where the exemplars are kept.
         fields: fields of the payload, if there is one.
+        budget: the budget that gave the capacity, if one did.
 
     Attributes:
-        capacity: as given.
+        capacity: as given, until :meth:`set_aside` lowers it.
         payload: what is stored with each exemplar, by the number of its row.
         rows: [allocated, *row_shape]; only the rows that a class lists hold an exemplar.
 
@@ -50,6 +80,7 @@ class ReplayMemory:
         dtype: torch.dtype,
         device: torch.device | str = "cpu",
         fields: Fields | None = None,
+        budget: Budget | None = None,
     ) -> None:
         if capacity < 1:
             raise InputError(
@@ -57,7 +88,7 @@ class ReplayMemory:
                 "holds no exemplar",
                 f"give at least 1, or {setting('storage', 'none')}",
             )
-        self.capacity = capacity
+        self.capacity, self._budget = capacity, budget
         self.rows = torch.empty((0, *row_shape), dtype=dtype, device=device)
         self._slots: dict[int, array[int]] = {}
         self._free = _numbers()
@@ -118,6 +149,31 @@ class ReplayMemory:
     def fits(self, row: Tensor) -> bool:
         """Whether there is room for one more exemplar, [*row_shape]."""
         return self.used + self.cost(row) <= self.capacity
+
+    def set_aside(self, counted: int, make_room: Callable[[], object]) -> None:
+        """Leave bytes of a budget to what a policy counts; other capacities stay as they are.
+
+        Args:
+            counted: bytes of all counts.
+            make_room: drops exemplars until :attr:`used` is at most :attr:`capacity`.
+
+        Raises:
+            InputError: the budget has no room for an exemplar beside the counts.
+        """
+        if self._budget is not None:
+            self.capacity = self._room(self._budget, counted)
+            make_room()
+            self._trim()
+
+    def _room(self, budget: Budget, counted: int) -> int:
+        """The capacity that a budget leaves."""
+        return budget.exemplars(counted)
+
+    def _trim(self) -> None:
+        """Allocate no more rows than the capacity."""
+        if len(self.rows) > self.capacity:
+            state = self.state_dict()
+            ReplayMemory.load_state_dict(self, state | {"allocated": torch.tensor(self.capacity)})
 
     # Writing.
 
@@ -262,11 +318,16 @@ class ReplayMemory:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Load the exemplars of a :meth:`state_dict`.
 
+        Those of an older version, whose budget did not cover the counts, may be more than the
+        capacity, which is raised until :meth:`set_aside` is called.
+
         Raises:
             InputError: there are too many exemplars, or their shape or type differs.
         """
         rows, labels = state["rows"], state["labels"]
         fits = rows.shape[1:] == self.rows.shape[1:] and rows.dtype == self.rows.dtype
+        if fits and self._budget is not None and rows.nbytes <= self._budget.total:
+            self.capacity = max(self.capacity, len(rows))
         if not fits or len(rows) != len(labels) or len(rows) > self.capacity:
             raise InputError(
                 "the saved replay memory",

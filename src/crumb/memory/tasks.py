@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,17 +12,18 @@ from crumb.data.batches import Batch, Batches
 from crumb.errors import InputError
 from crumb.memory.capacity import CapacityConfig
 from crumb.memory.payload import Field
-from crumb.memory.policies import random_below
+from crumb.memory.policies import drop_surplus, random_below
 from crumb.memory.replay import fitting
 from crumb.memory.storage import Storage
+
+_COUNTS_BYTES = 16
 
 
 class TaskExemplars:
     """A replay memory in which every finished task has an equal share, in exemplars or in bytes.
 
-    A task's exemplars are a uniform sample of its frames: a reservoir within its share, thinned
-    at random as tasks come. Where a replacement does not fit into the share, random ones go until
-    it does.
+    A task's exemplars are a uniform sample of its frames: a reservoir within its share (see
+    :class:`crumb.memory.policies.Reservoir`), thinned at random as tasks come.
 
     Args:
         config: capacity.
@@ -45,7 +47,8 @@ class TaskExemplars:
     ) -> None:
         self.storage = storage
         self._generator = generator
-        self.memory = config.memory(storage, device, {"label": Field((), torch.int32)})
+        label = {"label": Field((), torch.int32)}
+        self.memory = config.memory(storage, device, label, _COUNTS_BYTES)
         self._setting = config.capacity_setting(self.memory.capacity)
         self._task = self._offered = 0
 
@@ -62,7 +65,7 @@ class TaskExemplars:
     @property
     def bookkeeping_bytes(self) -> int:
         """Bytes of labels and row numbers, and of the counts of tasks and of frames offered."""
-        return self._numbers_bytes + 16
+        return self.memory.bookkeeping_bytes + self.memory.payload.nbytes + _COUNTS_BYTES
 
     @property
     def reader_bytes(self) -> int:
@@ -71,13 +74,8 @@ class TaskExemplars:
 
     @property
     def reading_bytes(self) -> int:
-        """Bytes without which the exemplars could not be read."""
-        return self._numbers_bytes + self.reader_bytes
-
-    @property
-    def _numbers_bytes(self) -> int:
-        """Bytes of the labels and the row numbers."""
-        return self.memory.bookkeeping_bytes + self.memory.payload.nbytes
+        """Bytes without which the exemplars could not be read or chosen."""
+        return self.bookkeeping_bytes + self.reader_bytes
 
     def of_task(self, task: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All exemplars of a task, ``size`` at a time.
@@ -137,16 +135,15 @@ class TaskExemplars:
         room = share - sum(memory.costs(task)) - memory.cost(row)
         if self._offered > memory.count(task) + 1 or room < 0:
             place = random_below(self._offered, self._generator)
-            if place >= memory.count(task):
+            if place > memory.count(task):
                 return
-            room += memory.costs(task)[place]
-            memory.drop(task, place)
             while room < 0:
-                place = random_below(memory.count(task) + 1, self._generator)
                 if place == memory.count(task):
                     return
                 room += memory.costs(task)[place]
                 memory.drop(task, place)
+                if room < 0:
+                    place = random_below(memory.count(task) + 1, self._generator)
         memory.add(task, row[None], {"label": torch.tensor([label])})
 
     def on_task_end(self, batches: Batches, classes: int) -> None:
@@ -165,4 +162,5 @@ class TaskExemplars:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Load a :meth:`state_dict`; errors as :class:`ReplayMemory`."""
         self.memory.load_state_dict(state)
+        self.memory.set_aside(0, partial(drop_surplus, self.memory, self._generator))
         self._task, self._offered = state["task"].tolist()

@@ -13,12 +13,13 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize, one_hot
+from torch.nn.functional import cross_entropy, normalize
 
 from crumb.data.batches import Batch
 from crumb.errors import require
 from crumb.memory.exemplars import ChosenExemplars
 from crumb.memory.payload import Field, Fields
+from crumb.methods.last_layer import layer_gradient, seen_at_head
 from crumb.methods.optimisation import flat_gradient
 from crumb.methods.registry import register
 from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
@@ -42,7 +43,7 @@ class GssConfig(RehearsalConfig):
     """Weight decay of SGD, added after the clipping."""
     gradients: Literal["tail", "head"] = "tail"
     """Gradients to compare: all trained parameters (as in the paper), or the last layer only, which
-    is much faster (two passes per batch instead of one per image)."""
+    is much faster (one pass per batch instead of one per image)."""
     n_iter: int = 10
     """Gradient steps per batch."""
     n_constraints: int | None = None
@@ -63,7 +64,7 @@ class GssConfig(RehearsalConfig):
 class ScoredExemplars(ChosenExemplars):
     """A replay memory with scored exemplars; more similar exemplars have higher scores."""
 
-    fields: Fields = MappingProxyType({"score": Field((), torch.float32, within_budget=False)})
+    fields: Fields = MappingProxyType({"score": Field((), torch.float32)})
 
     def scores_of(self, label: int) -> Tensor:
         """Scores of the exemplars of one class, in listing order, float32 [n]."""
@@ -126,10 +127,10 @@ class Gss(Rehearsal[ScoredExemplars]):
     before it replaces anything, and rescales scores by the smallest and the largest. It shuffles
     the memory once for each batch and replays successive parts of it; here each step draws anew.
 
-    With ``gradients`` head, the gradient is taken by weights and bias of the last layer alone:
-    (p - y) times what enters it, so that a cosine is the product of two small ones. That is exact
-    for a linear layer; a convolution is treated as one on what enters it averaged over places.
-    Gradients are clipped as for all methods, in steps, not in comparisons.
+    With ``gradients`` head, the gradient is taken by weights and bias of the last layer alone. It
+    is exact for a convolution too: the sum over places of the derivative of the loss by what leaves
+    the layer there, times what enters it there. Gradients are clipped as for all methods, in steps,
+    not in comparisons.
     """
 
     name = "gss"
@@ -195,14 +196,17 @@ class Gss(Rehearsal[ScoredExemplars]):
             self.backward(self.loss(one, label))
             yield normalize(flat_gradient(parameters), dim=0)
 
-    @torch.no_grad()
-    def _head_directions(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Gradients of weights and bias of the last layer alone, [n, classes * (D + 1)]."""
-        chances = self.active(self.network(features)).softmax(1)
-        errors = chances - one_hot(labels.to(chances.device), chances.shape[1])
-        entered = self.network.penultimate(features)
-        inputs = torch.cat([entered, torch.ones_like(entered[:, :1])], 1)
-        return (normalize(errors)[:, :, None] * normalize(inputs)[:, None]).flatten(1)
+    def _head_directions(self, features: Tensor, labels: Tensor) -> Iterator[Tensor]:
+        """Directions by weights and bias of the last layer alone, in one pass for all images."""
+        head = self.network.head
+        with seen_at_head(self.network) as seen:
+            logits = self.active(self.network(features))
+        # No image takes part in the loss of another: one derivative holds those of all.
+        loss = cross_entropy(logits, labels.to(logits.device), reduction="sum")
+        (errors,) = torch.autograd.grad(loss, seen.left)
+        for entered, error in zip(seen.entered.split(1), errors.split(1), strict=True):
+            gradient = layer_gradient(head, entered, error, len(self.classes))
+            yield normalize(gradient, dim=0)
 
 
 def score(direction: Tensor, past: Sequence[Tensor]) -> float:

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from crumb.codebook.initialisers import initial_blocks, published_statistics
 from crumb.data.batches import Batch, Batches
-from crumb.errors import require, setting
+from crumb.errors import InputError, require, setting
 from crumb.memory.capacity import CAPACITIES, PAPER_MEMORY_SIZE, CapacityConfig
 from crumb.memory.exemplars import ChosenExemplars
 from crumb.memory.policies import OnArrival, largest_classes, random_below
@@ -29,6 +29,7 @@ from crumb.memory.quantiser import (
 )
 from crumb.methods.augmentation import beta, mixed, random_resized_crops
 from crumb.methods.base import BytesHeld, Learner, strip_prefix
+from crumb.methods.class_rates import ClassRates
 from crumb.methods.described import Ranges
 from crumb.methods.registry import register
 from crumb.methods.training import MAX_FLOAT, TrainingConfig, refuse_trainable_front
@@ -47,6 +48,15 @@ class RemindConfig(CapacityConfig, TrainingConfig):
     """Form of an exemplar: the code of its feature map."""
     weight_decay: float = 0.00001
     """Weight decay of SGD after the first task, added after the clipping."""
+    schedule: Literal["constant", "class"] = "constant"
+    """Learning rate after the first task: constant LR, or (class) the authors' for ImageNet, with
+    LR 0.1: it falls from LR to FINAL-LR with the number of images of each class."""
+    final_lr: float = 0.001
+    """Learning rate of a class after IMAGES-PER-CLASS images, with SCHEDULE class."""
+    lr_step: int = 100
+    """Number of images of a class after which its learning rate falls."""
+    images_per_class: int = 1300
+    """Number of images of a class until its learning rate is FINAL-LR (that of ImageNet)."""
     base_lr: float | None = None
     """Learning rate in the first task. Default: LR."""
     base_weight_decay: float = 0.0001
@@ -78,12 +88,23 @@ class RemindConfig(CapacityConfig, TrainingConfig):
         most = f"at most {MAX_FLOAT:g}"
         if (rate := self.base_lr) is not None:
             require("base_lr", rate, 0 < rate <= MAX_FLOAT, f"above 0 and {most}")
+        final = self.final_lr
+        require("final_lr", final, 0 < final <= MAX_FLOAT, f"above 0 and {most}")
+        if self.schedule == "class" and final > self.lr:
+            problem = f"is above {setting('lr', self.lr)}"
+            raise InputError(
+                setting("final_lr", final), problem, "give a final rate below the rate"
+            )
         decay = self.base_weight_decay
         holds = 0 <= decay <= MAX_FLOAT
         require("base_weight_decay", decay, holds, f"at least 0 and {most}")
         alpha = self.mixup_alpha
         holds = alpha == 0 or 1e-6 <= alpha <= 1e6
         require("mixup_alpha", alpha, holds, "from 1e-6 to 1e6, or 0")
+        for name in ("lr_step", "images_per_class"):
+            require(
+                name, (value := getattr(self, name)), 1 <= value < 1 << 31, "from 1 to 2^31 - 1"
+            )
         counts = ("base_batch_size", "images_per_step", "rehearsal_samples_per_update")
         for name in (*counts, "pq_codebooks"):
             if (value := getattr(self, name)) is not None:
@@ -91,6 +112,11 @@ class RemindConfig(CapacityConfig, TrainingConfig):
         if (count := self.pq_centroids) is not None:
             holds = 2 <= count <= MAX_CENTROIDS
             require("pq_centroids", count, holds, f"from 2 to {MAX_CENTROIDS}")
+
+    @property
+    def least_lr(self) -> float:
+        """The final rate, with a schedule that ends there."""
+        return self.final_lr if self.schedule == "class" else 0.0
 
     def resolved(self, channels: int) -> Self:
         """The settings with defaults filled in, as stored with results.
@@ -139,6 +165,9 @@ class Remind(Learner):
     of classes not met yet included, where ours is over the classes met so far; and it begins the
     stream with the weights of the epoch that was best on test images. Gradients are clipped as for
     every method. Several images a step (``images_per_step``) are ours, for speed.
+
+    The rate is constant, as in the CRUMB authors' runs; ``schedule`` class is that of the paper's
+    runs on ImageNet (see :class:`ClassRates`).
     """
 
     name = "remind"
@@ -166,6 +195,9 @@ class Remind(Learner):
         )
         storage, memory = QuantisedStorage(self.quantiser), self.generators["memory"]
         self.exemplars = ChosenExemplars(config, storage, memory, self.device)
+        steps = (config.lr_step, config.images_per_class)
+        falling = config.schedule == "class"
+        self.rates = ClassRates(config.lr, config.final_lr, *steps) if falling else None
         self._set_rates()
 
     def _set_rates(self) -> None:
@@ -206,6 +238,8 @@ class Remind(Learner):
         codes.
         """
         config, generator, new = self.config, self.generators["replay"], len(codes)
+        if self.rates is not None:
+            self.optimizer.param_groups[0]["lr"] = self.rates.next(labels)
         drawn = config.rehearsal_samples_per_update * (2 if config.mixup_alpha else 1)
         stored, theirs = self.exemplars.memory.sample(drawn, generator)
         maps = self.exemplars.storage.features(torch.cat([codes, stored]))
@@ -271,14 +305,16 @@ class Remind(Learner):
         return super().scores(features)
 
     def bytes_held(self) -> BytesHeld:
-        """Codes; plus their row numbers and the quantiser."""
+        """Codes; plus their row numbers, the quantiser and the images counted for the rates."""
         held = self.exemplars
         extra = held.bookkeeping_bytes + self.quantiser.nbytes
+        extra += 0 if self.rates is None else self.rates.nbytes
         return BytesHeld(held.nbytes, extra, held.reading_bytes)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Network, generators and momentum; codes and quantiser."""
+        """Network, generators and momentum; codes, quantiser and counts of images."""
         parts = {"memory": self.exemplars.state_dict(), "quantiser": self.quantiser.state_dict()}
+        parts |= {} if self.rates is None else {"rates": self.rates.state_dict()}
         named = {f"{part}.{name}": v for part, held in parts.items() for name, v in held.items()}
         return super().state_dict() | named
 
@@ -287,4 +323,6 @@ class Remind(Learner):
         super().load_state_dict(state)
         self.exemplars.load_state_dict(strip_prefix(state, "memory."))
         self.quantiser.load_state_dict(strip_prefix(state, "quantiser."))
+        if self.rates is not None:
+            self.rates.load_state_dict(strip_prefix(state, "rates."))
         self._set_rates()

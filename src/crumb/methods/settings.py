@@ -330,6 +330,10 @@ class RemindSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["feature"]
+    schedule: Literal["constant", "class"]
+    final_lr: float
+    lr_step: int
+    images_per_class: int
     base_lr: float | None
     base_weight_decay: float
     base_batch_size: int | None

@@ -299,6 +299,7 @@ def learn_epoch(
         state.batch = number + 1
         now = time.perf_counter()
         record.seconds, started = record.seconds + now - started, now
+        _note_bytes(plan, state)
         if learned is not None:
             learned()
         save = plan.checkpoints is not None and plan.checkpoints.due()

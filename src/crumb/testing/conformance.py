@@ -19,6 +19,7 @@ _PREFIX = "check_"
 _ONLY: dict[Check, Callable[[Variant], bool]] = {
     memory_checks.check_memory_size_is_kept_at_every_step_and_used: lambda v: v.keeps_exemplars,
     memory_checks.check_a_budget_in_bytes_is_kept_at_every_step_and_used: lambda v: v.has_a_budget,
+    memory_checks.check_a_budget_in_bytes_is_kept_with_many_classes: lambda v: v.keeps_exemplars,
     memory_checks.check_a_budget_for_nothing_is_refused: lambda v: v.has_a_budget,
     memory_checks.check_a_method_without_exemplars_takes_no_budget: lambda v: not v.has_a_budget,
     resuming_checks.check_cuda_learns_what_the_cpu_learns: lambda _: torch.cuda.is_available(),

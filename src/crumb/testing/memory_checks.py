@@ -14,6 +14,9 @@ from crumb.testing.networks import Task, batch_of
 from crumb.testing.runs import main_run, stream
 from crumb.testing.variants import MEMORY, Variant
 
+MANY = 40
+"""Classes of a check of a small budget."""
+
 
 def check_all_that_is_kept_is_claimed(variant: Variant) -> None:
     """``bytes_held`` is all that the learner would save besides one network."""
@@ -88,11 +91,41 @@ def check_a_budget_in_bytes_is_kept_at_every_step_and_used(variant: Variant) -> 
     """Exemplars and all that they are read with, within the budget."""
     learner, budget = with_budget(variant)
     for event in stream(learner):
-        held = learner.bytes_held()
-        used = held.replay + held.reading
+        used = _used(learner)
         assert used <= budget, f"event {event}: {used} bytes of {budget}"
+    assert _used(learner) > budget / 3, f"{learner.bytes_held()} is little of {budget} bytes"
+
+
+def check_a_budget_in_bytes_is_kept_with_many_classes(variant: Variant) -> None:
+    """Counts of each class are within the budget too, where it is small for so many classes."""
+    probe = variant.make(budget_bytes=1 << 20)
+    storage = probe.exemplars.storage  # type: ignore[attr-defined]
+    if storage.row_shape is None:
+        row = storage.encode(batch_of(probe, *range(MANY))).shape[1]
+    else:
+        row = _row_bytes(storage)
+    # What is kept beside an exemplar, and what a policy may count of a class: four numbers.
+    budget = storage.reader_bytes + MANY * (row + 12 + 32)
+    learner = variant.make(budget_bytes=budget)
+    for first in range(0, MANY, 10):
+        labels = range(first, first + 10)
+        names = [f"class {label}" for label in labels]
+        if learner.needs_task_boundaries:
+            learner.begin_task(names)
+        learner.add_classes(names)
+        task = [batch_of(learner, *labels, *labels, seed=10 * i) for i in range(2)]
+        for batch in task:
+            learner.learn(batch)
+            assert _used(learner) <= budget, f"{first + 10} classes: {_used(learner)} of {budget}"
+        if learner.needs_task_boundaries:
+            learner.end_task(Task(task))
+            assert _used(learner) <= budget, f"{first + 10} classes: {_used(learner)} of {budget}"
+    assert _used(learner) > budget / 2, f"{_used(learner)} is little of {budget} bytes"
+
+
+def _used(learner: Learner) -> int:
     held = learner.bytes_held()
-    assert held.replay + held.reading > budget / 3, f"{held} is little of {budget} bytes"
+    return held.replay + held.reading
 
 
 def check_a_budget_for_nothing_is_refused(variant: Variant) -> None:
