@@ -144,7 +144,7 @@ OTHERS = {
     "mvitv2_tiny": (Case("stages.3", 64, sized(64)), "2 values cross the cut"),
     "pit_ti_224": (
         Case("transformers.2", 64, sized(64)),
-        "what crosses it is no tensor but a tuple",
+        "what crosses it is a tuple, not a tensor",
     ),
     "test_vit": (Case("blocks.1", 160), "the network cannot be traced there"),
     "twins_svt_small": (

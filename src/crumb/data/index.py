@@ -320,7 +320,7 @@ def _check_record(path: Path, record: dict[str, Any]) -> None:
     if len(set(classes.values())) < len(classes):
         raise InputError(path, "'classes' gives one id to two names", _REINDEX)
     if record.get("resize", "squash") not in RESIZES:
-        raise InputError(path, f"'resize' is none of {', '.join(RESIZES)}", _REINDEX)
+        raise InputError(path, f"'resize' is not one of {', '.join(RESIZES)}", _REINDEX)
     groups = record.get("class_groups", [])
     if not (isinstance(groups, list) and all(map(_is_group, groups))):
         raise InputError(path, "'class_groups' is not a list of lists of class ids", _REINDEX)

@@ -111,11 +111,11 @@ class SplitNetwork(nn.Module):
         maps = run(self.front, self.preprocessing(pixels), subject)
         inside = "choose a layer in the convolutional part of the network"
         if not isinstance(maps, Tensor):
-            problem = f"what crosses it is no tensor but a {type(maps).__name__}"
+            problem = f"what crosses it is a {type(maps).__name__}, not a tensor"
             raise InputError(subject, problem, inside)
         shape = tuple(maps.shape)
         if len(shape) == 3:
-            problem = f"tokens, {shape[1]} x {shape[2]}, cross it, and Crumb needs maps of places"
+            problem = f"tokens, {shape[1]} x {shape[2]}, cross it, and Crumb needs feature maps"
             raise InputError(subject, problem, inside)
         if len(shape) != 4 or shape[0] != len(pixels):
             problem = f"what crosses it has shape {shape}, not (batch, channels, height, width)"

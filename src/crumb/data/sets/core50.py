@@ -179,7 +179,7 @@ def _numbered_folders(
         if path.name in known and path.is_dir():
             found[known[path.name]] = path
         elif path.is_dir() or path.suffix.lower() == ".png":
-            problem = f"is none of the folders {letter}1 to {letter}{last}"
+            problem = f"is not one of the folders {letter}1 to {letter}{last}"
             raise InputError(path, problem, _LAYOUT)
         else:
             files += 1
@@ -240,5 +240,5 @@ def _left_out(objects: Sequence[int], unused_frames: int, others: int) -> tuple[
         used = f"{_FRAMES[0]}, {_FRAMES[1]}, ..., {_FRAMES[-1]}"
         lines.append(f"frames other than {used} of a clip: {unused_frames}")
     if others:
-        lines.append(f"files that are no .png: {others}")
+        lines.append(f"files that are not .png: {others}")
     return tuple(lines)

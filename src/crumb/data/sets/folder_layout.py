@@ -278,7 +278,7 @@ def _look_for_oddities(found: Found, tops: Sequence[str], is_split: bool) -> Non
         if canonical(name) not in names and f"{name}/" not in said:
             found.refuse(f"{name}/", "a folder in which nothing can be used")
     found.notes += [
-        f"{name} is called as folders of Windows are; if it is none of yours, take it out"
+        f"{name} has a name like a Windows system folder; if you did not make it, remove it"
         for name in names
         if name.startswith("$")
     ]

@@ -54,7 +54,7 @@ _LAYOUT = (
 )
 _UNPACK = "unpack the parts again"
 _LARGEST = 9999
-_STRAY = "files that are no frame of a clip"
+_STRAY = "files that are not frames of a clip"
 _SYSTEM = "folders of the system, never data"
 
 # Instances of each class, by number.
