@@ -194,8 +194,14 @@ def remove_two(images: Path) -> None:
         (remove_two, "s4/o7: lacks the frames 10, 290 (and 2 more folders are not whole); unpack"),
         (lambda images: (images / "s12").mkdir(), "s12: is not one of the folders s1 to s11;"),
         (lambda images: (images / "s01").mkdir(), "s01: is not one of the folders s1 to s11;"),
-        (lambda images: (images / "s2/o51").mkdir(), "s2/o51: is not one of the folders o1 to o50;"),
-        (lambda images: (images / "s2/a.png").touch(), "a.png: is not one of the folders o1 to o50;"),
+        (
+            lambda images: (images / "s2/o51").mkdir(),
+            "s2/o51: is not one of the folders o1 to o50;",
+        ),
+        (
+            lambda images: (images / "s2/a.png").touch(),
+            "a.png: is not one of the folders o1 to o50;",
+        ),
         (
             lambda images: (images / "s2/o1" / "C_02_01_010.PNG").touch(),
             "C_02_01_010.PNG: is not a frame C_02_01_<3 digits>.png;",

@@ -112,7 +112,9 @@ def settled(config: NetworkConfig) -> tuple[Backbone, NetworkConfig]:
     if config.trainable == "tail" or _known(config.backbone) is None:
         return backbone, replace(config, cut=backbone.cut)
     if config.cut is not None:
-        problem = f"has no effect with {setting('trainable', 'all')}, which leaves nothing before it"
+        problem = (
+            f"has no effect with {setting('trainable', 'all')}, which leaves nothing before it"
+        )
         raise InputError(setting("cut", config.cut), problem, "leave one of them out")
     return backbone, config
 

@@ -47,12 +47,12 @@ class Survey:
         root: Folder that all paths are relative to.
         kind: "videos" or "images".
         clips: Every session, in natural order of class, object and session.
-        tested: Whether each clip is tested on; with ``--split image``, its last images are.
+        tested: Whether each clip is a test clip; with ``--split image``, its last images are.
         split: How training and test images are divided.
-        sides: Images to train on and to test on, by class; of videos one for each second.
-        unused: Paths of what cannot be used, by the reason.
-        notes: A line for each thing that is odd.
-        test_notes: Those of the notes that are about what is tested on.
+        sides: Training and test images by class; for videos, one per second.
+        unused: Paths that cannot be used, by reason.
+        notes: One line for each oddity.
+        test_notes: The notes about the test data.
     """
 
     where: Path
@@ -83,8 +83,8 @@ class Folder(ClipSource):
     be a CSV file with the columns path and class and, if known, object, session, frame and split.
     """
 
-    # Below the output folder come to lie the frames of videos (images/, frames.json), the index
-    # (folder_dirmap.csv), what its numbers stand for (sessions.csv) and, last, dataset.json.
+    # The output folder gets the frames of videos (images/, frames.json), the index
+    # (folder_dirmap.csv), the names behind its numbers (sessions.csv) and, last, dataset.json.
 
     name: ClassVar[str] = "folder"
 
@@ -130,7 +130,7 @@ class Folder(ClipSource):
 
         Raises:
             InputError: nothing can be used, the layout or the table is broken, videos and images
-                are mixed, or what is tested on was to be given and is not.
+                are mixed, or a given test split was requested but is missing.
         """
         found = self._found()
         kind = self._keep_one_kind(found)
@@ -145,13 +145,13 @@ class Folder(ClipSource):
             problem = f"holds no clip that can be used ({path}: {why})"
             raise InputError(self.root, problem, "give videos that a player shows")
         if split != "given":
-            # A session is one session, wherever its files lie.
+            # Files of one session belong together, even in different folders.
             entries = [replace(entry, split="") for entry in entries]
         clips = group(entries)
         if kind == VIDEOS:
             _check_endings(found.root, clips)
         tested = held_out(clips, split, self.test_share)
-        # Of videos any names do, as only the number of images is asked for.
+        # For videos any names will do, because only the number of images matters.
         images = [
             clip.files if kind == IMAGES else ("",) * sum(counts_of[file] for file in clip.files)
             for clip in clips
@@ -176,10 +176,10 @@ class Folder(ClipSource):
         )
 
     def sample(self) -> Sample:
-        """Cut videos into frames, unless that is done already, and number everything.
+        """Cut videos into frames unless this is already done, and number everything.
 
         Raises:
-            InputError: see :attr:`survey`; a class has nothing to train on or to test on, a clip is
+            InputError: see :attr:`survey`; a class has no training or test data, a clip is
                 broken, or the folder cannot be written.
         """
         survey = self.survey
@@ -214,7 +214,7 @@ class Folder(ClipSource):
         return read_table(self.table, self.root) if self.table else read_tree(self.root)
 
     def _keep_one_kind(self, found: Found) -> str:
-        """The kind of what is used; the other kind is noted as unused if that is asked for."""
+        """The kind that is used. With ``only``, files of the other kind are noted as unused."""
         first = {medium(entry.path): entry.path for entry in reversed(found.entries)}
         if self.only is None and len(first) > 1:
             raise InputError(
@@ -300,7 +300,7 @@ class Folder(ClipSource):
 
 
 def _seconds(found: Found) -> dict[str, int]:
-    """Seconds of each video, rounded up; what cannot be opened or is odd is noted."""
+    """Seconds of each video, rounded up. Unreadable and odd videos are noted."""
     seconds: dict[str, int] = {}
     gaps: dict[str, int] = {}
     joined: list[str] = []
@@ -331,9 +331,9 @@ def _seconds(found: Found) -> dict[str, int]:
 
 
 def _check_endings(root: Path, clips: Sequence[Clip]) -> None:
-    """Raise InputError for two videos that differ in the end of their names only.
+    """Raise InputError for two videos whose names differ only in the extension.
 
-    They are likely the same, and their frames would have the same names.
+    They probably have the same content, and their frames would have the same names.
     """
     known: dict[PurePosixPath, str] = {}
     for path in (path for clip in clips for path in clip.files):
