@@ -30,7 +30,7 @@ _WHOLE_NUMBER = re.compile(r"-?[0-9]+")
 _DIGITS = 18
 # Among them the ends of lines: an index and file lists are read line by line.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-# What bytes of a file's name become that are no text.
+# Python puts these in place of bytes of a file name that are not text.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SHOWN = 200
 
@@ -259,8 +259,8 @@ def load_dataset(folder: Path) -> Dataset:
     The images themselves are not looked at: task lists can be laid out without them.
 
     Raises:
-        InputError: ``folder`` is none or holds no data set, dataset.json is of another format or
-            version or lacks an entry, or the index is missing, broken or has unnamed class ids.
+        InputError: ``folder`` does not exist or holds no data set, dataset.json has another format
+            or version or lacks an entry, or the index is missing, broken or has unnamed class ids.
     """
     remedy = "give the folder that `crumb index` wrote"
     try:

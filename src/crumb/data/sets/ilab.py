@@ -112,9 +112,9 @@ class Ilab2mLight(Source):
         ordered by class name, object, session, im_num.
 
         Raises:
-            InputError: there is no folder train_img with images; a .jpg in it is no file, is named
-                otherwise, or tells the same as another; a class has too few objects; or, nested,
-                the output folder cannot be written.
+            InputError: there is no folder train_img with images; a .jpg in it is not a file,
+                has another kind of name, or the name means the same as another; a class has too few
+                objects; or, with nested folders, the output folder cannot be written.
         """
         names, left_out = find_images(self.root)
         size = Balance(self.objects, self.sessions, self.images)
