@@ -77,8 +77,8 @@ class SplitNetwork(nn.Module):
         adapters: modules that were added within the tail or before it, by name.
 
     Raises:
-        InputError: no such layer; more than one tensor crosses the cut, or one that is not a feature
-            map; the logits do not come from one layer alone; front and tail share weights; training
+        InputError: no such layer; more than one tensor crosses the cut, or one that is not a
+            feature map; the logits do not come from one layer alone; front and tail share weights; training
             draws random numbers that we cannot seed; or a dropout probability for a tail without
             dropout.
     """
