@@ -213,7 +213,7 @@ class _Flat(nn.Module):
     ("made", "problem"),
     [
         (lambda v: [v, v], "what crosses it is a list, not a tensor"),
-        (lambda v: v.flatten(2).mT, "tokens, 64 x 8, cross it, and Crumb needs feature maps"),
+        (lambda v: v.flatten(2).mT, "tokens, 64 x 8, cross it, and Crumb needs maps of places"),
         (lambda v: v[None], r"what crosses it has shape \(1, 2, 8, 8, 8\)"),
         (lambda v: v.flatten(0, 1)[:, None], r"what crosses it has shape \(16, 1, 8, 8\)"),
     ],

@@ -57,8 +57,8 @@ def load_picture(path: Path, size: int, resize: Resize = "squash") -> np.ndarray
         :func:`pil_to_square` for images that are not RGB.
 
     Raises:
-        InputError: the file is missing, not a file, broken, larger than 178,956,970 pixels
-            (Pillow's limit), or its pixels are refused by :func:`pil_to_square`.
+        InputError: missing, no file, broken, of more than 178,956,970 pixels (Pillow's own limit)
+            or of pixels that :func:`pil_to_square` refuses.
     """
     if not check_image_file(path):
         raise InputError(path, "cannot be read as an image (it is empty)", _REPAIR)
@@ -77,7 +77,7 @@ def load_picture(path: Path, size: int, resize: Resize = "squash") -> np.ndarray
 
 
 def _read(path: Path, size: int, resize: Resize) -> np.ndarray:
-    """The pixels of a file. Unreadable metadata is ignored."""
+    """The pixels of a file; metadata that cannot be read is no reason to refuse them."""
     try:
         with open_image(path) as file:
             return _decode(file, path, size, resize)
@@ -125,7 +125,7 @@ def _opened(file: IO[bytes], path: Path) -> Image.Image:
 def check_image_file(path: Path) -> int:
     """Bytes of a file or of a member of a tar file.
 
-    Refuses what is recognisably not an image, without opening it.
+    Refuses what need not be opened to see that it is no image.
 
     Raises:
         InputError: nothing is there, or a folder, a pipe, a device, or a file that is larger than

@@ -77,8 +77,8 @@ class SplitNetwork(nn.Module):
         adapters: modules that were added within the tail or before it, by name.
 
     Raises:
-        InputError: no such layer; more than one tensor crosses the cut, or one that is not a
-            feature map; the logits do not come from one layer alone; front and tail share weights; training
+        InputError: no such layer; more than one tensor crosses the cut, or one that is no map;
+            the logits do not come from one layer alone; front and tail share weights; training
             draws random numbers that we cannot seed; or a dropout probability for a tail without
             dropout.
     """
@@ -115,7 +115,7 @@ class SplitNetwork(nn.Module):
             raise InputError(subject, problem, inside)
         shape = tuple(maps.shape)
         if len(shape) == 3:
-            problem = f"tokens, {shape[1]} x {shape[2]}, cross it, and Crumb needs feature maps"
+            problem = f"tokens, {shape[1]} x {shape[2]}, cross it, and Crumb needs maps of places"
             raise InputError(subject, problem, inside)
         if len(shape) != 4 or shape[0] != len(pixels):
             problem = f"what crosses it has shape {shape}, not (batch, channels, height, width)"

@@ -51,8 +51,8 @@ class Survey:
         split: How training and test images are divided.
         sides: Training and test images by class; for videos, one per second.
         unused: Paths that cannot be used, by reason.
-        notes: One line for each oddity.
-        test_notes: The notes about the test data.
+        notes: A line for each thing that is odd.
+        test_notes: Those of the notes that are about what is tested on.
     """
 
     where: Path
@@ -151,7 +151,7 @@ class Folder(ClipSource):
         if kind == VIDEOS:
             _check_endings(found.root, clips)
         tested = held_out(clips, split, self.test_share)
-        # For videos any names will do, because only the number of images matters.
+        # Of videos any names do, as only the number of images is asked for.
         images = [
             clip.files if kind == IMAGES else ("",) * sum(counts_of[file] for file in clip.files)
             for clip in clips

@@ -127,10 +127,10 @@ def divide(clip: Clip, images: Sequence[str], is_test: bool, last: float | None)
 
 
 def check_sides(sides: Mapping[str, tuple[int, int]], split: Split) -> None:
-    """Refuse a class without training images or without test images.
+    """Refuse a class that would not be trained on, or not tested on.
 
     Args:
-        sides: Number of training and test images, or clips, by class.
+        sides: Images, or clips, to train on and to test on, by class.
         split: How they were divided.
 
     Raises:
