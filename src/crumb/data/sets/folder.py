@@ -49,8 +49,8 @@ class Survey:
         clips: Every session, in natural order of class, object and session.
         tested: Whether each clip is a test clip; with ``--split image``, its last images are.
         split: How training and test images are divided.
-        sides: Training and test images by class; for videos, one per second.
-        unused: Paths that cannot be used, by reason.
+        sides: Images to train on and to test on, by class; of videos one for each second.
+        unused: Paths of what cannot be used, by the reason.
         notes: A line for each thing that is odd.
         test_notes: Those of the notes that are about what is tested on.
     """
@@ -83,8 +83,8 @@ class Folder(ClipSource):
     be a CSV file with the columns path and class and, if known, object, session, frame and split.
     """
 
-    # The output folder gets the frames of videos (images/, frames.json), the index
-    # (folder_dirmap.csv), the names behind its numbers (sessions.csv) and, last, dataset.json.
+    # Below the output folder come to lie the frames of videos (images/, frames.json), the index
+    # (folder_dirmap.csv), what its numbers stand for (sessions.csv) and, last, dataset.json.
 
     name: ClassVar[str] = "folder"
 
