@@ -156,6 +156,29 @@ def test_what_the_guide_shows_is_what_is_printed(sample_clips, monkeypatch, caps
     assert capsys.readouterr().out in blocks(guide, "text")
 
 
+def lines_without_numbers(text):
+    """Its lines without numbers, class names and rows of figures, which depend on the network."""
+    names = "|".join(["bed", *(Path(name).name for name in CLASSES)])
+    lines = [line for line in text.splitlines() if not re.search(r"\S {2,}\d", line)]
+    lines = [re.sub(r"\d[\d.,]*", "0", re.sub(names, "CLASS", line)) for line in lines]
+    return {re.sub("-+", "-", " ".join(line.split())) for line in lines}
+
+
+def test_the_tutorial_shows_what_its_commands_print(workplace, capsys):
+    """The same lines with other numbers."""
+    printed, compared = "", 0
+    for kind, _, body in FENCE.findall((ROOT / "docs/tutorial-videos.md").read_text()):
+        if kind == "bash":
+            capsys.readouterr()
+            for line in body.splitlines():
+                run(line, capsys)
+            printed = capsys.readouterr().out
+        elif kind == "text" and printed:
+            assert lines_without_numbers(body) <= lines_without_numbers(printed)
+            compared += 1
+    assert compared == 4
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.name}")
 def test_python_examples_run(page, workplace):
     for body in blocks(page, "python"):

@@ -77,7 +77,7 @@ def _files() -> tuple[Path, ...]:
 
 @cache
 def opened(path: Path) -> Any:
-    """A file as matplotlib reads it; None for one that is no typeface, whatever its name."""
+    """A typeface as matplotlib reads it; None if the file is not a typeface."""
     from matplotlib.ft2font import FT2Font
 
     try:

@@ -152,7 +152,7 @@ def test_files_of_the_user_are_not_written_over(words, tmp_path: Path, capsys, n
         ),
         (["no_replay"], ["--pretrain-classes", "bed"], "--pretrain-classes bed: is a single class"),
         (["no_replay"], ["--early-cut", "blocks.3"], "--early-cut blocks.3: has no effect without"),
-        (["early_cut"], ["--early-cut", ""], "--early-cut: names no layer"),
+        (["early_cut"], ["--early-cut", ""], "--early-cut: is empty"),
         (["no_replay"], ["--cifar100", "set"], "--cifar100 set: has no effect without the arm"),
         (
             ["no_replay"],

@@ -139,7 +139,7 @@ def test_what_is_left_out_is_said(tree: Path, tmp_path: Path):
         "objects that are not in the tree: 2, 3, 4, 5, 6, "
         + ", ".join(str(item) for item in range(8, 51)),
         "frames other than 10, 30, ..., 290 of a clip: 44",
-        "files that are no .png: 3",
+        "files that are not .png: 3",
     )
 
 
@@ -192,10 +192,16 @@ def remove_two(images: Path) -> None:
         (remove("s11/o7"), "s11/o7: is missing, though other sessions have the object; unpack"),
         (remove(frame(2, 1, 30)), "s2/o1: lacks the frames 30; unpack"),
         (remove_two, "s4/o7: lacks the frames 10, 290 (and 2 more folders are not whole); unpack"),
-        (lambda images: (images / "s12").mkdir(), "s12: is none of the folders s1 to s11;"),
-        (lambda images: (images / "s01").mkdir(), "s01: is none of the folders s1 to s11;"),
-        (lambda images: (images / "s2/o51").mkdir(), "s2/o51: is none of the folders o1 to o50;"),
-        (lambda images: (images / "s2/a.png").touch(), "a.png: is none of the folders o1 to o50;"),
+        (lambda images: (images / "s12").mkdir(), "s12: is not one of the folders s1 to s11;"),
+        (lambda images: (images / "s01").mkdir(), "s01: is not one of the folders s1 to s11;"),
+        (
+            lambda images: (images / "s2/o51").mkdir(),
+            "s2/o51: is not one of the folders o1 to o50;",
+        ),
+        (
+            lambda images: (images / "s2/a.png").touch(),
+            "a.png: is not one of the folders o1 to o50;",
+        ),
         (
             lambda images: (images / "s2/o1" / "C_02_01_010.PNG").touch(),
             "C_02_01_010.PNG: is not a frame C_02_01_<3 digits>.png;",

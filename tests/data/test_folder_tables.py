@@ -82,7 +82,7 @@ def test_a_name_with_a_backslash_is_found_as_it_is(tmp_path: Path):
         ("path,class\nKäse.jpg,a\n".encode("latin-1"), "table.csv: is not UTF-8 text; save it as"),
         (PLAIN.encode("utf-16-le"), "table.csv: holds bytes of value 0, as UTF-16 without a mark"),
         (PLAIN.encode("utf-32"), "table.csv: is not UTF-8 text"),
-        (b"PK\x03\x04 and more", "table.csv: is a workbook or another archive, no text; save it"),
+        (b"PK\x03\x04 and more", "table.csv: is a workbook or another archive, not text; save it"),
         (
             b"path,class\nC:\\photos\\a\\p0.jpg,a\n",
             "line 2: the path 'C:\\\\photos\\\\a\\\\p0.jpg' begins with a drive or a server; give",

@@ -84,7 +84,7 @@ def test_what_is_left_out_is_said(tree: Path):
         "part4 (not in the tree)",
         "entries of the root other than part1 to part4: 2",
         # Beside what is added here, a list of images for each clip.
-        "files that are no frame of a clip: 23",
+        "files that are not frames of a clip: 23",
         "instances above 2: 1",
         "folders of other days: 20",
         "folders of the other camera: 20",

@@ -224,5 +224,5 @@ def test_an_older_index_is_of_squashed_images(tmp_path: Path):
     path.write_text(json.dumps(record))
     assert load_dataset(tmp_path / "set").resize == "squash"
     path.write_text(json.dumps(record | {"resize": "stretch"}))
-    with pytest.raises(InputError, match="'resize' is none of crop, squash, pad"):
+    with pytest.raises(InputError, match="'resize' is not one of crop, squash, pad"):
         load_dataset(tmp_path / "set")

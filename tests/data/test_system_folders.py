@@ -81,7 +81,7 @@ def test_folders_that_begin_as_those_of_windows_are_pointed_out(tmp_path: Path):
     for name in ("cup", "mug", "$Odd"):
         put(tmp_path / "mine", f"{name}/1.jpg")
     (note,) = [note for note in read_tree(tmp_path / "mine").notes if "$" in note]
-    assert note == "$Odd is called as folders of Windows are; if it is none of yours, take it out"
+    assert note == "$Odd has a name like a Windows system folder; if you did not make it, remove it"
 
 
 def test_a_table_that_lists_them(tmp_path: Path):

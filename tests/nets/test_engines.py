@@ -224,7 +224,7 @@ def test_an_engine_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
     ("change", "problem"),
     [
         ({"bf16": True}, "computes in float32, not with precision='bf16'"),
-        ({"trainable": "all"}, "is of no use with trainable='all', which has no front"),
+        ({"trainable": "all"}, "has no effect with trainable='all', which has no front"),
     ],
 )
 def test_what_engines_do_not_compute_is_refused(change: dict[str, object], problem: str):

@@ -212,7 +212,7 @@ class _Flat(nn.Module):
 @pytest.mark.parametrize(
     ("made", "problem"),
     [
-        (lambda v: [v, v], "what crosses it is no tensor but a list"),
+        (lambda v: [v, v], "what crosses it is a list, not a tensor"),
         (lambda v: v[None], r"what crosses it has shape \(1, 2, 8, 8, 8\)"),
         (lambda v: v.flatten(0, 1)[:, None], r"what crosses it has shape \(16, 1, 8, 8\)"),
     ],

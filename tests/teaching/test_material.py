@@ -1,4 +1,4 @@
-"""What is held back of each class."""
+"""What is held out of each class."""
 
 from __future__ import annotations
 

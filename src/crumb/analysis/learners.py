@@ -160,11 +160,11 @@ def open_learner(path: Path, device: str) -> Learner:
     """A saved learner that has learned something.
 
     Raises:
-        InputError: it cannot be loaded, or has met no class.
+        InputError: it cannot be loaded, or knows no class.
     """
     learner = load_learner(path, device)
     if not learner.classes:
-        raise InputError(path, "has met no class", "give a learner that crumb stream saved")
+        raise InputError(path, "knows no class", "give a learner that crumb stream saved")
     return learner
 
 

@@ -97,7 +97,7 @@ class Workplace:
         folder: temporary, for what is written on the way.
 
     Raises:
-        InputError: the data set asked for is none; found out now, not after minutes of measuring.
+        InputError: the data set does not exist. This is checked before minutes of measuring.
     """
 
     def __init__(self, setting: Setting, folder: Path) -> None:

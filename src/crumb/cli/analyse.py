@@ -61,7 +61,7 @@ class Analyse:
 
     def __post_init__(self) -> None:
         if not self.learners:
-            raise InputError("LEARNERS", "names none", "give files or a results folder")
+            raise InputError("LEARNERS", "is empty", "give files or a results folder")
         at_least("images", self.images, 1, _MAX_IMAGES)
         at_least("frames", self.frames, 1, _MAX_FRAMES)
 

@@ -45,7 +45,7 @@ class Bench:
         check_runs("runs", 0, self.runs)
         at_least("repeats", self.repeats, 1, _MAX_REPEATS)
         if not self.rows:
-            raise InputError("--rows", "names no row", f"choose some of {', '.join(ROWS)}")
+            raise InputError("--rows", "is empty", f"choose some of {', '.join(ROWS)}")
 
 
 def run(words: Sequence[str]) -> None:

@@ -66,4 +66,4 @@ def _classes(learner: Learner) -> str:
         )
         share = tested[name]
         rows.append([name, frames, "-" if share is None else f"{share:.0f}"])
-    return plain(["class", "frames", "crumbs recognised, %"], rows).text()
+    return plain(["class", "frames", "self-test, %"], rows).text()

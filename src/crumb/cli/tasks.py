@@ -43,7 +43,7 @@ class Tasks:
     def __post_init__(self) -> None:
         check_runs("first_run", self.first_run, self.runs)
         if not self.protocol:
-            raise InputError("--protocol", "names none", f"choose some of {', '.join(PROTOCOLS)}")
+            raise InputError("--protocol", "is empty", f"choose some of {', '.join(PROTOCOLS)}")
         sizes = {"images": self.layout.images_per_task, "clips": self.layout.clips_per_task}
         for (what, size), protocol in zip(sizes.items(), ("iid", "instance"), strict=True):
             if size is not None and protocol not in self.protocol:

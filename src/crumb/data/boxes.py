@@ -1,4 +1,4 @@
-"""The boxes of an MP4 or QuickTime file: whether frames that they list lie behind its end."""
+"""Checks the boxes of an MP4 or QuickTime file for frames beyond the end of the file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 _FIRST = (b"ftyp", b"wide", b"skip", b"free", b"moov", b"mdat", b"moof")
-# Of sizes of samples, in the flags of a fragment (ISO/IEC 14496-12, 8.8.7 and 8.8.8).
+# Flags of a fragment about its samples (ISO/IEC 14496-12, 8.8.7 and 8.8.8).
 _BASE, _DESCRIPTION, _DURATION, _SIZE = 0x1, 0x2, 0x8, 0x10
 _OFFSET, _FIRST_FLAGS, _EACH_SIZE = 0x1, 0x4, 0x200
 _OF_A_SAMPLE = (0x100, 0x200, 0x400, 0x800)
@@ -26,14 +26,14 @@ class _Box:
 
 
 def is_cut_short(path: Path, size: int) -> bool:
-    """Whether the index of a video, or frames of a fragment, lie behind the end of a file.
+    """Whether the video index, or samples of a fragment, extend beyond the end of the file.
 
-    What other programs write after the last box is no matter, nor are texts that are cut, nor a
-    box that claims more than is listed in it.
+    Three faults are ignored: foreign bytes after the last box, metadata that is cut off, and a box
+    that claims to be longer than its contents.
 
     Args:
         path: path of the file.
-        size: its bytes.
+        size: size of the file in bytes.
     """
     with path.open("rb") as file:
         boxes = [*_boxes(file, 0, size, size)]
@@ -47,7 +47,7 @@ def is_cut_short(path: Path, size: int) -> bool:
 
 
 def runs_over(path: Path, size: int) -> bool:
-    """Whether a box that may hold frames or their index would end after the file does."""
+    """Whether a box for frames or their index extends beyond the end of the file."""
     with path.open("rb") as file:
         boxes = [*_boxes(file, 0, size, size)]
     if not boxes or boxes[0].kind not in _FIRST:
@@ -56,7 +56,7 @@ def runs_over(path: Path, size: int) -> bool:
 
 
 def _boxes(file: BinaryIO, start: int, end: int, size: int) -> Iterator[_Box]:
-    """Boxes that begin in a part of a file, until something is none; the last may run over."""
+    """Boxes that begin in a byte range, up to the first invalid one; the last may end after it."""
     while start + 8 <= min(end, size):
         file.seek(start)
         length, kind = struct.unpack(">I4s", file.read(8))
@@ -77,7 +77,7 @@ def _child(file: BinaryIO, box: _Box, kind: bytes, size: int) -> _Box | None:
 
 
 def _lacks_index(file: BinaryIO, moov: _Box, size: int) -> bool:
-    """Whether the table of samples of a video track is not all there."""
+    """Whether the sample table of a video track is incomplete."""
     tracks = [box for box in _boxes(file, moov.inner, moov.end, size) if box.kind == b"trak"]
     cut = next((track for track in tracks if track.end > size), None)
     if cut is None:
@@ -94,13 +94,13 @@ def _lacks_index(file: BinaryIO, moov: _Box, size: int) -> bool:
 
 
 def _lacks_samples(file: BinaryIO, moof: _Box, size: int) -> bool:
-    """Whether a fragment lists samples that the file has not; one without a header is none."""
+    """Whether a fragment with a header lists samples beyond the end of the file."""
     first = next(_boxes(file, moof.inner, moof.end, size), None)
     if first is None or first.kind != b"mfhd":
         return False
     if moof.end > size:
         return True
-    # Where the fragment does not say it: the box of media after it has to be whole.
+    # If the fragment does not give the end, the media box after it must be complete.
     media = next(_boxes(file, moof.end, size, size), None)
     known_end = media.end if media and media.kind == b"mdat" else size + 1
     ends: list[int | None] = []
@@ -111,7 +111,7 @@ def _lacks_samples(file: BinaryIO, moof: _Box, size: int) -> bool:
 
 
 def _ends_of_runs(file: BinaryIO, moof: _Box, track: _Box, size: int) -> list[int | None]:
-    """End of the samples of each run of a track fragment; None if unknown."""
+    """Where the samples of each run of a track fragment end; None if unknown."""
     base, usual, ends = moof.start, None, []
     for box in _boxes(file, track.inner, track.end, size):
         if box.kind not in (b"tfhd", b"trun"):
@@ -127,7 +127,7 @@ def _ends_of_runs(file: BinaryIO, moof: _Box, track: _Box, size: int) -> list[in
 
 
 def _defaults(content: bytes, flags: int, base: int) -> tuple[int, int | None]:
-    """Base offset of a track fragment, and the size of its samples."""
+    """Base offset and default sample size of a track fragment."""
     place = 8
     if flags & _BASE:
         base, place = int.from_bytes(content[8:16], "big"), 16

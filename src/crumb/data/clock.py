@@ -12,38 +12,43 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 
 LONGEST_STEP, LONGEST_PAUSE = 10, 60
-"""Seconds from one frame to the next, at most, unless the frames beside it are as far apart. The
-first is ffmpeg's limit for formats whose clocks jump (MPEG streams); in others a pause is likely
-meant, as in the recording of a screen, up to the second."""
+"""Longest step between two frames in seconds, unless the neighbouring steps are about as long.
+The first is ffmpeg's limit for formats whose clocks jump (MPEG streams). In other formats a longer
+pause is probably intended, as in a screen recording, so the second applies."""
 AHEAD = 256
-"""Frames that are looked ahead. A clock of whole seconds stands still for 60 of 60 a second."""
-# How much longer than the steps beside it a step is that no rate of frames explains.
+"""Number of frames to look ahead. With a clock of whole seconds, all frames of a second share one
+time stamp: 60 of them at 60 frames per second."""
+# A step that is this many times as long as its neighbours is not explained by the frame rate.
 _OUT_OF_PROPORTION = 10
-# As in ffmpeg: time stamps of MPEG streams may be off by a frame or two, and catch up later.
+# As in ffmpeg: time stamps of MPEG streams may be off by a frame or two and catch up later.
 _JITTER = Fraction(1, 10)
-# What FFmpeg takes for a stream that says nothing.
+# FFmpeg's default for streams without a frame rate.
 _USUAL_STEP = Fraction(1, 25)
 
 
 class Clock:
-    """Seconds since the first frame, counted up from time stamps.
+    """Converts time stamps to seconds since the first frame.
 
-    Time stamps that rise are right, however coarse or far apart; frames of one time stamp share the
-    time until the next. A time stamp that goes back by more than a tenth of a second and a frame is
-    a gap, and so is one step forward that is longer than a limit and ten times as long as the steps
-    before and after it. A gap is closed: the frame follows as the frames before it did, and those
-    after it follow by their time stamps. A frame whose time stamp goes back by less, or that has
-    none, follows in the same way; the next one that is in time is on time again.
+    Increasing time stamps are trusted, however coarse or far apart they are. Frames with the same
+    time stamp divide the time until the next one equally. There are two kinds of gap:
+
+    * a time stamp that goes back by more than a tenth of a second and more than one frame;
+    * a step forward that is longer than a limit and ten times as long as the steps before and
+      after it.
+
+    A gap is closed: its frame follows after the usual step, and the time stamps of later frames are
+    shifted to match. A frame without a time stamp, or whose time stamp goes back by less, also
+    follows after the usual step. The next frame with a correct time stamp ends the deviation.
 
     Args:
         unit: unit of time stamps and durations, in seconds.
-        jumps: whether the format is one whose clocks jump. In others the frame after a jump is the
-            first of a new second, so that each of many pauses shows what comes after it.
+        jumps: whether clocks of this format jump. In other formats the frame after a jump begins a
+            new second, so that the sample has a frame after every pause.
 
     Attributes:
         gaps: number of closed gaps.
-        faults: time stamps that do not increase, or jump.
-        seconds: seconds of the last frame.
+        faults: number of time stamps that do not increase, or jump.
+        seconds: time of the last frame, in seconds.
     """
 
     def __init__(self, unit: Fraction, jumps: bool = True) -> None:
@@ -64,9 +69,9 @@ class Clock:
         """The time of the next frame, in seconds.
 
         Args:
-            stamp: its time stamp, if it has one.
+            stamp: time stamp of the frame, or None.
             duration: nominal duration; 0 or None if unknown.
-            ahead: time stamps of frames that come after it, as far as they are known.
+            ahead: known time stamps of later frames.
         """
         step = self._usual_step()
         follows = self.seconds + step if self._begun else self.seconds
@@ -77,13 +82,13 @@ class Clock:
         return self.seconds
 
     def end(self) -> Fraction:
-        """When the last frame ends, in seconds; 0 if there was none."""
+        """The end of the last frame, in seconds; 0 without frames."""
         return self.seconds + self._usual_step() if self._begun else Fraction(0)
 
     def _by_stamp(
         self, stamp: int, step: Fraction, follows: Fraction, ahead: Sequence[int | None]
     ) -> Fraction:
-        """The time that a stamp tells, or ``follows`` where it cannot be true."""
+        """The time that the stamp implies, or ``follows`` if the stamp is wrong."""
         at = stamp * self._unit
         last, self._last_stamp = self._last_stamp, stamp
         if last is None or self._origin is None:
@@ -120,7 +125,7 @@ class Clock:
         return max(left / (2 + ahead.count(stamp)), Fraction(0))
 
     def _is_jump(self, step: Fraction, stamp: int, ahead: Sequence[int | None]) -> bool:
-        """Whether a step is out of proportion to those before and after it."""
+        """Whether a step is far longer than the steps before and after it."""
         rise = _next(stamp, ahead)
         after = None if rise is None else (rise - stamp) * self._unit
         beside = [one for one in (self._step, after) if one is not None]
@@ -135,12 +140,12 @@ class Clock:
 
 
 def _next(stamp: int, ahead: Sequence[int | None]) -> int | None:
-    """The smallest stamp ahead that is larger."""
+    """The smallest larger stamp ahead, or None."""
     return min((one for one in ahead if one is not None and one > stamp), default=None)
 
 
 class Times(NamedTuple):
-    """Times of a packet, without the packet, which would keep its frame in memory."""
+    """Times of a packet. The packet itself would keep its frame in memory."""
 
     shown: int | None
     decoded: int | None
@@ -149,14 +154,14 @@ class Times(NamedTuple):
 
 
 def clock_of(packets: Sequence[Times], unit: Fraction, jumps: bool) -> Clock:
-    """The clock of a clip of which no frame is decoded, after its last frame.
+    """The clock after the last frame of a clip, without decoding it.
 
-    As with frames, the time stamps with fewer faults are taken.
+    As in :class:`FrameClock`, the time stamps with fewer faults are used.
 
     Args:
-        packets: packets of its video, in the order of the file.
+        packets: packets of the video stream, in file order.
         unit: unit of time stamps, in seconds.
-        jumps: as of :class:`Clock`.
+        jumps: see :class:`Clock`.
     """
     in_order = [packet for group in _groups(packets) for packet in sorted(group, key=_shown_at)]
     shown, decoded = Clock(unit, jumps), Clock(unit, jumps)
@@ -170,7 +175,7 @@ def clock_of(packets: Sequence[Times], unit: Fraction, jumps: bool) -> Clock:
 
 
 def _groups(packets: Sequence[Times]) -> Iterator[Sequence[Times]]:
-    """A key frame each and those up to the next: frames change places among these only."""
+    """Each key frame with the packets up to the next; frames are reordered only within a group."""
     starts = [place for place, packet in enumerate(packets) if place and packet.is_key]
     for start, end in pairwise([0, *starts, len(packets)]):
         yield packets[start:end]
@@ -181,16 +186,17 @@ def _shown_at(packet: Times) -> int:
 
 
 class FrameClock:
-    """The times of decoded frames, by presentation or, where that fails, by decoding.
+    """Times of decoded frames from presentation time stamps or, if these are worse, decoding ones.
 
-    As in ffmpeg, the time stamps with fewer faults are taken, and of equals those of presentation.
-    AVI has none: FFmpeg numbers packets in the order of decoding, which is not that of the frames
-    where there are B-frames. Such a clip is recognised at the first frame that comes out before a
-    packet with an earlier time stamp, though all packets came in ascending order.
+    As in ffmpeg, the time stamps with fewer faults are used, on a tie those of presentation. AVI
+    has no presentation time stamps: FFmpeg numbers packets in decoding order, which differs from
+    frame order if there are B-frames. Such a clip is detected at the first frame that the decoder
+    returns before a packet with an earlier time stamp, although all packets were in ascending
+    order.
 
     Args:
         unit: unit of time stamps, in seconds.
-        jumps: as of :class:`Clock`.
+        jumps: see :class:`Clock`.
     """
 
     def __init__(self, unit: Fraction, jumps: bool) -> None:
@@ -202,22 +208,22 @@ class FrameClock:
         self._shuffled = False
 
     def send(self, packet: Packet) -> None:
-        """Note a packet that goes into the decoder."""
+        """Note a packet that is sent to the decoder."""
         if packet.pts is not None:
             self._ascending &= self._last_sent is None or packet.pts > self._last_sent
             self._last_sent = packet.pts
             self._sent.append(packet.pts)
 
     def tick(self, frame: VideoFrame, ahead: Iterable[Packet]) -> Fraction:
-        """The time of the next frame that comes out, in seconds since the first.
+        """The time of the next decoded frame, in seconds since the first.
 
         Args:
-            frame: the frame that came out.
-            ahead: packets that have not gone into the decoder.
+            frame: the decoded frame.
+            ahead: packets that have not been sent to the decoder.
         """
         if frame.pts is not None:
             overtaken = any(stamp < frame.pts for stamp in self._sent)
-            # Packets before the first frame may be left over from one that was cut off.
+            # Packets before the first frame may belong to a frame whose beginning was cut off.
             self._shuffled |= overtaken and self._ascending and self._begun
             if not self._shuffled:
                 self._sent = [stamp for stamp in self._sent if stamp > frame.pts]

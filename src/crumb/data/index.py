@@ -31,7 +31,7 @@ _WHOLE_NUMBER = re.compile(r"-?[0-9]+")
 _DIGITS = 18
 # Among them the ends of lines: an index and file lists are read line by line.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-# What bytes of a file's name become that are no text.
+# Python puts these in place of bytes of a file name that are not text.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SHOWN = 200
 
@@ -266,8 +266,8 @@ def load_dataset(folder: Path) -> Dataset:
     The images themselves are not looked at: task lists can be laid out without them.
 
     Raises:
-        InputError: ``folder`` is none or holds no data set, dataset.json is of another format or
-            version or lacks an entry, or the index is missing, broken or has unnamed class ids.
+        InputError: ``folder`` does not exist or holds no data set, dataset.json has another format
+            or version or lacks an entry, or the index is missing, broken or has unnamed class ids.
     """
     remedy = "give the folder that `crumb index` wrote"
     path = folder / RECORD
@@ -332,7 +332,7 @@ def _check_record(path: Path, record: dict[str, Any]) -> None:
     if len(set(classes.values())) < len(classes):
         raise InputError(path, "'classes' gives one id to two names", _REINDEX)
     if record.get("resize", "squash") not in RESIZES:
-        raise InputError(path, f"'resize' is none of {', '.join(RESIZES)}", _REINDEX)
+        raise InputError(path, f"'resize' is not one of {', '.join(RESIZES)}", _REINDEX)
     made_of = record.get("made_of", ["", ""])
     if not (isinstance(made_of, list) and list(map(type, made_of)) == [str, str]):
         raise InputError(path, "'made_of' is no kind and folder", _REINDEX)

@@ -56,9 +56,9 @@ def _is_hidden(name: str, place: int) -> bool:
 
 
 def alike_line(names: Iterable[str], what: str = "classes", where: str = "") -> list[str]:
-    """A line that names classes which a reader takes for one; none where there are none.
+    """A line about classes whose names look the same; no line if there are none.
 
-    They differ in case, in blanks, in signs that cannot be seen or in the width of letters only.
+    They differ only in case, blanks, invisible characters or the width of letters.
 
     Args:
         names: names of classes.

@@ -30,7 +30,7 @@ from crumb.kinds import given, whole_number
 
 _REMEDY = "download the clip again or remove it from the folder"
 _MAX_PIXELS = 2**26
-# Pictures are left out, and lists that make FFmpeg open other files.
+# Without image formats, and without playlists, which make FFmpeg open other files.
 _CONTAINERS = (
     "mov,matroska,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg,gif,mxf,dv,ivf,nut,yuv4mpegpipe,"
     "h264,hevc,mjpeg,m4v"
@@ -43,12 +43,13 @@ _PICTURES = (
 )
 _DEFAULT_IS_WORTH = 5_000_000
 _OPTIONS = {"format_whitelist": _CONTAINERS, "max_pixels": str(_MAX_PIXELS)}
-# Packets of one stream after which another that has but one is a picture.
+# A stream with a single packet is a picture if another one has more packets than this.
 _MAX_COUNTED = 250
-# How files begin of which FFmpeg reads one (MP4, FLV, ASF, NUT) or two (Matroska).
+# First bytes of formats that can be joined. FFmpeg reads the first file (MP4, FLV, ASF, NUT) or
+# the first two (Matroska).
 _JOINED = (b"ftyp", b"FLV\x01", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", b"nut/", b"\x1aE\xdf\xa3")
 _BEGINNING = 12
-# The four numbers of a display matrix, by their signs, and what they ask for.
+# Transpositions by the signs of the four numbers of a display matrix.
 _TURNS = {
     (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
     (1, 0, 0, -1): Image.Transpose.FLIP_TOP_BOTTOM,
@@ -65,28 +66,28 @@ def frames_at_one_per_second(
 ) -> Iterator[Image.Image]:
     """Yield one frame for each second of a clip, as a square.
 
-    Frame n (n from 1) is the first frame whose time since the first frame is at least n - 1
-    seconds, by the clip's own time stamps; a clip of variable frame rate that stands still for
-    seconds repeats a frame, and so does one of fewer frames than one a second. Where time stamps
-    restart (joined clips), jump out of proportion or do not increase, the gap is closed
-    (:mod:`crumb.data.clock`), so that no frame is lost or repeated. ffmpeg at one frame a second
-    rounds times: it takes another frame of the same second, and may give one frame fewer where a
+    Frame n (n from 1) is the first frame at least n - 1 seconds after the first frame, by the time
+    stamps of the clip. If more than a second passes without a new frame, the next frame is
+    repeated. If time stamps restart (joined clips), jump or do not increase, the gap is closed
+    (:mod:`crumb.data.clock`), so no frame is lost or repeated. ffmpeg at one frame per second
+    rounds times: it takes another frame of the same second, and may return one frame fewer if a
     clip ends in the first half of a second.
 
     Args:
-        path: A video in a usual container (MP4, QuickTime, Matroska, WebM, AVI, MPEG, ...) or a
-            plain H.264, HEVC, MPEG or Motion JPEG stream, told by its content, of at most
-            67,108,864 pixels a frame (8192 x 8192). Of several video streams the one that ffmpeg
-            takes: the default one, or else the largest; cover pictures are none.
-        size: Width and height of the frames in pixels; they are resized with bicubic filtering.
-        resize: What becomes of the aspect ratio (:func:`crumb.data.resize.to_square`).
+        path: A video in a common container (MP4, QuickTime, Matroska, WebM, AVI, MPEG, ...) or a
+            plain H.264, HEVC, MPEG or Motion JPEG stream, recognised by its content, with at most
+            67,108,864 pixels per frame (8192 x 8192). If there are several video streams, the
+            stream that ffmpeg would take: the default one, or else the largest. Cover pictures do
+            not count.
+        size: Width and height of the frames in pixels. Frames are resized with bicubic filtering.
+        resize: How frames become square (:func:`crumb.data.resize.to_square`).
 
     Yields:
-        RGB images of ``size`` x ``size`` pixels, turned and mirrored as the clip asks for.
+        RGB images of ``size`` x ``size`` pixels, rotated and mirrored as the clip requires.
 
     Raises:
-        InputError: the file is missing, no file, empty, cut short, damaged or no video, or has no
-            frames or too large ones.
+        InputError: the file is missing, not a file, empty, cut short, damaged or not a video, or
+            its frames are missing or too large.
     """
     path = Path(path)
     with _opened(path) as container:
@@ -94,11 +95,11 @@ def frames_at_one_per_second(
 
 
 def frames(path: Path | str, size: int = 224, resize: Resize = "crop") -> Iterator[Image.Image]:
-    """The frames of :func:`frames_at_one_per_second`, of which the first is decoded at once.
+    """The frames of :func:`frames_at_one_per_second`. The first one is decoded immediately.
 
     Raises:
-        InputError: at the call: no frame can be decoded, or an argument is of another type or out
-            of range; at a later frame: the clip is damaged there.
+        InputError: at the call if no frame can be decoded, or an argument has the wrong type or is
+            out of range; at a later frame if the clip is damaged there.
     """
     path, size = given("path", path, Path), whole_number("size", size, 1, 8192)
     rest = frames_at_one_per_second(path, size, given("resize", resize, Resize))
@@ -110,9 +111,9 @@ class ClipLength:
     """Duration of a clip.
 
     Attributes:
-        seconds: seconds from its first frame to the end of its last one, gaps closed.
+        seconds: seconds from the start of the first frame to the end of the last, gaps closed.
         gaps: number of restarts or jumps of its time stamps.
-        is_joined: whether another file follows the end of it, which FFmpeg does not read.
+        is_joined: whether another file is appended, which FFmpeg does not read.
     """
 
     seconds: float
@@ -121,18 +122,18 @@ class ClipLength:
 
 
 def clip_length(path: Path) -> ClipLength:
-    """Length of a clip, as its header, its index or else its packets tell it.
+    """Length of a clip from its header, its index or else its packets.
 
-    Nothing is decoded: a clip that is damaged inside has a length all the same.
+    Nothing is decoded, so a clip with damaged frames still has a length.
 
     Raises:
-        InputError: the file is missing, no file, empty, cut short or no video.
+        InputError: the file is missing, not a file, empty, cut short or not a video.
     """
     with _opened(path) as container:
         stream = _video_stream(path, container)
         unit, jumps = stream.time_base or Fraction(1), _jumps(container)
         entries, told = stream.index_entries, Fraction(0)
-        # Those of other formats do not list what is joined to a file.
+        # The indexes of other formats do not list joined files.
         if "mp4" in container.format.name and stream.frames and len(entries) == stream.frames:
             clock = Clock(unit, jumps)
             stamps = [entry.timestamp for entry in entries]
@@ -156,19 +157,19 @@ def clip_length(path: Path) -> ClipLength:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[InputContainer]:
-    """The container of a clip; what goes wrong while it is open becomes an InputError."""
+    """Open the container of a clip, and turn errors while it is open into an InputError."""
     try:
         size = file_size(path)
     except OSError as error:
         raise InputError(path, f"cannot be read ({error.strerror})", _REMEDY) from error
     try:
-        # Absolute, or FFmpeg takes what is before a colon in a name for a protocol.
+        # In a relative path FFmpeg would take the text before a colon for a protocol.
         name = str(path.absolute())
         with av.open(name, options=_OPTIONS) as container:
             if "mp4" in container.format.name and _lacks_frames(path, container, size):
                 raise InputError(path, "is cut short", _REMEDY)
             yield container
-    # PyAV raises ValueError beside its own errors for broken headers.
+    # For broken headers PyAV also raises ValueError.
     except (av.error.FFmpegError, ValueError) as error:
         if runs_over(path, size):
             raise InputError(path, "is cut short", _REMEDY) from error
@@ -179,22 +180,22 @@ def _opened(path: Path) -> Iterator[InputContainer]:
 
 
 def _lacks_frames(path: Path, container: InputContainer, size: int) -> bool:
-    """Whether frames that an MP4 or QuickTime file lists lie behind its end.
+    """Whether an MP4 or QuickTime file lists frames beyond its end.
 
-    The decoder stays silent where the cut happens to fall between two frames.
+    The decoder reports nothing if the cut falls between two frames.
     """
     entries = _video_stream(path, container).index_entries
     return any(entry.pos + entry.size > size for entry in entries) or is_cut_short(path, size)
 
 
 def _is_joined(path: Path, end: int) -> bool:
-    """Whether what follows the last frame that FFmpeg finds begins as the file does.
+    """Whether another file of the same format follows the last frame that FFmpeg finds.
 
-    ``cat`` makes such a one of two MP4, FLV or WMV files, or of three Matroska files.
+    ``cat`` makes such a file from two MP4, FLV or WMV files, or from three Matroska files.
     """
     with path.open("rb") as file:
         first = file.read(_BEGINNING)
-        # Of MP4 the size of the first box comes before its name.
+        # In MP4 the size of the first box comes before its name.
         place = 4 if first[4:8] == b"ftyp" else 0
         if not first.startswith(_JOINED, place):
             return False
@@ -212,14 +213,14 @@ def _jumps(container: InputContainer) -> bool:
 
 
 def _video_stream(path: Path, container: InputContainer) -> VideoStream:
-    """The stream that ffmpeg would take; a cover picture is none."""
+    """The stream that ffmpeg would take. Cover pictures do not count."""
     videos = [s for s in container.streams.video if not s.disposition & _PICTURES]
     if not videos:
         raise InputError(path, "has no video stream", _REMEDY)
     known = [stream for stream in videos if stream.codec_context is not None]
     if not known:
         raise InputError(path, "has a video stream of an unknown format", _REMEDY)
-    # A cover that is not marked has one frame, and MP4 alone says how many there are.
+    # An unmarked cover picture has one frame. Only MP4 tells the number of frames.
     counted = "mp4" in container.format.name and all(s.frames > 1 for s in known)
     if not counted and len(known) + len(container.streams.audio) > 1:
         moving = _moving(container.name, [stream.index for stream in known])
@@ -230,7 +231,7 @@ def _video_stream(path: Path, container: InputContainer) -> VideoStream:
 
 
 def _moving(name: str, streams: Sequence[int]) -> set[int]:
-    """The streams that have more than one packet, among the first of a file if there are any."""
+    """The streams with more than one packet near the beginning of the file."""
     counted: Counter[int] = Counter()
     with av.open(name, options=_OPTIONS) as container:
         for packet in container.demux([container.streams[index] for index in streams]):
@@ -252,12 +253,12 @@ def _sample(
     path: Path, container: InputContainer, size: int, resize: Resize
 ) -> Iterator[Image.Image]:
     stream = _video_stream(path, container)
-    # One thread each: clips are decoded side by side.
+    # One thread per clip: several clips are decoded in parallel.
     stream.codec_context.thread_count = 1
-    # Damage is an error; the decoder would paint over it.
+    # By default the decoder would conceal damage.
     stream.codec_context.options = {"err_detect": "explode", "max_pixels": str(_MAX_PIXELS)}
     clock = FrameClock(stream.time_base or Fraction(1), _jumps(container))
-    # Of some formats 0, for unknown.
+    # Some formats give 0 for unknown.
     pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
     taken = 0
     for packet, ahead in _with_ahead(container.demux(stream)):
@@ -274,7 +275,7 @@ def _sample(
 
 
 def _with_ahead(packets: Iterator[Packet]) -> Iterator[tuple[Packet, deque[Packet]]]:
-    """Each packet, and those that come after it as far as they are looked at."""
+    """Each packet with up to ``AHEAD`` packets that follow it."""
     ahead: deque[Packet] = deque()
     for packet in packets:
         ahead.append(packet)
@@ -296,7 +297,7 @@ def _square(frame: VideoFrame, size: int, resize: Resize, pixel_aspect: Fraction
 def _turn(frame: VideoFrame) -> Image.Transpose | None:
     """The transposition of the clip's display matrix, rounded to the nearest one.
 
-    Its numbers a, b, c, d move the pixel at (x, y), y counted downwards, to (ax + cy, bx + dy).
+    Its numbers a, b, c, d move the pixel at (x, y), with y downwards, to (ax + cy, bx + dy).
     """
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:

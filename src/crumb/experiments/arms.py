@@ -109,7 +109,7 @@ class AblateConfig(ProtocolConfig):
     def _check_use(self) -> None:
         """Refuse flags of arms that were not requested."""
         if self.early_cut == "":
-            raise InputError(setting("early_cut"), "names no layer", "name one, or leave it out")
+            raise InputError(setting("early_cut"), "is empty", "name one, or leave it out")
         for own, name in _FOR_ONE.items():
             value = getattr(self, own)
             if value is not None and self.arms and not {ALL, name} & set(self.arms):

@@ -191,7 +191,7 @@ class ClassCrumbs:
         """Load the codes of :meth:`state_dict`.
 
         Raises:
-            ValueError: they are not of so many classes, crumbs and dimensions, or cannot be.
+            ValueError: they are not of so many classes, vectors and dimensions, or out of range.
         """
         check_forms(state, self.state_dict())
         check_finite(state)

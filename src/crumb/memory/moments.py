@@ -15,34 +15,35 @@ _MAX_EXPONENT = 149
 
 
 class ClassMoments:
-    """Count and mean of each class, and the covariance within classes, pooled over all of them.
+    """Count and mean of each class, and the within-class covariance pooled over all classes.
 
-    Each batch is merged with what is there (Chan, Golub, LeVeque, "Updating Formulae and a
-    Pairwise Algorithm for Computing Sample Variances", 1979), so that the figures are those of all
-    frames at once, in any order. Hayes and Kanan (2020, equation 2) weigh the deviation of a frame
-    from the mean so far in another way, which depends on the order.
+    Each batch is merged into the statistics (Chan, Golub, LeVeque, "Updating Formulae and a
+    Pairwise Algorithm for Computing Sample Variances", 1979). Up to rounding, they equal the
+    statistics of all frames at once, in any order. The update of Hayes and Kanan (2020, equation 2)
+    weights the deviation of a frame from the current mean differently and depends on the order.
 
-    The numbers are kept in half precision with stochastic rounding. The standard deviation of an
-    error settles near sqrt(u s / 2), however many frames follow: u is the spacing of half-precision
-    numbers there, s the mean deviation of what a batch brings. Of a mean that is about 2 % of the
-    standard deviation within classes where frames come one by one, 1 % where a batch brings 21
-    of a class; of an entry of the covariance 1 % of the two standard deviations.
+    The statistics are stored in half precision with stochastic rounding. The standard deviation of
+    the error settles near sqrt(u s / 2), however many frames follow. Here u is the spacing of
+    half-precision numbers around the value, and s is the mean change per batch. For a mean, this
+    error is about 2 % of the within-class standard deviation if frames come one by one, and 1 % if
+    a batch has 21 frames of a class. For an entry of the covariance, it is 1 % of the product of
+    the two standard deviations.
 
     Args:
         dimensions: dimensions of the vectors.
-        device: where the figures are kept.
+        device: device of the statistics.
         generator: generator of the rounding, on that device.
-        covariance: keep that as well.
+        covariance: whether to keep the covariance.
 
     Attributes:
-        centre: float16 [dimensions], near the mean of the first batch; means are told from there,
-            where half-precision numbers lie closer.
-        means: float16 [classes, dimensions], less the centre, times ``2 ** exponent``.
-        counts: int32 [classes], frames of each class.
+        centre: float16 [dimensions], approximately the mean of the first batch. Means are stored
+            relative to it, because half-precision numbers are denser near zero.
+        means: float16 [classes, dimensions], times ``2 ** exponent``, minus the centre.
+        counts: int32 [classes], frames per class.
         triangle: float16 [dimensions (dimensions + 1) / 2], the covariance times
             ``4 ** exponent``, row by row up to the diagonal; empty without covariance.
-        pooled: int32 [2], frames in the covariance, and the exponent: a power of two that brings
-            the first batch to a size of about one.
+        pooled: int32 [2], number of frames in the covariance, and the exponent of the power of two
+            that scales the first batch to a magnitude of about one.
     """
 
     def __init__(
@@ -68,13 +69,13 @@ class ClassMoments:
 
     @staticmethod
     def bytes_for(classes: int, dimensions: int, covariance: bool) -> int:
-        """Bytes that the figures of so many classes need."""
+        """Bytes of the statistics of ``classes`` classes."""
         entries = triangle_size(dimensions) if covariance else 0
         return classes * (2 * dimensions + 4) + 2 * (dimensions + entries) + 8
 
     @property
     def nbytes(self) -> int:
-        """Bytes that are kept."""
+        """Bytes of the statistics."""
         return sum(value.nbytes for value in self.state_dict().values())
 
     @torch.no_grad()
@@ -83,7 +84,7 @@ class ClassMoments:
 
         Args:
             vectors: float32 [B, dimensions].
-            labels: int64 [B], of classes that there is room for.
+            labels: int64 [B], below the number of classes given to :meth:`make_room`.
         """
         frames, exponent = self.pooled.tolist()
         if not frames:
@@ -115,7 +116,7 @@ class ClassMoments:
 
     @property
     def scale(self) -> float:
-        """About the size of the numbers in the first batch."""
+        """Approximate magnitude of the numbers in the first batch."""
         return 2.0 ** -int(self.pooled[1])
 
     def mean_vectors(self) -> Tensor:
@@ -125,7 +126,7 @@ class ClassMoments:
     def overall(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviations of all frames, float32 [dimensions] each.
 
-        In units of :attr:`scale`, in which half precision holds them.
+        In units of :attr:`scale`, so that they fit into half precision.
         """
         means = self.means.float()
         weights = (self.counts / self.counts.sum().clamp(min=1))[:, None]
@@ -140,20 +141,20 @@ class ClassMoments:
         return unpack(self.triangle, self.dimensions) * self.scale**2
 
     def make_room(self, classes: int) -> None:
-        """Rows for classes up to this number."""
+        """Add rows until there are ``classes`` classes."""
         missing = max(0, classes - len(self.counts))
         self.means = torch.cat([self.means, self.means.new_zeros(missing, self.dimensions)])
         self.counts = torch.cat([self.counts, self.counts.new_zeros(missing)])
 
     def drop(self, dimensions: int) -> None:
-        """Keep the leading dimensions; what is known of them does not change."""
+        """Keep the leading dimensions only. Their statistics do not change."""
         self.centre = self.centre[:dimensions].clone()
         self.means = self.means[:, :dimensions].clone()
         if self.covariance:
             self.triangle = self.triangle[: triangle_size(dimensions)].clone()
 
     def forget(self, label: int) -> None:
-        """Remove a class; later ones move up. The covariance keeps what it learned from it."""
+        """Remove a class; later ones move up. The covariance keeps the frames of the class."""
         kept = [other for other in range(len(self.counts)) if other != label]
         self.means, self.counts = self.means[kept], self.counts[kept]
 
@@ -181,15 +182,15 @@ class ClassMoments:
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue with the figures of :meth:`state_dict`.
+        """Load the statistics of :meth:`state_dict`.
 
         Raises:
-            ValueError: they are not of so many classes and dimensions, or cannot be.
+            ValueError: the shapes or dtypes differ, or numbers are not finite or out of range.
         """
         check_forms(state, self.state_dict())
         check_finite(state)
         frames, exponent = state["pooled"].tolist()
         if frames < 0 or bool((state["counts"] < 0).any()) or abs(exponent) > _MAX_EXPONENT:
-            raise ValueError("counts of frames or their exponent cannot be")
+            raise ValueError("counts of frames or the exponent are out of range")
         for name, value in state.items():
             setattr(self, name, value.to(self.means.device).clone())

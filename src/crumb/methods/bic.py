@@ -56,30 +56,32 @@ class BicConfig(RehearsalConfig):
 class Bic(Rehearsal[SplitExemplars]):
     """Two stages: train with distillation, then fit alpha and beta for the new classes.
 
-    Stage 1, on new images and as many exemplars: lambda L_d + (1 - lambda) L_c, with L_c the cross
-    entropy over all n + m classes, L_d that between the softmaxes over the n old ones at a
-    temperature of 2, and lambda = n / (n + m). L_d is written as a Kullback-Leibler divergence,
-    which differs from the paper's cross entropy by a constant. Its targets are the corrected
-    outputs of the old network. Stage 2, on a validation set: o becomes alpha o + beta for the m new
-    classes, and o for the old ones, with the alpha and beta that minimise the cross entropy. As in
-    the authors' program a correction is one of the last task only: those before are in the targets
-    that later networks learn from. The first task has none. An old class that the task shows again
-    counts as new in lambda, so that a task of nothing but old classes is learned as well.
+    Stage 1 trains on new images and as many exemplars. The loss is lambda L_d + (1 - lambda) L_c
+    with lambda = n / (n + m) for n old and m new classes. L_c is the cross entropy over all
+    classes. L_d is the distillation loss between the softmaxes over the old classes at temperature
+    2. It is computed as a Kullback-Leibler divergence, which differs from the paper's cross entropy
+    by a constant. Its targets are the corrected outputs of the old network. An old class that the
+    task shows again counts as new in lambda, so a task with only old classes is learned too.
 
-    The validation images are a tenth of each class's exemplars (at least one, out of the same
-    capacity) and are never trained on, also while their class is new, as in the paper. Here both
-    kinds are chosen as frames arrive, at random, in equal shares for all classes (the authors'
-    program takes those to train on by herding): so the task is not read again, and the last task,
-    whose end is not told, is corrected too. Stage 2 is therefore run whenever predictions are
-    asked for; it is of the exemplars and the network as they are then, and changes neither. Each
-    class weighs the same in it, however many exemplars it has. Where there is only one exemplar of
-    each class, it is both trained and validated on.
+    Stage 2 uses a validation set. The output o becomes alpha o + beta for the new classes and is
+    unchanged for the old ones. Alpha and beta minimise the cross entropy. As in the authors'
+    program, the correction covers the last task only: earlier corrections are part of the targets
+    that later networks learn. The first task has no correction.
 
-    The paper shuffles new images and exemplars over many epochs. Its loss has no square of the
-    temperature, and the penalty on beta of the authors' program is not in it. Adam takes full
-    batches (the original program: single images). That program further validates on one image of
-    each class, weighs only L_c by its share, distils the wrong number of classes, and corrects both
-    networks alike. Gradients are clipped as for all methods.
+    The validation images are a tenth of the exemplars of each class, at least one, and within the
+    same capacity. As in the paper, they are never trained on, even while their class is new. Here
+    training and validation exemplars are chosen at random as frames arrive, with equal shares for
+    all classes. (The authors' program chooses training exemplars by herding.) So there is no second
+    pass over a task, and the last task is corrected too, although its end is not announced. Stage 2
+    runs whenever predictions are made, with the current exemplars and network, and changes neither.
+    All classes have the same weight in it. If each class has a single exemplar, it is used for both
+    training and validation.
+
+    The paper shuffles new images and exemplars over many epochs. As in the paper, L_d has no factor
+    of the squared temperature. Unlike in the authors' program, there is no penalty on beta, and
+    Adam uses full batches, not single images. That program also validates on one image per class,
+    weights only L_c by its share, distils the wrong number of classes, and corrects both networks
+    in the same way. Gradients are clipped as for all methods.
     """
 
     name = "bic"
@@ -228,10 +230,10 @@ def fit_correction(
 
     Args:
         logits: logits of validation images, float [N, K], on the CPU.
-        labels: theirs, int64 [N]; each class weighs the same, however many images it has.
-        first: first of the classes that are corrected.
-        lr: lr of Adam.
-        steps: steps of Adam, each on all images; they begin at 1 and 0.
+        labels: their labels, int64 [N]. All classes have the same weight.
+        first: the first corrected class.
+        lr: learning rate of Adam.
+        steps: steps of Adam on all images, from alpha 1 and beta 0.
     """
     logits = logits.double()
     values, truth = logits.numpy(), labels.numpy()

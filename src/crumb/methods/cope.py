@@ -65,25 +65,26 @@ def pseudo_prototypical_loss(
 ) -> tuple[Tensor, Tensor]:
     """Attraction to the own class and repulsion from other classes, over pairs in the batch.
 
-    With r the prototype of class c or an item of it, the probability that x is of class c is
+    Let r be the prototype of class c or an item of class c. The probability that x is of class c is
 
         P(r, x) = exp(r.x / T) / (exp(r.x / T) + sum over other classes k of exp(p_k.x / T)).
 
-    Attraction: minus the log of the mean of P(r, x) over x's own class, the prototype and the
-    other items of the batch. Repulsion: for each item v of another class c, minus the log of
-    1 - (P(v, x) + P(p_c, x)) / 2. Both are summed and divided by the number of items.
+    Attraction: minus the log of the mean of P(r, x) over the prototype of x's own class and the
+    other items of this class in the batch. Repulsion: for each item v of another class c, minus the
+    log of 1 - (P(v, x) + P(p_c, x)) / 2. Both are summed and divided by the number of items.
 
-    Computed in logarithms, because at a low temperature the probabilities underflow float32.
+    The computation is in logarithms, because at a low temperature the probabilities underflow
+    float32.
 
     Args:
-        embedded: float [B, D], of length 1.
+        embedded: float [B, D], unit vectors.
         classes: int64 [B], rows of ``prototypes``.
-        prototypes: float [K, D], K at least 2, of length 1.
+        prototypes: float [K, D], unit vectors, K at least 2.
         temperature: T.
 
     Returns:
-        attraction and repulsion, scalars. No gradient reaches the prototypes, nor the items that
-        attract.
+        attraction and repulsion, scalars. No gradient reaches the prototypes or the attracting
+        items.
     """
     to_prototypes = embedded @ prototypes.T / temperature
     # Row: the item x; column: the item v that gives class c.
@@ -101,7 +102,7 @@ def pseudo_prototypical_loss(
 
 
 def _log_sum_without_each(values: Tensor) -> Tensor:
-    """Log of the sum of exp over a row without one column, for each column in turn, [B, K]."""
+    """Log of the sum of exp over a row without column k, for each k, [B, K]."""
     largest = torch.zeros_like(values, dtype=torch.bool).scatter_(1, values.argmax(1, True), True)
     # Subtracting a share of at most one half loses no digits, unlike subtracting the largest.
     rest = values.masked_fill(largest, -torch.inf).logsumexp(1, keepdim=True)
@@ -150,22 +151,23 @@ def _class_means(embedded: Tensor, labels: Tensor) -> tuple[list[int], Tensor]:
 
 @register
 class Cope(PolicyRehearsal):
-    """Pulls images towards the prototype of their class and away from others; has no classifier.
+    """Attracts images to the prototype of their class and repels them from others.
 
-    An image's embedding is what enters the head, averaged over places, scaled to length 1; the
-    head itself is not used and not trained. Each step is on the pseudo-prototypical proxy loss of
-    the new batch and as many exemplars, of classes drawn uniformly. After the last step on a batch
-    each prototype moves, p_c <- normalise(momentum * p_c + (1 - momentum) * mean), where the mean
-    is that of the class's embeddings in that step. The class of the nearest prototype is predicted;
-    a class that has none yet has a score of minus infinity. With a single class seen there is
-    nothing to tell it from, and no step.
+    The embedding of an image is the input of the head, averaged over positions and scaled to length
+    1. The head itself is neither used nor trained. Each step minimises the pseudo-prototypical
+    proxy loss on the new batch and as many exemplars, whose classes are drawn uniformly. After the
+    last step on a batch, each prototype moves: p_c <- normalise(momentum * p_c + (1 - momentum) *
+    mean), where the mean is over the embeddings of class c in that step. The method predicts the
+    class of the nearest prototype. A class without a prototype scores minus infinity. While only
+    one class has been seen, no step is taken.
 
-    A prototype begins as the mean of its class in the batch that first shows it (the authors'
-    program: at random, which at a momentum of 0.99 takes hundreds of batches to forget). As in that
-    program, items that attract are constants in the gradient and items that repel are not. With
-    several steps on a batch it averages the exemplars of all of them for the prototypes. It has a
-    temperature of prototypes besides, which it uses for nothing, and counts the capacity for each
-    class; here, as for every method, over all. Gradients are clipped as for all methods.
+    A prototype starts as the mean of its class in the first batch that shows the class. In the
+    authors' program it starts at random, and at a momentum of 0.99 this start fades only after
+    hundreds of batches. As in that program, no gradient reaches attracting items, but it does reach
+    repelling items. There are three further differences from that program: with several steps per
+    batch, it averages the exemplars of all steps for the prototypes; it has a second temperature
+    without any effect; and its capacity is per class, while here it is over all classes. Gradients
+    are clipped as for all methods.
     """
 
     name = "cope"

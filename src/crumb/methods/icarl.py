@@ -23,7 +23,7 @@ from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
 from crumb.nets.split import SplitNetwork
 
 RECENT = 256
-"""Window of the running class means in frames: older frames were seen by an older network."""
+"""Window of the running class means, in frames. Older embeddings come from an older network."""
 _AT_ONCE = 64
 
 
@@ -66,24 +66,24 @@ def sigmoid_losses(logits: Tensor, targets: Tensor, old: Tensor) -> dict[str, Te
 class Icarl(Rehearsal[ChosenExemplars]):
     """Trains independent sigmoid outputs and predicts by the nearest mean of exemplars.
 
-    Algorithms 1 to 5 of the paper. Phi is what enters the head, averaged over places, scaled to
-    length 1. The outputs are the head's own: SqueezeNet's are rectified after it, and a sigmoid of
-    what is never negative could not deny a class.
+    This implements algorithms 1 to 5 of the paper. Phi is the input of the head, averaged over
+    positions and scaled to length 1. The outputs are taken before any rectifier that follows the
+    head, as in SqueezeNet: the sigmoid of a rectified output is never below 0.5.
 
-    Each step trains on the new batch and as many exemplars, drawn uniformly (the paper shuffles
-    both together over many epochs). The loss of an image is summed over classes and averaged over
-    images. The classes of the present task, which the paper calls new, are those that its frames
-    have shown and those that the previous network does not know: a class that comes back is new
-    again, and chooses among its exemplars and its frames.
+    Each step trains on the new batch and as many exemplars, drawn uniformly. The paper shuffles
+    both together over many epochs. The loss is summed over classes and averaged over images. The
+    classes of the current task (new classes in the paper) are those that its frames have shown and
+    those that the previous network does not know. So a class that returns is new again, and its
+    exemplars are chosen from the stored ones and the new frames.
 
-    The last test of a task comes after its exemplars have been chosen, as in the paper. A class has
-    none before its first task is over; in tests before that, and for a caller who asks meanwhile,
-    its mean is a running one of phi of the frames seen, taken without dropout after each step; the
-    last 256 frames or so count. A class without either has a score of minus infinity.
+    As in the paper, the last test of a task comes after its exemplars have been chosen. Before the
+    end of its first task a class has no exemplars. Predictions until then use a running mean of phi
+    over about the last 256 frames of the class, computed without dropout after each step. A class
+    without exemplars and frames scores minus infinity.
 
-    The published program differs: phi are the logits, exemplars repeat and outgrow the capacity,
-    targets belong to other images than they are compared with, new images have the softmax's cross
-    entropy, replay has a step of its own, and a task ends when the exemplars have all been seen.
+    The published program differs. Its phi are the logits. Its exemplars repeat and exceed the
+    capacity. Its targets are compared with outputs of other images. It uses softmax cross entropy
+    for new images and separate steps for replay. Its task ends when all exemplars have been seen.
     Gradients are clipped as for all methods.
     """
 

@@ -101,28 +101,27 @@ def even_steps(uncertainties: Tensor, count: int) -> list[int]:
 
 @register
 class Rainbow(Rehearsal[ChosenExemplars]):
-    """Replay during the stream; at the end of a task, choose a diverse memory and train on it
-    alone.
+    """Replays during the stream. At the end of a task, chooses a diverse memory and trains on it.
 
-    Each step is on the new batch and as many exemplars. When the task is over, every class gets
-    capacity // classes exemplars out of those it has and its frames of the task: these candidates,
-    sorted by uncertainty, are taken at even steps (the paper's diversity-aware memory update).
-    The places that are left go to other candidates at random, as in the published program. The
-    network is then trained for some epochs on the memory only. It is tested after that, the last
-    task included, as in the paper.
+    Each step uses the new batch and as many exemplars. At the end of a task, every class gets
+    capacity // classes exemplars. The candidates are its exemplars and its frames of the task. They
+    are sorted by uncertainty, and evenly spaced ones are chosen (the paper's diversity-aware memory
+    update). The remaining capacity goes to other candidates at random, as in the published program.
+    The network is then trained for some epochs on the memory only, and tested after that, also in
+    the last task, as in the paper.
 
-    The paper perturbs a view by random operations on pixels, colours included. Ours are random
-    crops and mirror images of the feature map by default: a convolutional front nearly commutes
-    with both, and a view needs no pass through it. All methods get the same images, so training
-    has no augmentation, with which the paper's best results are; ``cutmix_probability`` has its
-    mixing of labels.
+    The paper perturbs the pixels of a view at random, including colours. By default this method
+    uses random crops and mirror images of the feature map: a convolutional feature extractor nearly
+    commutes with both, so a view needs no pass through it. All methods get the same images, so
+    training uses no augmentation. The paper's best results use augmentation;
+    ``cutmix_probability`` adds its CutMix.
 
-    The published program takes the first exemplars at random, shares the memory between all
-    classes there will ever be, and steps by a whole number, so that with 150 candidates for 100
-    places the 50 least sure are never taken. It makes the last layer and the optimizer anew at each
-    task and warms up in the stream as well; here the head grows, momentum goes on, and the stream
-    has one rate. It reports the best memory-only epoch on test images; here the last one counts.
-    Gradients are clipped as for all methods.
+    The published program chooses the first exemplars at random and divides the memory among all
+    future classes. It steps through the candidates by an integer: with 150 candidates for 100
+    places it never takes the 50 least certain ones. It resets the last layer and the optimizer at
+    each task and also uses warm-up during the stream. Here the head grows, the momentum is kept,
+    and the learning rate of the stream is constant. The program reports the memory-only epoch that
+    is best on test images; here the last epoch counts. Gradients are clipped as for all methods.
     """
 
     name = "rainbow"

@@ -146,25 +146,25 @@ class Remind(Learner):
     """Trains normally on the first task, then on one image at a time with exemplars, all rebuilt
     from codes.
 
-    The first task (base initialisation) is learned in plain steps on the features. When it is over
-    a product quantiser is fitted to its channel vectors, a random sample of them (see
-    :meth:`ProductQuantiser.fit`), and codes of its frames fill the memory, at random and with equal
-    shares for its classes. Momentum begins anew. From then on each new image is learned from its
-    own reconstruction, together with exemplars drawn uniformly (without replacement, unless more
-    are drawn than there are); then its code is stored, unless it is an image seen before. A full
-    memory drops a random exemplar of the largest class.
+    The first task (base initialisation) is learned in plain steps on the features. At its end, a
+    product quantiser is fitted to a random sample of its channel vectors (see
+    :meth:`ProductQuantiser.fit`). Codes of random frames of the task then fill the memory, with
+    equal shares for its classes, and the momentum is reset. From then on, each new image is learned
+    from its own reconstruction, together with exemplars drawn uniformly (without replacement if
+    there are enough). In the first pass its code is then stored. A full memory drops a random
+    exemplar of the largest class.
 
-    Every feature map of a step is cropped at random. With mixup twice as many exemplars are drawn
-    and mixed in pairs, the new image with none; one share is drawn for a step. The loss is the mean
-    cross entropy over new images and (mixed) exemplars. Predictions are from reconstructions as
-    soon as there is a quantiser, which is before the last test of the first task.
+    Every feature map of a step is randomly cropped. With mixup, twice as many exemplars are drawn
+    and mixed in pairs; new images are not mixed. The share is drawn once per step. The loss is the
+    mean cross entropy over new images and (mixed) exemplars. Predictions use reconstructions as
+    soon as the quantiser is fitted, which is before the last test of the first task.
 
-    The original program differs: it trains the whole network in the first task, where the front is
-    frozen here as for every method; it keeps the codes of all frames of that task and holds as many
-    for good, whatever the capacity; its softmax, in steps and in tests, is over all outputs, those
-    of classes not met yet included, where ours is over the classes met so far; and it begins the
-    stream with the weights of the epoch that was best on test images. Gradients are clipped as for
-    every method. Several images a step (``images_per_step``) are ours, for speed.
+    The original program differs in four ways. It trains the whole network in the first task; here
+    the feature extractor is frozen, as for every method. It stores the codes of all frames of that
+    task and keeps this number, whatever the capacity. Its softmax is over all outputs, including
+    those of unseen classes; here it is over the classes seen so far. It starts the stream with the
+    weights of the epoch that was best on test images. ``images_per_step`` is an addition for speed.
+    Gradients are clipped as for all methods.
 
     The rate is constant, as in the CRUMB authors' runs; ``schedule`` class is that of the paper's
     runs on ImageNet (see :class:`ClassRates`).

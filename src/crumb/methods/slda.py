@@ -53,12 +53,12 @@ class SldaConfig(ClosedFormConfig):
 class StreamingLda(ClosedForm):
     """Predicts the class whose mean is nearest in the metric of the shared covariance.
 
-    Differs from the paper: means and covariance are those of all frames at once, in any order (see
-    :class:`ClassMoments`); they are kept in two bytes a number and, within a budget, in the
-    leading directions of the network's own classifier; the covariance is shrunk towards its mean
-    variance rather than towards 1, and more so while frames are few; square roots are taken of the
-    features, which suits what follows a rectifier. The linear classifier is solved for when it is
-    asked for, not frame by frame.
+    There are four differences from the paper. Means and covariance do not depend on the order of
+    frames (see :class:`ClassMoments`). They take two bytes per number and, within a budget, cover
+    only the leading directions of the network's own classifier. The covariance is shrunk towards
+    its mean variance instead of 1, and more strongly while there are few frames. Features are
+    replaced by their square roots, which suits features after a rectifier. The linear classifier is
+    computed when it is needed, not after every frame.
     """
 
     name = "slda"

@@ -67,7 +67,7 @@ def _find_elsewhere(name: str) -> Backbone:
     near = difflib.get_close_matches(name, names, 4)
     raise InputError(
         setting("backbone", name),
-        "is no network of Crumb, torchvision or timm",
+        "is not a network of Crumb, torchvision or timm",
         f"did you mean {', '.join(near or BACKBONES)}?",
     )
 
@@ -113,7 +113,9 @@ def settled(config: NetworkConfig) -> tuple[Backbone, NetworkConfig]:
     if config.trainable == "tail" or _known(config.backbone) is None:
         return backbone, replace(config, cut=backbone.cut)
     if config.cut is not None:
-        problem = f"is of no use with {setting('trainable', 'all')}, which leaves nothing before it"
+        problem = (
+            f"has no effect with {setting('trainable', 'all')}, which leaves nothing before it"
+        )
         raise InputError(setting("cut", config.cut), problem, "leave one of them out")
     return backbone, config
 

@@ -114,7 +114,7 @@ class NetworkConfig:
         check_kinds(self)
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise InputError(
-                setting("dropout", self.dropout), "is no probability", "give 0 <= P < 1"
+                setting("dropout", self.dropout), "is not a probability", "give 0 <= P < 1"
             )
 
     @property

@@ -134,7 +134,7 @@ def check_place(network: SplitNetwork) -> None:
         Unusable: it is trained, on a GPU or in bfloat16.
     """
     if network.config.trainable == "all":
-        raise Unusable(f"is of no use with {setting('trainable', 'all')}, which has no front")
+        raise Unusable(f"has no effect with {setting('trainable', 'all')}, which has no front")
     if next(network.tail.parameters()).device.type != "cpu":
         raise Unusable("computes on the CPU, and the network is on a GPU")
     if network.bf16:

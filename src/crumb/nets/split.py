@@ -121,7 +121,7 @@ class SplitNetwork(nn.Module):
         maps = run(self.front, self.preprocessing(pixels), subject)
         inside = "choose a layer before the maps or tokens are pooled"
         if not isinstance(maps, Tensor):
-            problem = f"what crosses it is no tensor but a {type(maps).__name__}"
+            problem = f"what crosses it is a {type(maps).__name__}, not a tensor"
             raise InputError(subject, problem, inside)
         shape = tuple(maps.shape)
         if len(shape) == 3:

@@ -94,7 +94,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise InputError(path, f"cannot be read ({error.strerror})", _REMEDY) from error
     except pickle.UnpicklingError as error:
         raise InputError(
-            path, "holds code or is no weights file; it was not run", _REMEDY
+            path, "holds code or is not a weights file; nothing in it was run", _REMEDY
         ) from error
     except DAMAGE as error:
         raise InputError(path, "is not a whole weights file", _REMEDY) from error

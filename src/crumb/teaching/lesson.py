@@ -47,7 +47,7 @@ class ClassReport:
 
     @property
     def accuracy(self) -> float | None:
-        """Percent of the held-back frames; None where nothing was held back."""
+        """Percent of the held-out frames that were recognised; None if nothing was held out."""
         return 100 * self.right / self.asked if self.asked else None
 
 
@@ -75,9 +75,9 @@ def learn_clips(
 
     Args:
         learner: fresh, or one that knows other classes.
-        clips: with what is held back of each.
-        progress: called after each reading of a clip. Clips of which something is held back are
-            read three times, so that no more than one is in memory.
+        clips: with the held-out share of each.
+        progress: called after each reading of a clip. Clips with a held-out share are read three
+            times, so that only one is in memory at a time.
 
     Raises:
         InputError: a clip cannot be read, or see :func:`show`.
@@ -158,7 +158,7 @@ class Change:
 
     Attributes:
         name: name of the class.
-        before: percent of its crumbs that were recognised; None where there are none.
+        before: percent of its stored features that were recognised; None if there are none.
         after: the same after the lesson.
     """
 

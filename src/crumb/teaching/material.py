@@ -26,9 +26,9 @@ class Clip:
     """A clip of one class, or the images of a session.
 
     Attributes:
-        class_name: class name of the class.
+        class_name: name of the class.
         files: one video, or images in order.
-        share: part of its frames that is held back, from the end: all, none, or the last quarter
+        share: share of its frames that is held out, from the end: all, none, or the last quarter
             of the only clip of a class.
     """
 
@@ -97,7 +97,7 @@ def without_copies(
     """The same clips, without held-out files that equal a training file.
 
     Args:
-        clips: with what is held back of each.
+        clips: with the held-out share of each.
         kind: "videos" or "images".
         workers: threads that read images.
 

@@ -29,11 +29,11 @@ class About:
 
     Attributes:
         title: its full name.
-        content: images or videos, classes, in a few words.
-        size: size of what must be downloaded, in words.
-        licence: in words.
-        page: address of its page.
-        download: files to download, and the folder that they make.
+        content: images or videos, and classes, in a few words.
+        size: size of the download, in words.
+        licence: the licence, in words.
+        page: address of its web page.
+        download: files to download, and the folder that they unpack to.
     """
 
     title: str
@@ -46,16 +46,16 @@ class About:
 
 @dataclass(frozen=True)
 class Sample:
-    """The images of a data set that are used, and what they are.
+    """The images of a data set that are used, with their index and names.
 
     Attributes:
         images: root folder of the paths.
-        index: one row an image, columns ``crumb.data.index.COLUMNS``.
+        index: one row per image, columns ``crumb.data.index.COLUMNS``.
         class_names: name of each class id.
-        test_sessions: sessions whose images are tested on; all others are trained on.
-        left_out: a line for each thing that is not used and why; nothing is left out silently.
-        class_groups: as in :class:`crumb.data.index.Dataset`.
-        resize: as there; published data sets are squashed, as published.
+        test_sessions: sessions of test images. All other sessions are for training.
+        left_out: one line for everything that is not used, with the reason.
+        class_groups: see :class:`crumb.data.index.Dataset`.
+        resize: see there. Images of published data sets are squashed, as published.
     """
 
     images: Path
@@ -71,7 +71,7 @@ class Sample:
 class Source(ABC):
     """A data set as its publishers lay it out, before it is indexed.
 
-    The fields are the flags of ``crumb index NAME``; a data set adds its own.
+    Its fields are the flags of ``crumb index NAME``. Data sets add their own.
     """
 
     name: ClassVar[str]
@@ -91,7 +91,7 @@ class Source(ABC):
         self.keep_apart(self.root)
 
     def keep_apart(self, raw: Path) -> None:
-        """Refuse an output folder that is, contains or lies inside one that is only read."""
+        """Refuse an output folder that is, contains or is inside a folder that is only read."""
         inner, output = raw.resolve(), self.folder.resolve()
         if output.is_relative_to(inner) or inner.is_relative_to(output):
             raise InputError(
@@ -114,10 +114,10 @@ class Source(ABC):
     def sample(self) -> Sample:
         """Find the files, check their layout, sample as published.
 
-        Files that are made on the way (frames of clips) come to lie in :attr:`folder`.
+        Files that are made on the way (frames of clips) are written to :attr:`folder`.
 
         Raises:
-            InputError: the tree is not laid out as it should be, or a file is broken.
+            InputError: the layout of the folder is wrong, or a file is broken.
         """
 
 
@@ -138,11 +138,11 @@ def index_source(source: Source) -> tuple[Dataset, tuple[str, ...]]:
     """Index a data set.
 
     Returns:
-        the data set, written; and the lines about what is left out.
+        the data set after it is written, and the lines about what is left out.
 
     Raises:
-        InputError: as :meth:`Source.sample`, or the folder cannot be written; then there is no
-            data set.
+        InputError: see :meth:`Source.sample`; or the folder cannot be written. No data set is
+            left behind.
     """
     root = printable(source.root.resolve())
     _check_folder(source, root)
@@ -179,11 +179,11 @@ def _check_folder(source: Source, root: str) -> None:
 
 
 def visible(folder: Path, skipped: list[Path] | None = None) -> Iterator[Path]:
-    """Entries that are neither hidden nor folders of the system, by name.
+    """Entries that are neither hidden nor system folders, sorted by name.
 
     Args:
         folder: A missing folder has no entries.
-        skipped: Takes in its folders of the system (:mod:`crumb.data.system_folders`).
+        skipped: The skipped system folders are appended (:mod:`crumb.data.system_folders`).
     """
     if not folder.is_dir():
         return
@@ -200,9 +200,9 @@ _SOURCES: dict[str, type[Source]] = {}
 
 
 def register(source: type[S]) -> type[S]:
-    """Class decorator: make a data set known by its ``name``, at any time.
+    """Class decorator that registers a data set under its ``name``, at any time.
 
-    A class that is defined anew, as in a notebook, takes the place of the one before.
+    A class that is defined again, as in a notebook, replaces the earlier one.
 
     Raises:
         InputError: another class has the name.

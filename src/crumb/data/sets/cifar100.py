@@ -56,9 +56,9 @@ class Cifar100(Source):
     cifar2png gives them; PNG images stay where they are. Class ids are 0 to 99 alphabetically, the
     published test images are what is tested on.
 
-    Torchvision's files are pickles, which could run any program when they are read. Torchvision
-    holds each against its published MD5 sum before it reads it, and nothing is read here that does
-    not pass; no one knows how to make another file of a given MD5 sum.
+    Torchvision's files are pickles, which could run any code when they are read. So each file is
+    compared with its published MD5 sum before it is read. There is no known way to make another
+    file with a given MD5 sum.
     """
 
     name: ClassVar[str] = "cifar100"
@@ -119,7 +119,7 @@ class Cifar100(Source):
 
 
 def _read(folder: Path, others: Counter[str]) -> Split:
-    """One half of the PNG images."""
+    """The PNG images of one split."""
     split = read_split(folder, (".png",), others, f"move them into {folder.name}/<class>/")
     whole = IMAGES_PER_CLASS[folder.name]
     for name, images in split.items():
@@ -132,7 +132,7 @@ def _read(folder: Path, others: Counter[str]) -> Split:
 
 
 def _missing(splits: Mapping[str, Split]) -> list[str]:
-    """Lines for the classes and the images that are not there."""
+    """Lines about missing classes and images."""
     lines = []
     for half, split in splits.items():
         whole = IMAGES_PER_CLASS[half]
@@ -168,7 +168,7 @@ def _write(root: Path, images: Path) -> dict[str, Split]:
 
 
 def _check_published(folder: Path) -> None:
-    """Refuse torchvision's files unless they are the published ones, before any is read."""
+    """Refuse torchvision's files, before any is read, unless they are the published ones."""
     from torchvision.datasets import CIFAR100
     from torchvision.datasets.utils import check_integrity
 
@@ -188,12 +188,12 @@ def _check_published(folder: Path) -> None:
 
 
 def _fetch(root: Path) -> None:
-    """Let torchvision fetch and unpack the archive, unless its files are there and whole."""
+    """Let torchvision download and unpack the archive, unless its files are complete."""
     from torchvision.datasets import CIFAR100
 
     try:
         CIFAR100(root, download=True)
-    # No network, no room, an archive cut short or not the published one.
+    # No network, a full disk, or an archive that is cut short or not the published one.
     except (OSError, RuntimeError, EOFError, tarfile.TarError, zlib.error) as error:
         problem = f"CIFAR-100 cannot be fetched into it ({error})"
         raise InputError(root, problem, f"put {_ARCHIVE} there by hand, then try again") from error

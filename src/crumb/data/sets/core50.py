@@ -1,6 +1,6 @@
 """Index CORe50: one frame per second of each clip.
 
-Numbers, names and the frames that are used are those published with CRUMB. Nothing is random.
+Numbers, names and selected frames are those published with CRUMB. Nothing is random.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CLASS_NAMES = {
 }
 TEST_SESSIONS = (3, 7, 10)
 _OBJECTS, _OBJECTS_PER_CLASS, _SESSIONS = 50, 5, 11
-# One frame a second of the 20 frames a second; from 10 since some clips lack earlier frames.
+# One frame per second of 20, starting with frame 10, because some clips lack earlier frames.
 _FRAMES = range(10, 300, 20)
 _FOLDERS = {128: "core50_128x128", 350: "core50_350x350"}
 _FRAME_NAME = re.compile(r"C_([0-9]{2})_([0-9]{2})_([0-9]{3})\.png")
@@ -91,8 +91,8 @@ class Core50(Source):
     def sample(self) -> Sample:
         """Check that every frame of the published sample is there.
 
-        An object that no session has is left out; all others must be whole. Object ids count over
-        all classes, class 1 has objects 1 to 5. Hidden files are ignored.
+        An object that is missing in every session is left out. All other objects must be complete.
+        Object ids count over all classes: class 1 has objects 1 to 5. Hidden files are ignored.
 
         Raises:
             InputError: the tree is not laid out as above, or a session, an object of a session or
@@ -147,9 +147,9 @@ def core50_dataset(images: Path) -> Dataset:
 
 
 def _find_clips(images: Path, skipped: list[Path]) -> tuple[dict[tuple[int, int], set[int]], int]:
-    """Numbers of the frames of each clip (object, session), and how many files are no .png.
+    """Numbers of the frames of each clip (object, session), and the number of other files.
 
-    ``skipped`` takes in the folders of the system.
+    Skipped system folders are appended to ``skipped``.
     """
     sessions, others = _numbered_folders(images, "s", _SESSIONS, skipped)
     folders: dict[tuple[int, int], Path] = {}
@@ -167,7 +167,7 @@ def _find_clips(images: Path, skipped: list[Path]) -> tuple[dict[tuple[int, int]
 def _numbered_folders(
     parent: Path, letter: str, last: int, skipped: list[Path]
 ) -> tuple[dict[int, Path], int]:
-    """Folders ``letter`` 1 to ``last`` by number, and how many files lie beside them.
+    """Folders ``letter`` 1 to ``last`` by number, and the number of other files.
 
     Raises:
         InputError: there is another folder, or a file that is a .png.
@@ -179,7 +179,7 @@ def _numbered_folders(
         if path.name in known and path.is_dir():
             found[known[path.name]] = path
         elif path.is_dir() or path.suffix.lower() == ".png":
-            problem = f"is none of the folders {letter}1 to {letter}{last}"
+            problem = f"is not one of the folders {letter}1 to {letter}{last}"
             raise InputError(path, problem, _LAYOUT)
         else:
             files += 1
@@ -187,10 +187,10 @@ def _numbered_folders(
 
 
 def _frames(folder: Path, clip: tuple[int, int], skipped: list[Path]) -> tuple[set[int], int]:
-    """Numbers of the frames in the folder of a clip, and how many files are no .png.
+    """Numbers of the frames in the folder of a clip, and the number of other files.
 
     Raises:
-        InputError: something else lies in it, or a frame of another clip.
+        InputError: it holds something else, or a frame of another clip.
     """
     numbers: set[int] = set()
     others = 0
@@ -208,7 +208,7 @@ def _frames(folder: Path, clip: tuple[int, int], skipped: list[Path]) -> tuple[s
 
 
 def _check_complete(images: Path, clips: Mapping[tuple[int, int], set[int]]) -> None:
-    """Raise InputError naming the first clip that is not whole, and how many more are not."""
+    """Raise InputError that names the first incomplete clip and the number of others."""
     if not any(clips.values()):
         raise InputError(images, "holds no frames", _LAYOUT)
     objects = sorted({item for item, _ in clips})
@@ -240,5 +240,5 @@ def _left_out(objects: Sequence[int], unused_frames: int, others: int) -> tuple[
         used = f"{_FRAMES[0]}, {_FRAMES[1]}, ..., {_FRAMES[-1]}"
         lines.append(f"frames other than {used} of a clip: {unused_frames}")
     if others:
-        lines.append(f"files that are no .png: {others}")
+        lines.append(f"files that are not .png: {others}")
     return tuple(lines)

@@ -49,7 +49,7 @@ class Survey:
         root: Folder that all paths are relative to.
         kind: "videos" or "images".
         clips: Every session, in natural order of class, object and session.
-        tested: Whether each clip is tested on; with ``--split image``, its last images are.
+        tested: Whether each clip is a test clip; with ``--split image``, its last images are.
         split: How training and test images are divided.
         test: Whether any are tested on.
         sides: Images to train on and to test on, by class; of videos one for each second.
@@ -146,7 +146,7 @@ class Folder(ClipSource):
 
         Raises:
             InputError: nothing can be used, the layout or the table is broken, videos and images
-                are mixed, or what is tested on was to be given and is not.
+                are mixed, or a given test split was requested but is missing.
         """
         found = self._found()
         kind = self._keep_one_kind(found)
@@ -161,7 +161,7 @@ class Folder(ClipSource):
             problem = f"holds no clip that can be used ({path}: {why})"
             raise InputError(self.root, problem, "give videos that a player shows")
         if split != "given":
-            # A session is one session, wherever its files lie.
+            # Files of one session belong together, even in different folders.
             entries = [replace(entry, split="") for entry in entries]
         clips = group(entries)
         if kind == VIDEOS:
@@ -194,10 +194,10 @@ class Folder(ClipSource):
         )
 
     def sample(self) -> Sample:
-        """Cut videos into frames, unless that is done already, and number everything.
+        """Cut videos into frames unless this is already done, and number everything.
 
         Raises:
-            InputError: see :attr:`survey`; a class has nothing to train on or to test on, a clip is
+            InputError: see :attr:`survey`; a class has no training or test data, a clip is
                 broken, or the folder cannot be written.
         """
         survey = self.survey
@@ -232,7 +232,7 @@ class Folder(ClipSource):
         return read_table(self.table, self.root) if self.table else read_tree(self.root)
 
     def _keep_one_kind(self, found: Found) -> str:
-        """The kind of what is used; the other kind is noted as unused if that is asked for."""
+        """The kind that is used. With ``only``, files of the other kind are noted as unused."""
         first = {medium(entry.path): entry.path for entry in reversed(found.entries)}
         if self.only is None and len(first) > 1:
             raise InputError(
@@ -321,7 +321,7 @@ class Folder(ClipSource):
 
 
 def _seconds(found: Found) -> dict[str, int]:
-    """Seconds of each video, rounded up; what cannot be opened or is odd is noted."""
+    """Seconds of each video, rounded up. Unreadable and odd videos are noted."""
     seconds: dict[str, int] = {}
     gaps: dict[str, int] = {}
     joined: list[str] = []
@@ -352,9 +352,9 @@ def _seconds(found: Found) -> dict[str, int]:
 
 
 def _check_endings(root: Path, clips: Sequence[Clip]) -> None:
-    """Raise InputError for two videos that differ in the end of their names only.
+    """Raise InputError for two videos whose names differ only in the extension.
 
-    They are likely the same, and their frames would have the same names.
+    They probably have the same content, and their frames would have the same names.
     """
     known: dict[PurePosixPath, str] = {}
     for path in (path for clip in clips for path in clip.files):

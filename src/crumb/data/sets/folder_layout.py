@@ -54,10 +54,10 @@ class Entry:
     Attributes:
         path: relative to the root, with slashes.
         class_name: name of its class.
-        object: name of its object; empty where the class has none.
-        session: name of its clip; empty where the images of an object are not divided.
-        split: "train" or "test" where that is given, or empty.
-        frame: what its session is ordered by before its path.
+        object: name of its object; empty if the class has none.
+        session: name of its clip; empty if the images of an object are not divided.
+        split: "train" or "test" if given, else empty.
+        frame: key that orders the session, before the path.
     """
 
     path: str
@@ -75,8 +75,8 @@ class Found:
     Attributes:
         root: Folder that the paths are relative to.
         entries: Files that can be used.
-        unused: Paths of what cannot be used, by the reason.
-        notes: A line for each thing that is odd.
+        unused: Paths that cannot be used, by reason.
+        notes: One line for each oddity.
     """
 
     root: Path
@@ -85,11 +85,11 @@ class Found:
     notes: list[str] = field(default_factory=list)
 
     def refuse(self, path: str, reason: str) -> None:
-        """Note a path that cannot be used, as it can be printed."""
+        """Note a path that cannot be used, in printable form."""
         self.unused[reason].append(path if path.isprintable() else shown(path))
 
     def accepts(self, path: str) -> bool:
-        """Whether a file is worth reading; if it is not, the reason is noted."""
+        """Whether a file can be used. If not, the reason is noted."""
         reason = path_problem(path) and "a name that cannot be written down; rename it"
         if in_system_folder(path.split("/")[:-1]):
             reason = REASON
@@ -110,24 +110,24 @@ def medium(path: str) -> str:
 
 
 def natural(text: str) -> tuple[object, ...]:
-    """Key that sorts names like a reader: clip2 before clip10, Ä beside a."""
+    """Key that sorts names naturally: clip2 before clip10, Ä next to a."""
     plain = unicodedata.normalize("NFKD", text.casefold())
     plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
     parts = re.split("([0-9]+)", plain)
-    # Length before digits is the order of the numbers, however long they are.
+    # Comparing length first, then digits, orders numbers of any length.
     numbers = [(len(part.lstrip("0")), part.lstrip("0")) for part in parts[1::2]]
     return (*zip(parts[::2], [*numbers, (-1, "")], strict=True), text)
 
 
 def read_tree(root: Path) -> Found:
-    """Every file below a folder, and what its path says.
+    """Every file below a folder, with class, object and session from its path.
 
-    Of the folders between the class and the file the first is the object and the others are the
-    session. A clip is a session of its own. A single folder above images is a session, and one
-    above clips an object.
+    The first folder between the class and the file is the object. The others are the session. Every
+    clip is a session. If there is a single folder between, it is a session of images, or an object
+    of clips.
 
     Raises:
-        InputError: ``root`` is no folder, holds nothing to use, is laid out like Toybox, or has
+        InputError: ``root`` is not a folder, holds nothing usable, is laid out like Toybox, or has
             folders that look like parts of a data set but are not train and test.
     """
     if not root.is_dir():
@@ -151,7 +151,7 @@ def read_tree(root: Path) -> Found:
 
 
 def read_files(root: Path) -> Found:
-    """Every video and image below a folder that may be read, whatever the folders say.
+    """Every readable video and image below a folder, whatever the layout.
 
     Returns:
         entries without a class, in natural order.
@@ -162,9 +162,9 @@ def read_files(root: Path) -> Found:
 
 
 def _files(folder: Path, found: Found, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    """Files below a folder in natural order, through links, without hidden ones.
+    """Files below a folder in natural order. Links are followed, hidden files are skipped.
 
-    Folders of the system are noted and not entered.
+    System folders are noted and not entered.
     """
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
@@ -190,7 +190,7 @@ def _files(folder: Path, found: Found, above: tuple[tuple[int, int], ...]) -> It
 
 
 def _file_problem(path: Path) -> str | None:
-    """Why a file is not worth reading; None if it may be."""
+    """Why a file cannot be used; None if it can."""
     if not medium(path.name):
         kind = path.suffix.lower() or "no ending"
         return f"no video or image that Crumb reads ({kind})"
@@ -238,7 +238,7 @@ def _check_toybox(root: Path, tops: Sequence[str]) -> None:
 
 
 def _forms_line(folders: Iterable[str]) -> list[str]:
-    """A line where one name is written in two forms of Unicode; none where none is."""
+    """A line if one name is written in two Unicode forms, else no line."""
     known: dict[str, str] = {}
     for name in folders:
         if known.setdefault(canonical(name), name) != name:
@@ -248,7 +248,7 @@ def _forms_line(folders: Iterable[str]) -> list[str]:
 
 
 def alike_lines(entries: Sequence[Entry]) -> list[str]:
-    """A line each for classes, objects of a class and sessions of an object that look like one."""
+    """One line each for classes, objects and sessions whose names look the same."""
     objects: defaultdict[str, list[str]] = defaultdict(list)
     sessions: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for entry in entries:
@@ -264,12 +264,12 @@ def alike_lines(entries: Sequence[Entry]) -> list[str]:
         for where, found in sessions.items()
         for line in alike_line(found, "sessions", f" of {'/'.join(filter(None, where))}")
     )
-    # The first of each: with many there is one cause.
+    # Only the first of each: several usually have the same cause.
     return [*alike_line(objects), *islice(of_objects, 1), *islice(of_sessions, 1)]
 
 
 def _look_for_oddities(found: Found, tops: Sequence[str], is_split: bool) -> None:
-    """Note what may have been meant in another way."""
+    """Note what may be a mistake."""
     names = list(dict.fromkeys(entry.class_name for entry in found.entries))
     folders = (entry.path.split("/")[1 if is_split else 0] for entry in found.entries)
     found.notes += [*_forms_line(folders), *alike_lines(found.entries)]
@@ -278,7 +278,7 @@ def _look_for_oddities(found: Found, tops: Sequence[str], is_split: bool) -> Non
         if canonical(name) not in names and f"{name}/" not in said:
             found.refuse(f"{name}/", "a folder in which nothing can be used")
     found.notes += [
-        f"{name} is called as folders of Windows are; if it is none of yours, take it out"
+        f"{name} has a name like a Windows system folder; if you did not make it, remove it"
         for name in names
         if name.startswith("$")
     ]

@@ -40,7 +40,7 @@ def report(survey: Survey, share: float) -> str:
 
 
 def _classes(survey: Survey) -> list[str]:
-    """A row a class, and one for all of them."""
+    """One row per class, and one for all of them."""
     unit = "seconds" if survey.kind == VIDEOS else "images"
     rows: list[tuple[str, int, int, int, int, int]] = []
     tested = ["tested on"]
@@ -62,7 +62,7 @@ def _classes(survey: Survey) -> list[str]:
 
 
 def _tested(held: Sequence[Clip], objects: int, split: Split) -> str:
-    """The sessions or objects of a class that are tested on, the first by name."""
+    """The test sessions or test objects of a class, the first ones by name."""
     if split == "image":
         return "the last of each session"
     if not held:
@@ -71,7 +71,7 @@ def _tested(held: Sequence[Clip], objects: int, split: Split) -> str:
         return _fit(dict.fromkeys(clip.object for clip in held))
     of_object: dict[str, list[str]] = {}
     for clip in held:
-        # Clips are often called after their object.
+        # Clips are often named after their object.
         short = clip.session.removeprefix(clip.object or clip.class_name).lstrip(" _-")
         of_object.setdefault(clip.object, []).append(short or clip.session)
     lists = list(of_object.values())
@@ -103,7 +103,7 @@ def _unused(survey: Survey) -> list[str]:
 
 
 def _fit(names: Iterable[str]) -> str:
-    """The first names, at least one, and how many more there are."""
+    """The first names, at least one, and the number of others."""
     names = list(names)
     shown = names[:1]
     for name in names[1:]:

@@ -13,7 +13,7 @@ from crumb.errors import InputError, setting
 
 Split = Literal["session", "object", "given", "image"]
 
-# With a split of its own making only the test images of a class can be lacking.
+# Crumb's own splits always leave training images, so only test images can be missing.
 _LACKING: dict[Split, tuple[str, str]] = {
     "session": (
         "only one session, so nothing is left to test on",
@@ -40,8 +40,8 @@ class Clip:
         class_name: name of its class.
         object: name of its object; may be empty.
         session: its name; may be empty.
-        split: "train" or "test" where that is given, or empty.
-        files: paths in the order of time.
+        split: "train" or "test" if given, else empty.
+        files: paths in time order.
     """
 
     class_name: str
@@ -53,12 +53,12 @@ class Clip:
 
 @dataclass(frozen=True)
 class Part:
-    """The images of a clip that are trained on, or those that are tested on.
+    """The training images or the test images of a clip.
 
     Attributes:
         clip: The clip.
-        is_test: Whether they are tested on.
-        images: Paths in the order of time, at least one.
+        is_test: Whether they are test images.
+        images: Paths in time order, at least one.
     """
 
     clip: Clip
@@ -85,8 +85,8 @@ def one_each(clips: Sequence[Clip]) -> bool:
 def spread(count: int, share: float) -> list[int]:
     """Indices of the test items among ``count`` ordered items.
 
-    A share, rounded, but at least one and not all; evenly spread with the last among them; of one
-    thing none. A quarter of ten are the third, sixth and tenth.
+    The share is rounded, but at least one and never all are chosen, and none of a single item. They
+    are evenly spread and include the last. A quarter of ten are the third, sixth and tenth.
     """
     if count < 2:
         return []
@@ -95,20 +95,20 @@ def spread(count: int, share: float) -> list[int]:
 
 
 def held_out(clips: Sequence[Clip], split: Split, share: float) -> list[bool]:
-    """Whether each clip, in natural order, is tested on.
+    """Whether each clip, in natural order, is a test clip.
 
-    * session: of every object's clips, :func:`spread`; objects of a single clip are taken together,
-      class by class, as if they were one.
-    * object: of every class's objects, :func:`spread`, with all their clips.
+    * session: :func:`spread` over the clips of each object. Objects with a single clip are pooled
+      by class.
+    * object: :func:`spread` over the objects of each class, with all their clips.
     * given: as given.
-    * image: none, as each clip is divided; see :func:`divide`.
+    * image: none, because each clip is divided; see :func:`divide`.
     """
     if split in ("given", "image"):
         return [split == "given" and clip.split == TEST for clip in clips]
     units: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for place, clip in enumerate(clips):
         units[clip.class_name, clip.object].append(place)
-    # Each list is divided: of its members, themselves lists of clips, a share is tested on.
+    # A share of each list is for testing. The members of a list are lists of clips.
     lists: defaultdict[tuple[str, ...], list[list[int]]] = defaultdict(list)
     for (class_name, item), places in units.items():
         if split == "object" or len(places) == 1:
@@ -124,9 +124,9 @@ def held_out(clips: Sequence[Clip], split: Split, share: float) -> list[bool]:
 
 
 def divide(clip: Clip, images: Sequence[str], is_test: bool, last: float | None) -> list[Part]:
-    """The parts of a clip: one, or two where its last images, a share, are tested on.
+    """The parts of a clip: one, or two if its last images are test images.
 
-    The last ones and not every k-th, as neighbours look alike.
+    Test images are the last ones, not every k-th one, because neighbouring frames look alike.
     """
     if last is None or len(images) < 2:
         return [Part(clip, is_test, tuple(images))]
@@ -156,9 +156,9 @@ def check_sides(sides: Mapping[str, tuple[int, int]], split: Split, test: bool =
 def numbered(parts: Sequence[Part], class_ids: Mapping[str, int]) -> list[tuple[int, int, int]]:
     """Class, object and session number of each part.
 
-    Objects count from 1 in their class. Sessions that are trained on count from 1 in their object;
-    those tested on go on after the largest such number of all objects, so that a session's number
-    says what it is for.
+    Objects count from 1 in their class. Training sessions count from 1 in their object. Test
+    sessions continue after the largest number of a training session in the data set, so the number
+    of a session tells which kind it is.
 
     Args:
         parts: in the order of the index.

@@ -24,7 +24,7 @@ _UNPRINTED = ("Cc", "Zl", "Zp")
 _REMEDY = f"give comma-separated columns {', '.join(NEEDED)} and, if known, {', '.join(OPTIONAL)}"
 _AS_TEXT = "save it as CSV UTF-8, as Excel and LibreOffice call it"
 _RELATIVE = "give paths relative to the folder of the table, or to ROOT"
-# What Excel writes depends on the language of Windows.
+# Excel's separator depends on the language of Windows.
 _SEPARATORS = ",;\t|"
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\|//|file:", re.IGNORECASE)
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
@@ -33,9 +33,10 @@ _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 def read_table(table: Path, root: Path) -> Found:
     """Every file that a table lists.
 
-    A video without a session is one of its own; images without are one session for each object.
-    Tables of Windows are read as they are: fields may be separated by commas, semicolons or tabs,
-    headings capitalised, folders separated by backslashes, the text UTF-16 with a byte order mark.
+    A video without a session is a session of its own. Images without a session are one session per
+    object. Tables from Windows work as they are: separators may be commas, semicolons or tabs,
+    headings may be capitalised, paths may have backslashes, and the text may be UTF-16 with a byte
+    order mark.
 
     Args:
         table: CSV file with a header; columns path and class, and any of object, session, frame (a
@@ -43,8 +44,8 @@ def read_table(table: Path, root: Path) -> Found:
         root: Folder that its paths are relative to.
 
     Raises:
-        InputError: no such file, no CSV, a column is missing or there twice, a row is malformed or
-            lists a path again, or none of the files can be used.
+        InputError: there is no such file, it is not CSV, a column is missing or appears twice, a
+            row is malformed or repeats a path, or none of the files can be used.
     """
     rows = _rows(table)
     header = _header(table, rows)
@@ -54,7 +55,7 @@ def read_table(table: Path, root: Path) -> Found:
     for line, row in rows:
         where = f"{table}, line {line}"
         row = [cell.strip() for cell in row]
-        # Spreadsheets fill rows up to the widest, and leave rows of nothing behind.
+        # Spreadsheets pad rows to the widest one and leave empty rows behind.
         if not any(row):
             continue
         while len(row) > len(header) and not row[-1]:
@@ -86,15 +87,15 @@ def read_table(table: Path, root: Path) -> Found:
 
 
 def _rows(table: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line number and fields of each row, whatever separates them."""
+    """Line number and fields of each row, with any known separator."""
     with contextlib.suppress(OSError), table.open("rb") as file:
         if file.read(4) in _WORKBOOKS:
-            raise InputError(table, "is a workbook or another archive, no text", _AS_TEXT)
+            raise InputError(table, "is a workbook or another archive, not text", _AS_TEXT)
     text = read_text(table, _AS_TEXT, or_utf16=True)
     if "\0" in text:
         raise InputError(table, "holds bytes of value 0, as UTF-16 without a mark does", _AS_TEXT)
     first = text.lstrip("\n").partition("\n")[0]
-    # Excel's own way to say what separates fields.
+    # Excel declares its separator in a first line such as sep=;
     named = re.fullmatch('"?sep=([^"])"?', first, re.IGNORECASE)
     rows = csv_rows(table, _REMEDY, named[1] if named else _separator(first), text)
     if named:
@@ -112,7 +113,7 @@ def _separator(first: str) -> str:
 
 
 def _headings(cells: list[str]) -> list[str]:
-    """Names of columns; those that are known in lower case, however they are written."""
+    """Names of columns; known names are lowered."""
     names = [cell.strip() for cell in cells]
     return [low if (low := name.lower()) in (*NEEDED, *OPTIONAL) else name for name in names]
 
@@ -139,9 +140,9 @@ class _Files:
         self._names: dict[str, dict[str, list[str]]] = {}
 
     def find(self, path: str) -> str:
-        """The path as it is written on this disk; as given where nothing fits, or several do.
+        """The path as it is on this disk, or as given if no path or several paths match.
 
-        Windows and macOS take names for the same that differ in case or in the form of Unicode.
+        On Windows and macOS, names that differ in case or Unicode form are the same.
         """
         if self.has(path):
             return path
@@ -154,8 +155,8 @@ class _Files:
         return "/".join(parts)
 
     def has(self, path: str) -> bool:
-        """Whether anything has this path."""
-        # Unlike Path.exists, this takes any text.
+        """Whether this path exists."""
+        # Unlike Path.exists, this accepts any text.
         return os.path.lexists(self.root / path)
 
     def _in_folder(self, folder: str) -> dict[str, list[str]]:
@@ -169,13 +170,13 @@ class _Files:
 
 
 def _path(where: str, text: str, files: _Files) -> str:
-    """A path of the table as one below its root."""
+    """A path of the table, relative to its root."""
     if _DRIVE.match(text) and not files.has(text):
         problem = f"the path {shown(text)} begins with a drive or a server"
         raise InputError(where, problem, _RELATIVE)
     if "\\" in text and not files.has(text):
         text = text.replace("\\", "/")
-    # The same file always gets the same name.
+    # One spelling per file, so that a repeated path is noticed.
     path = PurePosixPath(text).as_posix()
     if problem := path_problem(path):
         raise InputError(where, problem, _RELATIVE)

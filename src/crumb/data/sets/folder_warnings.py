@@ -17,21 +17,21 @@ from crumb.errors import InputError
 from crumb.progress import bar
 
 _SIDE, _BLOCK = 16, 4
-# Root mean square, of 255 levels, by which copies differ at 16 x 16 pixels that were scaled and
-# compressed anew. Of 60 images of eth80 and 60 frames of devset, thumbnails of JPEG quality 75
-# differ by 2.8 in the median and 4.3 at most at 64 pixels, by 1.6 and 2.5 at 96, by 1.2 and 1.5 at
-# 128; of quality 30 by 4.9 and 8.1, 3.2 and 5.1, 2.6 and 3.3. Of neighbouring views of one object
-# 0.7 % differ by less than 4.5, none by less than 2. Views are of one size, and thumbnails of
-# another one than their originals: so copies of one size have to be nearer.
+# Largest root mean square difference of copies at 16 x 16 pixels, in levels of 0 to 255. Measured
+# on 60 images of eth80 and 60 frames of devset. Thumbnails of JPEG quality 75 differ from the
+# original by 2.8 (median) and 4.3 (maximum) at 64 pixels, 1.6 and 2.5 at 96, 1.2 and 1.5 at 128. At
+# quality 30 it is 4.9 and 8.1, 3.2 and 5.1, 2.6 and 3.3. Of neighbouring views of one object 0.7 %
+# differ by less than 4.5, and none by less than 2. Views have the same size as each other, and
+# thumbnails differ in size from the original. So the limit is lower for images of the same size.
 _MAX_APART, _MAX_APART_IN_SIZE = 4.5, 2.0
-# Compression changes less where there is less to compress: of pictures faded to a tenth 1.5.
+# Compression changes low-contrast images less: 1.5 if the contrast is reduced to a tenth.
 _APART, _APART_BY_CONTRAST = 1.0, 0.1
 _CANDIDATES = 8
 _MAX_IMAGES = 200_000
 
 
 def warnings(kind: str, clips: Sequence[Clip], tested: Sequence[bool], split: Split) -> list[str]:
-    """A line for each way in which the division alone lets what is trained on be tested on."""
+    """One line for each way in which the split alone leaks training data into the test data."""
     if split == "image":
         lead = "every class has one session, so its last images are tested on; " * one_each(clips)
         if kind == VIDEOS:
@@ -52,23 +52,23 @@ def warnings(kind: str, clips: Sequence[Clip], tested: Sequence[bool], split: Sp
 
 
 def same_on_both_sides(root: Path, kind: str, parts: Sequence[Part], workers: int) -> list[str]:
-    """A line where something that is tested on is trained on as well.
+    """A line if test data are also training data.
 
-    Videos are the same where their files are equal. Images are where they are equal at 16 x 16
-    pixels but for what scaling and compression change, whatever their format and size: copies and
-    thumbnails. Beyond 200,000 images, equal files are looked for.
+    Videos are the same if their files are equal. Images are the same if they are equal at 16 x 16
+    pixels, apart from the effects of scaling and compression. This finds copies and thumbnails of
+    any format and size. With more than 200,000 images only equal files are found.
 
     Args:
         root: root of the paths.
         kind: "videos" or "images".
-        parts: what is trained on and what is tested on.
+        parts: training parts and test parts.
         workers: threads that read images.
     """
     sides: dict[bool, list[str]] = {False: [], True: []}
     for part in parts:
         paths = part.clip.files if kind == VIDEOS else part.images
         sides[part.is_test] += paths
-    # With --split image both sides are of the same videos, which another line says.
+    # With --split image both sides share the videos. Another line says so.
     apart = kind == IMAGES or not set(sides[False]) & set(sides[True])
     if not apart or not (pairs := same_pairs(root, kind, sides[False], sides[True], workers)):
         return []
@@ -83,7 +83,7 @@ def same_on_both_sides(root: Path, kind: str, parts: Sequence[Part], workers: in
 def same_pairs(
     root: Path, kind: str, trained: Sequence[str], tested: Sequence[str], workers: int
 ) -> list[tuple[str, str]]:
-    """Each file that is tested on and is the same as one that is trained on, after that one."""
+    """Pairs of a training file and a test file that are the same."""
     if not (trained and tested):
         return []
     if kind == IMAGES and len(trained) + len(tested) <= _MAX_IMAGES:
@@ -94,7 +94,7 @@ def same_pairs(
 def _same_images(
     root: Path, trained: Sequence[str], tested: Sequence[str], workers: int
 ) -> list[tuple[str, str]]:
-    """Each image that is tested on and looks like one that is trained on, after that one."""
+    """Pairs of a training image and a test image that look the same."""
     from scipy.spatial import KDTree
 
     small, sizes, names = _reduced(root, [*trained, *tested], workers)
@@ -102,7 +102,7 @@ def _same_images(
     first = sum(name in of_training for name in names)
     if not 0 < first < len(names):
         return []
-    # Images that are near are so in their 4 x 4 means, among which a tree finds candidates fast.
+    # Similar images have similar 4 x 4 means. A tree finds candidates among these fast.
     means = small.reshape(-1, 3, 4, _SIDE // 4, 4, _SIDE // 4).mean((3, 5)).reshape(len(small), -1)
     farthest = _MAX_APART * means.shape[1] ** 0.5
     tree = KDTree(means[:first])
@@ -121,7 +121,7 @@ def _same_images(
 def _reduced(
     root: Path, paths: Sequence[str], workers: int
 ) -> tuple[np.ndarray, list[tuple[int, ...]], list[str]]:
-    """Images at 16 x 16 pixels, uint8 [N, 768], and sizes and paths of these N that can be read."""
+    """Readable images at 16 x 16 pixels, uint8 [N, 768], with their sizes and paths."""
     from PIL import Image
 
     from crumb.data.pictures import load_picture
@@ -129,14 +129,14 @@ def _reduced(
 
     def read(path: str) -> tuple[np.ndarray, tuple[int, ...]] | None:
         try:
-            # Means of blocks, as filters of images of different sizes differ at their edges.
+            # Block means, because resize filters for different image sizes differ at the edges.
             blocks = load_picture(root / path, _SIDE * _BLOCK)
         except InputError:
-            # It is told when it is trained on, or left out then.
+            # Training reports this image later or leaves it out.
             return None
         blocks = blocks.reshape(_SIDE, _BLOCK, _SIDE, _BLOCK, 3)
         size: tuple[int, ...] = ()
-        # What is wrong beside its pixels is no matter.
+        # Only the pixels matter here.
         with suppress(Exception), open_image(root / path) as file, Image.open(file) as image:
             size = tuple(sorted(image.size))
         return blocks.mean((1, 3)).round().astype(np.uint8).reshape(-1), size
@@ -158,7 +158,7 @@ def _reduced(
 
 
 def _same_files(root: Path, trained: Sequence[str], tested: Sequence[str]) -> list[tuple[str, str]]:
-    """Each file that is tested on and equals one that is trained on, after that one."""
+    """Pairs of a training file and a test file that are equal."""
     by_size: defaultdict[int, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
     for side, paths in enumerate((trained, tested)):
         for path in paths:

@@ -1,6 +1,6 @@
 """iCubWorld Transformations: frames of objects that are turned and moved before a robot's eyes.
 
-Numbers and rules are those published with CRUMB, but for the class ids. There they follow the order
+Numbers and rules are those published with CRUMB, except the class ids. There they follow the order
 in which the operating system lists the folders, which differs between machines; here they are
 alphabetical, so that a run has the same class order everywhere.
 """
@@ -54,7 +54,7 @@ _LAYOUT = (
 )
 _UNPACK = "unpack the parts again"
 _LARGEST = 9999
-_STRAY = "files that are no frame of a clip"
+_STRAY = "files that are not frames of a clip"
 _SYSTEM = "folders of the system, never data"
 
 # Instances of each class, by number.
@@ -186,7 +186,7 @@ class IcubWorld(Source):
                 unused[_STRAY] += 1
         if not frames:
             raise InputError(folder, "holds no .jpg", _UNPACK)
-        # Numbers of unequal length are in another order alphabetically than in time.
+        # Alphabetical order is not time order if the numbers differ in length.
         frames.sort(key=lambda path: (len(path.name), path.name))
         used = frames[:: self.step]
         unused[f"frames between those used (one in {self.step})"] += len(frames) - len(used)
@@ -228,7 +228,7 @@ def _find_instances(root: Path, unused: Counter[str]) -> dict[str, dict[int, Pat
 
 
 def _folders(parent: Path, unused: Counter[str]) -> list[Path]:
-    """Folders in a folder, by name; files beside them are counted."""
+    """Folders in a folder, by name. Other files are counted."""
     entries = _visible(parent, unused)
     folders = [path for path in entries if path.is_dir()]
     unused[_STRAY] += len(entries) - len(folders)
@@ -236,7 +236,7 @@ def _folders(parent: Path, unused: Counter[str]) -> list[Path]:
 
 
 def _visible(parent: Path, unused: Counter[str]) -> list[Path]:
-    """Entries of a folder; its folders of the system are counted."""
+    """Entries of a folder. Its system folders are counted."""
     skipped: list[Path] = []
     entries = list(visible(parent, skipped))
     unused[_SYSTEM] += len(skipped)

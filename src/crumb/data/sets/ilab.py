@@ -112,9 +112,9 @@ class Ilab2mLight(Source):
         ordered by class name, object, session, im_num.
 
         Raises:
-            InputError: there is no folder train_img with images; a .jpg in it is no file, is named
-                otherwise, or tells the same as another; a class has too few objects; or, nested,
-                the output folder cannot be written.
+            InputError: there is no folder train_img with images; a .jpg in it is not a file,
+                has another kind of name, or the name means the same as another; a class has too few
+                objects; or, with nested folders, the output folder cannot be written.
         """
         names, left_out = find_images(self.root)
         size = Balance(self.objects, self.sessions, self.images)
@@ -139,10 +139,11 @@ class Ilab2mLight(Source):
 
 
 def find_images(root: Path) -> tuple[list[str], list[str]]:
-    """Names of the .jpg files in train_img, in any order, and lines about what else is there.
+    """Names of the .jpg files in train_img, in any order, and lines about other files.
 
     Raises:
-        InputError: there is no such folder, it cannot be read or holds none, or one is no file.
+        InputError: there is no such folder, it cannot be read or has no .jpg, or one is not a
+            file.
     """
     folder = root / FOLDER
     if not folder.is_dir():
@@ -182,9 +183,9 @@ class Photographs:
 
     Attributes:
         names: n file names.
-        taken: (n, 6) int32: place of the class in ``classes``, then instance, background, camera,
-            rotation and lighting; the rows ascend.
-        classes: Names of the classes, ascending.
+        taken: int32 [n, 6]: index into ``classes``, then instance, background, camera, rotation
+            and lighting. The rows are sorted.
+        classes: Names of the classes, sorted.
     """
 
     names: list[str]
@@ -195,11 +196,11 @@ class Photographs:
 def parse_names(names: Iterable[str]) -> Photographs:
     """Parse image names.
 
-    The focus, and whatever else follows the lighting, decides nothing in the published index,
-    which leaves open the order of images that differ in it alone; here it is that of their names.
+    The published index ignores the focus and everything else after the lighting. It does not define
+    the order of images that differ only in these. Here they are ordered by name.
 
     Raises:
-        InputError: names cannot be parsed, or two tell the same.
+        InputError: a name cannot be parsed, or two names mean the same.
     """
     ordered = sorted(names)
     if odd := [name for name in ordered if not _NAME.fullmatch(name)]:
@@ -218,7 +219,7 @@ def parse_names(names: Iterable[str]) -> Photographs:
 
 
 def _check_twins(photographs: Photographs) -> None:
-    """Raise InputError for two names that differ only in how they write the same."""
+    """Raise InputError for two spellings of the same name."""
     taken = photographs.taken
     same = np.flatnonzero(np.all(taken[1:] == taken[:-1], axis=1))
     known: dict[tuple[int | str, ...], str] = {}
@@ -232,7 +233,7 @@ def _check_twins(photographs: Photographs) -> None:
 
 @dataclass(frozen=True)
 class Session:
-    """Images of one instance before one background: ``images`` of them from place ``first``."""
+    """``images`` images of one instance on one background, starting at index ``first``."""
 
     class_name: str
     instance: int
@@ -304,7 +305,7 @@ def _rows(
     size: Balance,
     generator: random.Random,
 ) -> Iterator[tuple[str, int, int, int, str]]:
-    """The images kept of one class, with all that an index says of them."""
+    """The kept images of one class, as rows of the index."""
     for item, sessions in enumerate(objects[: size.objects], 1):
         for clip, session in enumerate(sessions[: size.sessions], 1):
             start = session.first + generator.randint(1, session.images - size.images + 1) - 1
@@ -315,7 +316,7 @@ def _rows(
 def _shortage(
     name: str, sessions: Sequence[Session], objects: Sequence[Sequence[Session]], whole: int
 ) -> str:
-    """A class with too few objects in words; where it has none, how far it is from one."""
+    """Describe a class with too few objects; if it has none, what is missing for one."""
     if whole:
         return f"{name} {whole}"
     most = max(map(len, objects), default=0)
@@ -326,7 +327,7 @@ def _shortage(
 def _left_out(
     name: str, sessions: Sequence[Session], long: int, whole: int, size: Balance
 ) -> list[str]:
-    """One line for a class of which anything is left out."""
+    """One line for each class with something left out."""
     objects = len({session.instance for session in sessions})
     images = sum(session.images for session in sessions)
     used = min(whole, size.objects)
@@ -349,14 +350,14 @@ def _class_ids(names: Sequence[str]) -> dict[str, int]:
 
 
 def link_images(old_root: Path, old: Sequence[str], new_root: Path, new: Sequence[str]) -> None:
-    """Make new paths hard links to old ones; symbolic links or copies where they cannot be.
+    """Hard-link old paths to new ones, or use symbolic links or copies if links are not possible.
 
-    Each appears whole; what is there already stays, so that an interrupted call can be repeated.
+    Each file appears complete. Existing ones stay, so an interrupted call can be repeated.
 
     Raises:
         InputError: the folder cannot be written, or an image cannot be read.
     """
-    # What a call that was killed has left; a link to it could not be made again.
+    # Remove the leftovers of a killed call, or the links could not be made again.
     for part in new_root.rglob(f".*{_PART}"):
         part.unlink(missing_ok=True)
     for old_path, new_path in zip(bar(old, "images", "image"), new, strict=True):
@@ -371,7 +372,7 @@ def link_images(old_root: Path, old: Sequence[str], new_root: Path, new: Sequenc
 
 
 def _is_there(source: Path, target: Path) -> bool:
-    """Whether the target is a link to the source or a copy of it, which keeps its time."""
+    """Whether the target is a link to the source, or a copy with the same size and time."""
     if not target.exists():
         return False
     old, new = source.stat(), target.stat()
@@ -379,7 +380,7 @@ def _is_there(source: Path, target: Path) -> bool:
 
 
 def _place(source: Path, target: Path) -> None:
-    # A hard link to a symbolic one would be a link to a place that may not hold from there.
+    # The target of a relative symbolic link may not exist as seen from the new folder.
     source = source.resolve()
     part = target.with_name(f".{target.name}{_PART}")
     try:

@@ -1,8 +1,8 @@
 """iLab-2M-Light and CORe50 as one data set, whose classes come in two blocks.
 
-Numbers and rules are those published with CRUMB, but for one mistake: the published lists of class
-ids hold the class semi, which has no images. In most runs a real class is lost in its place, one
-task has a single class, and 23 classes are left. Here the lists hold the classes there are.
+Numbers and rules are those published with CRUMB, except for one mistake: the published lists of
+class ids contain the class semi, which has no images. So most runs lose a real class: one task has
+a single class, and 23 classes are left. Here the lists contain the existing classes.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _CLIP = ["class", "object", "session"]
 @register
 @dataclass(frozen=True, kw_only=True)
 class IlabCore50(Source):
-    """iLab-2M-Light, then CORe50: made from the folders of both that `crumb index` wrote.
+    """iLab-2M-Light, then CORe50, from the two folders that `crumb index` wrote.
 
-    Nothing is copied: the folder of images holds a link to the images of each.
+    Nothing is copied: the images folder links to the images of both.
     """
 
     name: ClassVar[str] = "ilab2mlight+core50"
@@ -70,11 +70,11 @@ class IlabCore50(Source):
         """Number both data sets as one, and balance training and test clips separately.
 
         iLab's sessions follow CORe50's (12 to 19), CORe50's classes follow iLab's (16 to 25).
-        Objects keep their numbers. The order of classes is shuffled for each block by itself.
+        Objects keep their numbers. The class order is shuffled within each of the two blocks.
 
         Raises:
-            InputError: one of the folders holds another data set, or numbers that would be taken
-                twice, or a class has no clip to train or to test on; or a link cannot be made.
+            InputError: one of the folders holds another data set, numbers would clash, a class has
+                no training or test clip, or a link cannot be made.
         """
         ilab, core50 = _opened(self.root, ILAB), _opened(self.core50, CORE50)
         _check_numbers(ilab, core50)
@@ -96,9 +96,9 @@ class IlabCore50(Source):
 def balance(
     index: pd.DataFrame, class_names: Mapping[int, str], test_sessions: tuple[int, ...]
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Give every class as many training clips, and as many test clips, as the class of the fewest.
+    """Reduce all classes to the smallest number of training clips and of test clips.
 
-    The clips of a class that stay are drawn with the class id as the seed.
+    The clips of a class are drawn with the class id as the seed.
 
     Args:
         index: columns ``crumb.data.index.COLUMNS``.
@@ -106,8 +106,8 @@ def balance(
         test_sessions: sessions whose clips are test clips.
 
     Returns:
-        the index ordered by class, object, session, im_num; and a line on the clips left out of
-        the training and of the test part, where there are any.
+        the index ordered by class, object, session, im_num; and lines about the training and
+        test clips that are left out, if any.
 
     Raises:
         InputError: a class has no training or no test clip.
@@ -126,7 +126,7 @@ def balance(
 def _draw(
     part: pd.DataFrame, class_names: Mapping[int, str], purpose: str
 ) -> tuple[pd.DataFrame, int]:
-    """The rows of as many clips of each class as the class of the fewest has; how many are left."""
+    """The rows of equally many clips of each class, and the number of clips left out."""
     clips = np.unique(part[_CLIP].to_numpy(), axis=0)
     of_class = {number: clips[clips[:, 0] == number] for number in class_names}
     for number, found in of_class.items():
@@ -144,7 +144,7 @@ def _draw(
 
 
 def _opened(folder: Path, name: str) -> Dataset:
-    """The data set in a folder, which must be the one of that name."""
+    """The data set in a folder, which must have that name."""
     dataset = load_dataset(folder)
     if dataset.name != name:
         problem = f"holds the data set {dataset.name}"
@@ -178,10 +178,10 @@ def _renumbered(dataset: Dataset, class_shift: int, session_shift: int) -> pd.Da
 
 
 def _link(link: Path, target: Path) -> None:
-    """Make a link to a folder, whole or not at all; an earlier link gives way.
+    """Make a link to a folder atomically and replace an earlier link.
 
     Raises:
-        InputError: something else has its name, or the file system has no links.
+        InputError: something else has this name, or the file system does not support links.
     """
     temporary = link.with_name(f".{link.name}.part")
     try:

@@ -49,12 +49,12 @@ class ImageNet(Source):
     """Images like ImageNet's: {train|val}/{synset}/*.JPEG, or train-*.tar and val-*.tar.
 
     The images stay where they are. Class ids are 0, 1, ... in the order of the synsets, which are
-    the names of the classes; any number of classes is taken. val is what is tested on. Images are
-    resized to a square whatever their shape, as published.
+    the class names. There may be any number of classes. val is the test set. Images are resized to
+    a square and do not keep their aspect ratio, as published.
     """
 
-    # Members of tar files are named <synset>/<name>.JPEG; or, as WebDataset names them, <key>.jpg
-    # with the class as text in <key>.cls. Classes that are numbers are ordered by value.
+    # Members of tar files are <synset>/<name>.JPEG or, in WebDataset's form, <key>.jpg with the
+    # class as text in <key>.cls. Numeric class names are ordered by value.
 
     name: ClassVar[str] = "imagenet"
     about: ClassVar[About] = About(
@@ -76,12 +76,12 @@ class ImageNet(Source):
     published_classes: ClassVar[tuple[str, ...]] = SYNSETS
 
     def sample(self) -> Sample:
-        """List the images, and check that every class has some to train and to test on.
+        """List the images, and check that every class has training and test images.
 
         Raises:
             InputError: the folder is not laid out as above, a class lacks one of the splits or is
-                empty, an image lies in no class folder, or a tar file is compressed, cut short,
-                damaged or holds other than plain files.
+                empty, an image is outside the class folders, or a tar file is compressed, cut
+                short, damaged or holds anything but plain files.
         """
         others: Counter[str] = Counter()
         _check_top(self.root)
@@ -96,18 +96,18 @@ class ImageNet(Source):
         return Sample(self.root, index, names, (TEST_SESSION,), left_out)
 
     def choose(self, classes: Sequence[str]) -> tuple[Sequence[str], list[str]]:
-        """The classes that are taken, in order, and a line for what is not."""
+        """The used classes in order, and a line about the others."""
         return classes, []
 
 
 @register
 @dataclass(frozen=True, kw_only=True)
 class ImageNet900(ImageNet):
-    """ImageNet less 100 classes, to pretrain on: --classes-file names them or the rest.
+    """ImageNet without 100 classes, for pretraining: --classes-file lists these or the rest.
 
-    Known: the original's programs take this name, for 900 classes to pretrain on. Not known: which
-    100 classes are held out, and their ids, as neither an index nor a script that makes one was
-    published. Here the classes that are kept have the ids 0 to 899 in the order of their synsets.
+    The original programs use this name for 900 pretraining classes. It is unknown which 100 classes
+    they leave out and which ids they use, because no index or script was published. Here the 900
+    classes have the ids 0 to 899 in the order of their synsets.
     """
 
     name: ClassVar[str] = "imagenet900"
@@ -122,8 +122,8 @@ class ImageNet900(ImageNet):
         """The 900 classes that are kept.
 
         Raises:
-            InputError: the file lists other than 900 or 100 classes, one twice or one that is not
-                there, or what is kept are not 900 classes.
+            InputError: the file lists other than 900 or 100 classes, one twice or an unknown one,
+                or the kept classes are not 900.
         """
         wanted = _ALL - _HELD_OUT
         kept = classes
@@ -162,7 +162,7 @@ def _read_classes(path: Path, classes: Sequence[str]) -> set[str]:
 
 
 def _check_top(root: Path) -> None:
-    """Refuse a root that holds tar files that cannot be read in place, or a split twice."""
+    """Refuse a root with a split twice, or with tar files that cannot be read in place."""
     if not root.is_dir():
         raise InputError(root, "is not a folder", _LAYOUT)
     for path in sorted(root.iterdir()):

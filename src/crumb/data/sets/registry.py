@@ -15,7 +15,7 @@ from crumb.errors import InputError, meant, shown
 
 
 def sources() -> dict[str, type[Source]]:
-    """Every data set of Crumb, and every other one that was registered, by name."""
+    """Every data set of Crumb and every registered one, by name."""
     _import_own()
     return dict(sorted(registered().items()))
 
@@ -27,10 +27,10 @@ def _import_own() -> None:
 
 
 def installed_sources() -> tuple[dict[str, type[Source]], list[InputError]]:
-    """Every data set that can be asked for by name, those of other packages included.
+    """Every data set that has a name, including those of other packages.
 
     Returns:
-        the data sets by name; and what is wrong with those that cannot be loaded.
+        the data sets by name, and the errors of those that cannot be loaded.
     """
     return plugins.listed(plugins.DATASETS, sources(), find_source)
 
@@ -39,8 +39,8 @@ def find_source(name: str) -> type[Source]:
     """The class of a data set.
 
     Args:
-        name: name of a data set of Crumb, of one that was registered, of an entry point in the
-            group ``crumb.datasets`` of another package; or MODULE:CLASS.
+        name: name of a data set of Crumb, of a registered one, or of an entry point in the group
+            ``crumb.datasets`` of another package; or MODULE:CLASS.
 
     Raises:
         InputError: there is no such data set, or it cannot be loaded.
@@ -61,7 +61,7 @@ def find_source(name: str) -> type[Source]:
 
 
 def published_counts(name: str, classes: Iterable[str]) -> Mapping[str, int]:
-    """The counts that were published of a data set; none unless it has just these classes."""
+    """The published counts of a data set; none if its classes differ."""
     source = sources().get(name)
     whole = source is not None and set(classes) == set(source.published_classes)
     return source.published if source is not None and whole else {}

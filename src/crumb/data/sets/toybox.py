@@ -1,4 +1,4 @@
-"""A tree of Toybox clips, or of clips laid out like them, becomes a data set of frames.
+"""Index a tree of clips in Toybox's layout.
 
 Names, numbers and the rules of balancing are those published with CRUMB. Nothing is random.
 """
@@ -79,11 +79,11 @@ class Clip:
 class Toybox(ClipSource):
     """Clips laid out like Toybox's: {animals|households|vehicles}/{class}_{nn}_pivothead/*.mp4.
 
-    Cut into frames, one a second, and balanced by the published rules. Frames that are there
-    already and whole are not decoded again.
+    The clips are cut into frames, one per second, and balanced by the published rules. Complete
+    frames are not decoded again.
     """
 
-    # Below the output folder come to lie the frames (images/), the record of what is decoded
+    # The output folder gets the frames (images/), the record of what is decoded
     # (frames.json), the index of all frames (toybox_dirmap_unbalanced.csv), the balanced index
     # (toybox_dirmap.csv), the class ids (toybox_classes.csv) and, last, dataset.json.
 
@@ -107,11 +107,11 @@ class Toybox(ClipSource):
     published_classes: ClassVar[tuple[str, ...]] = tuple(CLASSES)
 
     def sample(self) -> Sample:
-        """Decode what is not decoded yet, and balance.
+        """Decode the clips that are not decoded yet, and balance.
 
         Sessions "present" and "absent" are left out, as published, and so are hidden files and
-        files that are no .mp4. A table toybox_classes.csv (class,index) in the root decides on the
-        class ids; without one the twelve published classes keep theirs and others follow
+        files that are not .mp4. A table toybox_classes.csv (class,index) in the root gives the
+        class ids. Without it the twelve published classes keep theirs, and others follow
         alphabetically from 13.
 
         Raises:
@@ -170,7 +170,7 @@ def balance(frames: pd.DataFrame, class_names: Mapping[int, str] | None = None) 
         The balanced index, ordered by class, object, session, im_num.
 
     Raises:
-        InputError: a clip of an object that is kept has less than 8 frames, or a class has no
+        InputError: a clip of a kept object has less than 8 frames, or a class has no
             object with ten sessions.
     """
     names = class_names or {}
@@ -209,7 +209,7 @@ def balance(frames: pd.DataFrame, class_names: Mapping[int, str] | None = None) 
 
 
 def find_clips(root: Path) -> list[Clip]:
-    """All clips of the tree that are not left out by their name, in the order of their paths.
+    """All clips of the tree in the order of their paths, without those left out by name.
 
     Raises:
         InputError: the tree is not laid out as :class:`Toybox` says, or holds no clips.
@@ -241,7 +241,7 @@ def find_clips(root: Path) -> list[Clip]:
 
 
 def missing_sessions(clips: Sequence[Clip]) -> dict[tuple[str, int], list[str]]:
-    """Names of the sessions without a clip, for each (class name, object), both ascending."""
+    """Names of the sessions without a clip, for each (class name, object), sorted."""
     found: dict[tuple[str, int], set[int]] = {}
     for clip in clips:
         found.setdefault((clip.class_name, clip.object), set()).add(clip.session)
@@ -252,7 +252,7 @@ def missing_sessions(clips: Sequence[Clip]) -> dict[tuple[str, int], list[str]]:
 
 
 def left_out(root: Path) -> list[str]:
-    """One line for each object, and for each kind of file, that is left out.
+    """One line for each object and each kind of file that is left out.
 
     Hidden files are not counted.
 
@@ -292,7 +292,7 @@ def left_out(root: Path) -> list[str]:
 
 
 def _check_complete(clips: Sequence[Clip]) -> None:
-    """Raise InputError for a class of which no object has all sessions."""
+    """Raise InputError for a class without an object that has all sessions."""
     of_class: dict[str, list[tuple[int, int, str]]] = {}
     for (name, item), missing in missing_sessions(clips).items():
         of_class.setdefault(name, []).append((len(missing), item, ", ".join(missing)))
@@ -316,7 +316,7 @@ def _check_top(root: Path) -> None:
 
 
 def _session(path: Path) -> int | None:
-    """Session number of a clip; None for one that is left out, or for another kind of file."""
+    """Session number of a clip; None if it is left out, or for another kind of file."""
     if path.suffix.lower() != ".mp4":
         return None
     name = path.stem.rsplit("_", 1)[-1]
@@ -329,7 +329,7 @@ def _session(path: Path) -> int | None:
 
 
 def _class_ids(root: Path, names: set[str]) -> dict[str, int]:
-    """Ids of the classes of the tree, ascending."""
+    """Ids of the classes of the tree, sorted."""
     table = root / CLASS_TABLE
     if table.exists():
         known = _read_class_table(table)
