@@ -186,7 +186,8 @@ def shared_features(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     original = run.open_store
 
     def opened(*given: Any) -> FeatureStore:
-        return original(*given[:-1], kept)
+        *others, _ = given
+        return original(*others, kept)  # pyright: ignore[reportCallIssue]
 
     monkeypatch.setattr(run, "open_store", opened)
 

@@ -70,7 +70,12 @@ def test_rate_of_the_paper_falls_with_the_images_of_each_class():
 def test_each_step_after_the_first_task_has_the_rate_of_its_class():
     learner = streaming(schedule="class", lr=0.1, final_lr=0.025, lr_step=1, images_per_class=2)
     used, descend = [], learner.descend
-    learner.descend = lambda: (used.append(learner.optimizer.param_groups[0]["lr"]), descend())
+
+    def noted() -> None:
+        used.append(learner.optimizer.param_groups[0]["lr"])
+        descend()
+
+    learner.descend = noted
     learner.learn(batch_of(learner, 2, 2, 3, 2, 0))
     # Images of the first task do not count: class 0 begins like a new one.
     assert used == [0.1, 0.05, 0.1, 0.025, 0.1]

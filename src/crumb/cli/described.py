@@ -97,10 +97,7 @@ def look_up(words: Sequence[str]) -> tuple[Command, list[str]] | None:
 def commands() -> dict[str, Command]:
     """All described commands, by their first words."""
     content = json.loads((files("crumb.cli") / FILE).read_text(encoding="utf-8"))
-    known = [
-        Flag(**{k: tuple(v) if isinstance(v, list) else v for k, v in one.items()})
-        for one in content["flags"]
-    ]
+    known = [Flag(**{**one, "choices": tuple(one.get("choices", ()))}) for one in content["flags"]]
     return {
         name: Command(one["program"], one["about"], tuple(known[n] for n in one["flags"]))
         for name, one in content["commands"].items()
