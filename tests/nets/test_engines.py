@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import os
+import pickle
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from typing import Any
 from weakref import WeakValueDictionary
 
 import pytest
@@ -15,9 +23,10 @@ from tests.rounding import assert_rounded, sums_of
 
 from crumb.errors import InputError
 from crumb.features.features import fingerprint
+from crumb.files import try_lock
 from crumb.nets import engines, export, fronts
 from crumb.nets.config import EngineName
-from crumb.nets.engines import ENGINES
+from crumb.nets.engines import ENGINES, Engine
 from crumb.nets.fronts import use_engine
 from crumb.nets.split import SplitNetwork
 
@@ -80,16 +89,56 @@ def test_the_version_of_an_engine_is_part_of_the_fingerprint(monkeypatch: pytest
     assert fingerprint(network) != before
 
 
-def test_other_weights_of_the_front_are_taken_over():
-    network = with_engine("onnxruntime")
+@torch.no_grad()
+def in_place(front: torch.nn.Module) -> None:
+    for value in front.parameters():
+        value.mul_(2)
+
+
+def by_state(front: torch.nn.Module) -> None:
+    front.load_state_dict({name: 2 * value for name, value in front.state_dict().items()})
+
+
+def assigned(front: torch.nn.Module) -> None:
+    for value in front.parameters():
+        value.data = 2 * value.data
+
+
+@pytest.mark.parametrize("change", [in_place, by_state, assigned])
+def test_other_weights_of_the_front_are_taken_over(change: Callable[[torch.nn.Module], None]):
+    network, other = with_engine("onnxruntime"), small()
     before = network.features(PIXELS)
-    state = {name: 2 * value for name, value in network.state_dict().items()}
-    network.load_state_dict(state)
-    other = small()
-    other.load_state_dict(state)
+    for one in (network, other):
+        change(one.front)
     found = network.features(PIXELS)
     assert_rounded(found, other.features(PIXELS), *sums_of(network.front))
     assert not torch.equal(found, before)
+    assert network.front_engine() is network.front_engine()
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_network_can_be_copied_and_pickled_after_use(name: EngineName):
+    pytest.importorskip(name)
+    network = with_engine(name)
+    expected, engine = network.features(PIXELS), network.front_engine()
+    copied = copy.deepcopy(network)
+    assert export.name_of(copied) == export.name_of(network)
+    assert copied.front_engine() is engine
+    assert torch.equal(pickle.loads(pickle.dumps(network)).features(PIXELS), expected)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_no_images_have_no_features(name: EngineName):
+    pytest.importorskip(name)
+    assert with_engine(name).features(PIXELS[:0]).shape == (0, *small().feature_shape)
+
+
+def test_another_version_of_the_library_is_exported_anew(monkeypatch: pytest.MonkeyPatch):
+    network = small()
+    network.backbone = replace(network.backbone, library="timm")
+    before = export.name_of(network)
+    monkeypatch.setattr(export, "version", lambda name: f"{name} 0.0.1")
+    assert export.name_of(network) != before
 
 
 # What is exported.
@@ -138,6 +187,29 @@ def test_models_that_were_not_used_for_longest_make_room(monkeypatch: pytest.Mon
     cached()
 
 
+def test_a_folder_that_can_only_be_read_is_used(monkeypatch: pytest.MonkeyPatch):
+    first = export.exported(small())
+
+    def refuses(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(export.os, "utime", refuses)
+    monkeypatch.setattr(export, "export", lambda network: pytest.fail("exported again"))
+    assert export.exported(small()) == first
+
+
+def test_leftovers_and_old_choices_are_removed(monkeypatch: pytest.MonkeyPatch):
+    export.exported(small())
+    folder = cached()[0].parent
+    names = [".x.onnx.abcdefgh.part", ".y.onnx.abcdefgh.part", "choice_0.json", "choice_1.json"]
+    for age, name in enumerate(names):
+        (folder / name).touch()
+        os.utime(folder / name, (time.time() - 4000 * age,) * 2)
+    monkeypatch.setattr(export, "CHOICES", 1)
+    export._make_room(folder)
+    assert {*names} & {path.name for path in folder.iterdir()} == {names[0], names[2]}
+
+
 # What auto comes to.
 
 
@@ -166,7 +238,70 @@ def test_auto_measures_torch_and_every_engine():
     found = fronts.seconds_per_image(network, usable)
     assert found.keys() == {"torch", "onnxruntime"}
     assert min(found.values()) > 0
-    assert torch.get_num_threads() == int(torch.get_num_threads())
+
+
+def test_an_engine_is_measured_on_one_thread():
+    network, used = small(), []
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found: dict[str, Engine] = {"noted": lambda _: used.append(torch.get_num_threads())}  # type: ignore[dict-item]
+        fronts.seconds_per_image(network, found)
+        assert set(used) == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_what_one_front_cannot_use_is_not_remembered(
+    times: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+):
+    times(torch=1.0, onnxruntime=0.1)
+    with monkeypatch.context() as failing:
+        failing.setattr(fronts, "disagreement", lambda *_: 1.0)
+        assert chosen() == "torch"
+    assert chosen() == "onnxruntime"
+
+
+def test_without_a_folder_every_process_comes_to_the_same(
+    times: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(export, "cache_folder", lambda: None)
+    monkeypatch.setattr(engines, "is_installed", lambda name: name == "onnxruntime")
+    times(torch=1.0, onnxruntime=2.0)
+    assert chosen() == "onnxruntime"
+
+
+def test_one_process_measures_at_a_time(
+    times: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+):
+    times(torch=1.0, onnxruntime=0.5)
+    usable = fronts._usable
+
+    def slowly(*arguments: Any) -> Any:
+        folder = export.cache_folder()
+        assert folder is not None
+        descriptor = os.open(folder, os.O_RDONLY)
+        locked.append(not try_lock(descriptor))
+        os.close(descriptor)
+        return usable(*arguments)
+
+    locked: list[bool] = []
+    monkeypatch.setattr(fronts, "_usable", slowly)
+    chosen()
+    assert locked == [True]
+
+
+def test_an_engine_that_auto_has_chosen_is_not_replaced_by_torch(
+    times: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+):
+    times(torch=1.0, onnxruntime=0.5)
+    network = with_engine("auto")
+    network.features(PIXELS)
+    in_place(network.front)
+    monkeypatch.setattr(fronts, "disagreement", lambda *_: 1.0)
+    with pytest.raises(InputError, match=r"^engine='onnxruntime': .* differ from torch's"):
+        network.features(PIXELS)
 
 
 def test_an_engine_that_is_hardly_faster_is_not_taken(times: Callable[..., None]):
@@ -220,6 +355,25 @@ def test_an_engine_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
     )
 
 
+def test_an_engine_whose_package_has_another_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, times: Callable[..., None]
+):
+    def unknown(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(engines, "version", unknown)
+    module = import_module("onnxruntime")
+    assert engines.version_of("onnxruntime") == f"onnxruntime {module.__version__}"
+    assert engines.is_installed("onnxruntime")
+    # A folder in the working directory, and a broken installation.
+    (tmp_path / "folder_only").mkdir()
+    (tmp_path / "broken_engine.py").write_text("raise OSError('no library')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not engines.is_installed("folder_only")
+    assert not engines.is_installed("broken_engine")
+    assert not engines.is_installed("not_there")
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
@@ -253,3 +407,17 @@ def test_a_front_that_cannot_be_exported(
     )
     assert chosen() == "torch"
     assert capfd.readouterr() == ("", "")
+
+
+def test_other_threads_print_during_an_export(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def speaks(*_: object, **__: object) -> None:
+        print("exporter")
+        thread = threading.Thread(target=print, args=("other",))
+        thread.start()
+        thread.join()
+
+    monkeypatch.setattr(torch.onnx, "export", speaks)
+    export.export(small())
+    assert capsys.readouterr() == ("other\n", "")

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from importlib.metadata import version
+from contextlib import suppress
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
@@ -38,10 +40,6 @@ class Engine(ABC):
     def __init__(self, model: bytes) -> None:
         self._model = model
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Engine:
-        # The front is frozen, so copies of a network share it.
-        return self
-
     def __call__(self, values: Tensor) -> Tensor:
         """The front, image by image, on as many threads as torch uses in the calling thread.
 
@@ -51,6 +49,9 @@ class Engine(ABC):
         Returns:
             what crosses the cut, float32 [B, C, H, W].
         """
+        if not len(values):
+            # The shape of a feature map is known once there is one.
+            return self(values.new_zeros(1, *values.shape[1:]))[:0]
         images = values.contiguous().split(1)
         return torch.cat([torch.from_numpy(self._compute(one.numpy())) for one in images])
 
@@ -127,10 +128,28 @@ ENGINES: dict[str, type[Engine]] = {kind.name: kind for kind in (OnnxRuntime, Op
 
 
 def is_installed(name: str) -> bool:
-    """Whether the package of an engine is on this machine; it is not imported."""
-    return find_spec(name) is not None
+    """Whether an engine is on this machine and its version is known."""
+    with suppress(ValueError):
+        spec = find_spec(name)
+        # A folder of that name in the working directory has no origin.
+        return spec is not None and spec.origin is not None and _version(name) is not None
+    return False
 
 
 def version_of(name: str) -> str:
     """Name and version of an engine that is installed, such as ``onnxruntime 1.32.0``."""
-    return f"{name} {version(name)}"
+    return f"{name} {_version(name)}"
+
+
+def _version(name: str) -> str | None:
+    """The version of a package; None if it has none or cannot be imported."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        pass
+    # Distributions for some processors have another name than the package that they install.
+    try:
+        return import_module(name).__version__
+    # What a broken installation raises is not known.
+    except Exception:
+        return None

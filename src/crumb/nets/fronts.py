@@ -34,6 +34,11 @@ FASTER = 0.9
 """Share of torch's time that an engine may take to be chosen by ``auto``."""
 _FORMAT, _VERSION = "crumb-front-choice", 1
 _ROUNDS = 4
+# Without a folder to remember a measured choice in. The engine that was usually fastest comes
+# first (benchmarks/README.md).
+_USUAL: tuple[EngineName, ...] = ("openvino", "onnxruntime")
+Weights = tuple[tuple[int, int], ...]
+"""Where each tensor of a front lies, and how often it was written in place."""
 _REMEDY = "remove it"
 # Of this process: networks with the same front share an engine, and one choice.
 _OPEN: WeakValueDictionary[str, Engine] = WeakValueDictionary()
@@ -64,41 +69,43 @@ class FrontEngine:
 
     def __init__(self, wanted: EngineName, or_torch: bool = False) -> None:
         self._wanted: EngineName = wanted
-        self._chooses = wanted == "auto"
-        self._or_torch = or_torch or self._chooses
-        self._settled = False
+        self._or_torch = or_torch
+        self._weights: Weights | None = None
         self._engine: Engine | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A session cannot be pickled. It is opened again when features are wanted.
+        return self.__dict__ | {"_weights": None, "_engine": None}
 
     def of(self, network: SplitNetwork) -> Engine | None:
         """What computes the front of this network; None is torch. ``auto`` ends in a choice.
 
-        The choice is written into the configuration of the network.
+        The choice is written into the configuration of the network. The engine is opened again
+        after the weights of the front have changed.
 
         Raises:
             InputError: the engine cannot be used, and nothing else may be.
         """
-        if not self._settled:
+        if self._wanted == "torch":
+            return None
+        if self._weights != (weights := _weights_of(network)):
             with _SETTLING:
                 self._engine = self._settle(network)
-                self._settled = True
+                self._weights = weights
         return self._engine
 
-    def begin_again(self) -> None:
-        """The weights have changed: open the engine again when features are wanted."""
-        self._settled, self._engine = False, None
-
     def _settle(self, network: SplitNetwork) -> Engine | None:
-        found = None
+        found, chooses = None, self._wanted == "auto"
         try:
-            if self._wanted == "auto":
+            if chooses:
                 check_place(network)
                 found = _fastest(network)
-            elif self._wanted != "torch":
+            else:
                 found = open_engine(network, self._wanted)
         except Unusable as error:
-            if not self._or_torch:
+            if not (chooses or self._or_torch):
                 raise _refused(self._wanted, error) from error
-        if self._chooses:
+        if chooses:
             self._wanted = _name(found)
             network.config = replace(network.config, engine=self._wanted)
         return found
@@ -203,30 +210,45 @@ def _fastest(network: SplitNetwork) -> Engine | None:
     about = [*export.structure(network), str(versions), machine]
     key = hashlib.sha256(repr(about).encode()).hexdigest()[:16]
     if (name := _CHOSEN.get(key) or _remembered(key)) is None:
-        return _choose(network, there, key)
+        with export.cache_alone():
+            # Another process may have measured meanwhile.
+            if (name := _remembered(key)) is None:
+                return _choose(network, there, key)
     _CHOSEN[key] = name
     # A front with other weights may still disagree.
     return None if name == "torch" else _usable(network, [name]).get(name)
 
 
 def _choose(network: SplitNetwork, there: list[str], key: str) -> Engine | None:
-    """Measure which engine is fastest, and remember it."""
+    """Measure which engine is fastest. Remember it if every engine could be measured.
+
+    An engine may have failed for a passing reason, or because of these weights alone.
+    """
     usable = _usable(network, there)
-    seconds = seconds_per_image(network, usable) if usable else {}
-    name = "torch"
-    if usable:
-        best = min(usable, key=seconds.__getitem__)
-        name = best if seconds[best] < FASTER * seconds["torch"] else "torch"
-    if (chosen := _remembered(key)) in ("torch", *usable):
-        # Another process has measured meanwhile.
-        name = chosen
-    _CHOSEN[key] = name
-    if (folder := export.cache_folder()) is not None:
-        content = {"format": _FORMAT, "version": _VERSION, "engine": name}
-        content |= {"seconds_per_image": seconds}
-        with suppress(InputError, OSError):
-            write_json(folder / f"choice_{key}.json", content, _REMEDY)
+    if not usable:
+        return None
+    seconds = seconds_per_image(network, usable)
+    best = min(usable, key=seconds.__getitem__)
+    name = best if seconds[best] < FASTER * seconds["torch"] else "torch"
+    if len(usable) == len(there):
+        if not _remember(key, name, seconds):
+            # Measured anew, another process might come to another engine.
+            name = next(one for one in _USUAL if one in usable)
+        _CHOSEN[key] = name
     return usable.get(name)
+
+
+def _remember(key: str, name: str, seconds: Mapping[str, float]) -> bool:
+    """Store a choice; False if there is no folder for it that can be written."""
+    if (folder := export.cache_folder()) is None:
+        return False
+    content = {"format": _FORMAT, "version": _VERSION, "engine": name}
+    content |= {"seconds_per_image": seconds}
+    try:
+        write_json(folder / f"choice_{key}.json", content, _REMEDY)
+    except (InputError, OSError):
+        return False
+    return True
 
 
 def _usable(network: SplitNetwork, names: list[str]) -> dict[str, Engine]:
@@ -242,11 +264,17 @@ def _remembered(key: str) -> str | None:
     if folder is None:
         return None
     with suppress(InputError, OSError):
-        about = read_json(folder / f"choice_{key}.json", _REMEDY)
+        about = read_json(path := folder / f"choice_{key}.json", _REMEDY)
         known = (about.get("format"), about.get("version")) == (_FORMAT, _VERSION)
         if known and about.get("engine") in ("torch", *ENGINES):
+            export.note_use(path)
             return about["engine"]
     return None
+
+
+def _weights_of(network: SplitNetwork) -> Weights:
+    values = (*network.front.parameters(), *network.front.buffers())
+    return tuple((v.data_ptr(), 0 if v.is_inference() else v._version) for v in values)
 
 
 def seconds_per_image(network: SplitNetwork, engines: Mapping[str, Engine]) -> dict[str, float]:
