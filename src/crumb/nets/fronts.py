@@ -59,6 +59,21 @@ class Unusable(Exception):
         self.remedy = remedy
 
 
+class RefusedEngineError(InputError):
+    """Raised if the engine that was asked for cannot compute the front.
+
+    Args:
+        name: of the engine.
+        reason: why it cannot.
+        otherwise: what to do if the reason stays; torch by default.
+    """
+
+    def __init__(self, name: str, reason: Unusable, otherwise: str = "") -> None:
+        otherwise = otherwise or f"give {setting('engine', 'torch')}"
+        super().__init__(setting("engine", name), str(reason), f"{reason.remedy}{otherwise}")
+        self.name, self.reason = name, reason
+
+
 class FrontEngine:
     """The engine of a network, which is opened when the first features are wanted.
 
@@ -104,7 +119,7 @@ class FrontEngine:
                 found = open_engine(network, self._wanted)
         except Unusable as error:
             if not (chooses or self._or_torch):
-                raise _refused(self._wanted, error) from error
+                raise RefusedEngineError(self._wanted, error) from error
         if chooses:
             self._wanted = _name(found)
             network.config = replace(network.config, engine=self._wanted)
@@ -131,7 +146,7 @@ def use_engine(network: SplitNetwork, wanted: EngineName, or_torch: bool = False
             check_place(network)
             _check_installed(wanted)
         except Unusable as error:
-            raise _refused(wanted, error) from error
+            raise RefusedEngineError(wanted, error) from error
 
 
 def check_place(network: SplitNetwork) -> None:
@@ -143,7 +158,8 @@ def check_place(network: SplitNetwork) -> None:
     if network.config.trainable == "all":
         raise Unusable(f"is of no use with {setting('trainable', 'all')}, which has no front")
     if next(network.tail.parameters()).device.type != "cpu":
-        raise Unusable("computes on the CPU, and the network is on a GPU")
+        problem = "computes on the CPU, and the network is on a GPU"
+        raise Unusable(problem, f"give {setting('device', 'cpu')}, or ")
     if network.bf16:
         raise Unusable(f"computes in float32, not with {setting('precision', 'bf16')}")
 
@@ -302,11 +318,6 @@ def seconds_per_image(network: SplitNetwork, engines: Mapping[str, Engine]) -> d
 def _check_installed(name: str) -> None:
     if not engines.is_installed(name):
         raise Unusable("is not installed here", f"pip install {ENGINES[name].install}, or ")
-
-
-def _refused(name: str, error: Unusable) -> InputError:
-    remedy = f"{error.remedy}give {setting('engine', 'torch')}"
-    return InputError(setting("engine", name), str(error), remedy)
 
 
 def _name(engine: Engine | None) -> EngineName:
