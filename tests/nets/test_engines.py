@@ -9,6 +9,7 @@ import pickle
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError
@@ -131,6 +132,25 @@ def test_a_network_can_be_copied_and_pickled_after_use(name: EngineName):
 def test_no_images_have_no_features(name: EngineName):
     pytest.importorskip(name)
     assert with_engine(name).features(PIXELS[:0]).shape == (0, *small().feature_shape)
+
+
+def test_openvino_compiles_once_for_all_threads(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("openvino")
+    network, opened = with_engine("openvino"), []
+    before = engines.OpenVino._open
+    monkeypatch.setattr(
+        engines.OpenVino, "_open", lambda self, n: opened.append(n) or before(self, n)
+    )
+    expected = network.features(PIXELS)
+
+    def alike(_: int) -> bool:
+        torch.set_num_threads(threads)
+        return torch.equal(network.features(PIXELS), expected)
+
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(3) as pool:
+        assert all(pool.map(alike, range(6)))
+    assert opened == [threads]
 
 
 def test_another_version_of_the_library_is_exported_anew(monkeypatch: pytest.MonkeyPatch):

@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crumb.device import cores
+
 INPUT = "images"
 """Name of the input of a model."""
 # Of the levels of ONNX Runtime's log, the first that is not a warning.
@@ -98,29 +100,35 @@ class OpenVino(Engine):
 
     def __init__(self, model: bytes) -> None:
         super().__init__(model)
-        # One for each thread: calls of one compiled model may wait for each other.
+        self._compiled: dict[int, Any] = {}
+        self._compiling = threading.Lock()
+        # A request computes one image at a time, so each thread has its own.
         self._held = threading.local()
 
     def _compute(self, image: np.ndarray) -> np.ndarray:
         requests = self._held.__dict__.setdefault("requests", {})
         threads = torch.get_num_threads()
         if threads not in requests:
-            requests[threads] = self._open(threads)
+            with self._compiling:
+                if threads not in self._compiled:
+                    self._compiled[threads] = self._open(threads)
+            requests[threads] = self._compiled[threads].create_infer_request()
         return requests[threads].infer([image], share_inputs=True)[0]
 
     def _open(self, threads: int) -> Any:
         import openvino
 
         core = openvino.Core()
+        # As many calls at once as there are cores for. A further one would wait.
+        streams = max(1, cores() // threads)
         settings = {
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": streams * threads,
+            "NUM_STREAMS": streams,
             "INFERENCE_PRECISION_HINT": "f32",
             # Several processes would be pinned to the same cores.
             "ENABLE_CPU_PINNING": False,
         }
-        compiled = core.compile_model(core.read_model(self._model), "CPU", settings)
-        return compiled.create_infer_request()
+        return core.compile_model(core.read_model(self._model), "CPU", settings)
 
 
 ENGINES: dict[str, type[Engine]] = {kind.name: kind for kind in (OnnxRuntime, OpenVino)}
