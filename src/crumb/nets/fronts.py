@@ -105,8 +105,10 @@ class FrontEngine:
             return None
         if self._weights != (weights := _weights_of(network)):
             with _SETTLING:
-                self._engine = self._settle(network)
-                self._weights = weights
+                # Another thread may have been first.
+                if self._weights != weights:
+                    self._engine = self._settle(network)
+                    self._weights = weights
         return self._engine
 
     def _settle(self, network: SplitNetwork) -> Engine | None:
