@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import torch
+from torch.jit import TracerWarning  # pyright: ignore[reportPrivateImportUsage]
 
 from crumb.errors import InputError
 from crumb.files import alone, bytes_of, read_json, write_bytes, write_json
@@ -140,8 +141,8 @@ def _quiet() -> Iterator[None]:
         contextlib.redirect_stderr(_OthersOnly(sys.stderr)),
         warnings.catch_warnings(),
     ):
-        for kind in (torch.jit.TracerWarning, DeprecationWarning):
-            warnings.simplefilter("ignore", kind)
+        warnings.simplefilter("ignore", TracerWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", module=r"torch\.")
         yield
 
