@@ -49,7 +49,15 @@ def test_a_later_call_of_compare_has_the_engine_of_the_first(
     fastest("onnxruntime")
     assert main(["compare", "--methods", "ncm", *words, *short]) == 0
     fastest("torch")
-    assert main(["compare", "--methods", "ncm", "slda", *words, *short]) == 0
+    both = ["compare", "--methods", "ncm", "slda", *words, *short]
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(engines, "is_installed", lambda name: False)
+        assert main(both) == 0
+    assert (
+        "slda cannot be run: --engine onnxruntime: is not installed here; "
+        "pip install onnxruntime onnx, or give another --output"
+    ) in capsys.readouterr().out
+    assert main(both) == 0
     files = [*(tmp_path / "out").glob(f"*/{CONFIG}")]
     found = {path.parent.name: read_toml(path, "")["network"]["engine"] for path in files}
     assert found == {"ncm_250000": "onnxruntime", "slda_250000": "onnxruntime"}

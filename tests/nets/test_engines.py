@@ -231,15 +231,20 @@ def test_an_engine_whose_package_has_another_name(
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"bf16": True}, "computes in float32, not with precision='bf16'"),
-        ({"trainable": "all"}, "is of no use with trainable='all', which has no front"),
+        ({"bf16": True}, "computes in float32, not with precision='bf16';"),
+        (
+            {"place": "meta"},
+            "computes on the CPU, and the network is on a GPU; give device='cpu', or",
+        ),
+        ({"trainable": "all"}, "is of no use with trainable='all', which has no front;"),
     ],
 )
 def test_what_engines_do_not_compute_is_refused(change: dict[str, object], problem: str):
     network = small()
+    network.to(str(change.pop("place", "cpu")))
     network.bf16 = bool(change.pop("bf16", False))
     network.config = replace(network.config, **change)
-    with pytest.raises(InputError, match=f"^engine='onnxruntime': {problem}; give engine='torch'$"):
+    with pytest.raises(InputError, match=f"^engine='onnxruntime': {problem} give engine='torch'$"):
         use_engine(network, "onnxruntime")
 
 

@@ -31,6 +31,7 @@ from crumb.errors import DivergedError, InputError, setting
 from crumb.features.features import FeatureStore
 from crumb.files import alone
 from crumb.nets.config import NetworkConfig
+from crumb.nets.fronts import RefusedEngineError
 from crumb.progress import announce
 from crumb.stream import tensorboard
 from crumb.stream.config import ProtocolConfig, TasksConfig
@@ -39,7 +40,7 @@ from crumb.stream.learner import Networks, with_settled_engine
 from crumb.stream.record import RunRecord
 from crumb.stream.results import BusyError, Results
 from crumb.stream.run import carry_out_all, with_engine_of
-from crumb.stream.settings import PRETRAINED_RUN, OtherSettingsError
+from crumb.stream.settings import CONFIG, PRETRAINED_RUN, OtherSettingsError
 
 _WAIT = 2.0
 """Seconds between checks for the results of another call."""
@@ -128,6 +129,10 @@ class Grid:
                 remedy = f"{self.command} with the same settings, or give another "
                 remedy += setting("output")
             raise InputError(folder or self.folder / name, problem, remedy) from error
+        except RefusedEngineError as error:
+            # The other cells may have results with this engine.
+            begun = any(self.folder.glob(f"**/{CONFIG}"))
+            self.impossible[name] = error.for_results() if begun else error
         except InputError as error:
             self.impossible[name] = error
 

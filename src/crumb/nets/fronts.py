@@ -71,7 +71,11 @@ class RefusedEngineError(InputError):
     def __init__(self, name: str, reason: Unusable, otherwise: str = "") -> None:
         otherwise = otherwise or f"give {setting('engine', 'torch')}"
         super().__init__(setting("engine", name), str(reason), f"{reason.remedy}{otherwise}")
-        self.name, self.reason = name, reason
+        self._name, self._reason = name, reason
+
+    def for_results(self) -> RefusedEngineError:
+        """The same where there are results with this engine, which torch may not continue."""
+        return RefusedEngineError(self._name, self._reason, f"give another {setting('output')}")
 
 
 class FrontEngine:

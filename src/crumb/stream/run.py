@@ -178,11 +178,9 @@ def prepare(job: Job, networks: Networks | None = None, pretrained: bool = True)
         learner = new_learner(own, network, job.method, first, resize, networks, complete)
         learner.network.front_engine()
     except RefusedEngineError as error:
-        if not (job.folder / CONFIG).exists():
-            raise
-        # The runs in the folder have this engine.
-        otherwise = f"give another {setting('output')}"
-        raise RefusedEngineError(error.name, error.reason, otherwise) from error
+        if (job.folder / CONFIG).exists():
+            raise error.for_results() from error
+        raise
     if config.on_error == "skip":
         if broken is None:
             broken = broken_in(job.dataset, config, task_lists.values(), job.network)
