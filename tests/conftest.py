@@ -29,7 +29,7 @@ from crumb.data.index import Dataset, write_dataset
 from crumb.data.sets.toybox import index_toybox
 from crumb.features.features import FeatureStore
 from crumb.methods.registry import find_method
-from crumb.nets import engines
+from crumb.nets import engines, fronts
 from crumb.nets.config import Preprocessing
 from crumb.reports import panels
 from crumb.stream import run
@@ -94,6 +94,20 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def all_engines(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engines that are installed can be used in this test."""
     monkeypatch.setattr(engines, "is_installed", IS_INSTALLED)
+
+
+@pytest.fixture
+def fastest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+    """Sets what is found to be fastest, by a process that remembers nothing."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def is_now(name: str) -> None:
+        seconds = {"torch": 2.0, "onnxruntime": 2.0, "openvino": 2.0, name: 1.0}
+        monkeypatch.setattr(fronts, "_CHOSEN", {})
+        monkeypatch.setattr(fronts, "_remembered", lambda key: None)
+        monkeypatch.setattr(fronts, "seconds_per_image", lambda *_: seconds)
+
+    return is_now
 
 
 @pytest.fixture(scope="session")

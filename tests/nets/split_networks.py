@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from crumb.nets.backbones import build_network
-from crumb.nets.config import Backbone, NetworkConfig, Preprocessing
+from crumb.nets.config import Backbone, EngineName, NetworkConfig, Preprocessing
+from crumb.nets.fronts import use_engine
 from crumb.nets.split import SplitNetwork
 
 NETWORKS = {
@@ -78,3 +79,9 @@ def small(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         return SplitNetwork(model or Small(), backbone, config)
+
+
+def with_engine(name: EngineName, or_torch: bool = False) -> SplitNetwork:
+    network = small().eval()
+    use_engine(network, name, or_torch)
+    return network

@@ -2,60 +2,32 @@
 
 from __future__ import annotations
 
-import json
+import copy
+import os
+import pickle
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
-from weakref import WeakValueDictionary
 
 import pytest
 import torch
-from split_networks import images, small
+from split_networks import images, small, with_engine
 from tests.rounding import assert_rounded, sums_of
 
 from crumb.errors import InputError
 from crumb.features.features import fingerprint
-from crumb.nets import engines, export, fronts
+from crumb.nets import engines, export
 from crumb.nets.config import EngineName
 from crumb.nets.engines import ENGINES
 from crumb.nets.fronts import use_engine
-from crumb.nets.split import SplitNetwork
 
 pytestmark = pytest.mark.usefixtures("all_engines", "fresh_cache")
 PIXELS = images(3, 16)
-
-
-@pytest.fixture
-def fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is exported or chosen, on disk or in this process."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(fronts, "_OPEN", WeakValueDictionary())
-    monkeypatch.setattr(fronts, "_CHOSEN", {})
-
-
-@pytest.fixture
-def times(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Sets what is measured."""
-
-    def are(**seconds: float) -> None:
-        others = dict.fromkeys(ENGINES, 9.0)
-        monkeypatch.setattr(fronts, "seconds_per_image", lambda *_: others | seconds)
-
-    return are
-
-
-def with_engine(name: EngineName, or_torch: bool = False) -> SplitNetwork:
-    network = small().eval()
-    use_engine(network, name, or_torch)
-    return network
-
-
-def chosen() -> str:
-    """What ``auto`` comes to; features are computed, and are those of torch up to rounding."""
-    network = with_engine("auto")
-    found, expected = network.features(PIXELS), small().features(PIXELS)
-    assert_rounded(found, expected, *sums_of(network.front))
-    return network.config.engine
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -80,16 +52,75 @@ def test_the_version_of_an_engine_is_part_of_the_fingerprint(monkeypatch: pytest
     assert fingerprint(network) != before
 
 
-def test_other_weights_of_the_front_are_taken_over():
-    network = with_engine("onnxruntime")
+@torch.no_grad()
+def in_place(front: torch.nn.Module) -> None:
+    for value in front.parameters():
+        value.mul_(2)
+
+
+def by_state(front: torch.nn.Module) -> None:
+    front.load_state_dict({name: 2 * value for name, value in front.state_dict().items()})
+
+
+def assigned(front: torch.nn.Module) -> None:
+    for value in front.parameters():
+        value.data = 2 * value.data
+
+
+@pytest.mark.parametrize("change", [in_place, by_state, assigned])
+def test_other_weights_of_the_front_are_taken_over(change: Callable[[torch.nn.Module], None]):
+    network, other = with_engine("onnxruntime"), small()
     before = network.features(PIXELS)
-    state = {name: 2 * value for name, value in network.state_dict().items()}
-    network.load_state_dict(state)
-    other = small()
-    other.load_state_dict(state)
+    for one in (network, other):
+        change(one.front)
     found = network.features(PIXELS)
     assert_rounded(found, other.features(PIXELS), *sums_of(network.front))
     assert not torch.equal(found, before)
+    assert network.front_engine() is network.front_engine()
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_network_can_be_copied_and_pickled_after_use(name: EngineName):
+    pytest.importorskip(name)
+    network = with_engine(name)
+    expected, engine = network.features(PIXELS), network.front_engine()
+    copied = copy.deepcopy(network)
+    assert export.name_of(copied) == export.name_of(network)
+    assert copied.front_engine() is engine
+    assert torch.equal(pickle.loads(pickle.dumps(network)).features(PIXELS), expected)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_no_images_have_no_features(name: EngineName):
+    pytest.importorskip(name)
+    assert with_engine(name).features(PIXELS[:0]).shape == (0, *small().feature_shape)
+
+
+def test_openvino_compiles_once_for_all_threads(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("openvino")
+    network, opened = with_engine("openvino"), []
+    before = engines.OpenVino._open
+    monkeypatch.setattr(
+        engines.OpenVino, "_open", lambda self, n: opened.append(n) or before(self, n)
+    )
+    expected = network.features(PIXELS)
+
+    def alike(_: int) -> bool:
+        torch.set_num_threads(threads)
+        return torch.equal(network.features(PIXELS), expected)
+
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(3) as pool:
+        assert all(pool.map(alike, range(6)))
+    assert opened == [threads]
+
+
+def test_another_version_of_the_library_is_exported_anew(monkeypatch: pytest.MonkeyPatch):
+    network = small()
+    network.backbone = replace(network.backbone, library="timm")
+    before = export.name_of(network)
+    monkeypatch.setattr(export, "version", lambda name: f"{name} 0.0.1")
+    assert export.name_of(network) != before
 
 
 # What is exported.
@@ -138,70 +169,28 @@ def test_models_that_were_not_used_for_longest_make_room(monkeypatch: pytest.Mon
     cached()
 
 
-# What auto comes to.
+def test_a_folder_that_can_only_be_read_is_used(monkeypatch: pytest.MonkeyPatch):
+    first = export.exported(small())
+
+    def refuses(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(export.os, "utime", refuses)
+    monkeypatch.setattr(export, "export", lambda network: pytest.fail("exported again"))
+    assert export.exported(small()) == first
 
 
-def test_auto_takes_the_fastest_and_remembers_it(
-    times: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-):
-    times(torch=1.0, onnxruntime=0.5)
-    assert chosen() == "onnxruntime"
-    times(torch=0.1)
-    assert chosen() == "onnxruntime"
-    # In another process, with what is on disk.
-    monkeypatch.setattr(fronts, "_CHOSEN", {})
-    assert chosen() == "onnxruntime"
-    folder = export.cache_folder()
-    assert folder is not None
-    (path,) = folder.glob("choice_*.json")
-    assert json.loads(path.read_text())["seconds_per_image"]["onnxruntime"] == 0.5
-    path.write_text("{}")
-    monkeypatch.setattr(fronts, "_CHOSEN", {})
-    assert chosen() == "torch"
-
-
-def test_auto_measures_torch_and_every_engine():
-    network = small()
-    usable = {"onnxruntime": fronts.open_engine(network, "onnxruntime")}
-    found = fronts.seconds_per_image(network, usable)
-    assert found.keys() == {"torch", "onnxruntime"}
-    assert min(found.values()) > 0
-    assert torch.get_num_threads() == int(torch.get_num_threads())
-
-
-def test_an_engine_that_is_hardly_faster_is_not_taken(times: Callable[..., None]):
-    times(torch=1.0, onnxruntime=0.95)
-    assert chosen() == "torch"
-
-
-def test_an_engine_that_disagrees_is_not_taken(
-    times: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-):
-    times(torch=1.0, onnxruntime=0.1, openvino=0.1)
-    monkeypatch.setattr(fronts, "disagreement", lambda *_: 2e-3)
-    assert chosen() == "torch"
-    with pytest.raises(
-        InputError, match="^engine='onnxruntime': .* differ from torch's by 2.0e-03"
-    ):
-        with_engine("onnxruntime").features(PIXELS)
-
-
-def test_disagreement_is_in_standard_deviations():
-    network = small()
-    front = network.front
-    values = network.preprocessing(fronts._pictures(16))
-    off = 0.25 * front(values).std()
-    assert fronts.disagreement(network, lambda values: front(values) + off) == pytest.approx(0.25)  # type: ignore[arg-type]
-    assert fronts.disagreement(network, lambda values: front(values)[:1]) == float("inf")  # type: ignore[arg-type]
-
-
-def test_auto_is_torch_for_what_is_no_float32_on_a_cpu(times: Callable[..., None]):
-    times(torch=1.0, onnxruntime=0.1)
-    network = small()
-    network.bf16 = True
-    use_engine(network, "auto")
-    assert network.front_engine() is None
-    assert network.config.engine == "torch"
+def test_leftovers_and_old_choices_are_removed(monkeypatch: pytest.MonkeyPatch):
+    export.exported(small())
+    folder = cached()[0].parent
+    names = [".x.onnx.abcdefgh.part", ".y.onnx.abcdefgh.part", "choice_0.json", "choice_1.json"]
+    for age, name in enumerate(names):
+        (folder / name).touch()
+        used = time.time() - 4000 * age
+        os.utime(folder / name, (used, used))
+    monkeypatch.setattr(export, "CHOICES", 1)
+    export._make_room(folder)
+    assert {*names} & {path.name for path in folder.iterdir()} == {names[0], names[2]}
 
 
 # What is refused.
@@ -220,36 +209,54 @@ def test_an_engine_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
     )
 
 
+def test_an_engine_whose_package_has_another_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, times: Callable[..., None]
+):
+    def unknown(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(engines, "version", unknown)
+    module = import_module("onnxruntime")
+    assert engines.version_of("onnxruntime") == f"onnxruntime {module.__version__}"
+    assert engines.is_installed("onnxruntime")
+    # A folder in the working directory, and a broken installation.
+    (tmp_path / "folder_only").mkdir()
+    (tmp_path / "broken_engine.py").write_text("raise OSError('no library')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not engines.is_installed("folder_only")
+    assert not engines.is_installed("broken_engine")
+    assert not engines.is_installed("not_there")
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"bf16": True}, "computes in float32, not with precision='bf16'"),
-        ({"trainable": "all"}, "has no effect with trainable='all', which has no front"),
+        ({"bf16": True}, "computes in float32, not with precision='bf16';"),
+        (
+            {"place": "meta"},
+            "computes on the CPU, and the network is on a GPU; give device='cpu', or",
+        ),
+        ({"trainable": "all"}, "has no effect with trainable='all', which has no front;"),
     ],
 )
 def test_what_engines_do_not_compute_is_refused(change: dict[str, object], problem: str):
     network = small()
+    network.to(str(change.pop("place", "cpu")))
     network.bf16 = bool(change.pop("bf16", False))
     network.config = replace(network.config, **change)
-    with pytest.raises(InputError, match=f"^engine='onnxruntime': {problem}; give engine='torch'$"):
+    with pytest.raises(InputError, match=f"^engine='onnxruntime': {problem} give engine='torch'$"):
         use_engine(network, "onnxruntime")
 
 
-def test_a_front_that_cannot_be_exported(
-    monkeypatch: pytest.MonkeyPatch, times: Callable[..., None], capfd: pytest.CaptureFixture[str]
+def test_other_threads_print_during_an_export(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    times(torch=1.0, onnxruntime=0.1)
+    def speaks(*_: object, **__: object) -> None:
+        print("exporter")
+        thread = threading.Thread(target=print, args=("other",))
+        thread.start()
+        thread.join()
 
-    def fails(*_: object, **__: object) -> None:
-        print("%1 : Float(2, 3)")
-        raise RuntimeError("no such operation\nand a graph")
-
-    monkeypatch.setattr(torch.onnx, "export", fails)
-    with pytest.raises(InputError) as refused:
-        with_engine("onnxruntime").features(PIXELS)
-    assert str(refused.value) == (
-        "engine='onnxruntime': cannot be used: the front cannot be exported (no such operation); "
-        "give engine='torch'"
-    )
-    assert chosen() == "torch"
-    assert capfd.readouterr() == ("", "")
+    monkeypatch.setattr(torch.onnx, "export", speaks)
+    export.export(small())
+    assert capsys.readouterr() == ("other\n", "")

@@ -180,6 +180,14 @@ def test_register_works_at_any_time_and_again(monkeypatch: pytest.MonkeyPatch):
         register(type("Other", (first,), {"name": "er"}))
 
 
+def test_a_class_with_the_contract_of_an_earlier_version_is_refused():
+    kind = type("Older", (find_method("er"),), {"name": "older", "reads_twice": True})
+    with pytest.raises(
+        InputError, match=r":Older: defines reads_twice; rename it to needs_second_pass$"
+    ):
+        register(kind)
+
+
 @dataclass
 class Package:
     """As much of a distribution as is asked of it."""

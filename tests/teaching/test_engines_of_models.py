@@ -80,7 +80,7 @@ def test_models_of_earlier_versions_are_of_torch(tmp_path: Path):
     assert (loaded.network.config.engine, engine_of(loaded)) == ("torch", "torch")
 
 
-@pytest.mark.parametrize("method", ["slda", "crumb"])
+@pytest.mark.parametrize("method", ["slda", "crumb", "er"])
 def test_learners_resume_with_an_engine_as_with_torch(method: str, monkeypatch: pytest.MonkeyPatch):
     def network(*arguments: Any, **words: Any) -> Any:
         made = tiny_network(*arguments, **words)

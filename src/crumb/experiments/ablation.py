@@ -13,7 +13,7 @@ from crumb.data.names import canonical
 from crumb.data.protocol import TaskList
 from crumb.errors import InputError, setting
 from crumb.experiments.arms import UNABLATED, AblateConfig, Arm, Settings, arms, resolve, unablated
-from crumb.experiments.grid import Cell, Grid, default_folder
+from crumb.experiments.grid import Cell, Grid, default_folder, with_one_engine
 from crumb.experiments.pretraining import PretrainedFile, Pretrainings, crumb_settings
 from crumb.memory.capacity import CAPACITIES
 from crumb.memory.encoded import EncodedMemory
@@ -251,7 +251,11 @@ def study_of(config: AblateConfig, network: NetworkConfig, method: CrumbConfig) 
     base = unablated(config, network, method)
     dataset = open_dataset(config.dataset, config.classes)
     task_lists = lay_out_runs(config, dataset, False)
+    folder = config.output or default_folder("ablate", config, network, dataset)
     networks: Networks = {}
+    folders = (*folder.glob("*"), *folder.glob("pretrained/*/*"))
+    network = with_one_engine(network, config, config.first_run, folders, networks)
+    base = replace(base, network=network)
     learner = new_learner(base.stream, network, method, config.first_run, networks=networks)
     broken = None
     if config.on_error == "skip":
@@ -259,7 +263,6 @@ def study_of(config: AblateConfig, network: NetworkConfig, method: CrumbConfig) 
     assert isinstance(learner, Crumb)
     assert isinstance(learner.exemplars, Exemplars)
     memory_bytes = learner.exemplars.memory.capacity_bytes
-    folder = config.output or default_folder("ablate", config, network, dataset)
     pretrainings = Pretrainings(folder, config.first_run)
     shared = (dataset, task_lists, broken, memory_bytes, pretrainings, networks)
     return Study(config, base, arms(), Grid(folder, "ablate", "arm"), *shared)

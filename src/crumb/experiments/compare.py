@@ -12,13 +12,14 @@ from crumb.data.index import Dataset
 from crumb.data.protocol import TaskList
 from crumb.errors import InputError, setting
 from crumb.experiments import grid
-from crumb.experiments.grid import Grid, default_folder
+from crumb.experiments.grid import Grid, default_folder, with_one_engine
 from crumb.experiments.tuned import TUNED, read_tuned
 from crumb.methods.registry import find_method, is_method, methods
 from crumb.nets.config import NetworkConfig
 from crumb.stream import tensorboard
 from crumb.stream.config import ProtocolConfig, StreamConfig, at_least, shared_settings
 from crumb.stream.job import Job, check_recorded
+from crumb.stream.learner import Networks
 from crumb.stream.record import RunRecord
 from crumb.stream.results import run_file
 from crumb.stream.run import broken_in, lay_out_runs, prepare, stream_job
@@ -222,16 +223,18 @@ def compare(config: CompareConfig, network: NetworkConfig) -> Matrix:
     """
     if config.tensorboard:
         tensorboard.check_installed()
-    matrix = _matrix(config, network)
-    _arrange(matrix)
+    networks: Networks = {}
+    matrix = _matrix(config, network, networks)
+    _arrange(matrix, networks)
+    networks.clear()
     for _ in matrix.grid.fill():
         pass
     return matrix
 
 
-def _arrange(matrix: Matrix) -> None:
+def _arrange(matrix: Matrix, networks: Networks) -> None:
     """The cells that can be run. All cells in the folder must have these settings."""
-    asked, networks = matrix.config.cells, {}
+    asked = matrix.config.cells
     for cell in (*asked, *_earlier(matrix.folder, asked)):
         with matrix.grid.arranging(cell.name):
             job = matrix.job(cell)
@@ -248,7 +251,7 @@ def _arrange(matrix: Matrix) -> None:
         raise InputError(setting("methods"), "holds none that can be run", first)
 
 
-def _matrix(config: CompareConfig, network: NetworkConfig) -> Matrix:
+def _matrix(config: CompareConfig, network: NetworkConfig, networks: Networks) -> Matrix:
     """The settings and data that all cells share."""
     tuned: Mapping[str, Mapping[str, Any]] = {}
     if config.tuned is not None:
@@ -265,6 +268,7 @@ def _matrix(config: CompareConfig, network: NetworkConfig) -> Matrix:
     if config.on_error == "skip":
         every = [tasks for lists in task_lists.values() for tasks in lists.values()]
         broken = broken_in(dataset, config, every, network)
+    network = with_one_engine(network, config, config.first_run, folder.glob("*"), networks)
     return Matrix(config, network, tuned, Grid(folder, "compare"), dataset, task_lists, broken)
 
 

@@ -20,8 +20,8 @@ Several calls may work on one folder at a time. A lock lets only one write the t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -31,14 +31,16 @@ from crumb.errors import DivergedError, InputError, setting
 from crumb.features.features import FeatureStore
 from crumb.files import alone
 from crumb.nets.config import NetworkConfig
+from crumb.nets.fronts import RefusedEngineError
 from crumb.progress import announce
 from crumb.stream import tensorboard
-from crumb.stream.config import ProtocolConfig
+from crumb.stream.config import ProtocolConfig, TasksConfig
 from crumb.stream.job import Job
+from crumb.stream.learner import Networks, with_settled_engine
 from crumb.stream.record import RunRecord
 from crumb.stream.results import BusyError, Results
-from crumb.stream.run import carry_out_all
-from crumb.stream.settings import PRETRAINED_RUN, OtherSettingsError
+from crumb.stream.run import carry_out_all, with_engine_of
+from crumb.stream.settings import CONFIG, PRETRAINED_RUN, OtherSettingsError
 
 _WAIT = 2.0
 """Seconds between checks for the results of another call."""
@@ -127,6 +129,10 @@ class Grid:
                 remedy = f"{self.command} with the same settings, or give another "
                 remedy += setting("output")
             raise InputError(folder or self.folder / name, problem, remedy) from error
+        except RefusedEngineError as error:
+            # The other cells may have results with this engine.
+            begun = any(self.folder.glob(f"**/{CONFIG}"))
+            self.impossible[name] = error.for_results() if begun else error
         except InputError as error:
             self.impossible[name] = error
 
@@ -251,6 +257,34 @@ class Grid:
             subject, problem, remedy = error.parts
             label = f"{self.kind} {name}".strip()
             raise InputError(f"{label}: {subject}", problem, remedy)
+
+
+def with_one_engine(
+    network: NetworkConfig,
+    config: TasksConfig,
+    seed: int,
+    cells: Iterable[Path],
+    networks: Networks,
+) -> NetworkConfig:
+    """A network with the engine of all cells: their accuracies may differ in the last digits.
+
+    Args:
+        network: configuration of the backbone; an engine that it names is kept.
+        config: configuration of the grid.
+        seed: number of the first run.
+        cells: folders of cells. The engine is that of the first one with runs, or else what
+            ``auto`` comes to on this machine.
+        networks: cache of built networks.
+    """
+    if network.engine != "auto":
+        return network
+    for folder in sorted(cells):
+        if (found := with_engine_of(network, folder)).engine != "auto":
+            return found
+    # What is wrong with the network is told for each cell.
+    with suppress(InputError):
+        return with_settled_engine(network, config.machine, seed, networks)
+    return network
 
 
 def default_folder(

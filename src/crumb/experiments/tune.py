@@ -19,7 +19,7 @@ from crumb.data.index import Dataset
 from crumb.data.protocol import Frames, TaskList
 from crumb.errors import DivergedError, InputError, require, setting
 from crumb.experiments.draws import HELD_ASIDE, draw, ranges_of
-from crumb.experiments.grid import Cell, Grid
+from crumb.experiments.grid import Cell, Grid, with_one_engine
 from crumb.experiments.tuned import (
     LOG,
     TUNED,
@@ -189,7 +189,7 @@ def tune(search: Search, stores: dict[str, FeatureStore] | None = None) -> Itera
     """
     grid = Grid(search.folder, "tune", "trial", stores={} if stores is None else stores)
     _done(search)
-    _arrange(search, grid)
+    search = _arrange(search, grid)
     known: dict[int, Trial] = {}
     try:
         for cell in grid.fill():
@@ -215,13 +215,16 @@ def tune(search: Search, stores: dict[str, FeatureStore] | None = None) -> Itera
     write_tuned(search.tuned, search.config.method, chosen, _about(search))
 
 
-def _arrange(search: Search, grid: Grid) -> None:
-    """All trials, checked before the first starts.
+def _arrange(search: Search, grid: Grid) -> Search:
+    """All trials, checked before the first starts. Returns the search with the engine of all.
 
     Raises:
         InputError: a trial is invalid, or the folder holds trials with other settings.
     """
     networks: Networks = {}
+    folders = search.folder.glob("trials/*")
+    network = with_one_engine(search.network, search.config, HELD_ASIDE, folders, networks)
+    search = replace(search, network=network)
     stream, broken = search.config.stream(), None
     if stream.on_error == "skip":
         broken = broken_in(search.dataset, stream, [search.tasks], search.network)
@@ -232,6 +235,7 @@ def _arrange(search: Search, grid: Grid) -> None:
         if cell.name in grid.impossible:
             raise grid.impossible[cell.name]
         grid.cells.append(cell)
+    return search
 
 
 def _done(search: Search) -> tuple[set[int], list[Trial]]:

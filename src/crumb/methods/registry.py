@@ -30,6 +30,11 @@ DEFAULT_METHOD = "slda"
 DEFAULT_SETTINGS: dict[str, Any] = {"budget_bytes": 64_000}
 
 _METHODS: dict[str, type[Learner]] = {}
+_RENAMED = {
+    "meet": "add_classes",
+    "goes_back": "supports_best_epoch",
+    "reads_twice": "needs_second_pass",
+}
 # Methods of other packages that have been looked up.
 _PLUGINS: dict[str, type[Learner]] = {}
 
@@ -52,7 +57,13 @@ def register(learner: type[T]) -> type[T]:
 
 
 def _refuse_another(learner: type[Learner]) -> None:
-    """Names are unique, because learner files identify the class by its name."""
+    """Names are unique, because learner files identify the class by its name.
+
+    Nothing calls an override under a name that a member had in an earlier version.
+    """
+    for old, new in _RENAMED.items():
+        if hasattr(learner, old):
+            raise InputError(_place(learner), f"defines {old}", f"rename it to {new}")
     known = _METHODS.get(learner.name) or _PLUGINS.get(learner.name, learner)
     if _place(known) != _place(learner):
         problem = f"has the name {learner.name!r} of {_place(known)}"

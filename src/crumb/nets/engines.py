@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from importlib.metadata import version
+from contextlib import suppress
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from crumb.device import cores
 
 INPUT = "images"
 """Name of the input of a model."""
@@ -38,10 +42,6 @@ class Engine(ABC):
     def __init__(self, model: bytes) -> None:
         self._model = model
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Engine:
-        # The front is frozen, so copies of a network share it.
-        return self
-
     def __call__(self, values: Tensor) -> Tensor:
         """The front, image by image, on as many threads as torch uses in the calling thread.
 
@@ -51,6 +51,9 @@ class Engine(ABC):
         Returns:
             what crosses the cut, float32 [B, C, H, W].
         """
+        if not len(values):
+            # The shape of a feature map is known once there is one.
+            return self(values.new_zeros(1, *values.shape[1:]))[:0]
         images = values.contiguous().split(1)
         return torch.cat([torch.from_numpy(self._compute(one.numpy())) for one in images])
 
@@ -97,29 +100,35 @@ class OpenVino(Engine):
 
     def __init__(self, model: bytes) -> None:
         super().__init__(model)
-        # One for each thread: calls of one compiled model may wait for each other.
+        self._compiled: dict[int, Any] = {}
+        self._compiling = threading.Lock()
+        # A request computes one image at a time, so each thread has its own.
         self._held = threading.local()
 
     def _compute(self, image: np.ndarray) -> np.ndarray:
         requests = self._held.__dict__.setdefault("requests", {})
         threads = torch.get_num_threads()
         if threads not in requests:
-            requests[threads] = self._open(threads)
+            with self._compiling:
+                if threads not in self._compiled:
+                    self._compiled[threads] = self._open(threads)
+            requests[threads] = self._compiled[threads].create_infer_request()
         return requests[threads].infer([image], share_inputs=True)[0]
 
     def _open(self, threads: int) -> Any:
         import openvino
 
         core = openvino.Core()
+        # As many calls at once as there are cores for. A further one would wait.
+        streams = max(1, cores() // threads)
         settings = {
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": streams * threads,
+            "NUM_STREAMS": streams,
             "INFERENCE_PRECISION_HINT": "f32",
             # Several processes would be pinned to the same cores.
             "ENABLE_CPU_PINNING": False,
         }
-        compiled = core.compile_model(core.read_model(self._model), "CPU", settings)
-        return compiled.create_infer_request()
+        return core.compile_model(core.read_model(self._model), "CPU", settings)
 
 
 ENGINES: dict[str, type[Engine]] = {kind.name: kind for kind in (OnnxRuntime, OpenVino)}
@@ -127,10 +136,28 @@ ENGINES: dict[str, type[Engine]] = {kind.name: kind for kind in (OnnxRuntime, Op
 
 
 def is_installed(name: str) -> bool:
-    """Whether the package of an engine is on this machine; it is not imported."""
-    return find_spec(name) is not None
+    """Whether an engine is on this machine and its version is known."""
+    with suppress(ValueError):
+        spec = find_spec(name)
+        # A folder of that name in the working directory has no origin.
+        return spec is not None and spec.origin is not None and _version(name) is not None
+    return False
 
 
 def version_of(name: str) -> str:
     """Name and version of an engine that is installed, such as ``onnxruntime 1.32.0``."""
-    return f"{name} {version(name)}"
+    return f"{name} {_version(name)}"
+
+
+def _version(name: str) -> str | None:
+    """The version of a package; None if it has none or cannot be imported."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        pass
+    # Distributions for some processors have another name than the package that they install.
+    try:
+        return import_module(name).__version__
+    # What a broken installation raises is not known.
+    except Exception:
+        return None

@@ -10,15 +10,20 @@ import contextlib
 import hashlib
 import io
 import os
+import sys
+import threading
+import time
 import warnings
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import torch
+from torch.jit import TracerWarning  # pyright: ignore[reportPrivateImportUsage]
 
 from crumb.errors import InputError
-from crumb.files import bytes_of, read_json, write_bytes, write_json
+from crumb.files import alone, bytes_of, read_json, write_bytes, write_json
 from crumb.nets.engines import INPUT
 
 if TYPE_CHECKING:
@@ -28,6 +33,9 @@ FORMAT, VERSION = "crumb-front", 1
 OPSET = 18
 CACHE_BYTES = 1 << 30
 """Of all models together; those go first that were not used for longest."""
+CHOICES = 1000
+"""Most files with a choice of ``auto``."""
+_LEFT_SECONDS = 3600
 _REMEDY = "remove it"
 
 
@@ -46,13 +54,23 @@ def cache_folder() -> Path | None:
 
 def structure(network: SplitNetwork) -> list[str]:
     """What a front computes but for its weights, and what exports it."""
-    front, size = network.front, network.preprocessing.size
+    front, size, library = network.front, network.preprocessing.size, network.backbone.library
+    modules = [f"{name} {module!r}" for name, module in front.named_children()]
     return [
         f"{FORMAT} {VERSION}, opset {OPSET}, torch {torch.__version__}",
-        f"{network.backbone.library} {network.backbone.model}, {size} pixels",
+        f"{library} {_version(library)} {network.backbone.model}, {size} pixels",
         str(front.code),
-        str(front),
+        # The class of the front has another name in a copy, and is left out.
+        *modules,
     ]
+
+
+def _version(library: str) -> str:
+    """Of the package that built the network; empty if that is no distribution of its name."""
+    try:
+        return version(library.partition(":")[0].partition(".")[0])
+    except PackageNotFoundError:
+        return ""
 
 
 def name_of(network: SplitNetwork) -> str:
@@ -114,15 +132,33 @@ def export(network: SplitNetwork) -> bytes:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter announces that it is the older one, and prints a graph that it cannot export."""
-    said = io.StringIO()
+    """The exporter announces that it is the older one, and prints a graph that it cannot export.
+
+    What other threads print meanwhile appears as usual.
+    """
     with (
-        contextlib.redirect_stdout(said),
-        contextlib.redirect_stderr(said),
+        contextlib.redirect_stdout(_OthersOnly(sys.stdout)),
+        contextlib.redirect_stderr(_OthersOnly(sys.stderr)),
         warnings.catch_warnings(),
     ):
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore", TracerWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", module=r"torch\.")
         yield
+
+
+class _OthersOnly(io.TextIOBase):
+    """Passes on what other threads write to a stream."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._silent = stream, threading.get_ident()
+
+    def write(self, text: str) -> int:
+        silent = threading.get_ident() == self._silent
+        return len(text) if silent else self._stream.write(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 def _read(folder: Path, name: str) -> bytes | None:
@@ -133,22 +169,49 @@ def _read(folder: Path, name: str) -> bytes | None:
         model = path.read_bytes()
         if about.get("sha256") != _sha256(model):
             return None
-        os.utime(path)
+        note_use(path)
     except (InputError, OSError):
         return None
     return model
 
 
+def note_use(path: Path) -> None:
+    """Files that were not used for longest are removed first."""
+    # A folder that can only be read is of use too.
+    with contextlib.suppress(OSError):
+        os.utime(path)
+
+
+@contextlib.contextmanager
+def cache_alone() -> Iterator[None]:
+    """While no other process chooses an engine; without a folder, at once."""
+    with contextlib.ExitStack() as stack:
+        if (folder := cache_folder()) is not None:
+            with contextlib.suppress(OSError):
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(alone(folder))
+        yield
+
+
 def _make_room(folder: Path) -> None:
-    """Remove the models that were not used for longest, as many as are too much."""
-    models = sorted(folder.glob("*.onnx"), key=lambda path: path.stat().st_mtime, reverse=True)
+    """Remove the files that were not used for longest, as many as are too much."""
+    for path in folder.glob(".*.part"):
+        # Of a process that was killed: writing a model takes seconds.
+        if time.time() - path.stat().st_mtime > _LEFT_SECONDS:
+            path.unlink(missing_ok=True)
+    for path in _by_use(folder, "choice_*.json")[CHOICES:]:
+        path.unlink(missing_ok=True)
     total = 0
-    for place, path in enumerate(models):
+    for place, path in enumerate(_by_use(folder, "*.onnx")):
         total += path.stat().st_size
         # The one that was just written stays, whatever its size.
         if place and total > CACHE_BYTES:
             path.unlink(missing_ok=True)
             path.with_suffix(".json").unlink(missing_ok=True)
+
+
+def _by_use(folder: Path, pattern: str) -> list[Path]:
+    return sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def _sha256(model: bytes) -> str:

@@ -34,6 +34,11 @@ FASTER = 0.9
 """Share of torch's time that an engine may take to be chosen by ``auto``."""
 _FORMAT, _VERSION = "crumb-front-choice", 1
 _ROUNDS = 4
+# Without a folder to remember a measured choice in. The engine that was usually fastest comes
+# first (benchmarks/README.md).
+_USUAL: tuple[EngineName, ...] = ("openvino", "onnxruntime")
+Weights = tuple[tuple[int, int], ...]
+"""Where each tensor of a front lies, and how often it was written in place."""
 _REMEDY = "remove it"
 # Of this process: networks with the same front share an engine, and one choice.
 _OPEN: WeakValueDictionary[str, Engine] = WeakValueDictionary()
@@ -54,6 +59,25 @@ class Unusable(Exception):
         self.remedy = remedy
 
 
+class RefusedEngineError(InputError):
+    """Raised if the engine that was asked for cannot compute the front.
+
+    Args:
+        name: of the engine.
+        reason: why it cannot.
+        otherwise: what to do if the reason stays; torch by default.
+    """
+
+    def __init__(self, name: str, reason: Unusable, otherwise: str = "") -> None:
+        otherwise = otherwise or f"give {setting('engine', 'torch')}"
+        super().__init__(setting("engine", name), str(reason), f"{reason.remedy}{otherwise}")
+        self._name, self._reason = name, reason
+
+    def for_results(self) -> RefusedEngineError:
+        """The same where there are results with this engine, which torch may not continue."""
+        return RefusedEngineError(self._name, self._reason, f"give another {setting('output')}")
+
+
 class FrontEngine:
     """The engine of a network, which is opened when the first features are wanted.
 
@@ -64,41 +88,47 @@ class FrontEngine:
 
     def __init__(self, wanted: EngineName, or_torch: bool = False) -> None:
         self._wanted: EngineName = wanted
-        self._chooses = wanted == "auto"
-        self._or_torch = or_torch or self._chooses
-        self._settled = False
+        self._or_torch = or_torch
+        self._tensors: list[Mapping[str, Tensor | None]] = []
+        self._weights: Weights | None = None
         self._engine: Engine | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A session cannot be pickled. It is opened again when features are wanted.
+        return self.__dict__ | {"_tensors": [], "_weights": None, "_engine": None}
 
     def of(self, network: SplitNetwork) -> Engine | None:
         """What computes the front of this network; None is torch. ``auto`` ends in a choice.
 
-        The choice is written into the configuration of the network.
+        The choice is written into the configuration of the network. The engine is opened again
+        after the weights of the front have changed.
 
         Raises:
             InputError: the engine cannot be used, and nothing else may be.
         """
-        if not self._settled:
+        if self._wanted == "torch":
+            return None
+        if self._weights is None or self._weights != _written(self._tensors):
             with _SETTLING:
-                self._engine = self._settle(network)
-                self._settled = True
+                self._tensors = _tensors_of(network)
+                # Another thread may have been first.
+                if self._weights != (weights := _written(self._tensors)):
+                    self._engine = self._settle(network)
+                    self._weights = weights
         return self._engine
 
-    def begin_again(self) -> None:
-        """The weights have changed: open the engine again when features are wanted."""
-        self._settled, self._engine = False, None
-
     def _settle(self, network: SplitNetwork) -> Engine | None:
-        found = None
+        found, chooses = None, self._wanted == "auto"
         try:
-            if self._wanted == "auto":
+            if chooses:
                 check_place(network)
                 found = _fastest(network)
-            elif self._wanted != "torch":
+            else:
                 found = open_engine(network, self._wanted)
         except Unusable as error:
-            if not self._or_torch:
-                raise _refused(self._wanted, error) from error
-        if self._chooses:
+            if not (chooses or self._or_torch):
+                raise RefusedEngineError(self._wanted, error) from error
+        if chooses:
             self._wanted = _name(found)
             network.config = replace(network.config, engine=self._wanted)
         return found
@@ -124,7 +154,7 @@ def use_engine(network: SplitNetwork, wanted: EngineName, or_torch: bool = False
             check_place(network)
             _check_installed(wanted)
         except Unusable as error:
-            raise _refused(wanted, error) from error
+            raise RefusedEngineError(wanted, error) from error
 
 
 def check_place(network: SplitNetwork) -> None:
@@ -136,7 +166,8 @@ def check_place(network: SplitNetwork) -> None:
     if network.config.trainable == "all":
         raise Unusable(f"has no effect with {setting('trainable', 'all')}, which has no front")
     if next(network.tail.parameters()).device.type != "cpu":
-        raise Unusable("computes on the CPU, and the network is on a GPU")
+        problem = "computes on the CPU, and the network is on a GPU"
+        raise Unusable(problem, f"give {setting('device', 'cpu')}, or ")
     if network.bf16:
         raise Unusable(f"computes in float32, not with {setting('precision', 'bf16')}")
 
@@ -203,30 +234,45 @@ def _fastest(network: SplitNetwork) -> Engine | None:
     about = [*export.structure(network), str(versions), machine]
     key = hashlib.sha256(repr(about).encode()).hexdigest()[:16]
     if (name := _CHOSEN.get(key) or _remembered(key)) is None:
-        return _choose(network, there, key)
+        with export.cache_alone():
+            # Another process may have measured meanwhile.
+            if (name := _remembered(key)) is None:
+                return _choose(network, there, key)
     _CHOSEN[key] = name
     # A front with other weights may still disagree.
     return None if name == "torch" else _usable(network, [name]).get(name)
 
 
 def _choose(network: SplitNetwork, there: list[str], key: str) -> Engine | None:
-    """Measure which engine is fastest, and remember it."""
+    """Measure which engine is fastest. Remember it if every engine could be measured.
+
+    An engine may have failed for a passing reason, or because of these weights alone.
+    """
     usable = _usable(network, there)
-    seconds = seconds_per_image(network, usable) if usable else {}
-    name = "torch"
-    if usable:
-        best = min(usable, key=seconds.__getitem__)
-        name = best if seconds[best] < FASTER * seconds["torch"] else "torch"
-    if (chosen := _remembered(key)) in ("torch", *usable):
-        # Another process has measured meanwhile.
-        name = chosen
-    _CHOSEN[key] = name
-    if (folder := export.cache_folder()) is not None:
-        content = {"format": _FORMAT, "version": _VERSION, "engine": name}
-        content |= {"seconds_per_image": seconds}
-        with suppress(InputError, OSError):
-            write_json(folder / f"choice_{key}.json", content, _REMEDY)
+    if not usable:
+        return None
+    seconds = seconds_per_image(network, usable)
+    best = min(usable, key=seconds.__getitem__)
+    name = best if seconds[best] < FASTER * seconds["torch"] else "torch"
+    if len(usable) == len(there):
+        if not _remember(key, name, seconds):
+            # Measured anew, another process might come to another engine.
+            name = next(one for one in _USUAL if one in usable)
+        _CHOSEN[key] = name
     return usable.get(name)
+
+
+def _remember(key: str, name: str, seconds: Mapping[str, float]) -> bool:
+    """Store a choice; False if there is no folder for it that can be written."""
+    if (folder := export.cache_folder()) is None:
+        return False
+    content = {"format": _FORMAT, "version": _VERSION, "engine": name}
+    content |= {"seconds_per_image": seconds}
+    try:
+        write_json(folder / f"choice_{key}.json", content, _REMEDY)
+    except (InputError, OSError):
+        return False
+    return True
 
 
 def _usable(network: SplitNetwork, names: list[str]) -> dict[str, Engine]:
@@ -242,11 +288,26 @@ def _remembered(key: str) -> str | None:
     if folder is None:
         return None
     with suppress(InputError, OSError):
-        about = read_json(folder / f"choice_{key}.json", _REMEDY)
+        about = read_json(path := folder / f"choice_{key}.json", _REMEDY)
         known = (about.get("format"), about.get("version")) == (_FORMAT, _VERSION)
         if known and about.get("engine") in ("torch", *ENGINES):
+            export.note_use(path)
             return about["engine"]
     return None
+
+
+def _tensors_of(network: SplitNetwork) -> list[Mapping[str, Tensor | None]]:
+    """Where the modules of a front hold their tensors.
+
+    These are looked at before every image, and to walk through the modules takes ten times as long.
+    """
+    modules = network.front.modules()
+    return [held for one in modules for held in (one._parameters, one._buffers) if held]
+
+
+def _written(tensors: list[Mapping[str, Tensor | None]]) -> Weights:
+    values = [value for held in tensors for value in held.values() if value is not None]
+    return tuple((v.data_ptr(), 0 if v.is_inference() else v._version) for v in values)
 
 
 def seconds_per_image(network: SplitNetwork, engines: Mapping[str, Engine]) -> dict[str, float]:
@@ -274,11 +335,6 @@ def seconds_per_image(network: SplitNetwork, engines: Mapping[str, Engine]) -> d
 def _check_installed(name: str) -> None:
     if not engines.is_installed(name):
         raise Unusable("is not installed here", f"pip install {ENGINES[name].install}, or ")
-
-
-def _refused(name: str, error: Unusable) -> InputError:
-    remedy = f"{error.remedy}give {setting('engine', 'torch')}"
-    return InputError(setting("engine", name), str(error), remedy)
 
 
 def _name(engine: Engine | None) -> EngineName:

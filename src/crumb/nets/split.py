@@ -6,10 +6,9 @@ network is needed as two functions: ``front`` up to the cut, ``tail`` from the c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -283,12 +282,6 @@ class SplitNetwork(nn.Module):
             InputError: the one that is asked for cannot be used.
         """
         return None if self.engine is None else self.engine.of(self)
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **words: Any) -> Any:
-        """As of any module; an engine takes over the new weights of the front."""
-        if self.engine is not None:
-            self.engine.begin_again()
-        return super().load_state_dict(state_dict, *args, **words)
 
     def forward(self, features: Tensor, linear: bool = False) -> Tensor:
         """The tail: float32 [B, C, H, W] to logits, float32 [B, outputs].

@@ -19,7 +19,7 @@ from crumb.nets.backbones import build_network
 from crumb.nets.config import NetworkConfig
 from crumb.nets.fronts import use_engine
 from crumb.nets.split import SplitNetwork
-from crumb.stream.config import Mode, StreamConfig
+from crumb.stream.config import MachineConfig, Mode, StreamConfig
 
 OF_RUN = "{run}"
 """Placeholder of the run number in the name of a pretrained file."""
@@ -34,6 +34,7 @@ def new_learner(
     seed: int,
     resize: Resize = "squash",
     networks: Networks | None = None,
+    or_torch: bool = False,
 ) -> Learner:
     """Build a fresh learner, with pretrained tail and codebook if requested.
 
@@ -44,6 +45,7 @@ def new_learner(
         seed: seed, the number of the run.
         resize: how images are made square, as in the data set.
         networks: cache of built networks, for learners that are only checked.
+        or_torch: use torch where the engine cannot be used here.
 
     Raises:
         InputError: a setting or a file is invalid.
@@ -65,7 +67,7 @@ def new_learner(
     if config.evaluation.select_best_epoch and not kind.supports_best_epoch:
         problem = f"cannot be used with {kind.name}, whose state is more than its weights"
         raise InputError(setting("select_best_epoch"), problem, "leave it out")
-    use_engine(built, network.engine)
+    use_engine(built, network.engine, or_torch)
     if machine.compile:
         built.compile_tail()
     if config.pretrained is not None:
@@ -73,12 +75,36 @@ def new_learner(
     return learner
 
 
+def with_settled_engine(
+    network: NetworkConfig, machine: MachineConfig, seed: int, networks: Networks
+) -> NetworkConfig:
+    """A network whose engine is what ``auto`` comes to on this machine.
+
+    Args:
+        network: configuration of the backbone.
+        machine: where and how exactly it computes.
+        seed: of the weights, where they are random.
+        networks: cache of built networks.
+
+    Raises:
+        InputError: the network cannot be built.
+    """
+    device = choose_device(machine.device, machine.precision, machine.deterministic)
+    built = _network(network, seed, networks).to(device)
+    built.bf16 = machine.precision == "bf16"
+    use_engine(built, network.engine)
+    built.front_engine()
+    return replace(network, engine=built.config.engine)
+
+
 def _network(config: NetworkConfig, seed: int, networks: Networks | None) -> SplitNetwork:
     if networks is None:
         return build_network(config, seed)
-    if (config, seed) not in networks:
-        networks[config, seed] = build_network(config, seed)
-    return copy.deepcopy(networks[config, seed])
+    # Networks are built with torch, whatever engine they get.
+    key = replace(config, engine="torch"), seed
+    if key not in networks:
+        networks[key] = build_network(config, seed)
+    return copy.deepcopy(networks[key])
 
 
 def of_run(path: Path, run: int) -> Path:

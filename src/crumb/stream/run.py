@@ -22,6 +22,7 @@ from crumb.methods.base import Learner
 from crumb.methods.registry import find_method
 from crumb.nets.backbones import settled
 from crumb.nets.config import NetworkConfig
+from crumb.nets.fronts import RefusedEngineError
 from crumb.stream import tensorboard
 from crumb.stream.checkpoint import Checkpoints
 from crumb.stream.config import ProtocolConfig, StreamConfig
@@ -172,7 +173,14 @@ def prepare(job: Job, networks: Networks | None = None, pretrained: bool = True)
     own = config if pretrained else replace(config, pretrained=None, pretrained_parts="both")
     resize = job.dataset.resize
     network = with_engine_of(job.network, job.folder)
-    learner = new_learner(own, network, job.method, config.first_run, resize, networks)
+    first, complete = config.first_run, _is_complete(job)
+    try:
+        learner = new_learner(own, network, job.method, first, resize, networks, complete)
+        learner.network.front_engine()
+    except RefusedEngineError as error:
+        if (job.folder / CONFIG).exists():
+            raise error.for_results() from error
+        raise
     if config.on_error == "skip":
         if broken is None:
             broken = broken_in(job.dataset, config, task_lists.values(), job.network)
@@ -182,7 +190,6 @@ def prepare(job: Job, networks: Networks | None = None, pretrained: bool = True)
     held = {run: held_out(config, tasks, epochs[run]) for run, tasks in task_lists.items()}
     for tasks in task_lists.values():
         check_memory(learner, tasks)
-    learner.network.front_engine()
     settings = settings_of(job, learner.network.config, learner.config)
     results = Results(job.folder, settings, config.resume, broken)
     if config.filelists is not None:
@@ -207,6 +214,18 @@ def _check_alike(job: Job, finished: Sequence[RunRecord]) -> None:
             continue
         remedy = f"give matching lists, or another {setting('output')}"
         raise InputError(setting("filelists", job.config.filelists), problem, remedy)
+
+
+def _is_complete(job: Job) -> bool:
+    """Whether nothing is left to do in the folder, so that no feature will be computed."""
+    if not (job.folder / CONFIG).exists() or Results.begun_runs_in(job.folder):
+        return False
+    files = [path for run in job.task_lists for path in (*job.models(run), *job.task_models(run))]
+    # A damaged record is told when the results are read.
+    with suppress(InputError):
+        done = {record.run for record in Results.finished_in(job.folder)}
+        return done.issuperset(job.task_lists) and all(path.exists() for path in files)
+    return False
 
 
 def with_engine_of(network: NetworkConfig, folder: Path) -> NetworkConfig:
