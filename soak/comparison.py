@@ -18,6 +18,7 @@ _MEASURED = (
     "feature_seconds",
     "checkpoint_seconds",
     "peak_memory_bytes",
+    "finished",
 )
 
 

@@ -144,7 +144,7 @@ def test_files_of_the_user_are_not_written_over(words, tmp_path: Path, capsys, n
         (["no_replay", "no_replay"], [], "crumb ablate: is given an arm twice"),
         (["all", "no_replay"], [], "crumb ablate all: already includes all arms"),
         (["no_replay"], ["--storage", "image"], "--storage image: has no memory blocks"),
-        (["no_replay"], ["--pretrain-classes"], "--pretrain-classes: names no class"),
+        (["no_replay"], ["--pretrain-classes"], "--pretrain-classes: has no value"),
         (
             ["no_replay"],
             ["--pretrain-classes", "bed", "ufo"],
@@ -152,7 +152,7 @@ def test_files_of_the_user_are_not_written_over(words, tmp_path: Path, capsys, n
         ),
         (["no_replay"], ["--pretrain-classes", "bed"], "--pretrain-classes bed: is a single class"),
         (["no_replay"], ["--early-cut", "blocks.3"], "--early-cut blocks.3: has no effect without"),
-        (["early_cut"], ["--early-cut", ""], "--early-cut: is empty"),
+        (["early_cut"], ["--early-cut", ""], "--early-cut: has no value"),
         (["no_replay"], ["--cifar100", "set"], "--cifar100 set: has no effect without the arm"),
         (
             ["no_replay"],

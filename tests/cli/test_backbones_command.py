@@ -70,7 +70,7 @@ def test_milliseconds_are_of_an_image(monkeypatch: pytest.MonkeyPatch):
     [
         (
             ["nothing_known"],
-            "--backbone nothing_known: is no network of Crumb, torchvision or timm",
+            "--backbone nothing_known: is not a network of Crumb, torchvision or timm",
         ),
         (["--cut", "layer4"], "--cut layer4: is of one backbone; name the backbone"),
         (["resnet10t"], "--backbone resnet10t: has no cut of its own"),

@@ -125,7 +125,7 @@ def test_index_says_what_is_left_out(capsys, clips: Path, tmp_path: Path):
         ("index", "call it again: what is finished is not done again"),
         ("demo", "call it again: what is finished is not done again"),
         ("compare --dataset set", "call it again: what is finished is not done again"),
-        ("tune", "call it again: what is finished is not done again"),
+        ("tune er --dataset set", "call it again: what is finished is not done again"),
         ("pretrain set", "there is nothing to resume"),
     ],
 )
@@ -149,7 +149,7 @@ def test_a_library_makes_another_error_of_a_signal(monkeypatch, capsys, number: 
 
     monkeypatch.setattr("crumb.cli.tune.run", converted)
     before = signal.getsignal(number)
-    assert main(["tune"]) == code
+    assert main(["tune", "er", "--dataset", "set"]) == code
     assert signal.getsignal(number) is before
     said = "\ncrumb: interrupted; call it again: what is finished is not done again\n"
     assert capsys.readouterr().err == said
@@ -159,7 +159,7 @@ def test_an_ignored_signal_stays_ignored(monkeypatch):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     monkeypatch.setattr("crumb.cli.tune.run", lambda words: os.kill(os.getpid(), signal.SIGINT))
     try:
-        assert main(["tune"]) == 0
+        assert main(["tune", "er", "--dataset", "set"]) == 0
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)

@@ -217,13 +217,13 @@ def test_files_of_the_user_are_not_written_over(words, tmp_path: Path, capsys, n
 @pytest.mark.parametrize(
     ("more", "line"),
     [
-        (["--methods", "magic"], "--method magic: no such method"),
+        (["--methods", "magic"], "--methods magic: no such method"),
         (["--methods", "er", "er"], "--methods: names one twice"),
         (["--methods", "all", "er"], "--methods all: already includes all methods"),
         (["--budget-bytes", "0"], "--budget-bytes 0: is below 1"),
         (["--budget-bytes", "9", "9"], "--budget-bytes: names one twice"),
         (["--methods", "lwf", "--budget-bytes", "9"], "--budget-bytes: has no effect with methods"),
-        (["--methods"], "--methods: is empty"),
+        (["--methods"], "--methods: has no value"),
         (["--preset", "core50/crumb"], "crumb compare: "),
     ],
 )

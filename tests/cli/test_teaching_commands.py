@@ -339,7 +339,7 @@ def test_a_learner_of_a_plain_stream_can_be_taught(words, network_words, tmp_pat
     assert main([*streamed, "--output", str(tmp_path / "out"), "--save-tasks"]) == 0
     model = tmp_path / "out" / "learner_run0.safetensors"
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-2:] == [f"model: {model}", f"next: crumb predict {model} CLIP"]
+    assert {f"model: {model}", f"next: crumb predict {model} CLIP"} <= {*lines}
     assert main(["teach", str(model), "new", str(folder / "person.mp4")]) == 0
     assert "taught new (a new class)" in capsys.readouterr().out
     assert main(["predict", str(model), str(folder / "person.mp4")]) == 0

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from crumb.data.batches import Batch, Batches
-from crumb.data.images import load_images
 from crumb.data.index import Dataset
 from crumb.errors import InputError
 from crumb.methods.base import Learner
@@ -147,7 +146,7 @@ def test_the_last_test_is_of_herded_exemplars(streamed: Streamed, method: str, d
     assert not [name for name in learner.state_dict() if name.startswith("running.")]
     shown = dataset.index[dataset.index["session"].isin(dataset.test_sessions)]
     names = [dataset.class_names[number] for number in shown["class"]]
-    predicted = learner.predict(load_images(dataset.images, list(shown["im_path"]), 160))
+    predicted = learner.predict([dataset.images / path for path in shown["im_path"]])
     right = sum(one == other for one, other in zip(predicted, names, strict=True))
     reported = record.scores[-1][-1].accuracy[1, "all", "direct"]
     assert reported == pytest.approx(100 * right / len(names), abs=1e-3)

@@ -112,7 +112,8 @@ def find_method(name: str) -> type[Learner]:
         if (found := plugins.find(plugins.METHODS, name)) is not None:
             return _taken_in(found, name)
     names = sorted({*own, *plugins.names(plugins.METHODS)})
-    problem = f"no such method{meant(str(name), names)}"
+    near = meant(name, names) if isinstance(name, str) else ""
+    problem = f"no such method{near}"
     raise InputError(setting("method", name), problem, f"choose one of {', '.join(names)}")
 
 
