@@ -312,3 +312,24 @@ def test_settings_that_cannot_be_are_refused(settings, line):
 def test_they_are_registered_by_their_names():
     assert find_method("ncm") is NearestClassMean
     assert find_method("slda") is StreamingLda
+
+
+@pytest.mark.parametrize("name", ["ncm", "slda"])
+def test_whatever_was_dropped_for_new_classes_a_saved_state_fits(name: str):
+    """With every number of classes: what a loaded learner makes room for, in which order."""
+    names = [f"thing {number}" for number in range(9)]
+    for budget in range(180, 420, 20):
+        learner, count = make(name, budget_bytes=budget, classes_expected=2), 0
+        while count < len(names):
+            try:
+                learner.add_classes(names[count : count + 1])
+            except InputError:
+                break
+            count += 1
+            learner.learn(batch_of(learner, *[number % 6 for number in range(count)] * 3))
+            again = make(name, budget_bytes=budget, classes_expected=2)
+            again.classes = names[:count]
+            again.load_state_dict(learner.state_dict())
+            for key, value in learner.state_dict().items():
+                assert torch.equal(value, again.state_dict()[key]), (budget, count, key)
+        assert count > 1

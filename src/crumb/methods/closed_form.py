@@ -224,9 +224,10 @@ class ClosedForm(Learner):
         count = state["directions"].shape[-1]
         if not 1 <= count <= self.dimensions:
             raise ValueError(f"there are {count} directions instead of at most {self.dimensions}")
-        self.make_room(len(self.classes))
+        # As when classes are added: more directions would leave less room for what is stored.
         self._directions = self._directions[:, :count].clone()
         self.drop(count)
+        self.make_room(len(self.classes))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Network, generators and statistics."""
