@@ -250,7 +250,7 @@ def occupy(top: Path) -> None:
         (lambda top: shutil.rmtree(top / "core"), "core: is not a folder;"),
         (
             lambda top: (top / "ilab/dataset.json").unlink(),
-            "ilab: is no data set, as it holds no dataset.json",
+            "ilab: is not a data set, because it holds no dataset.json",
         ),
         (
             rename("core", class_names={1: "boat", 5: "can"}),

@@ -217,7 +217,7 @@ def csv_rows(
         text: text of the file, where it has been read.
 
     Raises:
-        InputError: the file cannot be read or is no CSV.
+        InputError: the file cannot be read or is not CSV.
     """
     lines = io.StringIO(read_text(path, remedy) if text is None else text)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -275,7 +275,7 @@ def load_dataset(folder: Path) -> Dataset:
         if not folder.is_dir():
             raise InputError(folder, "is not a folder", remedy)
         if not path.exists():
-            problem = f"is no data set, as it holds no {RECORD}"
+            problem = f"is not a data set, because it holds no {RECORD}"
             remedy = f"for your own videos or photos: crumb index folder {shlex.quote(str(folder))}"
             raise InputError(folder, problem, remedy)
     except OSError as error:
@@ -335,7 +335,7 @@ def _check_record(path: Path, record: dict[str, Any]) -> None:
         raise InputError(path, f"'resize' is not one of {', '.join(RESIZES)}", _REINDEX)
     made_of = record.get("made_of", ["", ""])
     if not (isinstance(made_of, list) and list(map(type, made_of)) == [str, str]):
-        raise InputError(path, "'made_of' is no kind and folder", _REINDEX)
+        raise InputError(path, "'made_of' is not a kind and a folder", _REINDEX)
     groups = record.get("class_groups", [])
     if not (isinstance(groups, list) and all(map(_is_group, groups))):
         raise InputError(path, "'class_groups' is not a list of lists of class ids", _REINDEX)
