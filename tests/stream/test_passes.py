@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -136,9 +135,12 @@ PROGRAM = f"""
 import sys, time
 from pathlib import Path
 from crumb.cli.main import main
+import torch
 from crumb.features import disk
 from crumb.features.features import FeatureStore
 
+# As many threads as the process of the tests: the number changes how sums are rounded.
+torch.set_num_threads({torch.get_num_threads()})
 disk._FILE_BYTES = {FILE_BYTES}
 compute = FeatureStore.compute
 
@@ -165,9 +167,8 @@ def other(words: list[str], shared: list[str], tmp_path: Path) -> Iterator[subpr
     """A process that has begun to fill the folder."""
     log = tmp_path / "other.log"
     flags = [*words, *shared, "--output", str(tmp_path / "other")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", PROGRAM, str(log), *flags]
-    with subprocess.Popen(command, env=environment) as process:
+    with subprocess.Popen(command) as process:
         wait_for(log.exists)
         yield process
         process.kill()
