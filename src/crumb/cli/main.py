@@ -19,6 +19,7 @@ from crumb.cli import described, usage
 from crumb.cli.failures import explain, take_debug
 from crumb.cli.flags import HELP, HelpAsked
 from crumb.errors import InputError, Terminated, meant
+from crumb.progress import announce
 
 COMMANDS = {
     "learn": "learn a folder of clips, write a model",
@@ -45,6 +46,24 @@ COMMANDS = {
     "completion": "print the completion script of a shell",
 }
 
+# Commands that import torch, which takes seconds. A person sees at once that they have begun.
+_HEAVY = frozenset(
+    [
+        "learn",
+        "teach",
+        "predict",
+        "forget",
+        "info",
+        "demo",
+        "pretrain",
+        "stream",
+        "compare",
+        "ablate",
+        "analyse",
+        "tune",
+        "bench",
+    ]
+)
 # What to do after an interruption, by command.
 _AFTER = {
     "compare": "call it again: what is finished is not done again",
@@ -174,6 +193,8 @@ def _dispatch(words: list[str]) -> None:
     elif words[0] in COMMANDS:
         try:
             described.check(words)
+            if words[0] in _HEAVY and sys.stderr.isatty():
+                announce(f"crumb {words[0]}: loading PyTorch")
             import_module(f"crumb.cli.{words[0]}").run(words[1:])
         except HelpAsked as asked:
             print(usage.text(asked.program, asked.about, asked.flags, asked.all))
