@@ -47,23 +47,9 @@ COMMANDS = {
 }
 
 # Commands that import torch, which takes seconds. A person sees at once that they have begun.
-_HEAVY = frozenset(
-    [
-        "learn",
-        "teach",
-        "predict",
-        "forget",
-        "info",
-        "demo",
-        "pretrain",
-        "stream",
-        "compare",
-        "ablate",
-        "analyse",
-        "tune",
-        "bench",
-    ]
-)
+_HEAVY = COMMANDS.keys() - {
+    *("index", "data", "tasks", "runs", "report", "methods", "backbones", "presets", "completion")
+}
 # What to do after an interruption, by command.
 _AFTER = {
     "compare": "call it again: what is finished is not done again",
