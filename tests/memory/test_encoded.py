@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crumb.errors import InputError
+from crumb.memory.budget import fitting
 from crumb.memory.encoded import EncodedMemory, as_bytes, as_rows, joined_rows
 from crumb.memory.payload import Field, Fields
-from crumb.memory.replay import fitting
 
 
 def row(size: int, mark: int = 7) -> torch.Tensor:

@@ -8,7 +8,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from torch import Tensor
 
 from crumb.errors import InputError
-from crumb.memory.replay import ReplayMemory, capacity_in_bytes
+from crumb.memory.budget import capacity_in_bytes
+from crumb.memory.replay import ReplayMemory
 
 CAPACITY = 11
 

@@ -92,8 +92,9 @@ class CapacityConfig:
         """
         import torch
 
+        from crumb.memory.budget import Budget, capacity_in_bytes
         from crumb.memory.encoded import LENGTH_BYTES, EncodedMemory
-        from crumb.memory.replay import Budget, ReplayMemory, capacity_in_bytes
+        from crumb.memory.replay import ReplayMemory
         from crumb.memory.storage import ImageStorage
 
         # The row number, plus the length of an encoded image.

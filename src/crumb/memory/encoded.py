@@ -12,8 +12,9 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from crumb.errors import InputError, setting
+from crumb.memory.budget import Budget
 from crumb.memory.payload import Fields
-from crumb.memory.replay import Budget, ReplayMemory
+from crumb.memory.replay import ReplayMemory
 
 LENGTH_BYTES = 4
 """Bytes of the length of an exemplar."""

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from crumb.errors import InputError, setting
-from crumb.memory.replay import ReplayMemory, fitting, take
+from crumb.memory.budget import fitting
+from crumb.memory.replay import ReplayMemory, take
 
 _COUNTS_BYTES = 24
 NOWHERE = -1

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from crumb.data.batches import Batch, Batches
 from crumb.errors import InputError
+from crumb.memory.budget import fitting
 from crumb.memory.capacity import CapacityConfig
 from crumb.memory.payload import Field
 from crumb.memory.policies import drop_surplus, random_below
-from crumb.memory.replay import fitting
 from crumb.memory.storage import Storage
 
 _COUNTS_BYTES = 16

@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize, one_hot
 
 from crumb.data.batches import Batch, Batches
+from crumb.memory.budget import fitting
 from crumb.memory.exemplars import ChosenExemplars
 from crumb.memory.herding import herd, note_costs, store
-from crumb.memory.replay import fitting, take
+from crumb.memory.replay import take
 from crumb.methods.base import BytesHeld, strip_prefix
 from crumb.methods.previous import PreviousNetwork
 from crumb.methods.registry import register

@@ -17,9 +17,9 @@ from torch.nn.functional import cross_entropy
 from crumb.data.batches import Batch, Batches
 from crumb.data.spacing import evenly
 from crumb.errors import InputError, require, setting
+from crumb.memory.budget import fitting
 from crumb.memory.exemplars import ChosenExemplars
 from crumb.memory.herding import note_costs, store
-from crumb.memory.replay import fitting
 from crumb.memory.storage import ImageStorage
 from crumb.methods.augmentation import cutmix, random_crops
 from crumb.methods.registry import register
