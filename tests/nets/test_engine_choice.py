@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from split_networks import images, small, with_engine
-from tests.rounding import assert_rounded, sums_of
+from tests.rounding import assert_rounded, rounded, sums_of
 
 from crumb.errors import InputError
 from crumb.files import try_lock
