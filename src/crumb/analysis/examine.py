@@ -71,7 +71,7 @@ def read_codes(learner: Learner, reading: Reading, earlier: Codebook | None = No
 
     Args:
         learner: with a codebook.
-        reading: reading of test images.
+        reading: batches of test images.
         earlier: codebook of the same size, to compare with.
     """
     own = codebook_of(learner)
@@ -159,7 +159,7 @@ def block_images(
 
     Args:
         learner: with a codebook.
-        reading: reading of test images.
+        reading: batches of test images.
         images: root folder of their paths.
         blocks: blocks by number; those that are never chosen are left out.
         count: count of images of a block, at most.

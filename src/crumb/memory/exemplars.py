@@ -88,7 +88,7 @@ class ChosenExemplars:
         storage: form of an exemplar.
         generator: generator of the choices (CPU).
         device: device of the exemplars.
-        fields: fields of the payload, in the place of those of the class.
+        fields: fields of the payload, instead of those of the class.
         counted: bytes of what the choice counts, whatever the number of exemplars and classes.
 
     Attributes:

@@ -77,7 +77,7 @@ def _write(
     value: Any,
     after: set[fx.Node],
 ) -> None:
-    """Let the nodes from ``first`` on take a constant in the place of a node before it."""
+    """Let the nodes from ``first`` on take a constant instead of a node before it."""
     with graph.inserting_before(first):
         if isinstance(value, Tensor):
             name = f"constant_{node.name}"

@@ -1,4 +1,4 @@
-"""Engines that compute an exported front in the place of torch, behind one call.
+"""Engines that compute an exported front instead of torch, behind one call.
 
 An engine gets the front as an ONNX model (:mod:`crumb.nets.export`) of one image, which is faster
 than a model of any number of them (benchmarks/README.md). So the features of an image never depend

@@ -98,13 +98,13 @@ def _near(cut: str, layers: Sequence[str]) -> list[str]:
 
 
 def cross_channels_first(front: fx.GraphModule, tail: fx.GraphModule) -> None:
-    """Let [B, C, H, W] cross in the place of [B, H, W, C]; inside, each side keeps its layout."""
+    """Let [B, C, H, W] cross instead of [B, H, W, C]; inside, each side keeps its layout."""
     _end_with(front, "permute", 0, 3, 1, 2)
     begin_with(tail, "permute", 0, 2, 3, 1)
 
 
 def cross_as_places(front: fx.GraphModule, tail: fx.GraphModule) -> None:
-    """Let [B, D, T, 1] cross in the place of tokens, [B, T, D]; each side keeps its layout."""
+    """Let [B, D, T, 1] cross instead of tokens, [B, T, D]; each side keeps its layout."""
     _end_with(front, "permute", 0, 2, 1)
     _end_with(front, "unsqueeze", 3)
     begin_with(tail, "permute", 0, 2, 1)

@@ -73,7 +73,7 @@ class SplitNetwork(nn.Module):
             tokens in an order of their own.
         bf16: whether convolutions and products are computed in bfloat16 (weights, features and
             logits stay float32).
-        engine: what computes the front in the place of torch, on a CPU in float32; see
+        engine: what computes the front instead of torch, on a CPU in float32; see
             :func:`crumb.nets.fronts.use_engine`.
         weights_sha256: of weights that timm downloaded (:func:`crumb.nets.weights.sha256`).
         maps: how many feature maps have gone through the tail, whatever its weights; one that goes
