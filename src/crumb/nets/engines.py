@@ -116,8 +116,8 @@ class OpenVino(Engine):
         return requests[threads].infer([image], share_inputs=True)[0]
 
     def _open(self, threads: int) -> Any:
-        import openvino
-
+        # By name, because type checkers do not find an extra that is not installed.
+        openvino = import_module("openvino")
         core = openvino.Core()
         # As many calls at once as there are cores for. A further one would wait.
         streams = max(1, cores() // threads)
