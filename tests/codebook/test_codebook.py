@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from tests.rounding import assert_rounded
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -128,7 +129,8 @@ def test_chosen_block_has_the_longest_projection(seed: int, length: int, blocks:
     directions = torch.nn.functional.normalize(codebook.blocks.detach().double(), dim=1)
     similarity = slices @ directions.T
     chosen = similarity.gather(1, codebook.encode(features).long().view(-1, 1))
-    torch.testing.assert_close(chosen[:, 0], similarity.amax(1), rtol=1e-5, atol=1e-5)
+    longest = slices.norm(dim=1).max().item()
+    assert_rounded(chosen[:, 0], similarity.amax(1), length, magnitude=longest)
 
 
 @given(st.integers(0, 10**6), st.floats(0.125, 64))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from networks import batch_of, images_of, tiny_network
+from tests.rounding import assert_rounded
 
 from crumb.data.batches import Batch
 from crumb.errors import InputError
@@ -54,7 +55,7 @@ def test_slda_solves_what_the_paper_says(monkeypatch):
     assert learner.moments.covariance_matrix().tolist() == [[2, 0], [0, 0.5]]
     scores = learner.scores(numbered([0], 8).features)
     expected = [-0.5 * (8 / 13 + 8 / 7), -0.5 * (9 * 8 / 13 + 8 / 7)]
-    assert scores[0].tolist() == pytest.approx(expected, rel=1e-5)
+    assert_rounded(scores[0], expected, terms=2, layers=3)
 
 
 def test_few_frames_are_compared_almost_by_plain_distance(monkeypatch):
@@ -70,7 +71,7 @@ def test_few_frames_are_compared_almost_by_plain_distance(monkeypatch):
         learner.add_classes(["a", "b"])
         learner.learn(numbered([0, 0, 0, 0, 1, 1, 1, 1]))
         scores.append(learner.scores(numbered([0], 8).features))
-    torch.testing.assert_close(*scores, rtol=1e-5, atol=0)
+    assert_rounded(*scores, terms=2, layers=3)
 
 
 def test_ncm_measures_plain_distances(monkeypatch):
@@ -158,7 +159,7 @@ def test_square_roots_keep_their_signs():
     with learner.evaluation():
         vectors = learner.describe(features)
     # The basis is orthonormal, so it keeps lengths and angles.
-    torch.testing.assert_close(vectors @ vectors.T, expected @ expected.T, rtol=1e-4, atol=1e-5)
+    assert_rounded(vectors @ vectors.T, expected @ expected.T, expected.shape[1], layers=2)
 
 
 @pytest.mark.parametrize("name", ["ncm", "slda"])
