@@ -181,6 +181,22 @@ class FinetuneSettings(CommonSettings, total=False):
     clip: float
 
 
+class FsaSettings(CommonSettings, total=False):
+    """Of fsa."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    transform: Literal["sqrt", "none"]
+    dimensions: int | None
+    budget_bytes: int | None
+    classes_expected: int
+    shrinkage: float
+    prior_frames: int
+    crumbs: int
+
+
 class GemSettings(CommonSettings, total=False):
     """Of gem."""
 
@@ -411,6 +427,8 @@ class Create(Protocol):
     def __call__(
         self, method: Literal["finetune"], **settings: Unpack[FinetuneSettings]
     ) -> Teachable: ...
+    @overload
+    def __call__(self, method: Literal["fsa"], **settings: Unpack[FsaSettings]) -> Teachable: ...
     @overload
     def __call__(self, method: Literal["gem"], **settings: Unpack[GemSettings]) -> Teachable: ...
     @overload
