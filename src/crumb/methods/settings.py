@@ -335,6 +335,16 @@ class RainbowSettings(CommonSettings, total=False):
     cutmix_probability: float
 
 
+class RanpacSettings(CommonSettings, total=False):
+    """Of ranpac."""
+
+    transform: Literal["sqrt", "none"]
+    dimensions: int | None
+    budget_bytes: int | None
+    classes_expected: int
+    ridge: float | None
+
+
 class RemindSettings(CommonSettings, total=False):
     """Of remind."""
 
@@ -456,6 +466,10 @@ class Create(Protocol):
     @overload
     def __call__(
         self, method: Literal["rainbow"], **settings: Unpack[RainbowSettings]
+    ) -> Teachable: ...
+    @overload
+    def __call__(
+        self, method: Literal["ranpac"], **settings: Unpack[RanpacSettings]
     ) -> Teachable: ...
     @overload
     def __call__(
