@@ -172,6 +172,18 @@ class EwcSettings(CommonSettings, total=False):
     fisher_samples: int | None
 
 
+class FecamSettings(CommonSettings, total=False):
+    """Of fecam."""
+
+    transform: Literal["sqrt", "none"]
+    dimensions: int | None
+    budget_bytes: int | None
+    classes_expected: int
+    diagonal_shrinkage: float
+    off_diagonal_shrinkage: float
+    pooled_share: float
+
+
 class FinetuneSettings(CommonSettings, total=False):
     """Of finetune."""
 
@@ -433,6 +445,10 @@ class Create(Protocol):
     def __call__(self, method: Literal["er"], **settings: Unpack[ErSettings]) -> Teachable: ...
     @overload
     def __call__(self, method: Literal["ewc"], **settings: Unpack[EwcSettings]) -> Teachable: ...
+    @overload
+    def __call__(
+        self, method: Literal["fecam"], **settings: Unpack[FecamSettings]
+    ) -> Teachable: ...
     @overload
     def __call__(
         self, method: Literal["finetune"], **settings: Unpack[FinetuneSettings]
