@@ -264,6 +264,19 @@ class IcarlSettings(CommonSettings, total=False):
     new_as_stored: bool
 
 
+class KldaSettings(CommonSettings, total=False):
+    """Of klda."""
+
+    transform: Literal["sqrt", "none"]
+    dimensions: int | None
+    budget_bytes: int | None
+    classes_expected: int
+    shrinkage: float
+    prior_frames: int
+    crumbs: int
+    gamma: float
+
+
 class L2Settings(CommonSettings, total=False):
     """Of l2."""
 
@@ -463,6 +476,8 @@ class Create(Protocol):
     def __call__(
         self, method: Literal["icarl"], **settings: Unpack[IcarlSettings]
     ) -> Teachable: ...
+    @overload
+    def __call__(self, method: Literal["klda"], **settings: Unpack[KldaSettings]) -> Teachable: ...
     @overload
     def __call__(self, method: Literal["l2"], **settings: Unpack[L2Settings]) -> Teachable: ...
     @overload
