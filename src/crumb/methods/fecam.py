@@ -65,7 +65,7 @@ class Fecam(ClosedForm):
     Moments = ClassCovariances
     covariance = True
     moments: ClassCovariances
-    usual_temperature = 0.1
+    usual_temperature = 0.04
     """Distances are between vectors of length 1. At temperature 1, probabilities would be nearly
     equal."""
     tuned: ClassVar[Ranges] = {"diagonal_shrinkage": (0.01, 100.0)}

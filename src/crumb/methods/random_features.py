@@ -1,4 +1,4 @@
-"""Settings of methods that replace features by seeded random functions of them."""
+"""Base of closed-form methods on random features."""
 
 from __future__ import annotations
 
