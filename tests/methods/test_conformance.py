@@ -18,7 +18,12 @@ from crumb.testing.conformance import Check, run_check
 from crumb.testing.memory_checks import check_nothing_is_kept_of_each_frame
 
 DOCS = Path(__file__).parents[2] / "docs/methods.md"
-QUICK: dict[str, dict[str, Any]] = {"rainbow": {"memory_only_epochs": 8}, "bic": {"bias_steps": 50}}
+QUICK: dict[str, dict[str, Any]] = {
+    "bic": {"bias_steps": 50},
+    "klda": {"dimensions": 24},
+    "rainbow": {"memory_only_epochs": 8},
+    "ranpac": {"dimensions": 24},
+}
 """Settings with which a method does the same in less time."""
 
 

@@ -105,8 +105,23 @@ class ClassMoments:
         if self.covariance:
             between = shift * (share * old[:, None]).sqrt()
             deviations = torch.cat([vectors - batch_means[place], between])
-            self._merge(deviations.T @ deviations, len(vectors), frames)
+            self._add_deviations(deviations, place, present, old, new)
         self.pooled = self.pooled.new_tensor([frames + len(vectors), exponent])
+
+    def _add_deviations(
+        self, deviations: Tensor, place: Tensor, present: Tensor, old: Tensor, new: Tensor
+    ) -> None:
+        """Update the covariance with the deviations of a batch.
+
+        Args:
+            deviations: [B + P, dimensions], those of the frames from the mean of their class in
+                the batch, then the weighted shift of the mean of each class.
+            place: int64 [B], the class of each frame, as a row of the following.
+            present: int64 [P], the labels of the batch.
+            old: int32 [P], frames of each of them before the batch.
+            new: int64 [P], frames of each of them in the batch.
+        """
+        self._merge(deviations.T @ deviations, len(place), int(self.pooled[0]))
 
     def _merge(self, scatter: Tensor, new: int, frames: int) -> None:
         """Update the covariance with the scatter [d, d] of ``new`` frames."""
@@ -132,9 +147,15 @@ class ClassMoments:
         weights = (self.counts / self.counts.sum().clamp(min=1))[:, None]
         mean = (weights * means).sum(0)
         between = (weights * (means - mean).square()).sum(0)
-        rows = torch.arange(self.dimensions, device=means.device)
-        within = self.triangle[rows * (rows + 3) // 2].float()
-        return mean + self.centre, (within.clamp(min=0) + between).sqrt()
+        return mean + self.centre, (self._variances().clamp(min=0) + between).sqrt()
+
+    def _variances(self) -> Tensor:
+        """Variances within classes, in units of the squared scale."""
+        return self._diagonal(self.triangle.float())
+
+    def _diagonal(self, triangle: Tensor) -> Tensor:
+        rows = torch.arange(self.dimensions, device=triangle.device)
+        return triangle[rows * (rows + 3) // 2]
 
     def covariance_matrix(self) -> Tensor:
         """Float32 [dimensions, dimensions]: the mean outer product of deviations from the means."""
@@ -151,7 +172,7 @@ class ClassMoments:
         self.centre = self.centre[:dimensions].clone()
         self.means = self.means[:, :dimensions].clone()
         if self.covariance:
-            self.triangle = self.triangle[: triangle_size(dimensions)].clone()
+            self.triangle = self.triangle[..., : triangle_size(dimensions)].clone()
 
     def forget(self, label: int) -> None:
         """Remove a class; later ones move up. The covariance keeps the frames of the class."""
@@ -168,11 +189,21 @@ class ClassMoments:
             merged = means[label] + share * shift
             self.means[label] = round_randomly(merged, self._generator)
             self.counts[label] += new
-            frames = int(self.pooled[0])
             if self.covariance:
                 scatter = torch.outer(shift, shift) * (share * old)
-                self._merge(scatter, 0, frames)
+                self._join_covariances(label, other, scatter, share)
         self.forget(other)
+
+    def _join_covariances(self, label: int, other: int, scatter: Tensor, share: float) -> None:
+        """Update the covariance for a class that takes in another one.
+
+        Args:
+            label: the class.
+            other: the other one, whose frames are ``share`` of those of both.
+            scatter: scatter of the two means around their common mean, [dimensions, dimensions].
+            share: see ``other``.
+        """
+        self._merge(scatter, 0, int(self.pooled[0]))
 
     def state_dict(self) -> dict[str, Tensor]:
         """All statistics."""

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from crumb.data.batches import Batch
@@ -17,6 +18,12 @@ from crumb.methods.base import BytesHeld, Learner, strip_prefix
 from crumb.nets.split import SplitNetwork
 from crumb.nets.subspace import directions
 from crumb.seeds import generator
+
+MIN_SPREAD = 1e-3
+"""Assumed standard deviation within classes, in units of the feature norm."""
+
+_OF_LEARNERS = ("network.", "generator.", "momentum.", "optimizer.")
+"""Prefixes of the tensors that every learner saves."""
 
 
 @dataclass(frozen=True)
@@ -60,23 +67,25 @@ class ClosedForm(Learner):
     total_counts = True
     covariance: ClassVar[bool]
     """Whether the method keeps the covariance within classes."""
+    Moments: ClassVar[type[ClassMoments]] = ClassMoments
+    """Class of the statistics."""
     share_of_statistics = 1.0
     """Share of the budget for the statistics."""
 
     def __init__(
         self, network: SplitNetwork, config: Any, seed: int = 0, device: str = "cpu"
     ) -> None:
-        if network.config.trainable == "all":
+        if network.config.trainable == "all" and not self.trains:
             problem = f"has no effect with {self.name}, which trains nothing"
             raise InputError(setting("trainable", "all"), problem, "leave it out")
-        basis = directions(network.head.weight, generator(seed, "directions"))
+        classifier = network.head.weight.detach().clone()
         super().__init__(network, config, seed, device)
         self.generators["rounding"] = generator(seed, "rounding", device)
-        count = min(config.dimensions or len(basis), len(basis))
-        count = self._affordable(config.classes_expected, count)
-        self._directions = basis[:, :count].to(self.device)
+        count = self._affordable(config.classes_expected, self.most_dimensions())
+        self._directions = self.basis(classifier, count).to(self.device)
         rounding = self.generators["rounding"]
-        self.moments = ClassMoments(count, self.device, rounding, self.covariance)
+        self.moments = self.Moments(count, self.device, rounding, self.covariance)
+        self._solved: Any = None
 
     # The update rule.
 
@@ -101,13 +110,43 @@ class ClosedForm(Learner):
 
     def describe(self, features: Tensor) -> Tensor:
         """Feature maps [B, C, H, W] as vectors, float32 [B, dimensions]."""
+        return self.pooled(features) @ self._directions
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """What enters the head, pooled and transformed, float32 [B, D]."""
         pooled = self.network.penultimate(features)
         if self.config.transform == "sqrt":
             pooled = pooled.sign() * pooled.abs().sqrt()
-        return pooled @ self._directions
+        return pooled
+
+    def prepare(self) -> Any:
+        """The classifier, computed once until something is learned."""
+        if self._solved is None:
+            self._solved = self._solve()
+        return self._solved
+
+    def _solve(self) -> Any:
+        """Compute what predictions need besides the statistics; here nothing."""
 
     def _changed(self) -> None:
         """Discard what was computed from the old statistics."""
+        self._solved = None
+
+    # The directions.
+
+    def most_dimensions(self) -> int:
+        """Number of directions without a budget."""
+        width = self.network.penultimate_size
+        return min(self.config.dimensions or width, width)
+
+    def basis(self, classifier: Tensor, count: int) -> Tensor:
+        """Directions of the features, float32 [D, count].
+
+        Args:
+            classifier: weights of the pretrained network's own head.
+            count: number of directions, at most :meth:`most_dimensions`.
+        """
+        return directions(classifier, generator(self.seed, "directions"))[:, :count]
 
     # Room for classes.
 
@@ -145,7 +184,7 @@ class ClosedForm(Learner):
 
     def bytes_for(self, classes: int, dimensions: int) -> int:
         """Bytes needed for so many classes and directions."""
-        return ClassMoments.bytes_for(classes, dimensions, self.covariance)
+        return self.Moments.bytes_for(classes, dimensions, self.covariance)
 
     def _affordable(self, classes: int, most: int) -> int:
         """Number of directions that the budget holds for so many classes, at most ``most``."""
@@ -240,11 +279,7 @@ class ClosedForm(Learner):
             ValueError: the state does not fit.
         """
         super().load_state_dict(state)
-        own = {
-            name: value
-            for name, value in state.items()
-            if not name.startswith(("network.", "generator."))
-        }
+        own = {name: value for name, value in state.items() if not name.startswith(_OF_LEARNERS)}
         check_names(own, self.kept())
         self.take_shape(own)
         check_forms(own, self.kept())
@@ -252,3 +287,17 @@ class ClosedForm(Learner):
         self._directions = own["directions"].to(self.device).clone()
         self.moments.load_state_dict(strip_prefix(own, "moments."))
         self._changed()
+
+
+def whitening(covariance: Tensor, least: Tensor | float) -> Tensor:
+    """Matrix W [d, d] with W W' = inverse of a symmetric matrix [d, d].
+
+    Rounding can make the covariance of few frames indefinite. In this case, no variance of it is
+    taken to be below ``least``.
+    """
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    if failed:
+        variances, axes = torch.linalg.eigh(covariance)
+        factor = torch.linalg.cholesky((axes * variances.clamp(min=least)) @ axes.T)
+    identity = torch.eye(len(covariance), device=covariance.device)
+    return torch.linalg.solve_triangular(factor, identity, upper=False).T

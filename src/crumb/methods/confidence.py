@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-_COLDEST, _HOTTEST, _STEPS = 0.05, 200.0, 60
+_COLDEST, _HOTTEST, _STEPS = 0.001, 200.0, 60
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -26,7 +26,7 @@ def fit_temperature(scores: Tensor, labels: Tensor, doubt: float = 0.0) -> float
             certain of everything.
 
     Returns:
-        the temperature, from 0.05 to 200, by golden-section search in log T (the likelihood is
+        the temperature, from 0.001 to 200, by golden-section search in log T (the likelihood is
             unimodal).
     """
     scores, labels = scores.double(), labels.to(scores.device)

@@ -172,6 +172,18 @@ class EwcSettings(CommonSettings, total=False):
     fisher_samples: int | None
 
 
+class FecamSettings(CommonSettings, total=False):
+    """Of fecam."""
+
+    transform: Literal["sqrt", "none"]
+    dimensions: int | None
+    budget_bytes: int | None
+    classes_expected: int
+    diagonal_shrinkage: float
+    off_diagonal_shrinkage: float
+    pooled_share: float
+
+
 class FinetuneSettings(CommonSettings, total=False):
     """Of finetune."""
 
@@ -179,6 +191,22 @@ class FinetuneSettings(CommonSettings, total=False):
     momentum: float
     weight_decay: float
     clip: float
+
+
+class FsaSettings(CommonSettings, total=False):
+    """Of fsa."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    transform: Literal["sqrt", "none"]
+    dimensions: int | None
+    budget_bytes: int | None
+    classes_expected: int
+    shrinkage: float
+    prior_frames: int
+    crumbs: int
 
 
 class GemSettings(CommonSettings, total=False):
@@ -234,6 +262,19 @@ class IcarlSettings(CommonSettings, total=False):
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+
+
+class KldaSettings(CommonSettings, total=False):
+    """Of klda."""
+
+    transform: Literal["sqrt", "none"]
+    dimensions: int | None
+    budget_bytes: int | None
+    classes_expected: int
+    shrinkage: float
+    prior_frames: int
+    crumbs: int
+    gamma: float
 
 
 class L2Settings(CommonSettings, total=False):
@@ -317,6 +358,16 @@ class RainbowSettings(CommonSettings, total=False):
     views: int
     perturb: Literal["feature", "image"]
     cutmix_probability: float
+
+
+class RanpacSettings(CommonSettings, total=False):
+    """Of ranpac."""
+
+    transform: Literal["sqrt", "none"]
+    dimensions: int | None
+    budget_bytes: int | None
+    classes_expected: int
+    ridge: float | None
 
 
 class RemindSettings(CommonSettings, total=False):
@@ -409,8 +460,14 @@ class Create(Protocol):
     def __call__(self, method: Literal["ewc"], **settings: Unpack[EwcSettings]) -> Teachable: ...
     @overload
     def __call__(
+        self, method: Literal["fecam"], **settings: Unpack[FecamSettings]
+    ) -> Teachable: ...
+    @overload
+    def __call__(
         self, method: Literal["finetune"], **settings: Unpack[FinetuneSettings]
     ) -> Teachable: ...
+    @overload
+    def __call__(self, method: Literal["fsa"], **settings: Unpack[FsaSettings]) -> Teachable: ...
     @overload
     def __call__(self, method: Literal["gem"], **settings: Unpack[GemSettings]) -> Teachable: ...
     @overload
@@ -419,6 +476,8 @@ class Create(Protocol):
     def __call__(
         self, method: Literal["icarl"], **settings: Unpack[IcarlSettings]
     ) -> Teachable: ...
+    @overload
+    def __call__(self, method: Literal["klda"], **settings: Unpack[KldaSettings]) -> Teachable: ...
     @overload
     def __call__(self, method: Literal["l2"], **settings: Unpack[L2Settings]) -> Teachable: ...
     @overload
@@ -438,6 +497,10 @@ class Create(Protocol):
     @overload
     def __call__(
         self, method: Literal["rainbow"], **settings: Unpack[RainbowSettings]
+    ) -> Teachable: ...
+    @overload
+    def __call__(
+        self, method: Literal["ranpac"], **settings: Unpack[RanpacSettings]
     ) -> Teachable: ...
     @overload
     def __call__(

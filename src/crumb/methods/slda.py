@@ -16,14 +16,11 @@ from torch import Tensor
 from crumb.errors import require
 from crumb.memory.crumbs import ClassCrumbs
 from crumb.methods.base import BytesHeld, strip_prefix
-from crumb.methods.closed_form import ClosedForm, ClosedFormConfig
+from crumb.methods.closed_form import MIN_SPREAD, ClosedForm, ClosedFormConfig, whitening
 from crumb.methods.confidence import distance_limits, own_distances, reach_of
 from crumb.methods.described import Ranges
 from crumb.methods.registry import register
 from crumb.nets.split import SplitNetwork
-
-_MIN_SPREAD = 1e-3
-"""Assumed standard deviation within classes, in units of the feature norm."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,6 @@ class StreamingLda(ClosedForm):
         if config.crumbs:
             each, draws = self._crumbs_of(config.classes_expected), self.generators["memory"]
             self.crumbs = ClassCrumbs(self.dimensions, each, seed, draws, self.device)
-        self._solved: tuple[Tensor, Tensor] | None = None
 
     # The update rule. (The statistics are merged in ClassMoments.add.)
 
@@ -108,12 +104,6 @@ class StreamingLda(ClosedForm):
         nearness = nearness - white.square().sum(1, keepdim=True) / 2
         return nearness.masked_fill(self.moments.counts == 0, -torch.inf)
 
-    def prepare(self) -> tuple[Tensor, Tensor]:
-        """The linear classifier, computed once until something is learned."""
-        if self._solved is None:
-            self._solved = self._solve()
-        return self._solved
-
     def _shrinkage(self) -> float:
         """Effective shrinkage after so many frames."""
         least, prior = self.config.shrinkage, self.config.prior_frames
@@ -124,14 +114,10 @@ class StreamingLda(ClosedForm):
         """Whitening matrix of the shrunk covariance, [d, d], and the whitened class means."""
         covariance, share = self.moments.covariance_matrix(), self._shrinkage()
         # With a single frame or equal frames, directions would come from rounding errors alone.
-        least = (_MIN_SPREAD * self.moments.scale) ** 2
+        least = (MIN_SPREAD * self.moments.scale) ** 2
         variance = covariance.diagonal().mean().clamp(min=least)
         covariance.mul_(1 - share).diagonal().add_(share * variance)
-        identity = torch.eye(len(covariance), device=self.device)
-        factor, failed = torch.linalg.cholesky_ex(covariance)
-        if failed:
-            factor = _positive_factor(covariance, share * variance)
-        whitener = torch.linalg.solve_triangular(factor, identity, upper=False).T
+        whitener = whitening(covariance, share * variance)
         return whitener, self.moments.mean_vectors() @ whitener
 
     def self_test(self) -> list[float | None]:
@@ -251,16 +237,3 @@ class StreamingLda(ClosedForm):
         super().load_state_dict(state)
         if self.crumbs is not None:
             self.crumbs.load_state_dict(strip_prefix(state, "crumbs."))
-
-    def _changed(self) -> None:
-        self._solved = None
-
-
-def _positive_factor(covariance: Tensor, least: Tensor) -> Tensor:
-    """Cholesky factor of the nearest matrix whose variances are at least ``least``.
-
-    Rounding can make the covariance of few frames indefinite.
-    """
-    variances, axes = torch.linalg.eigh(covariance)
-    raised = (axes * variances.clamp(min=least)) @ axes.T
-    return torch.linalg.cholesky(raised)
