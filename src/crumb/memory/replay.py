@@ -11,9 +11,12 @@ import torch
 from torch import Tensor
 
 from crumb.errors import InputError, setting
+from crumb.lazy import LazyTensor, parts_of, states_are_lazy
 from crumb.memory.budget import Budget
 from crumb.memory.payload import Fields, Payload
 
+EXEMPLARS = "memory.rows"
+"""How the name of the exemplars ends in the state of a learner."""
 _PAYLOAD = "payload."
 
 
@@ -272,12 +275,18 @@ class ReplayMemory:
 
         The capacity is configuration.
         """
-        return {"rows": self.at(self._listed()), "allocated": torch.tensor(len(self.rows))} | (
-            self._labels()
-        )
+        listed = self._listed()
+        if states_are_lazy():
+            shape = (len(listed), *self.rows.shape[1:])
+            rows = LazyTensor(
+                shape, self.rows.dtype, lambda start, stop: self.at(listed[start:stop]).cpu()
+            )
+        else:
+            rows = self.at(listed)
+        return {"rows": rows, "allocated": torch.tensor(len(self.rows))} | self._labels()
 
-    def _listed(self) -> list[int]:
-        return [slot for label in self.counts for slot in self._slots[label]]
+    def _listed(self) -> array[int]:
+        return _numbers(slot for label in self.counts for slot in self._slots[label])
 
     def _labels(self) -> dict[str, Tensor]:
         """Labels of the exemplars, class by class, and their payload."""
@@ -310,20 +319,23 @@ class ReplayMemory:
         self._clear()
         if allocated := int(state.get("allocated", 0)):
             self._grow(allocated)
-        self._add_all(rows, state)
+        self._add_all(parts_of(rows), state)
 
     def _clear(self) -> None:
         self._slots, self._free = {}, _numbers()
         self.payload = Payload(self.payload.fields)
 
-    def _add_all(self, rows: Tensor, state: dict[str, Tensor]) -> None:
-        labels = state["labels"]
+    def _add_all(self, parts: Iterable[Tensor], state: dict[str, Tensor]) -> None:
+        """Add exemplars, some at a time, with the labels and the payload of a state."""
+        labels, slots = state["labels"], _numbers()
+        for part in parts:
+            slots.extend(self._put(part))
         stored = {name: state.get(f"{_PAYLOAD}{name}") for name in self.payload.fields}
-        payload = {name: value for name, value in stored.items() if value is not None}
+        if slots:
+            self.payload.put(slots, {n: value for n, value in stored.items() if value is not None})
         for label in labels.unique().tolist():
-            places = (labels == label).nonzero().flatten()
-            theirs = {name: value[places] for name, value in payload.items()}
-            self.add(label, take(rows, places), theirs)
+            places = (labels == label).nonzero().flatten().tolist()
+            self._slots[label] = _numbers(slots[place] for place in places)
 
     # Where exemplars lie.
 

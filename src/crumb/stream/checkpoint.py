@@ -16,6 +16,8 @@ from torch import Tensor
 from crumb.data.protocol import TaskList
 from crumb.errors import InputError, setting
 from crumb.files import digest, read_tensors, write_tensors
+from crumb.lazy import lazy_states
+from crumb.memory.replay import EXEMPLARS
 from crumb.methods.base import Learner, strip_prefix
 from crumb.methods.older import tensors_of_today
 from crumb.nets.engines import version_of
@@ -116,7 +118,8 @@ class Checkpoints:
         place = (state.task, state.epoch, state.batch)
         if place == self._saved:
             return
-        held = learner.state_dict().items()
+        with lazy_states():
+            held = learner.state_dict().items()
         tensors = {f"learner.{name}": v for name, v in held if not name.startswith(_FRONT)}
         tensors |= {f"best.{name}": value for name, value in state.best.items()}
         about = {
@@ -238,7 +241,7 @@ class Checkpoints:
     def _read(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Read a checkpoint; None if it is damaged."""
         try:
-            tensors, meta = read_tensors(path, "make it readable, or remove it")
+            tensors, meta = read_tensors(path, "make it readable, or remove it", EXEMPLARS)
             seal, about = json.loads(meta[FORMAT])
         except InputError as error:
             # An unreadable file is not a damaged one.
@@ -274,7 +277,7 @@ def _machine(learner: Learner) -> dict[str, str | int]:
 
 
 def _front_of(learner: Learner) -> dict[str, Tensor]:
-    held = learner.state_dict().items()
+    held = learner.network.state_dict(prefix="network.").items()
     return {name: value for name, value in held if name.startswith(_FRONT)}
 
 
