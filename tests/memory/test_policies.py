@@ -164,6 +164,27 @@ def test_old_classes_are_thinned_to_some_of_what_they_were():
     check_rows(writer.memory)
 
 
+def test_each_class_is_thinned_once_and_then_only_if_it_is_shown():
+    writer = end_of_task(3_000)
+    for label in (0, 1):
+        writer.memory.add(label, frames(torch.full((1_500,), label), 1_500 * label))
+    writer.begin(classes=3, batches=9, batch_size=10)
+    labels = torch.full((10,), 2)
+    writer.offer(frames(labels, 3_000), labels)
+    assert writer.memory.counts == {0: 1_000, 1: 1_000, 2: 10}
+    before = {label: serials(writer.memory, label) for label in (0, 1)}
+    drawn = writer._generator.get_state()
+    writer.offer(frames(labels, 3_010), labels)
+    assert writer.memory.counts == {0: 1_000, 1: 1_000, 2: 20}
+    assert {label: serials(writer.memory, label) for label in (0, 1)} == before
+    assert torch.equal(writer._generator.get_state(), drawn)
+    labels[:5] = 0
+    writer.offer(frames(labels, 3_020), labels)
+    assert writer.memory.counts == {0: 1_000, 1: 1_000, 2: 25}
+    assert serials(writer.memory, 1) == before[1]
+    assert len({*before[0]} - {*serials(writer.memory, 0)}) <= 5
+
+
 def test_writing_follows_the_generator():
     memories = []
     for seed in (0, 0, 1):

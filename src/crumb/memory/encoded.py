@@ -134,6 +134,10 @@ class EncodedMemory(ReplayMemory):
         """Capacity that each exemplar of a class uses, in listing order."""
         return [self._cost(len(self._data[slot])) for slot in self._slots.get(label, ())]
 
+    def cost_of(self, label: int, position: int) -> int:
+        """Capacity that one exemplar of a class uses."""
+        return self._cost(len(self._data[self._slots[label][position]]))
+
     def _cost(self, size: int) -> int:
         return 1 if self._overhead is None else size + self._overhead
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from crumb.errors import InputError, setting
 from crumb.memory.budget import fitting
+from crumb.memory.draws import in_random_order
 from crumb.memory.replay import ReplayMemory, take
 
 _COUNTS_BYTES = 24
@@ -36,6 +37,8 @@ class EndOfTask:
         self._generator = generator
         self._classes = self._share = self._skip = self._frames = 0
         self._full: set[int] = set()
+        # What the exemplars of each class cost, as far as the class has been looked at.
+        self._used: dict[int, int] = {}
 
     def begin(self, classes: int, batches: int, batch_size: int) -> None:
         """Start the second pass over a task.
@@ -53,6 +56,7 @@ class EndOfTask:
         self._share = self.memory.capacity // classes
         self._frames, self._skip = (batches - 1) * batch_size, 0
         self._full.clear()
+        self._used.clear()
 
     def offer(self, rows: Tensor, labels: Tensor) -> bool:
         """Take what is needed from one batch.
@@ -70,25 +74,54 @@ class EndOfTask:
         if not self._skip:
             cost = sum(map(self.memory.cost, rows)) / len(rows)
             self._skip = max(1, int(self._frames * cost) // self.memory.capacity)
-        for label in range(self._classes):
-            offered = (labels == label).nonzero().flatten()[:: self._skip]
-            self._take(label, take(rows, offered))
+        # A class must shrink to its share, whether or not the task shows it. That is done once.
+        new = range(self._classes) if not self._used else sorted({*labels.tolist()})
+        for label in new:
+            if label < self._classes:
+                offered = (labels == label).nonzero().flatten()[:: self._skip]
+                self._take(label, take(rows, offered))
         return len(self._full) == self._classes
 
     def _take(self, label: int, offered: Tensor) -> None:
-        held = self.memory.count(label)
-        costs = self.memory.costs(label) + [self.memory.cost(row) for row in offered]
-        if sum(costs) < self._share:
-            self.memory.add(label, offered)
-            return
-        order = torch.randperm(len(costs), generator=self._generator).flip(0)
-        places = fitting([costs[place] for place in order.tolist()], self._share)
-        if not places:
+        if label not in self._used:
+            self._used[label] = sum(self.memory.costs(label))
+        costs = [self.memory.cost(row) for row in offered]
+        surplus = self._used[label] + sum(costs) - self._share
+        if surplus >= 0:
+            self._full.add(label)
+        if surplus > 0:
+            offered, costs = self._thinned(label, offered, costs, surplus)
+        self.memory.add(label, offered)
+        self._used[label] += sum(costs)
+
+    def _thinned(
+        self, label: int, offered: Tensor, costs: list[int], surplus: int
+    ) -> tuple[Tensor, list[int]]:
+        """Drop exemplars of a class, and some of those offered, until the rest fits.
+
+        All are in a random order. The last give way, and of these the first that still fit return.
+
+        Returns:
+            those of the offered that are left, and their costs.
+        """
+        held, gone = self.memory.count(label), []
+        for place in in_random_order(held + len(costs), self._generator):
+            cost = self.memory.cost_of(label, place) if place < held else costs[place - held]
+            gone.append((place, cost))
+            surplus -= cost
+            if surplus <= 0:
+                break
+        back = fitting([cost for _, cost in reversed(gone)], -surplus)
+        for place in back:
+            gone[-1 - place] = (-1, 0)
+        gone = [(place, cost) for place, cost in gone if place >= 0]
+        if len(gone) == held + len(costs):
             check_share(0, self._classes, self.memory.given)
-        kept = order[places].flip(0)
-        self.memory.keep(label, kept[kept < held].tolist())
-        self.memory.add(label, take(offered, kept[kept >= held] - held))
-        self._full.add(label)
+        self.memory.drop_all(label, [place for place, _ in gone if place < held])
+        self._used[label] -= sum(cost for place, cost in gone if place < held)
+        lost = {place - held for place, _ in gone}
+        left = [place for place in range(len(costs)) if place not in lost]
+        return take(offered, torch.tensor(left, dtype=torch.int64)), [costs[n] for n in left]
 
 
 class OnArrival:
@@ -298,8 +331,9 @@ def offer_each(
             frame_in[slot] = number
     slots = torch.full((len(labels),), NOWHERE)
     # A later frame of the batch may have taken the place of an earlier one.
-    for (slot, number), held in zip(frame_in.items(), memory.holding([*frame_in]), strict=True):
-        if held:
+    held = {slot for label in {*labels.tolist()} for slot in memory.newest(label, len(labels))}
+    for slot, number in frame_in.items():
+        if slot in held:
             slots[number] = slot
     return slots
 

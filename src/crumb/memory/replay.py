@@ -7,12 +7,14 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from crumb.errors import InputError, setting
 from crumb.lazy import LazyTensor, parts_of, states_are_lazy
 from crumb.memory.budget import Budget
+from crumb.memory.draws import without_replacement
 from crumb.memory.payload import Fields, Payload
 
 EXEMPLARS = "memory.rows"
@@ -121,6 +123,10 @@ class ReplayMemory:
         """Capacity that each exemplar of a class uses, in listing order."""
         return [1] * self.count(label)
 
+    def cost_of(self, label: int, position: int) -> int:
+        """Capacity that one exemplar of a class uses."""
+        return 1
+
     def fits(self, row: Tensor) -> bool:
         """Whether there is room for one more exemplar, [*row_shape]."""
         return self.used + self.cost(row) <= self.capacity
@@ -186,6 +192,15 @@ class ReplayMemory:
         if not self._slots[label]:
             del self._slots[label]
 
+    def drop_all(self, label: int, positions: Sequence[int]) -> None:
+        """Drop some exemplars of a class; the others keep their order."""
+        if positions:
+            old = np.frombuffer(self._slots.pop(label), np.int32)
+            kept = np.delete(old, positions)
+            self._let_go(old[list(positions)].tolist())
+            if len(kept):
+                self._slots[label] = _numbers(kept.tobytes())
+
     def overwrite(self, label: int, position: int, new_label: int, row: Tensor) -> None:
         """Replace one exemplar of ``label`` by ``row`` of ``new_label``."""
         self.drop(label, position)
@@ -227,9 +242,7 @@ class ReplayMemory:
 
     def sample_slots(self, count: int, generator: torch.Generator) -> tuple[list[int], Tensor]:
         """Like :meth:`sample`, but returns row numbers and labels."""
-        held = len(self)
-        rounds = [torch.randperm(held, generator=generator) for _ in range(-(-count // held))]
-        return self._slots_of(torch.cat(rounds)[:count].tolist())
+        return self._slots_of(without_replacement(count, len(self), generator))
 
     def numbered(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Exemplars counted through class by class, by ascending label.
@@ -263,10 +276,9 @@ class ReplayMemory:
         """The payload of the exemplars of one class, in their order: [n, *shape] by name."""
         return self.payload.get(self._slots.get(label, _numbers()))
 
-    def holding(self, slots: Sequence[int]) -> list[bool]:
-        """Whether rows hold an exemplar, by their numbers."""
-        held = {slot for own in self._slots.values() for slot in own}
-        return [slot in held for slot in slots]
+    def newest(self, label: int, count: int) -> Sequence[int]:
+        """The rows of the exemplars of a class that were added last, at most ``count``."""
+        return self._slots.get(label, _numbers())[-count:]
 
     # Saving.
 
@@ -377,7 +389,7 @@ class ReplayMemory:
         self._free.extend(range(size - 1, held - 1, -1))
 
 
-def _numbers(values: Iterable[int] = ()) -> array[int]:
+def _numbers(values: Iterable[int] | bytes = ()) -> array[int]:
     """Row numbers, four bytes each."""
     return array("i", values)
 
