@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from crumb.benchmarks import assignment, avalanche, front, large, lesson, memory, step
+from crumb.benchmarks import assignment, avalanche, front, index, large, lesson, memory, step
 from crumb.benchmarks.report import Comparison
 from crumb.benchmarks.runs import WholeRuns, measure_checkpoint, measure_experiment, measure_store
 from crumb.benchmarks.workplace import Setting, workplace
@@ -19,6 +19,7 @@ Row = Literal[
     "checkpoint",
     "memory",
     "large",
+    "index",
     "slda",
     "avalanche",
 ]
@@ -42,6 +43,7 @@ def measure(rows: Sequence[Row], setting: Setting) -> list[Comparison]:
             "checkpoint": lambda: measure_checkpoint(runs),
             "memory": lambda: memory.measure(place),
             "large": lambda: large.measure(place),
+            "index": lambda: index.measure(place),
             "slda": lambda: lesson.measure(place),
             "avalanche": lambda: avalanche.measure(place),
         }
