@@ -92,7 +92,7 @@ class LaidOut:
 
     Attributes:
         index: one row an image; shared by all runs.
-        rows: (n,) int32 or int64, row numbers in the index, task by task.
+        rows: (n,) int64, row numbers in the index, task by task.
     """
 
     index: pd.DataFrame
@@ -101,7 +101,7 @@ class LaidOut:
     def table(self, tasks: Sequence[Frames]) -> pd.DataFrame:
         """See :attr:`TaskList.table`."""
         table = self.index[list(COLUMNS)].iloc[self.rows].reset_index(drop=True)
-        table.insert(0, "Unnamed: 0", self.rows.astype(np.int64))
+        table.insert(0, "Unnamed: 0", self.rows)
         table["task"] = np.repeat(np.arange(len(tasks)), [len(task.paths) for task in tasks])
         table["label"] = np.concatenate([task.labels for task in tasks])
         return table
