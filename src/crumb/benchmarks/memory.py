@@ -15,7 +15,7 @@ from crumb.benchmarks.timing import interleaved, seconds, timed
 from crumb.benchmarks.workplace import BATCH_SIZE, Workplace
 from crumb.data.batches import Batch
 from crumb.memory.capacity import WritePolicy
-from crumb.memory.policies import EndOfTask
+from crumb.memory.end_of_task import EndOfTask
 from crumb.memory.replay import ReplayMemory
 from crumb.methods.crumb import Crumb
 

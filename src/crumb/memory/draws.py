@@ -9,8 +9,8 @@ import torch
 
 # Numbers that are drawn at first; then twice as many each time.
 _AT_FIRST = 32
-# A permutation of so few takes no time. It also gives what earlier versions drew.
-_FEW = 4096
+FEW = 4096
+"""A permutation of so few takes no time. It also gives what earlier versions drew."""
 
 
 def in_random_order(limit: int, generator: torch.Generator) -> Iterator[int]:
@@ -46,7 +46,7 @@ def without_replacement(count: int, limit: int, generator: torch.Generator) -> l
         limit: 1 or more.
         generator: generator of the draws (CPU).
     """
-    if limit > _FEW and count <= limit:
+    if limit > FEW and count <= limit:
         return list(islice(in_random_order(limit, generator), count))
     rounds = [torch.randperm(limit, generator=generator) for _ in range(-(-count // limit))]
     return torch.cat(rounds)[:count].tolist()
