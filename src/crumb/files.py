@@ -36,11 +36,21 @@ _WAIT = 0.1
 
 
 def write_bytes(path: Path, content: bytes, remedy: str = WRITE_REMEDY, sync: bool = True) -> None:
-    """Write ``content`` to ``path`` whole or not at all (temporary name, sync, rename).
+    """Write ``content`` to ``path``, as :func:`write_parts` does."""
+    write_parts(path, [content], remedy, sync)
+
+
+def write_parts(
+    path: Path,
+    parts: Iterable[bytes | memoryview],
+    remedy: str = WRITE_REMEDY,
+    sync: bool = True,
+) -> None:
+    """Write a file whole or not at all (temporary name, sync, rename).
 
     Args:
         path: path of the file; its folder is made.
-        content: content of the file.
+        parts: content of the file. Each part is written before the next one is asked for.
         remedy: for the message.
         sync: wait for the disk. Without, a file may be empty after a power failure; for many small
             files that can be made again.
@@ -56,7 +66,8 @@ def write_bytes(path: Path, content: bytes, remedy: str = WRITE_REMEDY, sync: bo
         with os.fdopen(handle, "wb") as file:
             # mkstemp makes files private; results are meant to be shared like any other file.
             os.fchmod(file.fileno(), 0o666 & ~_UMASK)
-            file.write(content)
+            for part in parts:
+                file.write(part)
             file.flush()
             if sync:
                 os.fsync(file.fileno())
@@ -236,19 +247,24 @@ def write_tensors(
     meta: Mapping[str, str],
     remedy: str = WRITE_REMEDY,
 ) -> None:
-    """Write a safetensors file, whole or not at all; ``meta`` becomes its metadata."""
-    from safetensors.torch import save
+    """Write a safetensors file, whole or not at all; ``meta`` becomes its metadata.
 
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, save(contiguous, metadata=dict(meta)), remedy)
+    No tensor is copied as a whole, unless it is a single row that is not contiguous.
+    """
+    from crumb.tensor_format import content_of
+
+    write_parts(path, content_of(tensors, meta), remedy)
 
 
 def digest(tensors: Mapping[str, torch.Tensor]) -> str:
     """SHA-256 of names, types, shapes and values, which tells damage."""
+    from crumb.lazy import parts_of
+
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        found.update(bytes_of(tensor.detach().cpu().contiguous()))
+        for part in parts_of(tensor):
+            found.update(bytes_of(part))
     return found.hexdigest()
 
 
@@ -352,16 +368,31 @@ def read_toml(path: Path, remedy: str) -> dict[str, Any]:
     return value
 
 
-def read_tensors(path: Path, remedy: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def read_tensors(
+    path: Path, remedy: str, lazy: str | None = None
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Read a safetensors file: its tensors on the CPU, and its metadata.
+
+    Args:
+        path: path of the file.
+        remedy: for the message.
+        lazy: how the names of tensors end that are read when they are used
+            (:class:`crumb.lazy.LazyTensor`). The file must not change until then.
 
     Raises:
         InputError: the file is missing, cut short or not safetensors.
     """
+    from crumb.tensor_format import stored
+
     with _opened(path, remedy) as file:
-        meta = file.metadata() or {}
         # safe_open is no mapping; keys() is its own method.
-        return {name: file.get_tensor(name) for name in file.keys()}, meta  # noqa: SIM118
+        tensors = {
+            name: stored(path, name, file.get_slice(name), remedy)
+            if lazy is not None and name.endswith(lazy)
+            else file.get_tensor(name)
+            for name in file.keys()  # noqa: SIM118
+        }
+        return tensors, file.metadata() or {}
 
 
 def read_metadata(path: Path, remedy: str) -> dict[str, str]:

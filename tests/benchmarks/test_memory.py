@@ -6,6 +6,7 @@ from crumb.benchmarks import memory
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(memory, "SIZES", (100, 200))
+    monkeypatch.setattr(memory, "LARGE", 2_000)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,11 @@ def test_row(place):
     assert [c.what for c in comparisons] == [
         "step with a full memory, end-of-task",
         "step with a full memory, on-arrival",
+        "a batch at the end of a task",
+        "drawing by class",
+        "drawing from all",
     ]
-    for comparison in comparisons:
+    for comparison in comparisons[:2]:
         assert [figure.name for figure in comparison.figures] == ["200", "100"]
+    for comparison in comparisons[2:]:
+        assert [figure.name for figure in comparison.figures] == ["2,000", "1,000"]

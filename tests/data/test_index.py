@@ -9,15 +9,19 @@ from damaged import damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crumb.data import index as index_module
+from crumb.data import usual_index
 from crumb.data.index import (
     COLUMNS,
     Dataset,
     index_text,
     load_dataset,
     path_problem,
+    read_carefully,
     read_index,
     write_dataset,
 )
+from crumb.data.usual_index import read_usual
 from crumb.errors import InputError
 from crumb.files import write_text
 
@@ -116,6 +120,50 @@ def test_any_bytes_are_an_index_or_refused(
     assert (index.drop(columns="im_path") >= 0).all(axis=None)
     assert not index.duplicated(list(COLUMNS[:-1])).any()
     assert [*map(path_problem, index["im_path"])] == [None] * len(index)
+
+
+@settings(max_examples=60)
+@given(indexes().map(lambda index: index_text(index).encode()) | damaged(GOOD), st.integers(1, 3))
+def test_quick_way_reads_what_the_careful_way_reads(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, rows: int
+):
+    path = tmp_path_factory.mktemp("index") / "index.csv"
+    path.write_bytes(content)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(usual_index, "_ROWS", rows)
+        found = read_usual(path)
+    if found is not None:
+        pd.testing.assert_frame_equal(found, read_carefully(path))
+
+
+@pytest.mark.parametrize(
+    ("rows", "quick"),
+    [
+        ("1,1,1,1,a\n1,1,1,2,a\n", True),
+        ('007,0,0,999999999999999999,"x, ""y"" z.png"\n', True),
+        ("1,1,1,1,a..b/c\n", True),
+        ("1,1,1,1,\u00e9/\u3042.png\n1,1,1,2,\u00a0x\n", False),
+        ("1,1,1,1,a\n\n1,1,1,2,b\n", False),
+        ("1,1,1,1,a\n1,1,2,2,a\n", False),
+        ("1,1,1,1,a\n1,1,1,1,b\n", False),
+        ("\u0661,1,1,1,a\n", False),
+    ],
+)
+def test_quick_way_is_for_usual_rows(tmp_path: Path, rows: str, quick: bool):
+    path = tmp_path / "index.csv"
+    path.write_text(HEADER + rows)
+    found = read_usual(path)
+    assert (found is not None) == quick
+    if found is not None:
+        pd.testing.assert_frame_equal(found, read_carefully(path))
+
+
+@settings(max_examples=40)
+@given(indexes(), st.integers(1, 3))
+def test_index_is_written_as_pandas_writes_it(index: pd.DataFrame, rows: int):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index_module, "_ROWS", rows)
+        assert index_text(index) == index.to_csv(lineterminator="\n")
 
 
 def test_windows_files_and_further_columns_are_read(tmp_path: Path):

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from crumb.errors import InputError
-from crumb.memory.policies import EndOfTask, OnArrival, Reservoir, check_share
+from crumb.memory.end_of_task import EndOfTask
+from crumb.memory.policies import OnArrival, Reservoir, check_share
 from crumb.memory.replay import ReplayMemory
 
 CORE50 = (2, 1_200, 21)
@@ -82,6 +83,7 @@ def write_task(writer: EndOfTask, task: int, size: tuple[int, int, int]) -> int:
 
 
 @pytest.mark.parametrize(("size", "capacity", "skip", "shares"), TABLE, ids=IDS)
+@pytest.mark.usefixtures("few")
 def test_published_shares(size: tuple[int, int, int], capacity: int, skip: int, shares: list[int]):
     writer = end_of_task(capacity)
     for task, share in enumerate(shares):
@@ -122,6 +124,7 @@ def test_positions_count_within_the_class_and_start_anew_in_each_batch():
     assert serials(writer.memory, 1) == [1, 9, 11, 19]
 
 
+@pytest.mark.usefixtures("few")
 def test_reading_stops_when_every_class_has_its_share():
     writer = end_of_task(10)
     writer.begin(classes=2, batches=5, batch_size=4)
@@ -141,6 +144,7 @@ def test_end_of_a_task_may_never_be_read(size: tuple[int, int, int]):
     assert newest < batches * size[2]
 
 
+@pytest.mark.usefixtures("few")
 def test_thinning_keeps_every_item_equally_often():
     counts = torch.zeros(10)
     labels = torch.zeros(10, dtype=torch.int64)
@@ -154,6 +158,7 @@ def test_thinning_keeps_every_item_equally_often():
     assert ((counts - 240).square() / 240).sum() < 27
 
 
+@pytest.mark.usefixtures("few")
 def test_old_classes_are_thinned_to_some_of_what_they_were():
     writer = end_of_task(40)
     write_task(writer, 0, (2, 200, 20))
@@ -162,6 +167,27 @@ def test_old_classes_are_thinned_to_some_of_what_they_were():
     for label in (0, 1):
         assert set(serials(writer.memory, label)) < before[label]
     check_rows(writer.memory)
+
+
+def test_each_class_is_thinned_once_and_then_only_if_it_is_shown():
+    writer = end_of_task(6_000)
+    for label in (0, 1):
+        writer.memory.add(label, frames(torch.full((3_000,), label), 3_000 * label))
+    writer.begin(classes=3, batches=9, batch_size=10)
+    labels = torch.full((10,), 2)
+    writer.offer(frames(labels, 6_000), labels)
+    assert writer.memory.counts == {0: 2_000, 1: 2_000, 2: 10}
+    before = {label: serials(writer.memory, label) for label in (0, 1)}
+    drawn = writer._generator.get_state()
+    writer.offer(frames(labels, 6_010), labels)
+    assert writer.memory.counts == {0: 2_000, 1: 2_000, 2: 20}
+    assert {label: serials(writer.memory, label) for label in (0, 1)} == before
+    assert torch.equal(writer._generator.get_state(), drawn)
+    labels[:5] = 0
+    writer.offer(frames(labels, 6_020), labels)
+    assert writer.memory.counts == {0: 2_000, 1: 2_000, 2: 25}
+    assert serials(writer.memory, 1) == before[1]
+    assert len({*before[0]} - {*serials(writer.memory, 0)}) <= 5
 
 
 def test_writing_follows_the_generator():

@@ -20,11 +20,12 @@ from crumb.errors import InputError
 from crumb.memory import policies, tasks
 from crumb.memory.capacity import CapacityConfig
 from crumb.memory.encoded import EncodedMemory, as_bytes, as_rows
+from crumb.memory.end_of_task import EndOfTask
 from crumb.memory.held_out import SplitExemplars, validating
 from crumb.memory.herding import herd
 from crumb.memory.images import ImageForm
 from crumb.memory.payload import Field
-from crumb.memory.policies import EndOfTask, OnArrival, Reservoir
+from crumb.memory.policies import OnArrival, Reservoir
 from crumb.memory.replay import ReplayMemory
 from crumb.memory.tasks import TaskExemplars
 from crumb.methods.gss import ScoredExemplars
@@ -120,6 +121,7 @@ def check(memory: ReplayMemory, labels: list[int]) -> list[int]:
 
 
 @pytest.mark.parametrize("keep", [on_arrival, split, end_of_task])
+@pytest.mark.usefixtures("few")
 def test_every_frame_is_equally_likely_to_be_held(keep: Callable[[int], list[int]]):
     counts = np.zeros(FRAMES)
     for seed in range(RUNS):
@@ -282,6 +284,7 @@ def test_classes_share_what_there_is_on_arrival():
     assert policy.memory.used > 600 - 17
 
 
+@pytest.mark.usefixtures("few")
 def test_shares_are_bytes_at_the_end_of_a_task():
     policy = EndOfTask(memory_of(600), seeded(0))
     for task in range(3):
@@ -292,6 +295,7 @@ def test_shares_are_bytes_at_the_end_of_a_task():
             assert 600 // (task + 1) - 12 < used <= 600 // (task + 1)
 
 
+@pytest.mark.usefixtures("few")
 def test_a_share_without_room_for_any_image():
     policy = EndOfTask(memory_of(23), seeded(0))
     policy.begin(2, 1, 9)

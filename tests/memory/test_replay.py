@@ -56,6 +56,17 @@ class Memory(RuleBasedStateMachine):
             del self.expected[label]
 
     @precondition(lambda self: self.expected)
+    @rule(data=st.data())
+    def drop_all(self, data: st.DataObject) -> None:
+        label = data.draw(st.sampled_from(sorted(self.expected)))
+        own = self.expected[label]
+        gone = data.draw(st.lists(st.integers(0, len(own) - 1), unique=True))
+        self.memory.drop_all(label, gone)
+        self.expected[label] = [n for place, n in enumerate(own) if place not in gone]
+        if not self.expected[label]:
+            del self.expected[label]
+
+    @precondition(lambda self: self.expected)
     @rule(new=st.integers(0, 3), data=st.data())
     def overwrite(self, new: int, data: st.DataObject) -> None:
         old = data.draw(st.sampled_from(sorted(self.expected)))
@@ -267,6 +278,26 @@ def test_sample_is_uniform_over_exemplars_of_all_classes():
         counts[memory.sample(3, generator)[0][:, 1]] += 1
     # Without replacement the deviation is below that of nine degrees of freedom.
     assert ((counts - 300).square() / 300).sum() < 27
+
+
+def test_sample_of_a_large_memory_takes_each_exemplar_once():
+    memory = ReplayMemory(9_000, (2,), torch.int32)
+    memory.add(0, rows_of(0, range(5_000)))
+    memory.add(1, rows_of(1, range(4_000)))
+    for count in (40, 9_000):
+        rows, labels = memory.sample(count, torch.Generator().manual_seed(0))
+        assert torch.equal(rows[:, 0].long(), labels)
+        assert len(rows.unique(dim=0)) == count
+
+
+def test_newest_rows_of_a_class():
+    memory = ReplayMemory(9, (2,), torch.int32)
+    memory.add(0, rows_of(0, range(3)))
+    memory.add(1, rows_of(1, range(2)))
+    memory.overwrite(0, 1, 0, rows_of(0, [7])[0])
+    assert memory.at(memory.newest(0, 2)).tolist() == [[0, 2], [0, 7]]
+    assert len(memory.newest(0, 9)) == 3
+    assert len(memory.newest(5, 9)) == 0
 
 
 def test_locate_counts_through_class_by_class():

@@ -1,4 +1,7 @@
-"""Row ``memory``: time of a step for replay memories that grow by factors of ten."""
+"""Row ``memory``: time of a step for replay memories that grow by factors of ten.
+
+Also the time of writing and of drawing alone: these must not depend on the memory's size.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,30 @@ import torch
 from torch import Tensor
 
 from crumb.benchmarks.report import Comparison, Figure
-from crumb.benchmarks.timing import interleaved, seconds
+from crumb.benchmarks.timing import interleaved, seconds, timed
 from crumb.benchmarks.workplace import BATCH_SIZE, Workplace
 from crumb.data.batches import Batch
 from crumb.memory.capacity import WritePolicy
+from crumb.memory.end_of_task import EndOfTask
+from crumb.memory.replay import ReplayMemory
 from crumb.methods.crumb import Crumb
 
 SIZES = (100, 1_000, 10_000, 100_000)
 # Classes that fill the memory, and classes that arrive while it is full.
 _STORED, _NEW = 10, 2
 _STEPS = 2
+# Memories for writing and drawing alone: the largest is that of 10,000 images (1.5 GB of codes).
+SMALL, LARGE = 1_000, 278_342
+# Short codes: what is measured is finding exemplars, not copying them.
+_CODE_BYTES = 64
+_BATCHES = 20
+_AT_MOST = 2.0
 
 
 def measure(place: Workplace) -> list[Comparison]:
-    """Ratio to the time at the smallest memory: without writing, and writing every frame."""
-    return [*_policy(place, "end-of-task"), *_policy(place, "on-arrival")]
+    """Ratio to the time at the smallest memory: of steps, then of writing and drawing alone."""
+    steps = [*_policy(place, "end-of-task"), *_policy(place, "on-arrival")]
+    return [*steps, *_alone(place.setting.repeats)]
 
 
 def _policy(place: Workplace, policy: WritePolicy) -> list[Comparison]:
@@ -77,3 +89,39 @@ def _full_memory(learner: Crumb, size: int) -> dict[str, Tensor]:
     labels = torch.arange(size) % _STORED
     seen = [[label, int((labels == label).sum()), 0] for label in range(_STORED)]
     return {"rows": codes, "labels": labels, "seen": torch.tensor(seen)}
+
+
+def _alone(repeats: int) -> list[Comparison]:
+    turns = {
+        (work, size): turn for size in (LARGE, SMALL) for work, turn in _turns_alone(size).items()
+    }
+    named = {f"{work}, {size:,}": turn for (work, size), turn in turns.items()}
+    taken = interleaved(timed(named, "cpu"), repeats, "memory, alone")
+    works = dict.fromkeys(work for work, _ in turns)
+    found = []
+    for work in works:
+        each = {size: taken[f"{work}, {size:,}"] / _BATCHES for size in (LARGE, SMALL)}
+        figures = [Figure(f"{size:,}", value) for size, value in each.items()]
+        found.append(Comparison("memory", work, figures, at_most=_AT_MOST))
+    return found
+
+
+def _turns_alone(size: int) -> dict[str, Callable[[], object]]:
+    """Batches of one class at the end of a task, each of which is thinned, and draws."""
+    memory = ReplayMemory(size, (_CODE_BYTES,), torch.uint8)
+    generator = torch.Generator().manual_seed(0)
+    for label in range(_STORED):
+        memory.add(label, torch.zeros(size // _STORED, _CODE_BYTES, dtype=torch.uint8))
+    rows = torch.ones(BATCH_SIZE, _CODE_BYTES, dtype=torch.uint8)
+    labels = torch.zeros(BATCH_SIZE, dtype=torch.int64)
+    policy = EndOfTask(memory, generator)
+    policy.begin(_STORED, 1, BATCH_SIZE)
+    return {
+        "a batch at the end of a task": lambda: [
+            policy.offer(rows, labels) for _ in range(_BATCHES)
+        ],
+        "drawing by class": lambda: [
+            memory.draw([0] * BATCH_SIZE, generator) for _ in range(_BATCHES)
+        ],
+        "drawing from all": lambda: [memory.sample(BATCH_SIZE, generator) for _ in range(_BATCHES)],
+    }

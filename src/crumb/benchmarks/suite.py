@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from crumb.benchmarks import assignment, avalanche, front, lesson, memory, step
+from crumb.benchmarks import assignment, avalanche, front, index, large, lesson, memory, step
 from crumb.benchmarks.report import Comparison
 from crumb.benchmarks.runs import WholeRuns, measure_checkpoint, measure_experiment, measure_store
 from crumb.benchmarks.workplace import Setting, workplace
@@ -18,6 +18,8 @@ Row = Literal[
     "experiment",
     "checkpoint",
     "memory",
+    "large",
+    "index",
     "slda",
     "avalanche",
 ]
@@ -40,6 +42,8 @@ def measure(rows: Sequence[Row], setting: Setting) -> list[Comparison]:
             "experiment": lambda: measure_experiment(runs),
             "checkpoint": lambda: measure_checkpoint(runs),
             "memory": lambda: memory.measure(place),
+            "large": lambda: large.measure(place),
+            "index": lambda: index.measure(place),
             "slda": lambda: lesson.measure(place),
             "avalanche": lambda: avalanche.measure(place),
         }

@@ -7,11 +7,14 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from crumb.progress import bar
+
+_PAGE = 4096
 
 
 def seconds(call: Callable[[], object], device: str) -> float:
@@ -91,6 +94,28 @@ def peak_bytes(call: Callable[[], object], device: str) -> int:
             held += event.nbytes()  # type: ignore[attr-defined]
             peak = max(peak, held)
     return peak
+
+
+def peak_resident(call: Callable[[], object]) -> int | None:
+    """Most bytes of memory resident at once during a call, above what was resident before.
+
+    Returns:
+        at least one page; None where Linux's /proc/self is missing or cannot be written.
+    """
+    try:
+        before = _resident("VmRSS")
+        # Linux then counts the peak anew.
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return None
+    call()
+    return max(_PAGE, _resident("VmHWM") - before)
+
+
+def _resident(kind: str) -> int:
+    status = Path("/proc/self/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith(f"{kind}:"))
+    return 1024 * int(line.split()[1])
 
 
 def _wait(device: str) -> None:

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from crumb.data.index import path_problem, shown
+from crumb.data.index import path_problem, shown, table_parts
 from crumb.data.protocol import PROTOCOLS, Frames, TaskList
 from crumb.data.shards import member_size
 from crumb.errors import InputError, setting
-from crumb.files import read_text, write_text
+from crumb.files import read_text, write_bytes, write_parts
 
 _REMEDY = "write the lists again"
 _FORM = "write `path label`, the path below the images root"
@@ -44,12 +44,14 @@ def write_task_list(tasks: TaskList, folder: Path) -> None:
     names = [_train_list(number) for number in range(len(tasks.tasks))]
     for name, frames in zip([*names, _TEST_LIST], [*tasks.tasks, tasks.test], strict=True):
         lines = zip(frames.paths, frames.labels.tolist(), strict=True)
-        write_text(target / name, "".join(f"{path} {label}\n" for path, label in lines))
+        content = "".join([f"{path} {label}\n" for path, label in lines]).encode()
+        # A list that a power failure emptied is refused, and can be written again.
+        write_bytes(target / name, content, sync=False)
     for path in target.iterdir():
         if _TRAIN_LIST.fullmatch(path.name) and path.name not in names:
             path.unlink()
-    if tasks.table is not None:
-        write_text(target / "train_all.txt", tasks.table.to_csv(lineterminator="\n"))
+    if (table := tasks.table) is not None:
+        write_parts(target / "train_all.txt", table_parts(table))
 
 
 def read_task_list(

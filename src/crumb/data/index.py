@@ -7,7 +7,6 @@ import csv
 import hashlib
 import io
 import itertools
-import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,24 +15,18 @@ from typing import Any
 
 import pandas as pd
 
+from crumb.data.index_rules import COLUMNS, MOST_DIGITS, number_problem, path_problem, shown
 from crumb.data.names import canonical
 from crumb.data.resize import RESIZES, Resize
+from crumb.data.usual_index import read_usual
 from crumb.errors import InputError, setting
-from crumb.files import read_json, read_text, write_json, write_text
-
-COLUMNS = ("class", "object", "session", "im_num", "im_path")
-"""Category id, physical instance, clip of that instance, frame of that clip, relative path."""
+from crumb.files import csv_text, read_json, read_text, write_json, write_parts
 
 RECORD = "dataset.json"
 _FORMAT, _VERSION = "crumb-dataset", 1
 _REINDEX = "write it again with `crumb index`"
-_WHOLE_NUMBER = re.compile(r"-?[0-9]+")
-_DIGITS = 18
-# Among them the ends of lines: an index and file lists are read line by line.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-# Python puts these in place of bytes of a file name that are not text.
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_SHOWN = 200
+# Rows that are written at a time.
+_ROWS = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -77,10 +70,12 @@ class Dataset:
     @property
     def digest(self) -> str:
         """Digest that changes whenever the images or their preprocessing change."""
-        content = index_text(self.index)
+        found = hashlib.sha256()
+        for part in index_parts(self.index):
+            found.update(part)
         if self.resize != "squash":
-            content += self.resize
-        return hashlib.sha256(content.encode()).hexdigest()
+            found.update(self.resize.encode())
+        return found.hexdigest()
 
     def select(self, classes: Sequence[str]) -> Dataset:
         """The same data set with only the named classes, in the index's own row order.
@@ -114,37 +109,23 @@ class Dataset:
         )
 
 
-def path_problem(path: str) -> str | None:
-    """Why ``path`` cannot be in an index or file list; None if it can.
-
-    Blanks inside a path do no harm: the label of a line is what follows its last blank.
-    """
-    if not path:
-        return "the path is empty"
-    if _CONTROL.search(path):
-        return f"the path {shown(path)} holds a control character"
-    if _SURROGATE.search(path):
-        return f"the path {shown(path)} has a name that is not UTF-8"
-    if path != path.strip():
-        return f"the path {shown(path)} begins or ends with a blank"
-    if path.startswith("/"):
-        return f"the path {shown(path)} is absolute"
-    if ".." in path.split("/"):
-        return f"the path {shown(path)} leaves the images root"
-    return None
-
-
-def shown(text: str) -> str:
-    """``text`` as a message quotes it: on one line, and not the whole of a very long one."""
-    quoted = repr(text)
-    if len(quoted) <= _SHOWN:
-        return quoted
-    return f"{quoted[: _SHOWN // 2]}... ({len(text)} characters)"
-
-
 def index_text(index: pd.DataFrame) -> str:
     """An index as CSV text, with the published unnamed first column of row numbers from 0."""
-    return index[list(COLUMNS)].reset_index(drop=True).to_csv(lineterminator="\n")
+    return b"".join(index_parts(index)).decode()
+
+
+def index_parts(index: pd.DataFrame) -> Iterator[bytes]:
+    """The UTF-8 bytes of :func:`index_text`, some rows at a time."""
+    return table_parts(index.loc[:, list(COLUMNS)])
+
+
+def table_parts(table: pd.DataFrame) -> Iterator[bytes]:
+    """A table as CSV in UTF-8, some rows at a time, with a first column of row numbers from 0."""
+    yield csv_text([], ["", *table.columns]).encode()
+    for start in range(0, len(table), _ROWS):
+        part = table.iloc[start : start + _ROWS]
+        columns = [part[name].tolist() for name in table.columns]
+        yield csv_text(zip(itertools.count(start), *columns)).encode()
 
 
 def read_index(path: Path) -> pd.DataFrame:
@@ -158,6 +139,12 @@ def read_index(path: Path) -> pd.DataFrame:
             malformed (no whole number, negative, unusable path, the clip and frame of an earlier
             row, or the image of another clip).
     """
+    index = read_usual(path)
+    return read_carefully(path) if index is None else index
+
+
+def read_carefully(path: Path) -> pd.DataFrame:
+    """Read an index file row by row; see :func:`read_index`."""
     rows = csv_rows(path, _REINDEX)
     header = next(rows, (1, []))[1]
     if not header:
@@ -176,7 +163,7 @@ def read_index(path: Path) -> pd.DataFrame:
             raise InputError(where, f"has {len(row)} fields, not {len(header)}", _REINDEX)
         *numbers, image = (row[place] for place in places)
         for column, text in zip(COLUMNS, numbers, strict=False):
-            if problem := _number_problem(text):
+            if problem := number_problem(text):
                 raise InputError(where, f"{column} {shown(text)} {problem}", _REINDEX)
         if problem := path_problem(image):
             raise InputError(where, problem, "use plain paths below the images root")
@@ -191,18 +178,9 @@ def read_index(path: Path) -> pd.DataFrame:
         records[key] = image
     if not records:
         raise InputError(path, "lists no images", _REINDEX)
-    index = pd.DataFrame(list(records), columns=list(COLUMNS[:-1]), dtype="int64")
+    index = pd.DataFrame([*records], columns=list(COLUMNS[:-1]), dtype="int64")
     index["im_path"] = list(records.values())
     return index
-
-
-def _number_problem(text: str) -> str | None:
-    """Why ``text`` cannot be an index entry; None if it can."""
-    if not _WHOLE_NUMBER.fullmatch(text):
-        return "is not an integer"
-    if text.startswith("-"):
-        return "is negative"
-    return "is too large" if len(text) > _DIGITS else None
 
 
 def csv_rows(
@@ -242,7 +220,7 @@ def write_dataset(dataset: Dataset) -> None:
         (dataset.folder / RECORD).unlink(missing_ok=True)
     folder, images = dataset.folder.resolve(), dataset.images.resolve()
     inside = images.is_relative_to(folder)
-    write_text(dataset.folder / index_name, index_text(dataset.index))
+    write_parts(dataset.folder / index_name, index_parts(dataset.index))
     record = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -346,4 +324,4 @@ def _is_group(value: object) -> bool:
 
 
 def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < 10**_DIGITS
+    return type(value) is int and 0 <= value < 10**MOST_DIGITS

@@ -65,8 +65,7 @@ class TaskList:
         tasks: The training images of each task, in the order they arrive.
         test: The test images of all classes; empty where the data set has no test session.
         classes: Class name of label 0, 1, ...; labels count classes in order of first appearance.
-        table: The rows of all tasks one below the other, with the columns ``Unnamed: 0`` (row
-            number in the index), ``COLUMNS``, task and label; None if read from file lists.
+        laid_out: Where the rows of the tasks come from; None if read from file lists.
     """
 
     protocol: str
@@ -75,7 +74,37 @@ class TaskList:
     tasks: tuple[Frames, ...]
     test: Frames
     classes: tuple[str, ...]
-    table: pd.DataFrame | None = None
+    laid_out: LaidOut | None = None
+
+    @property
+    def table(self) -> pd.DataFrame | None:
+        """The rows of all tasks one below the other; None if read from file lists.
+
+        Its columns are ``Unnamed: 0`` (row number in the index), ``COLUMNS``, task and label. It
+        takes more memory than all else, so it is made anew each time.
+        """
+        return None if self.laid_out is None else self.laid_out.table(self.tasks)
+
+
+@dataclass(frozen=True)
+class LaidOut:
+    """The rows of an index that make the tasks of a run.
+
+    Attributes:
+        index: one row an image; shared by all runs.
+        rows: (n,) int64, row numbers in the index, task by task.
+    """
+
+    index: pd.DataFrame
+    rows: np.ndarray
+
+    def table(self, tasks: Sequence[Frames]) -> pd.DataFrame:
+        """See :attr:`TaskList.table`."""
+        table = self.index[list(COLUMNS)].iloc[self.rows].reset_index(drop=True)
+        table.insert(0, "Unnamed: 0", self.rows)
+        table["task"] = np.repeat(np.arange(len(tasks)), [len(task.paths) for task in tasks])
+        table["label"] = np.concatenate([task.labels for task in tasks])
+        return table
 
 
 @dataclass(frozen=True)
@@ -141,17 +170,20 @@ def lay_out(
         "class_instance": _class_instance,
     }
     tasks = by_protocol[protocol](train, _class_groups(dataset, train), run, offline, layout)
-    classes = train["class"].to_numpy()
-    order = pd.unique(classes[np.concatenate(tasks)])
-    label_of = {number: label for label, number in enumerate(order.tolist())}
+    rows = np.concatenate(tasks)
+    order = pd.Index(pd.unique(train["class"].to_numpy()[rows]))
+    ends = np.cumsum([len(task) for task in tasks])[:-1]
+    whole = _frames(train, rows, order)
+    paths = np.split(np.array(whole.paths, object), ends)
+    labels = np.split(whole.labels, ends)
     return TaskList(
         protocol=protocol,
         run=run,
         offline=offline,
-        tasks=tuple(_frames(train.iloc[rows], label_of) for rows in tasks),
-        test=_frames(test, label_of),
+        tasks=tuple(map(Frames, map(tuple, paths), labels)),
+        test=_frames(test, np.arange(len(test)), order),
         classes=tuple(dataset.class_names[number] for number in order.tolist()),
-        table=_table(train, tasks, label_of),
+        laid_out=LaidOut(dataset.index, train.index.to_numpy()[rows]),
     )
 
 
@@ -175,19 +207,11 @@ def _split(dataset: Dataset) -> tuple[pd.DataFrame, pd.DataFrame]:
     return train, test
 
 
-def _frames(rows: pd.DataFrame, label_of: dict[int, int]) -> Frames:
-    labels = [label_of[number] for number in rows["class"].tolist()]
-    return Frames(tuple(rows["im_path"].tolist()), np.array(labels, dtype=np.int64))
-
-
-def _table(
-    train: pd.DataFrame, tasks: Sequence[np.ndarray], label_of: dict[int, int]
-) -> pd.DataFrame:
-    rows = train.iloc[np.concatenate(tasks)][list(COLUMNS)]
-    table = rows.reset_index(names="Unnamed: 0")
-    table["task"] = np.repeat(np.arange(len(tasks)), [len(task) for task in tasks])
-    table["label"] = [label_of[number] for number in table["class"].tolist()]
-    return table
+def _frames(table: pd.DataFrame, rows: np.ndarray, order: pd.Index) -> Frames:
+    """Some rows of a table; the label of a class is its place in ``order``."""
+    paths = table["im_path"].to_numpy(object)[rows]
+    labels = order.get_indexer(table["class"].to_numpy()[rows]).astype(np.int64)
+    return Frames(tuple(paths), labels)
 
 
 def _class_groups(dataset: Dataset, train: pd.DataFrame) -> _Groups:
@@ -212,10 +236,10 @@ def _class_iid(
     train: pd.DataFrame, groups: _Groups, run: int, offline: bool, layout: TaskLayout
 ) -> list[np.ndarray]:
     classes = _shuffled_classes(groups, np.random.RandomState(run))
+    rows_of = _by_class(train["class"].to_numpy())
     tasks = []
     for start, end in _bounds(len(classes), layout.classes_per_task):
-        chosen = classes[0 if offline else start : end]
-        rows = np.flatnonzero(train["class"].isin(chosen.tolist()))
+        rows = _places_of(rows_of, classes[0 if offline else start : end])
         # A fresh generator each time: the published tasks of one run share their permutation.
         tasks.append(rows[np.random.RandomState(run).permutation(len(rows))])
     return tasks
@@ -226,11 +250,11 @@ def _instance(
 ) -> list[np.ndarray]:
     clips = _clips(train, ["class", "object", "session"])
     generator = np.random.RandomState(run)
-    order = generator.permutation(len(clips))
+    order = generator.permutation(len(clips.keys))
     tasks = []
-    for start, end in _bounds(len(clips), layout.clips_per_task, _class_tasks(groups, layout)):
+    for start, end in _bounds(len(order), layout.clips_per_task, _class_tasks(groups, layout)):
         chosen = generator.permutation(order[:end]) if offline else order[start:end]
-        tasks.append(np.concatenate([clips[clip][1] for clip in chosen]))
+        tasks.append(clips.rows_of(chosen))
     return tasks
 
 
@@ -238,6 +262,7 @@ def _class_instance(
     train: pd.DataFrame, groups: _Groups, run: int, offline: bool, layout: TaskLayout
 ) -> list[np.ndarray]:
     clips = _clips(train, ["object", "session", "class"])
+    clips_of = _by_class(clips.keys[:, 2])
     generator = np.random.RandomState(run)
     classes = _shuffled_classes(groups, generator)
     tasks = []
@@ -245,25 +270,56 @@ def _class_instance(
         if offline:
             # Drops nothing, but the published offline lists draw these numbers before the clips'.
             generator.shuffle(classes[:end])
-        chosen = set(classes[0 if offline else start : end].tolist())
-        of_task = [rows for (_, _, number), rows in clips if number in chosen]
-        tasks.append(np.concatenate([of_task[i] for i in generator.permutation(len(of_task))]))
+        of_task = _places_of(clips_of, classes[0 if offline else start : end])
+        tasks.append(clips.rows_of(of_task[generator.permutation(len(of_task))]))
     return tasks
+
+
+def _by_class(classes: np.ndarray) -> dict[int, np.ndarray]:
+    """The places of each class, ascending."""
+    order = np.argsort(classes, kind="stable")
+    found, starts = np.unique(classes[order], return_index=True)
+    return dict(zip(found.tolist(), np.split(order, starts[1:]), strict=True))
+
+
+def _places_of(by_class: dict[int, np.ndarray], chosen: np.ndarray) -> np.ndarray:
+    """The places of some classes, ascending."""
+    return np.sort(np.concatenate([by_class[number] for number in chosen.tolist()]))
 
 
 def _shuffled_classes(groups: _Groups, generator: np.random.RandomState) -> np.ndarray:
     return np.concatenate([generator.permutation(group) for group in groups])
 
 
-def _clips(train: pd.DataFrame, key: list[str]) -> list[tuple[tuple[int, ...], np.ndarray]]:
-    """Key and row positions of each clip: clips ascending by ``key``, rows in time order."""
+@dataclass(frozen=True)
+class _Clips:
+    """Clips in ascending order of their keys.
+
+    Attributes:
+        keys: (clips, 3) int64, the key of each clip.
+        rows: (n,) row positions, clip by clip, each clip in time order.
+        starts: (clips + 1,) where each clip starts in ``rows``, and the end of the last.
+    """
+
+    keys: np.ndarray
+    rows: np.ndarray
+    starts: np.ndarray
+
+    def rows_of(self, clips: np.ndarray) -> np.ndarray:
+        """The row positions of some clips, one after the other."""
+        starts, lengths = self.starts[clips], np.diff(self.starts)[clips]
+        ends = np.cumsum(lengths)
+        within = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
+        return self.rows[np.repeat(starts, lengths) + within]
+
+
+def _clips(train: pd.DataFrame, key: list[str]) -> _Clips:
     columns = [train[column].to_numpy() for column in [*key, "im_num"]]
-    order = np.lexsort(columns[::-1])
-    keys = np.stack(columns[:-1], axis=1)[order]
+    rows = np.lexsort(columns[::-1])
+    keys = np.stack(columns[:-1], axis=1)[rows]
     starts = np.flatnonzero(np.any(keys[1:] != keys[:-1], axis=1)) + 1
-    rows = np.split(order, starts)
-    firsts = keys[np.concatenate([[0], starts])].tolist()
-    return [(tuple(first), part) for first, part in zip(firsts, rows, strict=True)]
+    starts = np.concatenate([[0], starts, [len(rows)]])
+    return _Clips(keys[starts[:-1]], rows, starts)
 
 
 def _class_tasks(groups: _Groups, layout: TaskLayout) -> int:

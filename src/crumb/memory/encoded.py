@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 import numpy as np
@@ -12,10 +14,13 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from crumb.errors import InputError, setting
+from crumb.lazy import LazyTensor, rows_between, states_are_lazy
 from crumb.memory.budget import Budget
 from crumb.memory.payload import Fields
 from crumb.memory.replay import ReplayMemory
 
+# Images that are read from a file at a time.
+_IMAGES = 256
 LENGTH_BYTES = 4
 """Bytes of the length of an exemplar."""
 
@@ -129,6 +134,10 @@ class EncodedMemory(ReplayMemory):
         """Capacity that each exemplar of a class uses, in listing order."""
         return [self._cost(len(self._data[slot])) for slot in self._slots.get(label, ())]
 
+    def cost_of(self, label: int, position: int) -> int:
+        """Capacity that one exemplar of a class uses."""
+        return self._cost(len(self._data[self._slots[label][position]]))
+
     def _cost(self, size: int) -> int:
         return 1 if self._overhead is None else size + self._overhead
 
@@ -164,10 +173,10 @@ class EncodedMemory(ReplayMemory):
     def state_dict(self) -> dict[str, Tensor]:
         """The concatenated exemplars, class by class, with their lengths and labels."""
         encoded = [self._data[slot] for slot in self._listed()]
-        state = self._labels()
+        state, rows = self._labels(), _Joined(encoded)
         return {
             **state,
-            "rows": torch.from_numpy(np.frombuffer(b"".join(encoded), np.uint8).copy()),
+            "rows": rows.lazily() if states_are_lazy() else rows.between(0, self._bytes),
             "lengths": torch.tensor([len(one) for one in encoded], dtype=torch.int32),
             "labels": state["labels"].int(),
         }
@@ -179,7 +188,7 @@ class EncodedMemory(ReplayMemory):
             InputError: they are of another form, or more than the capacity.
         """
         lengths = state["lengths"].tolist() if "lengths" in state else []
-        rows = state["rows"].cpu()
+        rows = state["rows"]
         own = rows.ndim == 1 and rows.dtype == torch.uint8 and sum(lengths) == len(rows)
         total = sum(map(self._cost, lengths))
         if self._budget is not None and sum(lengths) <= self._budget.total:
@@ -192,7 +201,38 @@ class EncodedMemory(ReplayMemory):
             )
         self._clear()
         self._data, self._bytes, self._written = {}, 0, 0
-        data = rows.numpy().tobytes()
-        ends = accumulate(lengths)
-        encoded = [data[end - size : end] for end, size in zip(ends, lengths, strict=True)]
-        self._add_all(as_rows(encoded), state)
+        self._add_all(_encoded_rows(rows, lengths), state)
+
+
+class _Joined:
+    """Encoded images one after the other, as one tensor of bytes.
+
+    Args:
+        encoded: the images.
+    """
+
+    def __init__(self, encoded: Sequence[bytes]) -> None:
+        self._encoded, self._ends = encoded, array("q", accumulate(map(len, encoded)))
+
+    def lazily(self) -> Tensor:
+        """All bytes, uint8 [n]."""
+        return LazyTensor((self._ends[-1] if self._ends else 0,), torch.uint8, self.between)
+
+    def between(self, start: int, stop: int) -> Tensor:
+        """Some of the bytes, uint8 [stop - start]."""
+        first, last = bisect_right(self._ends, start), bisect_left(self._ends, stop)
+        joined = b"".join(self._encoded[first : last + 1])
+        skipped = start - (self._ends[first - 1] if first else 0)
+        content = np.frombuffer(joined, np.uint8)[skipped : skipped + stop - start]
+        return torch.from_numpy(content.copy())
+
+
+def _encoded_rows(joined: Tensor, lengths: Sequence[int]) -> Iterator[Tensor]:
+    """Images that lie one after the other, as :func:`as_rows` gives them, some at a time."""
+    start = 0
+    for place in range(0, len(lengths), _IMAGES):
+        sizes = lengths[place : place + _IMAGES]
+        content = rows_between(joined, start, start + sum(sizes)).numpy().tobytes()
+        start += len(content)
+        ends = accumulate(sizes)
+        yield as_rows([content[end - size : end] for end, size in zip(ends, sizes, strict=True)])

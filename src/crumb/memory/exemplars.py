@@ -12,10 +12,10 @@ from torch import Tensor
 
 from crumb.data.batches import Batch, Batches
 from crumb.memory.capacity import END_OF_TASK, CapacityConfig, MemoryConfig
+from crumb.memory.end_of_task import EndOfTask
 from crumb.memory.payload import Fields
 from crumb.memory.policies import (
     NOWHERE,
-    EndOfTask,
     OnArrival,
     Reservoir,
     check_share,

@@ -1,6 +1,4 @@
-"""Write policies: store exemplars at the end of a task (as in the paper) or on arrival
-(single-pass).
-"""
+"""Write policies that store exemplars on arrival (single-pass)."""
 
 from __future__ import annotations
 
@@ -10,85 +8,11 @@ import torch
 from torch import Tensor
 
 from crumb.errors import InputError, setting
-from crumb.memory.budget import fitting
-from crumb.memory.replay import ReplayMemory, take
+from crumb.memory.replay import ReplayMemory
 
 _COUNTS_BYTES = 24
 NOWHERE = -1
 """Row number of a frame that is not stored."""
-
-
-class EndOfTask:
-    """Equal shares per class in a second pass over the task (Talbot et al. 2025, algorithm 1).
-
-    Every class that has been seen gets floor(capacity / classes) exemplars, or bytes of them. Of
-    each batch and class, the items at positions 0, s, 2s, ... are taken, where s spreads the
-    capacity over the task; a class with more than its share is thinned at random. Reading stops as
-    soon as every class has its share, so the end of a task may never be looked at.
-
-    Args:
-        memory: the memory that is written.
-        generator: generator of the thinning (CPU).
-    """
-
-    def __init__(self, memory: ReplayMemory, generator: torch.Generator) -> None:
-        self.memory = memory
-        self._generator = generator
-        self._classes = self._share = self._skip = self._frames = 0
-        self._full: set[int] = set()
-
-    def begin(self, classes: int, batches: int, batch_size: int) -> None:
-        """Start the second pass over a task.
-
-        Args:
-            classes: seen so far, this task's included.
-            batches: batches of the task.
-            batch_size: batch size of all but the last.
-
-        Raises:
-            InputError: fewer exemplars than classes.
-        """
-        check_share(self.memory.most, classes)
-        self._classes = classes
-        self._share = self.memory.capacity // classes
-        self._frames, self._skip = (batches - 1) * batch_size, 0
-        self._full.clear()
-
-    def offer(self, rows: Tensor, labels: Tensor) -> bool:
-        """Take what is needed from one batch.
-
-        Args:
-            rows: [B, *row_shape], in stream order.
-            labels: int64 [B].
-
-        Returns:
-            whether every class has its share, so that reading can stop.
-
-        Raises:
-            InputError: the share of a class has no room for any of its images.
-        """
-        if not self._skip:
-            cost = sum(map(self.memory.cost, rows)) / len(rows)
-            self._skip = max(1, int(self._frames * cost) // self.memory.capacity)
-        for label in range(self._classes):
-            offered = (labels == label).nonzero().flatten()[:: self._skip]
-            self._take(label, take(rows, offered))
-        return len(self._full) == self._classes
-
-    def _take(self, label: int, offered: Tensor) -> None:
-        held = self.memory.count(label)
-        costs = self.memory.costs(label) + [self.memory.cost(row) for row in offered]
-        if sum(costs) < self._share:
-            self.memory.add(label, offered)
-            return
-        order = torch.randperm(len(costs), generator=self._generator).flip(0)
-        places = fitting([costs[place] for place in order.tolist()], self._share)
-        if not places:
-            check_share(0, self._classes, self.memory.given)
-        kept = order[places].flip(0)
-        self.memory.keep(label, kept[kept < held].tolist())
-        self.memory.add(label, take(offered, kept[kept >= held] - held))
-        self._full.add(label)
 
 
 class OnArrival:
@@ -298,8 +222,9 @@ def offer_each(
             frame_in[slot] = number
     slots = torch.full((len(labels),), NOWHERE)
     # A later frame of the batch may have taken the place of an earlier one.
-    for (slot, number), held in zip(frame_in.items(), memory.holding([*frame_in]), strict=True):
-        if held:
+    held = {slot for label in {*labels.tolist()} for slot in memory.newest(label, len(labels))}
+    for slot, number in frame_in.items():
+        if slot in held:
             slots[number] = slot
     return slots
 

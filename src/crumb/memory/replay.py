@@ -7,13 +7,18 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from crumb.errors import InputError, setting
+from crumb.lazy import LazyTensor, parts_of, states_are_lazy
 from crumb.memory.budget import Budget
+from crumb.memory.draws import without_replacement
 from crumb.memory.payload import Fields, Payload
 
+EXEMPLARS = "memory.rows"
+"""How the name of the exemplars ends in the state of a learner."""
 _PAYLOAD = "payload."
 
 
@@ -118,6 +123,10 @@ class ReplayMemory:
         """Capacity that each exemplar of a class uses, in listing order."""
         return [1] * self.count(label)
 
+    def cost_of(self, label: int, position: int) -> int:
+        """Capacity that one exemplar of a class uses."""
+        return 1
+
     def fits(self, row: Tensor) -> bool:
         """Whether there is room for one more exemplar, [*row_shape]."""
         return self.used + self.cost(row) <= self.capacity
@@ -183,6 +192,15 @@ class ReplayMemory:
         if not self._slots[label]:
             del self._slots[label]
 
+    def drop_all(self, label: int, positions: Sequence[int]) -> None:
+        """Drop some exemplars of a class; the others keep their order."""
+        if positions:
+            old = np.frombuffer(self._slots.pop(label), np.int32)
+            kept = np.delete(old, positions)
+            self._let_go(old[list(positions)].tolist())
+            if len(kept):
+                self._slots[label] = _numbers(kept.tobytes())
+
     def overwrite(self, label: int, position: int, new_label: int, row: Tensor) -> None:
         """Replace one exemplar of ``label`` by ``row`` of ``new_label``."""
         self.drop(label, position)
@@ -224,9 +242,7 @@ class ReplayMemory:
 
     def sample_slots(self, count: int, generator: torch.Generator) -> tuple[list[int], Tensor]:
         """Like :meth:`sample`, but returns row numbers and labels."""
-        held = len(self)
-        rounds = [torch.randperm(held, generator=generator) for _ in range(-(-count // held))]
-        return self._slots_of(torch.cat(rounds)[:count].tolist())
+        return self._slots_of(without_replacement(count, len(self), generator))
 
     def numbered(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Exemplars counted through class by class, by ascending label.
@@ -260,10 +276,9 @@ class ReplayMemory:
         """The payload of the exemplars of one class, in their order: [n, *shape] by name."""
         return self.payload.get(self._slots.get(label, _numbers()))
 
-    def holding(self, slots: Sequence[int]) -> list[bool]:
-        """Whether rows hold an exemplar, by their numbers."""
-        held = {slot for own in self._slots.values() for slot in own}
-        return [slot in held for slot in slots]
+    def newest(self, label: int, count: int) -> Sequence[int]:
+        """The rows of the exemplars of a class that were added last, at most ``count``."""
+        return self._slots.get(label, _numbers())[-count:]
 
     # Saving.
 
@@ -272,12 +287,18 @@ class ReplayMemory:
 
         The capacity is configuration.
         """
-        return {"rows": self.at(self._listed()), "allocated": torch.tensor(len(self.rows))} | (
-            self._labels()
-        )
+        listed = self._listed()
+        if states_are_lazy():
+            shape = (len(listed), *self.rows.shape[1:])
+            rows = LazyTensor(
+                shape, self.rows.dtype, lambda start, stop: self.at(listed[start:stop]).cpu()
+            )
+        else:
+            rows = self.at(listed)
+        return {"rows": rows, "allocated": torch.tensor(len(self.rows))} | self._labels()
 
-    def _listed(self) -> list[int]:
-        return [slot for label in self.counts for slot in self._slots[label]]
+    def _listed(self) -> array[int]:
+        return _numbers(slot for label in self.counts for slot in self._slots[label])
 
     def _labels(self) -> dict[str, Tensor]:
         """Labels of the exemplars, class by class, and their payload."""
@@ -310,20 +331,23 @@ class ReplayMemory:
         self._clear()
         if allocated := int(state.get("allocated", 0)):
             self._grow(allocated)
-        self._add_all(rows, state)
+        self._add_all(parts_of(rows), state)
 
     def _clear(self) -> None:
         self._slots, self._free = {}, _numbers()
         self.payload = Payload(self.payload.fields)
 
-    def _add_all(self, rows: Tensor, state: dict[str, Tensor]) -> None:
-        labels = state["labels"]
+    def _add_all(self, parts: Iterable[Tensor], state: dict[str, Tensor]) -> None:
+        """Add exemplars, some at a time, with the labels and the payload of a state."""
+        labels, slots = state["labels"], _numbers()
+        for part in parts:
+            slots.extend(self._put(part))
         stored = {name: state.get(f"{_PAYLOAD}{name}") for name in self.payload.fields}
-        payload = {name: value for name, value in stored.items() if value is not None}
+        if slots:
+            self.payload.put(slots, {n: value for n, value in stored.items() if value is not None})
         for label in labels.unique().tolist():
-            places = (labels == label).nonzero().flatten()
-            theirs = {name: value[places] for name, value in payload.items()}
-            self.add(label, take(rows, places), theirs)
+            places = (labels == label).nonzero().flatten().tolist()
+            self._slots[label] = _numbers(slots[place] for place in places)
 
     # Where exemplars lie.
 
@@ -365,7 +389,7 @@ class ReplayMemory:
         self._free.extend(range(size - 1, held - 1, -1))
 
 
-def _numbers(values: Iterable[int] = ()) -> array[int]:
+def _numbers(values: Iterable[int] | bytes = ()) -> array[int]:
     """Row numbers, four bytes each."""
     return array("i", values)
 

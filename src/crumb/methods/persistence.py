@@ -16,7 +16,9 @@ from crumb.device import choose_device, usual_torch
 from crumb.errors import InputError, setting
 from crumb.files import read_tensors
 from crumb.kinds import given
+from crumb.lazy import lazy_states
 from crumb.memory.checked import check_finite, check_forms
+from crumb.memory.replay import EXEMPLARS
 from crumb.methods.base import Learner, strip_prefix
 from crumb.methods.older import (
     EARLIER,
@@ -105,7 +107,8 @@ def load_learner(
         learner.load_state_dict(tensors)
         if write_policy is None:
             # Another policy stores other tensors.
-            _check(tensors, learner.state_dict())
+            with lazy_states():
+                _check(tensors, learner.state_dict())
     except InputError as error:
         raise _refused(file, error) from error
     except DAMAGE as error:
@@ -222,7 +225,7 @@ def _load_tail(learner: Learner, tensors: dict[str, Tensor], path: Path) -> None
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    tensors, meta = read_tensors(path, _REMEDY)
+    tensors, meta = read_tensors(path, _REMEDY, EXEMPLARS)
     if KEY not in meta:
         raise InputError(path, "is not a learner file", _REMEDY)
     try:

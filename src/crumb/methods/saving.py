@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from crumb.device import usual_torch
 from crumb.files import followed, write_tensors
 from crumb.kinds import given
+from crumb.lazy import lazy_states
 
 if TYPE_CHECKING:
     from crumb.methods.base import Learner
@@ -42,4 +43,6 @@ def save(learner: Learner, path: str | Path) -> None:
     }
     described = {"version": VERSION, **about}
     # Use one metadata key, because the order of several would vary between files.
-    write_tensors(followed(file), learner.state_dict(), {KEY: json.dumps(described)})
+    with lazy_states():
+        state = learner.state_dict()
+    write_tensors(followed(file), state, {KEY: json.dumps(described)})

@@ -16,10 +16,13 @@ from torch import Tensor
 from crumb.data.protocol import TaskList
 from crumb.errors import InputError, setting
 from crumb.files import digest, read_tensors, write_tensors
+from crumb.lazy import lazy_states
+from crumb.memory.replay import EXEMPLARS
 from crumb.methods.base import Learner, strip_prefix
 from crumb.methods.older import tensors_of_today
 from crumb.nets.engines import version_of
 from crumb.nets.weights import DAMAGE
+from crumb.stream.learned_sizes import LearnedSizes
 from crumb.stream.positions import FORMAT, VERSION, number_of
 from crumb.stream.record import RunRecord, record_from_json, record_to_json
 
@@ -92,7 +95,8 @@ class Checkpoints:
     ) -> None:
         self._folder, self._run = folder, tasks.run
         self._data = data_digest(tasks)
-        self._tasks, self._images = tasks.tasks, images
+        self._tasks = tasks.tasks
+        self._sizes = None if images is None else LearnedSizes(images, tasks.tasks)
         self._seconds, self._batches = 60 * minutes, batches
         self._last, self._since = time.monotonic(), 0
         # Position of the last checkpoint, so that none is written twice.
@@ -116,7 +120,8 @@ class Checkpoints:
         place = (state.task, state.epoch, state.batch)
         if place == self._saved:
             return
-        held = learner.state_dict().items()
+        with lazy_states():
+            held = learner.state_dict().items()
         tensors = {f"learner.{name}": v for name, v in held if not name.startswith(_FRONT)}
         tensors |= {f"best.{name}": value for name, value in state.best.items()}
         about = {
@@ -195,11 +200,7 @@ class Checkpoints:
         """Digest of the image sizes of finished tasks. Images of later tasks may still be
         repaired.
         """
-        if self._images is None:
-            return ""
-        paths = (path for frames in self._tasks[:tasks] for path in frames.paths)
-        sizes = [_bytes(self._images / path) for path in dict.fromkeys(paths)]
-        return hashlib.sha256(repr(sizes).encode()).hexdigest()
+        return "" if self._sizes is None else self._sizes.digest(tasks)
 
     def _check_machine(
         self, path: Path, then: dict[str, str | int], now: dict[str, str | int]
@@ -238,7 +239,7 @@ class Checkpoints:
     def _read(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Read a checkpoint; None if it is damaged."""
         try:
-            tensors, meta = read_tensors(path, "make it readable, or remove it")
+            tensors, meta = read_tensors(path, "make it readable, or remove it", EXEMPLARS)
             seal, about = json.loads(meta[FORMAT])
         except InputError as error:
             # An unreadable file is not a damaged one.
@@ -274,7 +275,7 @@ def _machine(learner: Learner) -> dict[str, str | int]:
 
 
 def _front_of(learner: Learner) -> dict[str, Tensor]:
-    held = learner.state_dict().items()
+    held = learner.network.state_dict(prefix="network.").items()
     return {name: value for name, value in held if name.startswith(_FRONT)}
 
 
@@ -291,14 +292,6 @@ def data_digest(tasks: TaskList) -> str:
         found.update("\n".join(frames.paths).encode())
         found.update(frames.labels.tobytes())
     return found.hexdigest()
-
-
-def _bytes(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        # The image is in a shard, or was removed after the model learned from it.
-        return -1
 
 
 def _all_frames(tasks: TaskList) -> Iterable[Any]:

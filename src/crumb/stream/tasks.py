@@ -97,7 +97,7 @@ def relabelled(tasks: TaskList) -> TaskList:
         tasks=tuple(replace(frames, labels=new_label[frames.labels]) for frames in tasks.tasks),
         test=replace(tasks.test, labels=new_label[tasks.test.labels]),
         classes=tuple(tasks.classes[label] for label in order.tolist()),
-        table=None,
+        laid_out=None,
     )
 
 
