@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Annotated
 
 from crumb.cli.parsing import parse
-from crumb.cli.tables import check_free
+from crumb.cli.tables import check_figures, check_free
 from crumb.errors import InputError
 from crumb.files import write_text
 from crumb.kinds import Argument
 from crumb.reports.page import MARK, draw
-from crumb.reports.panels import Panel, write_panel
+from crumb.reports.panels import write_panel
 from crumb.reports.reader import gather
-
-_OF_A_FIGURE = '{\n  "format": "crumb-figure"'
-"""First bytes of the file that is written last for each figure."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ def run(words: Sequence[str]) -> None:
     folder = config.figures or page.with_name(f"{page.stem}_figures")
     _check_page(page)
     drawn = draw(gather(config.runs, config.baseline))
-    _check_figures(drawn.panels, folder)
+    check_figures(drawn.panels, folder, "--figures")
     for panel in drawn.panels:
         write_panel(panel, folder)
     write_text(page, drawn.html)
@@ -58,15 +55,3 @@ def _check_page(page: Path) -> None:
     if page.is_dir():
         raise InputError(f"--output {page}", "is a folder", "give a file name")
     check_free({page: MARK}, "a report")
-
-
-def _check_figures(panels: Sequence[Panel], folder: Path) -> None:
-    """Refuse to overwrite files that are not figures written by Crumb."""
-    for panel in panels:
-        about = folder / f"{panel.name}.json"
-        check_free({about: _OF_A_FIGURE}, "a figure")
-        for kind in (".png", ".svg", ".csv"):
-            path = about.with_suffix(kind)
-            if path.exists() and not about.exists():
-                problem = "is not a figure and would be overwritten"
-                raise InputError(path, problem, "move it or choose another --figures")

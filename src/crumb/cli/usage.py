@@ -82,6 +82,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "tune": ("crumb tune er --dataset my-data", "crumb tune crumb --dataset my-data --trials 20"),
     "runs": ("crumb runs outputs", "crumb runs outputs --csv runs.csv"),
     "report": ("crumb report results/compared", "crumb report results/* -o report.html"),
+    "pareto": ("crumb pareto results/compared", "crumb pareto results/* -o results/front"),
     "analyse": (
         "crumb analyse results --dataset my-data",
         "crumb analyse results/learner_run0.safetensors --dataset my-data",

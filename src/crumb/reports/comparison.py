@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from crumb.reports.families import OWN_METHOD, Family, Result, family_of, in_bytes
+from crumb.reports.families import OWN_METHOD, Family, Result, family_of, in_bytes, is_over
 from crumb.reports.key_figures import WORK, columns, runs_table
 from crumb.reports.table import Column, Table
 
@@ -21,7 +21,6 @@ FIGURES = (
 """Columns of the tables of comparisons and ablation studies."""
 OVER = "over budget"
 """Stands for the rank of a method that kept more bytes than the budget."""
-_SLACK = 0.01
 LONG_HEAD = ("method", "budget_bytes", "run")
 
 
@@ -62,11 +61,6 @@ def ranks(family: Family | None) -> dict[str, int | str | None]:
         else:
             found[one.name] = 1 + sum(mean > one.figures.final.mean for mean in means)
     return dict(sorted(found.items(), key=lambda item: (_order(item[1]), item[0])))
-
-
-def is_over(result: Result, budget: int | None) -> bool:
-    """Whether a result kept more than a budget; a hundredth more is left to counts of classes."""
-    return budget is not None and result.figures.total_bytes > budget * (1 + _SLACK)
 
 
 def _order(rank: int | str | None) -> float:

@@ -29,9 +29,9 @@ from crumb.reports.wording import (
     Setting,
     compare_settings,
     count,
-    dataset_name,
     experiment_title,
     facts,
+    file_prefixes,
     p_value,
     remarks,
     summary,
@@ -101,8 +101,10 @@ def draw(report: Report) -> Drawn:
         title=title_of(report),
         style=Markup((files("crumb") / "reports/templates/report.css").read_text("utf-8")),
         sections=[
-            (number, experiment_title(one), _section(one, number if many else None, panels))
-            for number, one in enumerate(report.experiments, 1)
+            (number, experiment_title(one), _section(one, prefix, panels))
+            for number, (one, prefix) in enumerate(
+                zip(report.experiments, file_prefixes(report), strict=True), 1
+            )
         ],
         findings=[one for experiment in report.experiments for one in _findings(experiment, many)],
         remarks=remarks(report),
@@ -120,12 +122,8 @@ def _findings(experiment: Experiment, many: bool) -> list[tuple[str, list[str]]]
     return found
 
 
-def _section(experiment: Experiment, number: int | None, panels: list[Panel]) -> Markup:
-    """The section of one stream, numbered if there are several. Appends drawn figures to
-    ``panels``.
-    """
-    name = slug(dataset_name(experiment.results[0].settings))
-    prefix = "" if number is None else f"{name}_{number}_"
+def _section(experiment: Experiment, prefix: str, panels: list[Panel]) -> Markup:
+    """The section of one stream. Appends drawn figures to ``panels``."""
     drawn = {one.title: panels_of_family(one, prefix) for one in experiment.families}
     drawn["Accuracy and cost"] = panels_of_experiment(experiment, prefix)
     panels += [panel for group in drawn.values() for panel in group]
