@@ -22,6 +22,7 @@ from crumb.reports.frames import MAX_FRAMES, TaskFrames, sample_frames
 from crumb.reports.inline_svg import inline, width_of
 from crumb.reports.markup import Markup, data_uri, render
 from crumb.reports.panels import Panel, StoredPanel, read_panels, stored
+from crumb.reports.ranks import rank_panels
 from crumb.reports.reader import Experiment, Report
 from crumb.reports.report_tables import RESULT, family_tables, runs_table
 from crumb.reports.table import Cell, Column, Table, plain
@@ -67,7 +68,8 @@ def draw(report: Report) -> Drawn:
     Raises:
         InputError: a figure in a results folder is damaged.
     """
-    panels: list[Panel] = []
+    panels = rank_panels(report)
+    ranks = figures([(stored(panel), f"f-{panel.name}") for panel in panels]) if panels else None
     many = len(report.experiments) > 1
     html = render(
         "page.html",
@@ -81,6 +83,7 @@ def draw(report: Report) -> Drawn:
         ],
         findings=[one for experiment in report.experiments for one in _findings(experiment, many)],
         remarks=remarks(report),
+        ranks=ranks,
     )
     return Drawn(MARK + str(html), panels)
 

@@ -16,7 +16,8 @@ from crumb.stream.folders import ResultsFolder, survey
 _STREAM = ("command", "files.index", "stream.classes", "stream.filelists", "stream.protocol")
 _LAYOUT = "stream.layout."
 _BUDGET = "method.budget_bytes"
-_EPOCHS = ("stream.mode", "stream.epochs_first_task", "stream.epochs")
+EPOCHS = ("stream.mode", "stream.epochs_first_task", "stream.epochs")
+"""Settings that say how often a learner sees an image."""
 _NEEDED = ("stream.dataset", "stream.protocol", "stream.method", "files.index")
 
 
@@ -119,7 +120,7 @@ def _by_epochs(results: Sequence[Result]) -> dict[str, list[Result]]:
     ranked = [one for one in results if not one.is_bound] or results
     found: dict[tuple[object, ...], list[Result]] = {}
     for one in ranked:
-        found.setdefault(tuple(map(one.settings.get, _EPOCHS)), []).append(one)
+        found.setdefault(tuple(map(one.settings.get, EPOCHS)), []).append(one)
     bounds = [one for one in results if one not in ranked]
     epochs_of: dict[object, int] = {}
     for mode, *_ in found:
