@@ -499,8 +499,13 @@ def test_files_of_others_are_left_alone(planned: Planned):
         # A setting of the method, but none that is searched.
         (("lr = 0.1", "lr = 0.1\ngamma = 0.5"), "has an unknown key 'gamma'"),
         (('"test"', '"other"'), "was tuned with --backbone other, not test"),
-        (("backbone", "bone"), "was tuned with --backbone None, not test"),
+        (
+            ("backbone", "bone"),
+            "was tuned without --backbone; give a file tuned with --backbone test",
+        ),
         (('"paper"', '"strict"'), "was tuned with --mode strict, not paper"),
+        (("= 5000", "= 6000"), "was tuned with --budget-bytes 6000, not 5000"),
+        (("budget_bytes = 5000\n", ""), "was tuned without --budget-bytes; give a file tuned with"),
         (("lr = 0.1", ""), "has no lr"),
         (("[method]", "[other]"), "has no lr"),
         (("[about]", "[about"), "is not valid TOML"),
@@ -510,16 +515,17 @@ def test_files_of_others_are_left_alone(planned: Planned):
 def test_files_that_are_not_understood(tmp_path: Path, change: tuple[str, str], problem: str):
     file = tmp_path / "tuned.toml"
     text = '[about]\nformat = "crumb-tuned"\nversion = 1\nbackbone = "test"\nmode = "paper"\n'
-    text += 'dataset = "toys"\n[stream]\nmethod = "ewc"\n'
+    text += 'dataset = "toys"\nbudget_bytes = 5000\n[stream]\nmethod = "ewc"\n'
     text += "[method]\nlr = 0.1\nregularisation = 3\n"
     file.write_text(text)
-    found = read_tuned(tmp_path, "ewc", "test", "paper")
+    found = read_tuned(tmp_path, "ewc", "test", "paper", 5000)
     assert found.values == {"lr": 0.1, "regularisation": 3.0}
-    assert found.about == {"backbone": "test", "mode": "paper", "dataset": "toys"}
+    about = {"backbone": "test", "mode": "paper", "dataset": "toys", "budget_bytes": 5000}
+    assert found.about == about
     assert read_tuned(tmp_path, "ewc") == found
     file.write_text(text.replace(*change))
     with pytest.raises(InputError, match="give") as refused:
-        read_tuned(tmp_path, "ewc", "test", "paper")
+        read_tuned(tmp_path, "ewc", "test", "paper", 5000)
     assert problem in refused.value.in_flags()
     assert str(file) in str(refused.value)
 

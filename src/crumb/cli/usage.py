@@ -24,7 +24,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "compare": {
         "data": ("dataset", *_STREAM, "batch_size"),
-        "method and network": ("methods", "budget_bytes", *_NETWORK),
+        "method and network": ("methods", "budget_bytes", "settings", *_NETWORK),
         "runs and output": (*_RUNS, "device", "precision", "mem_accuracy"),
     },
     "ablate": {

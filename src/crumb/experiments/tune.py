@@ -303,6 +303,7 @@ def _about(search: Search) -> dict[str, Any]:
         "classes": list(config.classes) or None,
         "protocol": config.protocol,
         "mode": config.mode,
+        "budget_bytes": getattr(search.method, "budget_bytes", None),
         **asdict(config.layout),
         "backbone": network.backbone,
         "cut": network.cut,

@@ -111,7 +111,11 @@ def write_tuned(path: Path, method: str, trial: Trial, about: Mapping[str, Any])
 
 
 def read_tuned(
-    path: Path, method: str, backbone: str | None = None, mode: str | None = None
+    path: Path,
+    method: str,
+    backbone: str | None = None,
+    mode: str | None = None,
+    budget: int | None = None,
 ) -> Tuned:
     """Read the chosen values of a method.
 
@@ -120,10 +124,11 @@ def read_tuned(
         method: name of the method.
         backbone: required backbone of the search; None for any.
         mode: required mode of the search; None for any.
+        budget: required memory budget of the search in bytes; None for any.
 
     Raises:
-        InputError: the file is missing; of another format, version, method, backbone or mode; or it
-            holds an unsearched setting or an invalid value.
+        InputError: the file is missing; of another format, version, method, backbone, mode or
+            budget; or it holds an unsearched setting or an invalid value.
     """
     file = path / TUNED if path.is_dir() else path
     remedy = f"give what crumb tune {method} wrote"
@@ -136,10 +141,12 @@ def read_tuned(
         raise InputError(file, problem, remedy)
     if stream.get("method") != method:
         raise InputError(file, f"is for the method {stream.get('method')!r}", remedy)
-    for name, wanted in (("backbone", backbone), ("mode", mode)):
+    for name, wanted in (("backbone", backbone), ("mode", mode), ("budget_bytes", budget)):
         if wanted is not None and about.get(name) != wanted:
-            problem = f"was tuned with --{name} {about.get(name)}, not {wanted}"
-            raise InputError(file, problem, f"give a file tuned with --{name} {wanted}")
+            problem = f"was tuned with {setting(name, about.get(name))}, not {wanted}"
+            if name not in about:
+                problem = f"was tuned without {setting(name)}"
+            raise InputError(file, problem, f"give a file tuned with {setting(name, wanted)}")
     about = {name: value for name, value in about.items() if name not in ("format", "version")}
     return Tuned(_checked(values, method, file, remedy), about)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from crumb.reports.families import OWN_METHOD, Family, Result, family_of, in_bytes, is_over
 from crumb.reports.key_figures import WORK, columns, runs_table
 from crumb.reports.table import Column, Table
+from crumb.reports.wording import shown
 
 if TYPE_CHECKING:
     from crumb.experiments.compare import Comparison
@@ -72,12 +73,18 @@ def _order(rank: int | str | None) -> float:
 def table(comparison: Comparison, family: Family | None) -> Table:
     """The methods of one budget, upper bounds first, then best first."""
     results = {one.name: one for one in (family.results if family else [])}
+    given = {(cell.method, cell.budget): values for cell, values in comparison.given.items()}
     rows = []
     for name, rank in ranks(family).items():
-        tuned = comparison.tuned.get(name, {})
-        said = ", ".join(f"{setting} {value:g}" for setting, value in tuned.items()) or "no"
+        own = given.get((name, results[name].budget), {})
+        said = ", ".join(f"{setting} {_shown(value)}" for setting, value in own.items())
+        said = said or "defaults"
         rows.append([name, rank, *results[name].figures.cells(FIGURES), said])
-    return Table([Column("method"), Column("rank"), *columns(FIGURES), Column("tuned")], rows)
+    return Table([Column("method"), Column("rank"), *columns(FIGURES), Column("settings")], rows)
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else shown(value)
 
 
 def notes(comparison: Comparison, family: Family | None, budget: int | None) -> list[str]:
