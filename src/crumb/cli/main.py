@@ -37,7 +37,7 @@ COMMANDS = {
     "ablate": "run the ablation study of CRUMB",
     "runs": "list runs, compare two results folders",
     "analyse": "inspect saved learners: blocks, reconstructions, shape and texture",
-    "tune": "search the learning rate and coefficients of a method",
+    "tune": "search the learning rate and other settings of a method",
     "report": "write a page about results: tables, figures, tests",
     "pareto": "show which results are the most accurate for their cost",
     "bench": "benchmark Crumb",

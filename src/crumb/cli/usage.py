@@ -79,7 +79,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "crumb compare --dataset my-data --methods all --runs 5",
     ),
     "ablate": ("crumb ablate list", "crumb ablate no_replay --dataset my-data"),
-    "tune": ("crumb tune er --dataset my-data", "crumb tune crumb --dataset my-data --trials 20"),
+    "tune": ("crumb tune er --dataset my-data", "crumb tune crumb --dataset my-data --trials 40"),
     "runs": ("crumb runs outputs", "crumb runs outputs --csv runs.csv"),
     "report": ("crumb report results/compared", "crumb report results/* -o report.html"),
     "pareto": ("crumb pareto results/compared", "crumb pareto results/* -o results/front"),

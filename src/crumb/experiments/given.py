@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from crumb.errors import InputError, about, meant, setting
-from crumb.experiments.tuned import FORMAT, TUNED, read_tuned
+from crumb.experiments.tuned import BUDGET, FORMAT, TUNED, read_tuned
 from crumb.files import read_toml
 from crumb.methods.registry import find_method
-
-_BUDGET = "budget_bytes"
 
 
 def files_of(pairs: Sequence[str], names: Sequence[str]) -> dict[str, Path]:
@@ -66,11 +64,11 @@ def read_given(
             problem = f"has an unknown key {name!r}{meant(name, known)}"
             remedy = f"use settings of crumb stream --method {method} --help-all"
             raise InputError(file, problem, remedy)
-    if _BUDGET in values:
-        problem = f"sets {_BUDGET}, which a comparison gives to every method"
-        raise InputError(file, problem, f"remove it and give {setting(_BUDGET)}")
+    if BUDGET in values:
+        problem = f"sets {BUDGET}, which a comparison gives to every method"
+        raise InputError(file, problem, f"remove it and give {setting(BUDGET)}")
     with about(file):
-        kind.Config(**values, **({} if budget is None else {_BUDGET: budget}))
+        kind.Config(**values, **({} if budget is None else {BUDGET: budget}))
     return values
 
 
