@@ -48,14 +48,14 @@ def test_with_two_data_sets_only_ranks_are_shown(tmp_path: Path):
     assert "with 2 data sets no p-value can be below 1" in panel.caption
     assert panel.rows[0] == ["crumb", 1.5, 1.0, 2.0, ""]
     html = draw(report).html
-    assert html.count('<h2 id="ranks">') == 1
+    assert html.count('<h2 id="Ranks_over_data_sets">') == 1
     assert html.count("Only ranks are shown") >= 1
 
 
 def test_one_data_set_has_no_ranking(tmp_path: Path):
     report = gather([made(tmp_path, datasets=1)])
     assert rank_panels(report) == []
-    assert 'id="ranks"' not in draw(report).html
+    assert "Ranks over data sets" not in draw(report).html
 
 
 def test_who_is_not_ranked(tmp_path: Path):

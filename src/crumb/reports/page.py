@@ -23,6 +23,7 @@ from crumb.reports.inline_svg import inline, width_of
 from crumb.reports.markup import Markup, data_uri, render
 from crumb.reports.panels import Panel, StoredPanel, read_panels, stored
 from crumb.reports.ranks import rank_panels
+from crumb.reports.rates import rate_panels
 from crumb.reports.reader import Experiment, Report
 from crumb.reports.report_tables import RESULT, family_tables, runs_table
 from crumb.reports.table import Cell, Column, Table, plain
@@ -68,8 +69,13 @@ def draw(report: Report) -> Drawn:
     Raises:
         InputError: a figure in a results folder is damaged.
     """
-    panels = rank_panels(report)
-    ranks = figures([(stored(panel), f"f-{panel.name}") for panel in panels]) if panels else None
+    across = {"Ranks over data sets": rank_panels(report), "Rates": rate_panels(report)}
+    panels = [panel for group in across.values() for panel in group]
+    over_streams = [
+        (slug(title), title, figures([(stored(panel), f"f-{panel.name}") for panel in group]))
+        for title, group in across.items()
+        if group
+    ]
     many = len(report.experiments) > 1
     html = render(
         "page.html",
@@ -83,7 +89,7 @@ def draw(report: Report) -> Drawn:
         ],
         findings=[one for experiment in report.experiments for one in _findings(experiment, many)],
         remarks=remarks(report),
-        ranks=ranks,
+        across=over_streams,
     )
     return Drawn(MARK + str(html), panels)
 

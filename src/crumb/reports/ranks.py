@@ -158,9 +158,11 @@ def _ranking(
         ]
     )
     order = np.argsort(_ranks(accuracies).mean(1), kind="stable")
-    budget, protocol, mode, first, later = key
+    budget, protocol, mode, first, later, rate = key
     said = [] if budget is None else [in_bytes(int(str(budget)))]
     said.append(f"{mode} mode" + (f" ({first} and {later} epochs)" if mode == "paper" else ""))
+    if rate is not None:
+        said.append(f"{rate:g} frames per second")
     title = ", ".join([*said, str(protocol)])
     return Ranking(title, [shared[place] for place in order], datasets, accuracies[order])
 
