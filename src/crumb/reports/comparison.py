@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from crumb.reports.families import OWN_METHOD, Family, Result, family_of, in_bytes, is_over
-from crumb.reports.key_figures import WORK, columns, runs_table
+from crumb.reports.families import OWN_METHOD, Family, Result, exceeds, family_of, in_bytes
+from crumb.reports.key_figures import WORK, KeyFigures, columns, runs_table
 from crumb.reports.table import Column, Table
 from crumb.reports.wording import shown
 
@@ -45,22 +46,38 @@ def families(comparison: Comparison) -> dict[int | None, Family | None]:
 
 
 def ranks(family: Family | None) -> dict[str, int | str | None]:
+    """Rank of each method by mean final accuracy (see :func:`ranked`)."""
+    if family is None:
+        return {}
+    return ranked({one.name: (one.is_bound, one.figures) for one in family.results}, family.budget)
+
+
+def ranked(
+    methods: Mapping[str, tuple[bool, KeyFigures]], budget: int | None
+) -> dict[str, int | str | None]:
     """Rank of each method by mean final accuracy: upper bounds first, then best first.
 
     1 is best; equals share the lower number. Upper bounds have none (None). A method that kept more
     bytes than the budget, everything counted, is not ranked (:data:`OVER`) and comes last.
+
+    Args:
+        methods: by name, whether it is an upper bound, and its key figures.
+        budget: memory budget in bytes, if any.
     """
-    results = family.results if family else []
-    over = {one.name for one in results if family and is_over(one, family.budget)}
-    means = [one.figures.final.mean for one in results if not one.is_bound and one.name not in over]
+    over = {name for name, (_, known) in methods.items() if exceeds(known.total_bytes, budget)}
+    means = [
+        known.final.mean
+        for name, (is_bound, known) in methods.items()
+        if not is_bound and name not in over
+    ]
     found: dict[str, int | str | None] = {}
-    for one in results:
-        if one.is_bound:
-            found[one.name] = None
-        elif one.name in over:
-            found[one.name] = OVER
+    for name, (is_bound, known) in methods.items():
+        if is_bound:
+            found[name] = None
+        elif name in over:
+            found[name] = OVER
         else:
-            found[one.name] = 1 + sum(mean > one.figures.final.mean for mean in means)
+            found[name] = 1 + sum(mean > known.final.mean for mean in means)
     return dict(sorted(found.items(), key=lambda item: (_order(item[1]), item[0])))
 
 

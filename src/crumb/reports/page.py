@@ -25,7 +25,7 @@ from crumb.reports.panels import Panel, StoredPanel, read_panels, stored
 from crumb.reports.ranks import rank_panels
 from crumb.reports.rates import rate_panels
 from crumb.reports.reader import Experiment, Report
-from crumb.reports.report_tables import RESULT, family_tables, runs_table
+from crumb.reports.report_tables import RESULT, each_run, family_tables
 from crumb.reports.table import Cell, Column, Table, plain
 from crumb.reports.wording import (
     Setting,
@@ -121,7 +121,7 @@ def _section(experiment: Experiment, prefix: str, panels: list[Panel]) -> Markup
             for title, group in drawn.items()
             if group
         },
-        runs=runs_table(experiment),
+        runs=each_run(experiment),
         tasks=tasks,
         caption=caption,
         own=own,

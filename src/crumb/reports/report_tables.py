@@ -70,7 +70,7 @@ def _results(family: Family) -> Table:
     return Table([RESULT, *columns(_FIGURES)], rows, caption, _best(family)).filled()
 
 
-def runs_table(experiment: Experiment) -> Table:
+def each_run(experiment: Experiment) -> Table:
     """When each run was finished, and what it reached."""
     names = ("final_accuracy", "average_accuracy", "forgetting", "seconds")
     rows: list[list[Cell]] = [
