@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.reports.results_folders import write
@@ -54,7 +55,7 @@ def test_the_front_leaves_out_what_is_over_budget(made: Path, tmp_path: Path, ca
 
 @pytest.mark.usefixtures("no_pictures")
 def test_each_stream_has_its_own_front(made: Path, tmp_path: Path):
-    others = {"files_index": "1" * 64, "stream_dataset": "/data/photos"}
+    others: dict[str, Any] = {"files_index": "1" * 64, "stream_dataset": "/data/photos"}
     write(made / "photos/er", finals(90), "er", **others)
     write(made / "photos/crumb", finals(80), **others)
     assert main(["pareto", str(made), "-o", str(tmp_path / "front")]) == 0

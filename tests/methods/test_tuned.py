@@ -19,8 +19,8 @@ def test_what_is_tuned_is_a_setting_that_takes_both_ends(name: str):
     for setting, bounds in kind.tuned.items():
         usual = getattr(kind.Config(), setting)
         if hints[setting] in (int, float):
-            low, high = bounds
             assert {type(end) for end in bounds} == {hints[setting]}
+            low, high = map(float, bounds)
             assert 0 < low < high
             assert low <= usual <= high
         else:

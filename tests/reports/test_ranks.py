@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ FINALS = {"crumb": (80, 70), "er": (60, 75), "agem": (50, 50), "finetune": (60, 
 def made(folder: Path, datasets: int = 2) -> Path:
     for number in range(datasets):
         for method, finals in FINALS.items():
-            own = {} if method == "finetune" else {"method_budget_bytes": BUDGET}
+            own: dict[str, Any] = {} if method == "finetune" else {"method_budget_bytes": BUDGET}
             write(
                 folder / f"set{number}" / method,
                 {0: float(finals[number])},
@@ -62,9 +63,12 @@ def test_who_is_not_ranked(tmp_path: Path):
     """Bounds, what is over budget, what a data set lacks, several results of one method."""
     folder = made(tmp_path)
     for number in range(2):
-        at = {"stream_dataset": f"/data/set{number}", "files_index": f"{number}" * 64}
+        at: dict[str, Any] = {
+            "stream_dataset": f"/data/set{number}",
+            "files_index": f"{number}" * 64,
+        }
         write(folder / f"set{number}/offline", {0: 99.0}, "offline", replay=0, **at)
-        own = {"method_budget_bytes": BUDGET}
+        own: dict[str, Any] = {"method_budget_bytes": BUDGET}
         write(folder / f"set{number}/icarl", {0: 98.0}, "icarl", replay=9000, **own, **at)
         write(folder / f"set{number}/agem2", {0: 97.0}, "agem", **own, **at)
         if number:

@@ -155,7 +155,8 @@ def _ranking(
         [
             [np.mean([values[m] for name, values in streams if name == one]) for one in datasets]
             for m in shared
-        ]
+        ],
+        dtype=np.float64,
     )
     order = np.argsort(_ranks(accuracies).mean(1), kind="stable")
     budget, protocol, mode, first, later, rate = key
