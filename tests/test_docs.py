@@ -12,6 +12,7 @@ import itertools
 import re
 import shlex
 import shutil
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -25,7 +26,7 @@ from crumb.cli.main import main
 from crumb.cli.parsing import preset_names
 from crumb.data import decode
 from crumb.data.sets import toybox
-from crumb.methods.registry import methods
+from crumb.methods.registry import find_method, methods
 from crumb.nets import backbones
 from crumb.nets.config import Backbone, Preprocessing
 
@@ -222,6 +223,11 @@ def test_commands_named_in_passing_exist(page, capsys):
         assert all(flag in known for flag in flags), line
         if "--preset" in flags:
             assert words[words.index("--preset") + 1] in preset_names()
+
+
+def test_the_guide_shows_settings_of_the_method():
+    (settings,) = blocks(ROOT / "docs/guide.md", "toml")
+    assert find_method("er").Config(**tomllib.loads(settings)).lr == 0.01
 
 
 def test_links_lead_somewhere():

@@ -62,7 +62,7 @@ WIDTH = 100
 _ALONE = (
     *("learn", "teach", "predict", "forget", "info", "demo", "tasks", "pretrain", "stream"),
     *("compare", "ablate", "completion"),
-    *("analyse", "report", "bench", "methods", "backbones"),
+    *("analyse", "report", "pareto", "bench", "methods", "backbones"),
 )
 
 

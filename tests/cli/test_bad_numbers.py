@@ -131,6 +131,7 @@ NUMBERLESS = {
     "backbones",
     "presets",
     "report",
+    "pareto",
     "runs",
     "teach",
     "forget",

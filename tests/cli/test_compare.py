@@ -251,7 +251,7 @@ def test_tuned_settings_are_used_and_said(words, dataset, network_words, tmp_pat
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
     chosen = read_tuned(tuned / "finetune", "finetune").values["lr"]
     assert rows["finetune"].endswith(f"lr {chosen:g}")
-    assert rows["lwf"].endswith("no")
+    assert rows["lwf"].endswith("defaults")
     config = read_toml(tmp_path / "out/finetune/config.toml", "")
     assert config["method"]["lr"] == chosen
     assert main([*words, *methods]) == (0 if chosen == 0.001 else 2)
@@ -265,3 +265,72 @@ def test_tuned_settings_are_used_and_said(words, dataset, network_words, tmp_pat
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith(f"crumb: {tuned}/finetune/tuned.toml: was tuned with {flag} ")
         assert f", not {value}; give a file tuned with {flag} {value}" in line
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_file_of_settings_for_one_method(words, tmp_path: Path, capsys):
+    """Only that method has them, they are recorded, and a later call for others keeps them."""
+    own = tmp_path / "er.toml"
+    own.write_text('lr = 0.02\nreplay_coefficient = 2\nstorage = "raw_feature"\n')
+    settings = ["--settings", f"er={own}"]
+    budget = ["--budget-bytes", "60000"]
+    assert main([*words, "--methods", "er", "finetune", *budget, *settings]) == 0
+    recorded = read_toml(tmp_path / "out/er_60000/config.toml", "")["method"]
+    assert (recorded["lr"], recorded["replay_coefficient"]) == (0.02, 2.0)
+    assert read_toml(tmp_path / "out/finetune/config.toml", "")["method"]["lr"] == 0.001
+    capsys.readouterr()
+    assert main([*words, "--methods", "lwf"]) == 0
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
+    assert rows["er"].endswith("lr 0.02, storage raw_feature, replay_coefficient 2")
+    assert rows["lwf"].endswith("defaults")
+    # Without the file the settings are others.
+    assert main([*words, "--methods", "er", *budget]) == 2
+    assert "was made with method." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "text", "line"),
+    [
+        ("er", "", "--settings er: is not METHOD=FILE; give for example er=er.toml"),
+        ("lwf={}", "", "is for a method that is not compared; add it to --methods"),
+        ("er={}", "lrr = 1", "own.toml: has an unknown key 'lrr' (did you mean lr?)"),
+        ("er={}", "lr = -1", "own.toml, --lr -1.0: is out of range"),
+        ("er={}", 'lr = "much"', "own.toml, --lr much: is of the wrong type"),
+        ("er={}", "budget_bytes = 9", "own.toml: sets budget_bytes, which a comparison gives"),
+        ("er={}", "lr = ", "own.toml: is not valid TOML"),
+        ("er={}", None, "own.toml: cannot be read"),
+    ],
+)
+def test_files_of_settings_that_do_not_fit(words, tmp_path: Path, refused, given, text, line):
+    file = tmp_path / "own.toml"
+    if text is not None:
+        file.write_text(text)
+    more = ["--methods", "er", "--budget-bytes", "60000", "--settings", given.format(file)]
+    refused(*words, *more, names=line, at=tmp_path)
+
+
+def test_two_files_for_one_method(words, tmp_path: Path, refused):
+    more = ["--methods", "er", "--settings", "er=a.toml", "er=b.toml"]
+    refused(*words, *more, names="--settings er=b.toml: is the second file of er", at=tmp_path)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_tuned_files_of_each_budget(words, tmp_path: Path, refused):
+    """A file of another budget is refused, also with --settings; each budget may have its own."""
+    text = (
+        '[about]\nformat = "crumb-tuned"\nversion = 1\nmode = "paper"\nbudget_bytes = {}\n'
+        'backbone = "test_efficientnet"\n[stream]\nmethod = "er"\n[method]\nlr = {}\n'
+    )
+    tuned = tmp_path / "tuned"
+    for name, budget, lr in (("er", 60000, 0.02), ("er_90000", 90000, 0.03)):
+        (tuned / name).mkdir(parents=True)
+        (tuned / name / "tuned.toml").write_text(text.format(budget, lr))
+    both = [*words, "--methods", "er", "--budget-bytes", "60000", "90000"]
+    assert main([*both, "--tuned", str(tuned)]) == 0
+    rates = [read_toml(tmp_path / f"out/er_{b}/config.toml", "") for b in (60000, 90000)]
+    assert [one["method"]["lr"] for one in rates] == [0.02, 0.03]
+    said = "was tuned with --budget-bytes 60000, not 90000; give a file tuned with --budget-bytes"
+    (tuned / "er_90000/tuned.toml").unlink()
+    refused(*both, "--tuned", tuned, names=(f"{tuned}/er/tuned.toml", said), at=tmp_path)
+    single = ["--settings", f"er={tuned}/er/tuned.toml"]
+    refused(*both, *single, names=(f"{tuned}/er/tuned.toml", said), at=tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 from dataclasses import asdict, replace
@@ -141,3 +142,23 @@ def test_damaged_results(folder: Path, report_words, refused):
     run.write_text(whole)
     (folder / "results2/config.toml").write_text("[")
     refused("report", *report_words, names=("config.toml", "is not valid TOML"))
+
+
+def test_tables_as_latex(folder: Path, report_words, output: Path, refused, capsys):
+    output.mkdir()
+    tables = output / "report.tex"
+    tables.write_text("mine")
+    names = ("report.tex", "does not belong to a report", "move it")
+    refused("report", *report_words, "--latex", names=names)
+    tables.unlink()
+    same = ("--output", "is also the name of the LaTeX file", "ends in .html")
+    refused("report", folder, "--output", tables, "--latex", names=same)
+    assert report(*report_words, "--latex") == 0
+    assert f"tables: {tables}" in capsys.readouterr().out
+    text = tables.read_text()
+    assert text.startswith("% written by crumb report; the tables need \\usepackage{booktabs}\n")
+    begins, rows = (re.findall(one, text, re.M) for one in (r"^\\begin{tabular}", r"^results1 &"))
+    # Results and comparisons; the baseline is not compared with itself.
+    assert (len(begins), len(rows)) == (2, 2)
+    assert r"final accuracy, \% &" in text
+    assert all(line.startswith("%") for line in text.splitlines() if "Holm's" in line)

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from tests.complaints import complaints
 
+from crumb.cli import stream as stream_command
 from crumb.cli.main import main
 from crumb.cli.tune import settings
+from crumb.errors import InputError
+from crumb.experiments.tuned import Trial, write_tuned
 from crumb.files import read_toml
 
 Refused = Callable[..., str]
@@ -112,6 +115,31 @@ def test_a_preset_that_is_none(refused: Refused, tuning: list, tmp_path: Path):
     for text, named in (("[stream]\ncolour = 1", "'colour'"), ("stream = 1", "stream: is 1")):
         file.write_text(text)
         refused(*tuning, "--preset", file, names=(str(file), named))
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ([], ""),
+        (["--mode", "strict"], "was tuned with --mode paper, not strict; give a file tuned with"),
+        (["--budget-bytes", "9999"], "was tuned with --budget-bytes 50000, not 9999"),
+        (["--backbone", "resnet18"], "was tuned with --backbone squeezenet1_0, not resnet18"),
+        (["--memory-size", "9"], "was tuned with --budget-bytes 50000, not without"),
+    ],
+    ids=str,
+)
+def test_a_stream_under_the_conditions_of_the_search(tmp_path: Path, flags, said):
+    file = tmp_path / "tuned.toml"
+    about = {"backbone": "squeezenet1_0", "mode": "paper", "budget_bytes": 50000}
+    write_tuned(file, "er", Trial(0, {"lr": 0.5}, 50.0), about)
+    budget = [] if "--memory-size" in flags else ["--budget-bytes", "50000"]
+    words = ["set", "--preset", str(file), "--backbone", "squeezenet1_0", *budget, *flags]
+    if not said:
+        assert stream_command.settings(words)[2].lr == 0.5
+        return
+    with pytest.raises(InputError) as refused:
+        stream_command.settings(words)
+    assert f"--preset {file}: {said}" in refused.value.in_flags()
 
 
 # What cannot be done.

@@ -16,11 +16,17 @@ from crumb.methods.registry import find_method, methods
 def test_what_is_tuned_is_a_setting_that_takes_both_ends(name: str):
     kind = find_method(name)
     hints = get_type_hints(kind.Config)
-    for setting, (low, high) in kind.tuned.items():
-        assert hints[setting] is float
-        assert 0 < low < high
-        assert low <= getattr(kind.Config(), setting) <= high
-        for value in (low, high):
+    for setting, bounds in kind.tuned.items():
+        usual = getattr(kind.Config(), setting)
+        if hints[setting] in (int, float):
+            assert {type(end) for end in bounds} == {hints[setting]}
+            low, high = map(float, bounds)
+            assert 0 < low < high
+            assert low <= usual <= high
+        else:
+            assert usual in bounds
+            assert len(set(bounds)) == len(bounds) > 1
+        for value in bounds:
             kind.Config(**{setting: value})
     assert "lr" not in kind.tuned
     assert len(kind.tuned) < MAX_TUNED
@@ -38,9 +44,9 @@ def test_every_draw_is_accepted(name: str):
 def test_the_documentation_has_every_range():
     text = (Path(__file__).parents[2] / "docs" / "concepts.md").read_text()
     table = text.partition("| method | setting | range |\n")[2].partition("\n\n")[0]
-    found: dict[str, dict[str, tuple[float, float]]] = {}
+    found: dict[str, dict[str, tuple[object, ...]]] = {}
     for names, setting, ends in re.findall(r"\| (.+) \| `(.+)` \| (.+) \|", table):
-        low, high = (float(end.replace(",", "")) for end in ends.split(" to "))
+        range_ = tuple(float(end.replace(",", "")) for end in ends.split(" to ") if " to " in ends)
         for name in names.split(", "):
-            found.setdefault(name.strip("`"), {})[setting] = (low, high)
+            found.setdefault(name.strip("`"), {})[setting] = range_ or tuple(ends.split(" or "))
     assert found == {name: kind.tuned for name, kind in methods().items() if kind.tuned}

@@ -53,7 +53,7 @@ def comparison() -> Comparison:
         Cell("agem", 9000): "diverged in run 0: the direct loss is not finite",
         Cell("icarl", 9000): "is being run by another call",
     }
-    return Comparison(records, remarks, {"er": {"lr": 0.01}})
+    return Comparison(records, remarks, {Cell("er", 1000): {"lr": 0.01, "storage": "image"}})
 
 
 def table(comparison: Comparison, budget: int | None) -> dict[str, dict[str, str]]:
@@ -85,7 +85,8 @@ def test_a_row_holds_means_and_the_most_bytes(comparison: Comparison):
     assert (rows["crumb"]["replay bytes"], rows["crumb"]["all extra bytes"]) == ("900", "990")
     # Two runs: 60 and 66.
     assert rows["er"]["final accuracy, %"] == "63.0 ± 4.2"
-    assert (rows["er"]["tuned"], rows["crumb"]["tuned"]) == ("lr 0.01", "no")
+    assert rows["er"]["settings"] == "lr 0.01, storage image"
+    assert rows["crumb"]["settings"] == table(comparison, 9000)["er"]["settings"] == "defaults"
 
 
 def test_notes_name_who_beats_crumb_and_what_is_missing(comparison: Comparison):

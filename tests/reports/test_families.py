@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from crumb.errors import InputError
-from crumb.reports.families import Difference, Result, compare, family_of, runs_of
+from crumb.reports.families import Difference, Result, compare, family_of, over_budget, runs_of
 from crumb.reports.intervals import bootstrap_interval
 from crumb.reports.statistics import paired_permutation, wilcoxon
 from crumb.stream.record import RunRecord, Score
@@ -130,3 +131,18 @@ def test_bounds_stand_last_and_are_compared_with_nothing():
     assert family.baseline is whole
     assert [one.result.name for one in family.differences] == ["worse"]
     assert family.unpaired == [alone]
+
+
+def test_who_kept_more_than_the_budget():
+    """Methods without exemplars are held against the largest budget; a hundredth is allowed."""
+
+    def kept(method: str, replay: int, extra: int, budget: int | None) -> Result:
+        run = replace(record(0, 50), replay_bytes=replay, extra_bytes=extra)
+        return Result(method, method, [run], budget)
+
+    within = [kept("er", 1000, 10, 1000), kept("agem", 5000, 0, 5000), kept("si", 0, 5050, None)]
+    uncounted = kept("gem", 9000, 0, None)
+    over = [kept("crumb", 1000, 11, 1000), kept("ewc", 0, 5051, None)]
+    bound = kept("offline", 0, 9000, None)
+    assert over_budget([*within, uncounted, *over, bound]) == {"crumb", "ewc"}
+    assert over_budget([over[1]]) == set()

@@ -84,9 +84,20 @@ def test_latex_escapes_what_it_would_read():
         r"name & accuracy, \% & bytes & how \\",
         r"\midrule",
         r"er & \textbf{2.0 $\pm$ 1.0} & 12,345 & crumb x \\",
-        r"a|b\_\$x\$ <茶> \textbackslash{}\{5 \%\} & - & - & y \& z \\",
+        r"a\textbar{}b\_\$x\$ \textless{}茶\textgreater{} \textbackslash{}\{5 \%\} & - & - "
+        r"& y \& z \\",
         r"\bottomrule",
         r"\end{tabular}",
+    ]
+
+
+def test_latex_has_a_minus_and_not_a_hyphen():
+    table = plain(("arm-1", "from"), [["er-2", "-3.0 to -1"], ["-", None]])
+    assert table.latex().splitlines()[2:6] == [
+        r"arm-1 & from \\",
+        r"\midrule",
+        r"er-2 & $-$3.0 to $-$1 \\",
+        r"- & - \\",
     ]
 
 

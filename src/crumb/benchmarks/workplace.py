@@ -27,7 +27,8 @@ from crumb.nets.fronts import use_engine
 from crumb.stream.checkpoint import State
 from crumb.stream.config import MachineConfig, StreamConfig
 from crumb.stream.feed import Reading
-from crumb.stream.loop import Plan, learn_epoch
+from crumb.stream.loop import learn_epoch
+from crumb.stream.plan import Plan
 from crumb.stream.record import RunRecord
 from crumb.stream.run import open_store
 from crumb.stream.tasks import choose, tasks_of

@@ -37,8 +37,9 @@ COMMANDS = {
     "ablate": "run the ablation study of CRUMB",
     "runs": "list runs, compare two results folders",
     "analyse": "inspect saved learners: blocks, reconstructions, shape and texture",
-    "tune": "search the learning rate and coefficients of a method",
+    "tune": "search the learning rate and other settings of a method",
     "report": "write a page about results: tables, figures, tests",
+    "pareto": "show which results are the most accurate for their cost",
     "bench": "benchmark Crumb",
     "methods": "list the methods",
     "backbones": "list the backbones and what an exemplar of each takes",
@@ -48,7 +49,8 @@ COMMANDS = {
 
 # Commands that import torch, which takes seconds. A person sees at once that they have begun.
 _HEAVY = COMMANDS.keys() - {
-    *("index", "data", "tasks", "runs", "report", "methods", "backbones", "presets", "completion")
+    *("index", "data", "tasks", "runs", "report", "pareto"),
+    *("methods", "backbones", "presets", "completion"),
 }
 # What to do after an interruption, by command.
 _AFTER = {

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Annotated
 
 from crumb.cli.parsing import parse
-from crumb.cli.tables import check_free
+from crumb.cli.tables import check_figures, check_free
 from crumb.errors import InputError
 from crumb.files import write_text
 from crumb.kinds import Argument
 from crumb.reports.page import MARK, draw
-from crumb.reports.panels import Panel, write_panel
+from crumb.reports.panels import write_panel
 from crumb.reports.reader import gather
-
-_OF_A_FIGURE = '{\n  "format": "crumb-figure"'
-"""First bytes of the file that is written last for each figure."""
+from crumb.reports.report_tables import LATEX_MARK, latex
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,9 @@ class ReportConfig:
     of CRUMB, else the best."""
     figures: Path | None = None
     """Folder for the figures as PNG, SVG and CSV. Default: <page>_figures next to the page."""
+    latex: bool = False
+    """Also write the tables of results and comparisons as LaTeX, to <page>.tex next to the page.
+    They need the package booktabs."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -43,14 +44,22 @@ def run(words: Sequence[str]) -> None:
     config = parse(ReportConfig, words, "crumb report")
     page = config.output
     folder = config.figures or page.with_name(f"{page.stem}_figures")
+    tables = page.with_suffix(".tex")
     _check_page(page)
-    drawn = draw(gather(config.runs, config.baseline))
-    _check_figures(drawn.panels, folder)
+    if config.latex:
+        _check_tables(tables, page)
+    report = gather(config.runs, config.baseline)
+    drawn = draw(report)
+    check_figures(drawn.panels, folder, "--figures")
     for panel in drawn.panels:
         write_panel(panel, folder)
     write_text(page, drawn.html)
+    if config.latex:
+        write_text(tables, latex(report))
     print(f"report: {page}")
     print(f"figures: {folder} ({len(drawn.panels)}, each as PNG, SVG and CSV)")
+    if config.latex:
+        print(f"tables: {tables}")
 
 
 def _check_page(page: Path) -> None:
@@ -60,13 +69,9 @@ def _check_page(page: Path) -> None:
     check_free({page: MARK}, "a report")
 
 
-def _check_figures(panels: Sequence[Panel], folder: Path) -> None:
-    """Refuse to overwrite files that are not figures written by Crumb."""
-    for panel in panels:
-        about = folder / f"{panel.name}.json"
-        check_free({about: _OF_A_FIGURE}, "a figure")
-        for kind in (".png", ".svg", ".csv"):
-            path = about.with_suffix(kind)
-            if path.exists() and not about.exists():
-                problem = "is not a figure and would be overwritten"
-                raise InputError(path, problem, "move it or choose another --figures")
+def _check_tables(tables: Path, page: Path) -> None:
+    """Refuse a file that is not LaTeX written by Crumb."""
+    if tables == page:
+        problem = "is also the name of the LaTeX file"
+        raise InputError(f"--output {page}", problem, "give a name that ends in .html")
+    check_free({tables: LATEX_MARK}, "a report")

@@ -13,6 +13,7 @@ from crumb.cli.parsing import PRESET, RESUME, Preset, option, parse_parts
 from crumb.cli.resume import take_settings
 from crumb.cli.tables import summary_table
 from crumb.errors import InputError
+from crumb.experiments.tuned import BUDGET, FORMAT, refuse_other_search
 from crumb.kinds import UNSET
 from crumb.methods.base import Learner
 from crumb.methods.registry import find_method
@@ -67,6 +68,10 @@ def settings(words: Sequence[str]) -> tuple[StreamConfig, NetworkConfig, Any]:
         method=kind.Config(),
     )
     config: StreamConfig = parsed.stream
+    if preset.get("about", "format") == FORMAT:
+        budget = getattr(parsed.method, BUDGET, None)
+        used = {"backbone": parsed.network.backbone, "mode": config.mode, BUDGET: budget}
+        refuse_other_search(f"{preset.flag} {preset.name}", preset.sections["about"], used)
     if folder is not None:
         config = replace(config, output=folder, resume=True)
     return config, parsed.network, parsed.method

@@ -1,4 +1,4 @@
-"""``crumb tune``: search the learning rate and the coefficients of a method."""
+"""``crumb tune``: search the learning rate and other settings of a method."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from crumb.experiments.tune import TuneConfig, plan, tune
 from crumb.experiments.tuned import Trial, best
 from crumb.kinds import UNSET
 from crumb.methods.base import Learner
+from crumb.methods.described import Bounds
 from crumb.methods.registry import find_method, is_method
 from crumb.nets.config import NetworkConfig
 from crumb.reports.table import plain
@@ -22,7 +23,7 @@ from crumb.stream.config import StreamConfig
 def run(words: Sequence[str]) -> None:
     """Run the trials, then print them and the file with the chosen values."""
     search = plan(*settings(words))
-    print(f"searched: {_named({n: f'{a:g} to {b:g}' for n, (a, b) in search.ranges.items()})}")
+    print(f"searched: {_named({n: _range(bounds) for n, bounds in search.ranges.items()})}")
     trials: list[Trial] = []
     try:
         for trial in tune(search):
@@ -49,7 +50,7 @@ def settings(words: Sequence[str]) -> tuple[TuneConfig, NetworkConfig, Any]:
     preset, rest = take_preset(words)
     parsed = parse_parts(
         f"crumb tune {words[0]}" if words[:1] and words[0] not in HELP else "crumb tune",
-        "Search the learning rate and the coefficients of a method on held-out training clips. "
+        "Search the learning rate and other settings of a method on held-out training clips. "
         "crumb tune METHOD --help shows the settings of that method.",
         rest,
         for_method(preset, kind.name, TuneConfig),
@@ -104,7 +105,16 @@ def _named(texts: Mapping[str, str]) -> str:
 
 
 def _texts(trial: Trial) -> dict[str, str]:
-    return {name: f"{value:g}" for name, value in trial.values.items()}
+    return {name: _text(value) for name, value in trial.values.items()}
+
+
+def _text(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def _range(bounds: Bounds) -> str:
+    between = " or " if isinstance(bounds[0], str) else " to "
+    return between.join(map(_text, bounds))
 
 
 def _table(trials: Sequence[Trial], chosen: int | None = None) -> str:

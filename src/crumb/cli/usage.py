@@ -24,7 +24,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "compare": {
         "data": ("dataset", *_STREAM, "batch_size"),
-        "method and network": ("methods", "budget_bytes", *_NETWORK),
+        "method and network": ("methods", "budget_bytes", "settings", *_NETWORK),
         "runs and output": (*_RUNS, "device", "precision", "mem_accuracy"),
     },
     "ablate": {
@@ -79,9 +79,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "crumb compare --dataset my-data --methods all --runs 5",
     ),
     "ablate": ("crumb ablate list", "crumb ablate no_replay --dataset my-data"),
-    "tune": ("crumb tune er --dataset my-data", "crumb tune crumb --dataset my-data --trials 20"),
+    "tune": ("crumb tune er --dataset my-data", "crumb tune crumb --dataset my-data --trials 40"),
     "runs": ("crumb runs outputs", "crumb runs outputs --csv runs.csv"),
     "report": ("crumb report results/compared", "crumb report results/* -o report.html"),
+    "pareto": ("crumb pareto results/compared", "crumb pareto results/* -o results/front"),
     "analyse": (
         "crumb analyse results --dataset my-data",
         "crumb analyse results/learner_run0.safetensors --dataset my-data",

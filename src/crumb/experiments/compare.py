@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from crumb.data.index import Dataset
 from crumb.data.protocol import TaskList
 from crumb.errors import InputError, setting
 from crumb.experiments import grid
+from crumb.experiments.given import files_of, read_given, tuned_files
 from crumb.experiments.grid import Grid, default_folder, with_one_engine
-from crumb.experiments.tuned import TUNED, read_tuned
+from crumb.kinds import Argument
 from crumb.methods.registry import find_method, is_method, methods
 from crumb.nets.config import NetworkConfig
 from crumb.stream import tensorboard
@@ -43,7 +45,11 @@ class CompareConfig(ProtocolConfig):
     """Memory budgets in bytes for exemplars and everything needed to decode them. Default: 250000.
     Methods without exemplars run once for all budgets."""
     tuned: Path | None = None
-    """Folder with METHOD/tuned.toml of `crumb tune` for the tuned methods."""
+    """Folder with METHOD/tuned.toml of `crumb tune` for the tuned methods. With several budgets:
+    METHOD_BUDGET/tuned.toml."""
+    settings: Annotated[tuple[str, ...], Argument(metavar="METHOD=FILE")] = ()
+    """TOML files with the settings of single methods, such as er=er.toml: the keys are the names of
+    settings. A tuned.toml works too. Overrides TUNED for these methods."""
     output: Path | None = None
     """Results folder of the comparison. Default: outputs/<data
     set>/compare_<protocol>_<mode>_<backbone>."""
@@ -66,6 +72,7 @@ class CompareConfig(ProtocolConfig):
                 "already includes all methods",
                 "leave out the other names",
             )
+        files_of(self.settings, self.names)
         if self.budget_bytes and not self.storing:
             problem = "has no effect with methods that keep no exemplars"
             raise InputError(setting("budget_bytes"), problem, "leave it out or name other methods")
@@ -108,12 +115,12 @@ class Comparison:
     Attributes:
         records: finished runs of each cell, by run number.
         notes: why a cell cannot be run or did not finish.
-        tuned: values from `crumb tune`, by method.
+        given: settings that replace defaults, by cell.
     """
 
     records: Mapping[Cell, list[RunRecord]]
     notes: Mapping[Cell, str]
-    tuned: Mapping[str, Mapping[str, Any]]
+    given: Mapping[Cell, Mapping[str, Any]]
 
     @property
     def budgets(self) -> tuple[int | None, ...]:
@@ -129,7 +136,7 @@ class Matrix:
     Attributes:
         config: configuration of the comparison.
         network: configuration of the backbone.
-        tuned: settings that replace defaults, by method.
+        given: settings that replace defaults, by cell.
         grid: grid of the requested cells.
         dataset: the opened data set.
         task_lists: tasks of streams and of upper bounds, by run number; laid out on first use.
@@ -138,7 +145,7 @@ class Matrix:
 
     config: CompareConfig
     network: NetworkConfig
-    tuned: Mapping[str, Mapping[str, Any]]
+    given: Mapping[Cell, Mapping[str, Any]]
     grid: Grid
     dataset: Dataset
     task_lists: dict[bool, Mapping[int, TaskList]]
@@ -156,28 +163,35 @@ class Matrix:
             InputError: the budget is too small for the method.
         """
         stream = replace(stream_config(self.config, cell, self.folder), resume=True)
-        method = method_config(cell, {cell.method: self.tuned_of(cell)})
+        method = method_config(cell, self.given_to(cell))
         offline = find_method(cell.method).offline
         if offline not in self.task_lists:
             self.task_lists[offline] = lay_out_runs(self.config, self.dataset, offline)
         tasks = self.task_lists[offline]
         return stream_job(stream, self.network, method, self.dataset, tasks, self.broken)
 
-    def tuned_of(self, cell: Cell) -> Mapping[str, Any]:
+    def given_to(self, cell: Cell) -> Mapping[str, Any]:
         """Settings of a cell that replace defaults.
 
-        A cell of an earlier call has the settings of that call.
+        A cell of an earlier call has the settings of that call, except those that are None by
+        default: the recorded ones do not tell whether they were given.
         """
         if cell in self.config.cells:
-            return self.tuned.get(cell.method, {})
-        kind, settings = find_method(cell.method), read_settings(self.folder / cell.name)
-        usual = method_config(cell, {})
-        found = {name: settings.get(f"method.{name}") for name in kind.searched()}
-        return {
-            name: value
-            for name, value in found.items()
-            if value is not None and value != getattr(usual, name)
+            return self.given.get(cell, {})
+        usual, settings = method_config(cell, {}), read_settings(self.folder / cell.name)
+        recorded = {
+            field.name: settings[f"method.{field.name}"]
+            for field in fields(usual)
+            if getattr(usual, field.name) is not None and f"method.{field.name}" in settings
         }
+        with suppress(InputError):
+            earlier = replace(usual, **recorded)
+            return {
+                name: getattr(earlier, name)
+                for name in recorded
+                if getattr(earlier, name) != getattr(usual, name)
+            }
+        return {}
 
     def look(self) -> Comparison:
         """All finished runs in the folder, including those of other calls."""
@@ -185,7 +199,7 @@ class Matrix:
         wanted = range(config.first_run, config.first_run + config.runs)
         records: dict[Cell, list[RunRecord]] = {}
         hidden: dict[str, str] = {}
-        tuned: dict[str, Mapping[str, Any]] = {**self.tuned}
+        given = {**self.given}
         cells = [*config.cells, *_earlier(self.folder, config.cells)]
         for cell in cells:
             if cell.name in self.grid.impossible:
@@ -202,10 +216,10 @@ class Matrix:
                 continue
             found = self.grid.records(grid.Cell(cell.name, job))
             records[cell] = [record for record in found if record.run in wanted]
-            if cell not in config.cells and (values := self.tuned_of(cell)):
-                tuned[cell.method] = values
+            if cell not in config.cells and (values := self.given_to(cell)):
+                given[cell] = values
         notes = self.grid.notes() | hidden
-        return Comparison(records, {c: notes[c.name] for c in cells if c.name in notes}, tuned)
+        return Comparison(records, {c: notes[c.name] for c in cells if c.name in notes}, given)
 
 
 def compare(config: CompareConfig, network: NetworkConfig) -> Matrix:
@@ -253,9 +267,7 @@ def _arrange(matrix: Matrix, networks: Networks) -> None:
 
 def _matrix(config: CompareConfig, network: NetworkConfig, networks: Networks) -> Matrix:
     """The settings and data that all cells share."""
-    tuned: Mapping[str, Mapping[str, Any]] = {}
-    if config.tuned is not None:
-        tuned = tuned_in(config.tuned, config.names, network.backbone, config.mode)
+    given = _given(config, network.backbone)
     dataset = open_dataset(config.dataset, config.classes)
     folder = config.output or default_folder("compare", config, network, dataset)
     kinds = {
@@ -269,7 +281,7 @@ def _matrix(config: CompareConfig, network: NetworkConfig, networks: Networks) -
         every = [tasks for lists in task_lists.values() for tasks in lists.values()]
         broken = broken_in(dataset, config, every, network)
     network = with_one_engine(network, config, config.first_run, folder.glob("*"), networks)
-    return Matrix(config, network, tuned, Grid(folder, "compare"), dataset, task_lists, broken)
+    return Matrix(config, network, given, Grid(folder, "compare"), dataset, task_lists, broken)
 
 
 def _earlier(folder: Path, asked: Sequence[Cell]) -> list[Cell]:
@@ -285,22 +297,23 @@ def _earlier(folder: Path, asked: Sequence[Cell]) -> list[Cell]:
     return found
 
 
-def tuned_in(
-    folder: Path, names: Sequence[str], backbone: str, mode: str
-) -> dict[str, Mapping[str, float]]:
-    """The tuned values by method.
+def _given(config: CompareConfig, backbone: str) -> dict[Cell, Mapping[str, Any]]:
+    """The settings that replace defaults, by cell.
 
     Raises:
-        InputError: no tuned file exists for any method, or one is unusable or of another backbone
-            or mode.
+        InputError: a file is missing, unusable, or of a search with another backbone, mode or
+            budget.
     """
-    found = {name: folder / name / TUNED for name in names}
-    found = {name: path for name, path in found.items() if path.exists()}
-    if not found:
-        problem = f"holds no METHOD/{TUNED} of these methods"
-        remedy = f"write them with crumb tune METHOD --output {folder}/METHOD"
-        raise InputError(setting("tuned", folder), problem, remedy)
-    return {name: read_tuned(path, name, backbone, mode).values for name, path in found.items()}
+    files: dict[str, Path] = {}
+    if config.tuned is not None:
+        files = tuned_files(config.tuned, {cell.name: cell.method for cell in config.cells})
+    by_hand = files_of(config.settings, config.names)
+    files |= {c.name: by_hand[c.method] for c in config.cells if c.method in by_hand}
+    return {
+        cell: read_given(files[cell.name], cell.method, backbone, config.mode, cell.budget)
+        for cell in config.cells
+        if cell.name in files
+    }
 
 
 def stream_config(config: CompareConfig, cell: Cell, folder: Path) -> StreamConfig:
@@ -309,13 +322,11 @@ def stream_config(config: CompareConfig, cell: Cell, folder: Path) -> StreamConf
     return StreamConfig(**shared, method=cell.method, output=folder / cell.name)
 
 
-def method_config(cell: Cell, tuned: Mapping[str, Mapping[str, Any]]) -> Any:
-    """The settings of one cell: defaults, tuned values and the budget.
+def method_config(cell: Cell, given: Mapping[str, Any]) -> Any:
+    """The settings of one cell: defaults, what replaces them and the budget.
 
     Raises:
         InputError: the budget is too small for the method.
     """
-    settings = dict(tuned.get(cell.method, {}))
-    if cell.budget is not None:
-        settings["budget_bytes"] = cell.budget
-    return find_method(cell.method).Config(**settings)
+    budget = {} if cell.budget is None else {"budget_bytes": cell.budget}
+    return find_method(cell.method).Config(**given, **budget)

@@ -1,4 +1,4 @@
-"""Search ranges of tuning, and random draws from them."""
+"""Search ranges of tuning, and evenly spread draws from them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import contextlib
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from crumb.errors import InputError
 from crumb.methods.base import Learner
-from crumb.methods.described import Ranges
+from crumb.methods.described import Bounds, Ranges
 from crumb.methods.training import MAX_FLOAT
-from crumb.seeds import derive
 
 HELD_ASIDE = 1_000_000
 """Run number for tuning, far above compared runs, so its order of classes is different."""
@@ -22,9 +19,12 @@ LR_FACTOR = 10.0
 """The learning rate is searched from this fraction to this multiple of the given one."""
 
 
-def ranges_of(kind: type[Learner], method: Any) -> dict[str, tuple[float, float]]:
-    """The searched settings: the learning rate, if any, and coefficients with an effect."""
-    ranges: dict[str, tuple[float, float]] = {}
+def ranges_of(kind: type[Learner], method: Any) -> dict[str, Bounds]:
+    """The searched settings: the learning rate, if any, and other settings with an effect.
+
+    The learning rate is searched in two decades around the given one.
+    """
+    ranges: dict[str, Bounds] = {}
     if kind.trains:
         least, most = method.lr / LR_FACTOR, method.lr * LR_FACTOR
         ranges["lr"] = max(least, method.least_lr), min(most, MAX_FLOAT)
@@ -37,26 +37,44 @@ def ranges_of(kind: type[Learner], method: Any) -> dict[str, tuple[float, float]
     return ranges
 
 
-def draw(ranges: Ranges, count: int, kind: type[Learner]) -> list[dict[str, float]]:
-    """Draw values evenly on a logarithmic scale, rounded to three digits.
+def draw(ranges: Ranges, count: int, kind: type[Learner]) -> list[dict[str, Any]]:
+    """Draw settings from a Sobol sequence, which covers the ranges more evenly than chance does.
 
-    Trial n lies at the same relative position of the ranges for every method and count.
+    Numbers are log-uniform. Floats are rounded to three digits. Trial n lies at the same relative
+    position of the ranges for every method and count. The sequence is fixed: it has no seed.
 
     Args:
         ranges: range of each searched setting.
         count: number of draws.
         kind: class of the method, whose order of settings assigns dimensions.
     """
+    import torch
+    from torch.quasirandom import SobolEngine
+
     names = ["lr", *kind.tuned]
     assert len(names) <= MAX_TUNED, f"{kind.name} has too many settings to search"
-    places = np.random.default_rng(derive(HELD_ASIDE, "tune")).random((count, MAX_TUNED))
-    drawn = []
-    for row in places.tolist():
-        values = {}
-        for name, place in zip(names, row, strict=False):
-            if name in ranges:
-                low, high = ranges[name]
-                # Rounding must not leave the range.
-                values[name] = min(high, max(low, float(f"{low * (high / low) ** place:.3g}")))
-        drawn.append(values)
-    return drawn
+    if not count:
+        return []
+    # The first two points are a corner and the centre; the trial with the given settings is there.
+    places = SobolEngine(MAX_TUNED).fast_forward(2).draw(count, dtype=torch.float64)
+    return [
+        {
+            name: _at(ranges[name], place)
+            for name, place in zip(names, row, strict=False)
+            if name in ranges
+        }
+        for row in places.tolist()
+    ]
+
+
+def _at(bounds: Bounds, place: float) -> float | str:
+    """The value at a relative position, at least 0 and below 1, of a range."""
+    if isinstance(bounds[0], str):
+        return bounds[int(place * len(bounds))]
+    low, high = map(float, bounds)
+    if all(isinstance(end, int) for end in bounds):
+        # Each whole number stands for the interval that is rounded to it.
+        first, last = low - 0.5, high + 0.5
+        return min(int(high), max(int(low), round(first * (last / first) ** place)))
+    # Rounding must not leave the range.
+    return min(high, max(low, float(f"{low * (high / low) ** place:.3g}")))

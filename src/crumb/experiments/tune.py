@@ -1,7 +1,8 @@
 """Hyperparameter search, the same for every method, on training clips only.
 
-Random search (Bergstra and Bengio, "Random Search for Hyper-Parameter Optimization", JMLR 2012) on
-the first tasks of an order of classes that no comparison uses.
+The trials are points of a Sobol sequence (Bergstra and Bengio, "Random Search for Hyper-Parameter
+Optimization", JMLR 2012, compare it with random points). Each is a stream of the first tasks of an
+order of classes that no comparison uses.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from crumb.errors import DivergedError, InputError, require, setting
 from crumb.experiments.draws import HELD_ASIDE, draw, ranges_of
 from crumb.experiments.grid import Cell, Grid, with_one_engine
 from crumb.experiments.tuned import (
+    BUDGET,
     LOG,
     TUNED,
     Trial,
@@ -53,7 +55,7 @@ from crumb.stream.tasks import choose, epochs_of, open_dataset, relabelled, task
 
 @dataclass(frozen=True)
 class TuneConfig(TasksConfig):
-    """Search the learning rate and the coefficients of a method on held-out training clips.
+    """Search the learning rate and other settings of a method on held-out training clips.
 
     Every method gets the same number of trials on the first tasks of a reserved order of classes.
     Test images are never used.
@@ -63,7 +65,7 @@ class TuneConfig(TasksConfig):
     """Learning method."""
     dataset: Path
     """Folder written by `crumb index`."""
-    trials: int = 10
+    trials: int = 20
     """Number of trials. The first uses the given settings."""
     tasks: int = 3
     """Number of tasks per trial."""
@@ -133,7 +135,7 @@ class Search:
         """The results folder of a trial."""
         return self.folder / "trials" / f"{number:02}"
 
-    def values(self, number: int) -> dict[str, float]:
+    def values(self, number: int) -> dict[str, Any]:
         """Values of the searched settings in one trial."""
         return {name: getattr(self.settings[number], name) for name in self.ranges}
 
@@ -303,6 +305,7 @@ def _about(search: Search) -> dict[str, Any]:
         "classes": list(config.classes) or None,
         "protocol": config.protocol,
         "mode": config.mode,
+        BUDGET: getattr(search.method, BUDGET, None),
         **asdict(config.layout),
         "backbone": network.backbone,
         "cut": network.cut,

@@ -7,14 +7,17 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from crumb.errors import InputError, setting
 from crumb.files import read_text, read_toml, write_csv, write_toml
+from crumb.kinds import as_kind, described
 from crumb.methods.registry import find_method
 
 TUNED, LOG = "tuned.toml", "trials.csv"
 FORMAT, VERSION = "crumb-tuned", 1
+BUDGET = "budget_bytes"
+"""Name of the memory budget among the search conditions and the settings of methods."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Trial:
     """
 
     number: int
-    values: Mapping[str, float]
+    values: Mapping[str, Any]
     accuracy: float | None = None
     seconds: float | None = None
     failed: str = ""
@@ -46,7 +49,7 @@ class Tuned:
         about: the search conditions in the file: data set, protocol, backbone, ...
     """
 
-    values: Mapping[str, float]
+    values: Mapping[str, Any]
     about: Mapping[str, Any]
 
 
@@ -85,11 +88,19 @@ def read_failed(path: Path) -> list[Trial]:
             number, why = int(row.pop("trial")), row.pop("failed")
             del row["accuracy"], row["seconds"]
             if why:
-                values = {name: float(value) for name, value in row.items()}
+                values = {name: _as_number(value) for name, value in row.items()}
                 failed.append(Trial(number, values, failed=why))
     except (LookupError, TypeError, ValueError, csv.Error) as error:
         raise InputError(path, "is not a table of trials", remedy) from error
     return failed
+
+
+def _as_number(text: str) -> float | str:
+    """A value of a table; the text itself is a choice."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def write_tuned(path: Path, method: str, trial: Trial, about: Mapping[str, Any]) -> None:
@@ -111,7 +122,11 @@ def write_tuned(path: Path, method: str, trial: Trial, about: Mapping[str, Any])
 
 
 def read_tuned(
-    path: Path, method: str, backbone: str | None = None, mode: str | None = None
+    path: Path,
+    method: str,
+    backbone: str | None = None,
+    mode: str | None = None,
+    budget: int | None = None,
 ) -> Tuned:
     """Read the chosen values of a method.
 
@@ -120,10 +135,11 @@ def read_tuned(
         method: name of the method.
         backbone: required backbone of the search; None for any.
         mode: required mode of the search; None for any.
+        budget: required memory budget of the search in bytes; None for any.
 
     Raises:
-        InputError: the file is missing; of another format, version, method, backbone or mode; or it
-            holds an unsearched setting or an invalid value.
+        InputError: the file is missing; of another format, version, method, backbone, mode or
+            budget; or it holds an unsearched setting or an invalid value.
     """
     file = path / TUNED if path.is_dir() else path
     remedy = f"give what crumb tune {method} wrote"
@@ -136,27 +152,49 @@ def read_tuned(
         raise InputError(file, problem, remedy)
     if stream.get("method") != method:
         raise InputError(file, f"is for the method {stream.get('method')!r}", remedy)
-    for name, wanted in (("backbone", backbone), ("mode", mode)):
-        if wanted is not None and about.get(name) != wanted:
-            problem = f"was tuned with --{name} {about.get(name)}, not {wanted}"
-            raise InputError(file, problem, f"give a file tuned with --{name} {wanted}")
+    required = {"backbone": backbone, "mode": mode, BUDGET: budget}
+    refuse_other_search(file, about, {n: one for n, one in required.items() if one is not None})
     about = {name: value for name, value in about.items() if name not in ("format", "version")}
     return Tuned(_checked(values, method, file, remedy), about)
 
 
-def _checked(values: Mapping[str, Any], method: str, file: Path, remedy: str) -> dict[str, float]:
-    """The values as numbers, checked to be searched settings with valid values."""
+def refuse_other_search(file: object, about: Mapping[str, Any], used: Mapping[str, Any]) -> None:
+    """Refuse the settings of a search under other conditions.
+
+    Args:
+        file: the file, for the message.
+        about: search conditions in the file.
+        used: the conditions under which its settings would be used; None for a flag not given.
+
+    Raises:
+        InputError: a condition differs.
+    """
+    for name, wanted in used.items():
+        found = about.get(name)
+        if found == wanted:
+            continue
+        how = "without" if wanted is None else str(wanted)
+        problem = f"was tuned with {setting(name, found)}, not {how}"
+        if found is None:
+            problem = f"was tuned without {setting(name)}"
+        remedy = f"tuned without {setting(name)}" if wanted is None else ""
+        remedy = remedy or f"tuned with {setting(name, wanted)}"
+        raise InputError(file, problem, f"give a file {remedy}")
+
+
+def _checked(values: Mapping[str, Any], method: str, file: Path, remedy: str) -> dict[str, Any]:
+    """The values as the settings hold them, checked to be searched and valid."""
     kind = find_method(method)
+    hints = get_type_hints(kind.Config)
     found = {}
     for name, value in values.items():
         if name not in kind.searched():
             raise InputError(f"{file}, method", f"has an unknown key {name!r}", remedy)
-        if type(value) not in (int, float):
-            raise InputError(f"{file}, method.{name}", f"is {value!r}", "give a number")
         try:
-            found[name] = float(value)
-        except OverflowError as error:
-            raise InputError(f"{file}, method.{name}", "is too large", "give less") from error
+            found[name] = as_kind(value, hints[name])
+        except TypeError as error:
+            where = f"{file}, method.{name}"
+            raise InputError(where, f"is {value!r}", f"give {described(hints[name])}") from error
     if kind.trains and "lr" not in values:
         raise InputError(f"{file}, method", "has no lr", remedy)
     try:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 from crumb.methods.training import TrainingConfig
 
-Ranges = Mapping[str, tuple[float, float]]
-"""Lowest and highest value, above 0, by name of the setting."""
+Bounds: TypeAlias = tuple[float, float] | tuple[str, ...]
+"""What a setting is searched in: the lowest and the highest value, both above 0 and whole if the
+setting is, or the choices."""
+Ranges: TypeAlias = Mapping[str, Bounds]
+"""Bounds by name of the setting."""
 
 
 class Described:

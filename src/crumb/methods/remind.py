@@ -175,7 +175,10 @@ class Remind(Learner):
     paper = "Hayes et al., ECCV 2020"
     keeps = "codes, quantiser"
     Config = RemindConfig
-    tuned: ClassVar[Ranges] = {"mixup_alpha": (0.01, 1.0)}
+    tuned: ClassVar[Ranges] = {
+        "mixup_alpha": (0.01, 1.0),
+        "rehearsal_samples_per_update": (10, 100),
+    }
     needs_task_boundaries = True
     needs_second_pass = True
     tested_after_task_end = True

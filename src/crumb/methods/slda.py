@@ -67,7 +67,7 @@ class StreamingLda(ClosedForm):
     usual_temperature = 8.0
     """The model assumes independent frames and dimensions, so at temperature 1 it is overconfident
     (docs/methods.md)."""
-    tuned: ClassVar[Ranges] = {"shrinkage": (0.001, 1.0)}
+    tuned: ClassVar[Ranges] = {"shrinkage": (0.001, 1.0), "transform": ("sqrt", "none")}
 
     def __init__(
         self, network: SplitNetwork, config: Any, seed: int = 0, device: str = "cpu"

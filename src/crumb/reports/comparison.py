@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from crumb.reports.families import OWN_METHOD, Family, Result, family_of, in_bytes
-from crumb.reports.key_figures import WORK, columns, runs_table
+from crumb.reports.families import OWN_METHOD, Family, Result, exceeds, family_of, in_bytes
+from crumb.reports.key_figures import WORK, KeyFigures, columns, runs_table
 from crumb.reports.table import Column, Table
+from crumb.reports.wording import shown
 
 if TYPE_CHECKING:
     from crumb.experiments.compare import Comparison
@@ -21,7 +23,6 @@ FIGURES = (
 """Columns of the tables of comparisons and ablation studies."""
 OVER = "over budget"
 """Stands for the rank of a method that kept more bytes than the budget."""
-_SLACK = 0.01
 LONG_HEAD = ("method", "budget_bytes", "run")
 
 
@@ -45,28 +46,39 @@ def families(comparison: Comparison) -> dict[int | None, Family | None]:
 
 
 def ranks(family: Family | None) -> dict[str, int | str | None]:
+    """Rank of each method by mean final accuracy (see :func:`ranked`)."""
+    if family is None:
+        return {}
+    return ranked({one.name: (one.is_bound, one.figures) for one in family.results}, family.budget)
+
+
+def ranked(
+    methods: Mapping[str, tuple[bool, KeyFigures]], budget: int | None
+) -> dict[str, int | str | None]:
     """Rank of each method by mean final accuracy: upper bounds first, then best first.
 
     1 is best; equals share the lower number. Upper bounds have none (None). A method that kept more
     bytes than the budget, everything counted, is not ranked (:data:`OVER`) and comes last.
+
+    Args:
+        methods: by name, whether it is an upper bound, and its key figures.
+        budget: memory budget in bytes, if any.
     """
-    results = family.results if family else []
-    over = {one.name for one in results if family and is_over(one, family.budget)}
-    means = [one.figures.final.mean for one in results if not one.is_bound and one.name not in over]
+    over = {name for name, (_, known) in methods.items() if exceeds(known.total_bytes, budget)}
+    means = [
+        known.final.mean
+        for name, (is_bound, known) in methods.items()
+        if not is_bound and name not in over
+    ]
     found: dict[str, int | str | None] = {}
-    for one in results:
-        if one.is_bound:
-            found[one.name] = None
-        elif one.name in over:
-            found[one.name] = OVER
+    for name, (is_bound, known) in methods.items():
+        if is_bound:
+            found[name] = None
+        elif name in over:
+            found[name] = OVER
         else:
-            found[one.name] = 1 + sum(mean > one.figures.final.mean for mean in means)
+            found[name] = 1 + sum(mean > known.final.mean for mean in means)
     return dict(sorted(found.items(), key=lambda item: (_order(item[1]), item[0])))
-
-
-def is_over(result: Result, budget: int | None) -> bool:
-    """Whether a result kept more than a budget; a hundredth more is left to counts of classes."""
-    return budget is not None and result.figures.total_bytes > budget * (1 + _SLACK)
 
 
 def _order(rank: int | str | None) -> float:
@@ -78,12 +90,18 @@ def _order(rank: int | str | None) -> float:
 def table(comparison: Comparison, family: Family | None) -> Table:
     """The methods of one budget, upper bounds first, then best first."""
     results = {one.name: one for one in (family.results if family else [])}
+    given = {(cell.method, cell.budget): values for cell, values in comparison.given.items()}
     rows = []
     for name, rank in ranks(family).items():
-        tuned = comparison.tuned.get(name, {})
-        said = ", ".join(f"{setting} {value:g}" for setting, value in tuned.items()) or "no"
+        own = given.get((name, results[name].budget), {})
+        said = ", ".join(f"{setting} {_shown(value)}" for setting, value in own.items())
+        said = said or "defaults"
         rows.append([name, rank, *results[name].figures.cells(FIGURES), said])
-    return Table([Column("method"), Column("rank"), *columns(FIGURES), Column("tuned")], rows)
+    return Table([Column("method"), Column("rank"), *columns(FIGURES), Column("settings")], rows)
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else shown(value)
 
 
 def notes(comparison: Comparison, family: Family | None, budget: int | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Figures of final accuracy against cost in bytes and seconds."""
+"""Final accuracy against cost in bytes and seconds: figures, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ from crumb.reports.drawing import (
     shortened,
     spread,
 )
-from crumb.reports.families import Result
+from crumb.reports.families import Result, over_budget
+from crumb.reports.key_figures import columns
 from crumb.reports.panels import Panel
 from crumb.reports.reader import Experiment
+from crumb.reports.table import Column, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,6 +41,8 @@ LABELS = {
     "seconds": "time of learning and storing, seconds a run",
 }
 """Axis label of each cost, by unit."""
+_OVER = "Hollow circles kept more bytes than the budget and are not on the line. "
+_HEAD = ("final", "total_bytes", "seconds", "runs")
 Name = TypeVar("Name")
 
 
@@ -53,15 +57,18 @@ def cost_panel(experiment: Experiment, name: str, unit: str) -> Panel:
     """Panel of final accuracy against a cost, with the Pareto front joined and named."""
     results = experiment.results
     known = {one.name: (_cost(one, unit), one.figures.final.mean) for one in results}
-    front = pareto({one.name: known[one.name] for one in results if not one.is_bound})
+    front, over = front_of(results, unit), over_budget(results)
     baselines = {family.baseline.name for family in experiment.families}
     figure, axes = new_axes(*NARROW)
     axes.plot(*_steps([known[name] for name in front]), color=_BEST, lw=1, zorder=1)
-    looks = {one.name: _look(one, front, baselines) for one in results}
+    looks = {one.name: _look(one, front, baselines, over) for one in results}
     # Draw the emphasised points last.
     order = sorted(results, key=lambda one: one.name in baselines or one.name in front)
     rows = [
-        [one.name, *_point(axes, one, unit, looks[one.name]), one.figures.runs, one.name in front]
+        [
+            *(one.name, *_point(axes, one, unit, looks[one.name])),
+            *(one.figures.runs, one.name in front, one.name in over),
+        ]
         for one in order
     ]
     _cost_axes(axes, [cost for cost, _ in known.values()], unit)
@@ -76,11 +83,43 @@ def cost_panel(experiment: Experiment, name: str, unit: str) -> Panel:
         f"Final accuracy against {unit}, one point per result (means; for bytes the maximum over "
         "runs). Up and to the left is better: no result is both more accurate and cheaper than "
         "one on the line. Diamonds: baselines; squares: upper bounds; dots: other results. "
+        f"{_OVER if over else ''}"
         f"{said_of_spread([one.figures.runs for one in results])}"
         f"{' k: thousand, M: million.' if unit == 'bytes' else ''}"
     )
     head = ["result", unit, "final_accuracy_percent", "low", "high", "runs", "on_the_line"]
+    head.append("over_budget")
     return Panel(name, f"Accuracy against {unit}", caption, figure, head, rows)
+
+
+def front_of(results: Sequence[Result], unit: str) -> dict[str, float]:
+    """The Pareto front of final accuracy against a cost, cheapest first.
+
+    Upper bounds and results over their budget are not on it.
+
+    Args:
+        results: results on one stream.
+        unit: one of :data:`LABELS`.
+
+    Returns:
+        mean final accuracy in percent by name of the result.
+    """
+    over = over_budget(results)
+    allowed = [one for one in results if not one.is_bound and one.name not in over]
+    return pareto({one.name: (_cost(one, unit), one.figures.final.mean) for one in allowed})
+
+
+def front_table(experiment: Experiment) -> Table:
+    """All results with their costs, and on which fronts each one is."""
+    results = experiment.results
+    fronts, over = {unit: front_of(results, unit) for unit in LABELS}, over_budget(results)
+    rows = []
+    for one in results:
+        said = ", ".join(unit for unit, front in fronts.items() if one.name in front) or "-"
+        if one.is_bound or one.name in over:
+            said = "upper bound" if one.is_bound else "over budget"
+        rows.append([one.name, *one.figures.cells(_HEAD), said])
+    return Table([Column("result"), *columns(_HEAD), Column("on the front", kind="words")], rows)
 
 
 def cost_of_all(results: Sequence[Result], unit: str) -> Figure:
@@ -144,11 +183,16 @@ def _steps(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[flo
     return x, y
 
 
-def _look(one: Result, front: Mapping[str, float], baselines: set[str]) -> dict[str, Any]:
+def _look(
+    one: Result, front: Mapping[str, float], baselines: set[str], over: set[str]
+) -> dict[str, Any]:
     if one.name in baselines:
-        return {"color": OWN, "marker": "D", "mfc": OWN, "ms": 5}
+        fill = "none" if one.name in over else OWN
+        return {"color": OWN, "marker": "D", "mfc": fill, "ms": 5}
     if one.is_bound:
         return {"color": _OTHER, "marker": "s", "mfc": "none", "ms": 5}
+    if one.name in over:
+        return {"color": _OTHER, "marker": "o", "mfc": "none", "ms": 4}
     if one.name in front:
         return {"color": _BEST, "marker": "o", "mfc": _BEST, "ms": 5}
     return {"color": _OTHER, "marker": ".", "mfc": _OTHER, "ms": 5}

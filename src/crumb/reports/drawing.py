@@ -37,6 +37,7 @@ KINDS = {
     "upper bound": "#555555",
 }
 """Colours of kinds of results, for figures with too many results for individual colours."""
+_LINES, _MARKERS = ("-", "--", "-.", ":"), "osD^vPX*"
 # Inches; narrow enough to be readable on a phone.
 NARROW = (3.8, 3.0)
 _TWO, _SMALL, _LINE = 2, 8, 0.165
@@ -62,6 +63,18 @@ def plain_axes(axes: Axes) -> None:
     axes.grid(alpha=0.3, lw=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def curve_look(number: int) -> dict[str, Any]:
+    """Line, marker and colour of a curve; the curve with number 0 is drawn thicker, on top."""
+    return {
+        "ls": _LINES[number % len(_LINES)],
+        "marker": _MARKERS[number % len(_MARKERS)],
+        "lw": 1.4 if number else 2.2,
+        "zorder": 2 if number else 3,
+        "color": PALETTE[number % len(PALETTE)],
+        "ms": 3.5,
+    }
 
 
 def kind_of(result: Result) -> str:

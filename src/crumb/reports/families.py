@@ -27,6 +27,7 @@ from crumb.reports.statistics import (
 from crumb.stream.record import FIGURES, RunRecord
 
 OWN_METHOD = "crumb"
+_SLACK = 0.01
 _NAMED, _BEST = "named by --baseline", "the best by mean final accuracy"
 _WHY = {UNABLATED: "the unablated run", OWN_METHOD: "the only result of CRUMB"}
 
@@ -256,6 +257,30 @@ def _baseline(results: Sequence[Result], named: str | None) -> tuple[Result, str
         if len(known) == 1:
             return known[0], _WHY[name]
     return results[0], _BEST
+
+
+def is_over(result: Result, budget: int | None) -> bool:
+    """Whether a result kept more than a budget."""
+    return exceeds(result.figures.total_bytes, budget)
+
+
+def exceeds(held: int, budget: int | None) -> bool:
+    """Whether bytes exceed a budget; a hundredth more is left to counts of classes."""
+    return budget is not None and held > budget * (1 + _SLACK)
+
+
+def over_budget(results: Sequence[Result]) -> set[str]:
+    """Names of the results that kept more bytes than their budget.
+
+    A result that keeps no exemplars has no budget of its own. It is over if it kept more than the
+    largest budget of the others.
+    """
+    largest = max((one.budget for one in results if one.budget is not None), default=None)
+    limits = {
+        one.name: largest if one.budget is None and not one.figures.replay_bytes else one.budget
+        for one in results
+    }
+    return {one.name for one in results if not one.is_bound and is_over(one, limits[one.name])}
 
 
 def in_bytes(budget: int | None) -> str:

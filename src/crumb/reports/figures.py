@@ -17,7 +17,7 @@ from crumb.reports.drawing import (
     NARROW,
     OTHERS,
     OWN,
-    PALETTE,
+    curve_look,
     kind_of,
     legend_below,
     legend_of_kinds,
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_CURVES = 8
-_LINES, _MARKERS = ("-", "--", "-.", ":"), "osD^vPX*"
 _TICKS = 10
 _ACCURACY = "accuracy on classes seen, %"
 Curves = Sequence[Sequence[float]]
@@ -162,14 +161,7 @@ def _curves(
     others = [one for one in curves if one != family.baseline.name]
     for result, runs in curves.items():
         number = 0 if result == family.baseline.name else 1 + others.index(result)
-        look = {
-            "ls": _LINES[number % len(_LINES)],
-            "marker": _MARKERS[number % len(_MARKERS)],
-            "lw": 1.4 if number else 2.2,
-            "zorder": 2 if number else 3,
-            "color": PALETTE[number % len(PALETTE)],
-            "ms": 3.5,
-        }
+        look = curve_look(number)
         rows += _curve(axes, result, first, runs, look, (0, 100) if first == 1 else (-100, 100))
     axes.set(xlabel="tasks learned (number of tasks)", ylabel=label)
     if first == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from crumb.reports.intervals import Estimate, estimate
@@ -76,20 +76,25 @@ def columns(names: Sequence[str]) -> list[Column]:
 
 def key_figures(records: Sequence[RunRecord]) -> KeyFigures:
     """Compute the key figures of at least one finished run."""
-    runs = [record.figures() for record in records]
-    known = {name: [v for run in runs if (v := run[name]) is not None] for name in FIGURES}
+    return over_runs([record.figures() for record in records])
+
+
+def over_runs(runs: Sequence[Mapping[str, float | None]]) -> KeyFigures:
+    """Compute the key figures from those of at least one run, named as in :data:`FIGURES`."""
+    held = [(int(run["replay_bytes"] or 0), int(run["extra_bytes"] or 0)) for run in runs]
+    known = {name: [v for run in runs if (v := run.get(name)) is not None] for name in FIGURES}
     return KeyFigures(
         estimate(known["final_accuracy"]),
         estimate(known["average_accuracy"]),
         estimate(known["forgetting"]) if known["forgetting"] else None,
-        max(record.replay_bytes for record in records),
-        max(record.extra_bytes for record in records),
-        max(record.replay_bytes + record.extra_bytes for record in records),
+        max(replay for replay, _ in held),
+        max(extra for _, extra in held),
+        max(replay + extra for replay, extra in held),
         estimate(known["seconds"]),
         _mean(known["gradient_steps"]),
         _mean(known["tail_maps"]),
         _mean(known["image_passes"]),
-        len(records),
+        len(runs),
     )
 
 

@@ -16,27 +16,26 @@ from crumb.errors import InputError
 from crumb.reports.command import command_of
 from crumb.reports.costs import panels_of_experiment
 from crumb.reports.drawing import slug
-from crumb.reports.families import Difference, Family, Result
+from crumb.reports.families import Result
 from crumb.reports.figures import panels_of_family, panels_of_result
 from crumb.reports.frames import MAX_FRAMES, TaskFrames, sample_frames
 from crumb.reports.inline_svg import inline, width_of
-from crumb.reports.key_figures import WORK, columns
 from crumb.reports.markup import Markup, data_uri, render
 from crumb.reports.panels import Panel, StoredPanel, read_panels, stored
+from crumb.reports.ranks import rank_panels
+from crumb.reports.rates import rate_panels
 from crumb.reports.reader import Experiment, Report
+from crumb.reports.report_tables import RESULT, each_run, family_tables
 from crumb.reports.table import Cell, Column, Table, plain
 from crumb.reports.wording import (
     Setting,
     compare_settings,
-    count,
-    dataset_name,
     experiment_title,
     facts,
-    p_value,
+    file_prefixes,
     remarks,
     summary,
     title_of,
-    when,
 )
 
 MARK = "<!doctype html>\n<!-- written by crumb report -->\n"
@@ -49,30 +48,6 @@ _MAX_ROWS = 400
 """Maximum number of rows shown under a figure; longer tables can only be downloaded."""
 _WIDE = 600
 """Width in points from which a figure gets the full page width."""
-_FIGURES = ("final", "average", "forgetting", "replay_bytes", "extra_bytes", "time", *WORK, "runs")
-_BOOTSTRAP = Column("95 % interval (bootstrap)")
-_HOLM = Column("p, permutation, after Holm")
-_EFFECT = Column("effect size d", "+.2f")
-_COMPARED = (
-    Column("result", kind="words"),
-    Column("difference, points", "+.1f"),
-    Column("95 % interval (Student's t)"),
-    _BOOTSTRAP,
-    Column("p, permutation"),
-    Column("p, Wilcoxon"),
-    _HOLM,
-    _EFFECT,
-    Column("paired runs"),
-)
-_RUN = (
-    _COMPARED[0],
-    Column("run"),
-    Column("finished (UTC)", kind="words"),
-    Column("final accuracy, %", ".1f"),
-    Column("average accuracy, %", ".1f"),
-    Column("forgetting, points", ".1f"),
-    Column("seconds", ",.1f"),
-)
 
 
 @dataclass(frozen=True)
@@ -94,18 +69,27 @@ def draw(report: Report) -> Drawn:
     Raises:
         InputError: a figure in a results folder is damaged.
     """
-    panels: list[Panel] = []
+    across = {"Ranks over data sets": rank_panels(report), "Rates": rate_panels(report)}
+    panels = [panel for group in across.values() for panel in group]
+    over_streams = [
+        (slug(title), title, figures([(stored(panel), f"f-{panel.name}") for panel in group]))
+        for title, group in across.items()
+        if group
+    ]
     many = len(report.experiments) > 1
     html = render(
         "page.html",
         title=title_of(report),
         style=Markup((files("crumb") / "reports/templates/report.css").read_text("utf-8")),
         sections=[
-            (number, experiment_title(one), _section(one, number if many else None, panels))
-            for number, one in enumerate(report.experiments, 1)
+            (number, experiment_title(one), _section(one, prefix, panels))
+            for number, (one, prefix) in enumerate(
+                zip(report.experiments, file_prefixes(report), strict=True), 1
+            )
         ],
         findings=[one for experiment in report.experiments for one in _findings(experiment, many)],
         remarks=remarks(report),
+        across=over_streams,
     )
     return Drawn(MARK + str(html), panels)
 
@@ -120,12 +104,8 @@ def _findings(experiment: Experiment, many: bool) -> list[tuple[str, list[str]]]
     return found
 
 
-def _section(experiment: Experiment, number: int | None, panels: list[Panel]) -> Markup:
-    """The section of one stream, numbered if there are several. Appends drawn figures to
-    ``panels``.
-    """
-    name = slug(dataset_name(experiment.results[0].settings))
-    prefix = "" if number is None else f"{name}_{number}_"
+def _section(experiment: Experiment, prefix: str, panels: list[Panel]) -> Markup:
+    """The section of one stream. Appends drawn figures to ``panels``."""
     drawn = {one.title: panels_of_family(one, prefix) for one in experiment.families}
     drawn["Accuracy and cost"] = panels_of_experiment(experiment, prefix)
     panels += [panel for group in drawn.values() for panel in group]
@@ -135,100 +115,18 @@ def _section(experiment: Experiment, number: int | None, panels: list[Panel]) ->
     return render(
         "section.html",
         facts=facts(experiment),
-        tables={
-            family.title: [_results(family), *_comparisons(family)]
-            for family in experiment.families
-        },
+        tables={family.title: family_tables(family) for family in experiment.families},
         figures={
             title: figures([(stored(panel), f"f-{panel.name}") for panel in group])
             for title, group in drawn.items()
             if group
         },
-        runs=_runs(experiment),
+        runs=each_run(experiment),
         tasks=tasks,
         caption=caption,
         own=own,
         settings=_settings(experiment.results),
     )
-
-
-def _results(family: Family) -> Table:
-    rows = [
-        [f"{one.name} (upper bound)" if one.is_bound else one.name, *one.figures.cells(_FIGURES)]
-        for one in family.results
-    ]
-    caption = f"{family.title}, best first."
-    if family.budget is not None:
-        caption += " Methods without exemplars are in the table of every budget."
-    return Table([_COMPARED[0], *columns(_FIGURES)], rows, caption, _best(family)).filled()
-
-
-def _runs(experiment: Experiment) -> Table:
-    """When each run was finished, and what it reached."""
-    names = ("final_accuracy", "average_accuracy", "forgetting", "seconds")
-    rows: list[list[Cell]] = [
-        [one.name, record.run, when(record), *map(record.figures().get, names)]
-        for one in experiment.results
-        for record in one.records
-    ]
-    return Table(_RUN, rows, "Each run.").filled()
-
-
-def _best(family: Family) -> frozenset[tuple[int, int]]:
-    """Table positions of the best accuracies and the lowest forgetting, without upper bounds."""
-    found: set[tuple[int, int]] = set()
-    if len(family.ranked) == 1:
-        return frozenset()
-    for column, (name, sign) in enumerate((("final", 1), ("average", 1), ("forgetting", -1)), 1):
-        values = {}
-        for place, one in enumerate(family.results):
-            known = getattr(one.figures, name)
-            if one in family.ranked and known is not None:
-                values[place] = sign * round(known.mean, 1)
-        found |= {(p, column) for p, value in values.items() if value == max(values.values())}
-    return frozenset(found)
-
-
-def _comparisons(family: Family) -> list[Table]:
-    if not family.differences:
-        return []
-    name = family.baseline.name
-    table = Table(_COMPARED, [_compared(one) for one in family.differences]).filled()
-    caption = [
-        f"Final accuracy of each result minus that of {name} ({family.why}), over shared runs; "
-        "runs with the same number share the order of the stream."
-    ]
-    if _HOLM in table.columns:
-        caption.append(f"Holm's correction is for {count(len(table.rows), 'comparison')}.")
-    if _BOOTSTRAP in table.columns:
-        caption.append(
-            "The bootstrap interval is too narrow for few runs and needs at least three."
-        )
-    if _EFFECT in table.columns:
-        caption.append(
-            "d: mean difference in standard deviations of the differences, corrected for few runs "
-            "(Hedges)."
-        )
-    return [replace(table, caption=" ".join(caption))]
-
-
-def _compared(one: Difference) -> list[Cell]:
-    mean, half, boot = one.gap.mean, one.gap.half, one.gap_interval
-    p_values = (one.permutation_p, one.wilcoxon_p, one.holm_p)
-    return [
-        one.result.name,
-        mean,
-        None if half is None else _span(mean - half, mean + half),
-        None if boot is None else _span(*boot),
-        *(p_value(p).removeprefix("= ") if len(one.runs) > 1 else None for p in p_values),
-        one.effect.standardised,
-        len(one.runs),
-    ]
-
-
-def _span(low: float, high: float) -> str:
-    """An interval of differences, clipped to possible values."""
-    return f"{max(low, -100.0):+.1f} to {min(high, 100.0):+.1f}"
 
 
 def _frames(experiment: Experiment) -> tuple[list[TaskFrames], str]:
@@ -334,7 +232,7 @@ def _settings(results: Sequence[Result]) -> list[tuple[str, Table]]:
         "unchanged. Rounding differs between machines."
     )
     made = [[one.name, command_of(one)] for one in results]
-    table = Table([_COMPARED[0], Column("command", kind="code")], made, about)
+    table = Table([RESULT, Column("command", kind="code")], made, about)
     return [*parts, ("Commands that reproduce each result", table)]
 
 

@@ -16,7 +16,8 @@ from crumb.stream.folders import ResultsFolder, survey
 _STREAM = ("command", "files.index", "stream.classes", "stream.filelists", "stream.protocol")
 _LAYOUT = "stream.layout."
 _BUDGET = "method.budget_bytes"
-_EPOCHS = ("stream.mode", "stream.epochs_first_task", "stream.epochs")
+EPOCHS = ("stream.mode", "stream.epochs_first_task", "stream.epochs", "stream.stream_rate")
+"""Settings that say how often a learner sees an image."""
 _NEEDED = ("stream.dataset", "stream.protocol", "stream.method", "files.index")
 
 
@@ -112,24 +113,27 @@ def gather(folders: Iterable[Path], baseline: str | None = None) -> Report:
 
 
 def _by_epochs(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """Results of one stream by mode and epochs, in words; upper bounds are in each.
+    """Results of one stream by mode, epochs and rate, in words; upper bounds are in each.
 
     How often a learner sees an image decides how much it can learn, so no ranking mixes them.
     """
     ranked = [one for one in results if not one.is_bound] or results
     found: dict[tuple[object, ...], list[Result]] = {}
     for one in ranked:
-        found.setdefault(tuple(map(one.settings.get, _EPOCHS)), []).append(one)
+        found.setdefault(tuple(map(one.settings.get, EPOCHS)), []).append(one)
     bounds = [one for one in results if one not in ranked]
-    epochs_of: dict[object, int] = {}
-    for mode, *_ in found:
-        epochs_of[mode] = epochs_of.get(mode, 0) + 1
+    epochs_of: dict[object, set[object]] = {}
+    for mode, first, later, _ in found:
+        epochs_of.setdefault(mode, set()).add((first, later))
+    rates = {rate for *_, rate in found}
     groups = {}
     for key, group in sorted(found.items(), key=lambda item: tuple(map(str, item[0]))):
-        mode, first, later = key
+        mode, first, later, rate = key
         words = [f"{mode} mode"] if len(epochs_of) > 1 else []
-        if epochs_of[mode] > 1:
+        if len(epochs_of[mode]) > 1:
             words.append(f"{first} epochs on the first task, then {later}")
+        if len(rates) > 1:
+            words.append("a stream that waits" if rate is None else f"{rate:g} frames per second")
         groups[", ".join(words)] = [*group, *bounds]
     return groups
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,9 @@ _LATEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
 }
 
 
@@ -194,4 +198,5 @@ def _in_markdown(cell: str) -> str:
 
 
 def _in_latex(cell: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in cell)
+    escaped = "".join(_LATEX.get(letter, letter) for letter in cell)
+    return re.sub(r"(?<!\w)-(?=\d)", "$-$", escaped)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from crumb.reports.drawing import slug
 from crumb.reports.families import Difference, Family, Result
 from crumb.reports.intervals import Estimate
 from crumb.reports.reader import Experiment, Report
@@ -196,6 +197,14 @@ def experiment_title(experiment: Experiment) -> str:
 def dataset_name(settings: Mapping[str, Any]) -> str:
     """The name of the data set's folder, the only recorded name."""
     return str(settings["stream.dataset"]).rstrip("/").rpartition("/")[2]
+
+
+def file_prefixes(report: Report) -> list[str]:
+    """How the names of the figures of each stream begin; empty if there is a single one."""
+    if len(report.experiments) == 1:
+        return [""]
+    names = [dataset_name(one.results[0].settings) for one in report.experiments]
+    return [f"{slug(name)}_{number}_" for number, name in enumerate(names, 1)]
 
 
 def facts(experiment: Experiment) -> list[tuple[str, str]]:

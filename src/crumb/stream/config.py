@@ -166,6 +166,9 @@ class ProtocolConfig(TasksConfig):
     """Minutes between checkpoints. One is also written after each task."""
     checkpoint_batches: int | None = None
     """Batches between checkpoints, if that comes sooner."""
+    stream_rate: float | None = None
+    """Frames per second on a simulated clock. Frames that arrive while the learner is busy are
+    lost. Needs strict mode. Default: the stream waits for the learner."""
     tensorboard: bool = False
     """Also write each finished run for TensorBoard, to `tensorboard` in the results folder."""
 
@@ -173,6 +176,7 @@ class ProtocolConfig(TasksConfig):
         super().__post_init__()
         check_runs("first_run", self.first_run, self.runs)
         check_intervals(self.checkpoint_minutes, self.checkpoint_batches)
+        self._check_rate()
         if not self.evaluation.select_best_epoch:
             return
         if self.mode == "strict":
@@ -185,6 +189,15 @@ class ProtocolConfig(TasksConfig):
                 "use more epochs or leave it out",
             )
 
+    def _check_rate(self) -> None:
+        if (rate := self.stream_rate) is None:
+            return
+        require("stream_rate", rate, rate > 0, "above 0")
+        if self.mode != "strict":
+            problem = f"contradicts {setting('mode', self.mode)}, which repeats frames"
+            given = setting("stream_rate", rate)
+            raise InputError(given, problem, f"give {setting('mode', 'strict')}")
+
 
 @dataclass(frozen=True)
 class StreamConfig(ProtocolConfig):
@@ -192,6 +205,9 @@ class StreamConfig(ProtocolConfig):
 
     method: str = "crumb"
     """Learning method."""
+    batch_seconds: float | None = None
+    """Seconds that a batch keeps the learner busy, for STREAM_RATE. Default: measured once, and
+    kept in timing.json in the results folder."""
     save_model: bool = False
     """Save the final learner of each run as learner_run<r>.safetensors."""
     save_tasks: bool = False
@@ -202,6 +218,15 @@ class StreamConfig(ProtocolConfig):
     output: Path | None = None
     """Results folder. Default: outputs/<data set>/<protocol>/<method>_<backbone>, with
     <protocol>_strict in strict mode."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (seconds := self.batch_seconds) is not None:
+            require("batch_seconds", seconds, seconds >= 0, "at least 0")
+            if self.stream_rate is None:
+                problem = f"has no effect without {setting('stream_rate')}"
+                given = setting("batch_seconds", seconds)
+                raise InputError(given, problem, "give both or neither")
 
 
 def shared_settings(kind: type[TasksConfig], config: TasksConfig) -> dict[str, Any]:

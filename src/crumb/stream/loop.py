@@ -7,57 +7,26 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from crumb.data.protocol import Frames, TaskList
+from crumb.data.protocol import Frames
 from crumb.device import return_memory
 from crumb.errors import DivergedError, InputError, Terminated, setting
-from crumb.features.features import FeatureStore
 from crumb.methods.base import Learner
 from crumb.progress import RunProgress
 from crumb.stream.checkpoint import Checkpoints, State
-from crumb.stream.config import StreamConfig
 from crumb.stream.evaluate import evaluate
 from crumb.stream.feed import CountedReading, Reading
 from crumb.stream.interruption import defer_signals, raised_immediately, signals_between_batches
+from crumb.stream.plan import Plan
 from crumb.stream.record import RunRecord
 from crumb.stream.tasks import choose
 
 # Check losses and release memory once per so many steps, because it synchronises with the GPU.
 _CHECK_EVERY = 50
 _KEPT = f"use a smaller {setting('lr')}; finished runs and the last good checkpoint are kept"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that one run needs.
-
-    Attributes:
-        tasks: tasks with training and test frames.
-        epochs: number of epochs of each task.
-        held_out: held-out training frames of each task, bool (n,).
-        batch_size: batch size in images.
-        learner: a fresh learner.
-        store: feature store of all frames.
-        config: config of the stream.
-        checkpoints: checkpoints of this run, if any.
-        task_models: file of the learner after each task, if saved.
-    """
-
-    tasks: TaskList
-    epochs: Sequence[int]
-    held_out: Sequence[np.ndarray]
-    batch_size: int
-    learner: Learner
-    store: FeatureStore
-    config: StreamConfig
-    checkpoints: Checkpoints | None = None
-    task_models: Sequence[Path] = ()
 
 
 def run_once(plan: Plan) -> RunRecord:
@@ -102,8 +71,7 @@ def run_once(plan: Plan) -> RunRecord:
 
 def _new_record(plan: Plan) -> RunRecord:
     """An empty record."""
-    parts = zip(plan.tasks.tasks, plan.held_out, strict=True)
-    learned = {path for frames, held in parts for path in choose(frames, ~held).paths}
+    learned = {path for task in range(len(plan.epochs)) for path in plan.learned(task).paths}
     return RunRecord(
         plan.tasks.run,
         list(plan.tasks.classes),
@@ -111,6 +79,8 @@ def _new_record(plan: Plan) -> RunRecord:
         tail_maps=0,
         images_read_again=0,
         distinct_images=len(learned),
+        batch_seconds=plan.batch_seconds,
+        images_lost=sum(int(lost.sum()) for lost in plan.lost) if plan.lost else None,
     )
 
 
@@ -140,10 +110,7 @@ def _tell(checkpoints: Checkpoints, state: State, tasks: int) -> None:
 
 def _batches(plan: Plan, until: State | None = None) -> int:
     """Number of batches in all epochs, or in those before ``until``."""
-    counts = [
-        len(Reading(choose(frames, ~held), plan.store, plan.batch_size))
-        for frames, held in zip(plan.tasks.tasks, plan.held_out, strict=True)
-    ]
+    counts = [len(plan.reading(task)) for task in range(len(plan.epochs))]
     if until is None:
         return sum(count * epochs for count, epochs in zip(counts, plan.epochs, strict=True))
     done = sum(counts[task] * plan.epochs[task] for task in range(until.task))
@@ -170,21 +137,17 @@ def _run_task(plan: Plan, state: State, groups: list[list[int]], progress: RunPr
     end of that test, so a run resumes either before or after both.
     """
     learner, record, task = plan.learner, state.record, state.task
-    frames = choose(plan.tasks.tasks[task], ~plan.held_out[task])
+    known = sum(len(group) for group in groups)
     if len(record.scores) == task:
-        if learner.needs_task_boundaries:
-            batches = len(Reading(frames, plan.store, plan.batch_size))
-            learner.expect_task(batches * plan.epochs[task])
-            learner.begin_task(plan.tasks.classes[: sum(len(group) for group in groups)])
+        plan.begin(task, known)
         record.scores.append([])
         state.best_accuracy, state.best_epoch, state.best = -1.0, plan.epochs[task] - 1, {}
     while not _is_read(plan, state):
-        # Pixels are needed to learn from them or to store them, on arrival or in the second pass.
-        first = state.epoch == 0
-        stored = learner.needs_images and not learner.needs_second_pass and first
-        pixels = learner.wants_images or stored
-        reading = Reading(frames, plan.store, plan.batch_size, pixels, first, state.batch)
+        reading = plan.reading(task, state.epoch, state.batch)
         learn_epoch(plan, reading, state, progress.update)
+        if plan.lost:
+            # A class is tested even if all its frames were lost.
+            learner.add_classes(plan.tasks.classes[:known])
         over = state.epoch + 1 == plan.epochs[task] or learner.converged()
         if over and learner.tested_after_task_end:
             break
@@ -193,7 +156,7 @@ def _run_task(plan: Plan, state: State, groups: list[list[int]], progress: RunPr
         _test(plan, state, groups, progress)
         state.epoch, state.batch = state.epoch + 1, 0
     with defer_signals():
-        _finish_task(plan, state, frames, groups, progress)
+        _finish_task(plan, state, plan.learned(task), groups, progress)
         if plan.task_models:
             learner.save(plan.task_models[task])
 

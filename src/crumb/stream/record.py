@@ -81,6 +81,9 @@ class RunRecord:
             and exemplar selection but not tests.
         images_read_again: images read again at the end of tasks.
         distinct_images: number of different images learned from.
+        images_lost: images that arrived while the learner was busy. None, here and below, without a
+            stream rate.
+        batch_seconds: seconds of a batch that decided which images were lost.
         confusion: (label, predicted label, number of test images) for each pair that occurs in the
             reported score after the last task (direct path, top-1). None if not recorded.
         finished: when it was written, in UTC, as 2026-11-30T06:56:21Z; None where an earlier
@@ -105,6 +108,8 @@ class RunRecord:
     tail_maps: int | None = None
     images_read_again: int | None = None
     distinct_images: int | None = None
+    images_lost: int | None = None
+    batch_seconds: float | None = None
     finished: str | None = field(default=None, compare=False)
 
     @property
@@ -251,7 +256,7 @@ def read_record(path: Path) -> RunRecord:
 
 def _check_numbers(record: RunRecord) -> None:
     """Raise ValueError unless all measurements are usable numbers."""
-    values: list[object] = [*record.figures().values()]
+    values: list[object] = [*record.figures().values(), record.images_lost, record.batch_seconds]
     for score in (score for epochs in record.scores for score in epochs):
         values += [*score.accuracy.values(), *score.by_task, *(score.by_class or ())]
         if None in score.accuracy.values():

@@ -40,6 +40,9 @@ from crumb.stream.settings import (
     recorded,
 )
 
+TIMING = "timing.json"
+"""File with the measured seconds of a batch, for streams with a rate."""
+
 
 class BusyError(InputError):
     """Raised if another process is writing to the results folder."""
@@ -72,7 +75,7 @@ class Results:
         self.folder = folder
         self.skipped = skipped
         self._settings = settings
-        self._files = (folder / CONFIG, folder / "hyperparams.csv", folder / SKIPPED)
+        self._files = tuple(folder / name for name in (CONFIG, "hyperparams.csv", SKIPPED, TIMING))
         self._written: list[Path] = []
         # Digests of the files that runs of earlier calls started from.
         self._earlier: dict[str, str] = {}
@@ -90,14 +93,14 @@ class Results:
                 f"{self.folder}: an earlier version of Crumb stored no digest of --filelists, so "
                 "changes to the lists until now cannot be detected\n"
             )
-        config, table, skipped = self._files
+        config, table, skipped, timing = self._files
         try:
             for part in ("", "runs", "all_epochs", self.checkpoints.name):
                 remove_parts(self.folder / part)
             settings = recorded(self._settings)
             if self._earlier:
                 settings["files"] = self._earlier | settings["files"]
-            self._written.append(config)
+            self._written += [config, timing]
             write_toml(config, settings)
             self._written.append(table)
             write_csv(table, [*flat(settings).items()])

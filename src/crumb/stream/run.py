@@ -28,7 +28,9 @@ from crumb.stream.checkpoint import Checkpoints
 from crumb.stream.config import ProtocolConfig, StreamConfig
 from crumb.stream.job import Job, settings_of
 from crumb.stream.learner import Networks, check_memory, new_learner, of_run
-from crumb.stream.loop import Plan, run_once
+from crumb.stream.loop import run_once
+from crumb.stream.plan import Plan
+from crumb.stream.rate import measured, seconds_per_batch, with_losses
 from crumb.stream.record import RunRecord
 from crumb.stream.results import Results
 from crumb.stream.settings import CONFIG, ENGINE, read_settings
@@ -297,19 +299,7 @@ def _carry_out_run(
         learner = new_learner(config, network, job.method, run, job.dataset.resize)
     # Keep no reference to the plan: it holds the feature store, which must be freed before the
     # next.
-    record = run_once(
-        Plan(
-            tasks,
-            ready.epochs[run],
-            ready.held_out[run],
-            config.batch_size,
-            learner,
-            open_store(learner, config, job.dataset, ready.task_lists.values(), stores),
-            config,
-            checkpoints,
-            task_models,
-        )
-    )
+    record = run_once(_plan(job, ready, run, learner, checkpoints, stores))
     for model in models:
         learner.save(model)
     results.add(record)
@@ -319,6 +309,41 @@ def _carry_out_run(
 
 
 # Helpers that build what a run needs.
+
+
+def _plan(
+    job: Job,
+    ready: Prepared,
+    run: int,
+    learner: Learner,
+    checkpoints: Checkpoints,
+    stores: dict[str, FeatureStore],
+) -> Plan:
+    """The plan of one run, with the frames that it loses if the stream has a rate."""
+    config = job.config
+    plan = Plan(
+        ready.task_lists[run],
+        ready.epochs[run],
+        ready.held_out[run],
+        config.batch_size,
+        learner,
+        open_store(learner, config, job.dataset, ready.task_lists.values(), stores),
+        config,
+        checkpoints,
+        job.task_models(run),
+    )
+    if config.stream_rate is None:
+        return plan
+
+    def measure() -> float:
+        network = replace(job.network, engine=learner.network.config.engine)
+        scratch = new_learner(config, network, job.method, run, job.dataset.resize)
+        return measured(replace(plan, learner=scratch))
+
+    seconds = config.batch_seconds
+    if seconds is None:
+        seconds = seconds_per_batch(job.folder, Results.begun_in(job.folder), measure)
+    return with_losses(plan, seconds)
 
 
 def open_store(
