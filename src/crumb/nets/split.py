@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from crumb.errors import InputError, setting
 from crumb.nets.config import Backbone, NetworkConfig
-from crumb.nets.dropout import SeededDropout, replace_dropout
+from crumb.nets.dropout import SeededDropout, replace_dropout, same_draws
 from crumb.nets.graph import begin_with, cross_as_places, cross_channels_first, split
 from crumb.nets.heads import Head, averaged, fresh_head
 from crumb.nets.norms import fold_norms, unfold_norms
@@ -345,14 +345,11 @@ class SplitNetwork(nn.Module):
             InputError: it cannot be compiled on this machine.
         """
         maps = torch.zeros(2, *self.feature_shape, device=next(self.tail.parameters()).device)
-        generators = {m.generator for m in self.tail.modules() if isinstance(m, SeededDropout)}
-        states = [(one, one.get_state()) for one in generators if one is not None]
         try:
             self.tail.compile()
-            self(maps.contiguous(memory_format=torch.channels_last))
             # What the learner draws is not to depend on whether it is compiled.
-            for generator, before in states:
-                generator.set_state(before)
+            with same_draws(self.tail):
+                self(maps.contiguous(memory_format=torch.channels_last))
         # What the compiler raises differs with what it lacks: a C++ compiler, Triton, an operation.
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
