@@ -10,7 +10,6 @@ writes whole maps for the norm, neither forward nor backward.
 from __future__ import annotations
 
 from collections import Counter
-from typing import cast
 
 from torch import Tensor, fx, nn
 
@@ -85,15 +84,20 @@ def unfold_norms(tail: nn.Module, layer: str) -> None:
         if isinstance(module, NormedConv):
             norm, kind = module.folded
             if (module in inside) != (norm in inside):
-                module.__class__, norm.__class__ = nn.Conv2d, kind
                 del module.folded
+                _become(module, nn.Conv2d)
+                _become(norm, kind)
 
 
 def _fold(convolution: nn.Module, norm: nn.Module) -> None:
-    # As torch's parametrizations do: a new module would lose hooks and the names of the old one.
-    kind = cast("type[nn.BatchNorm2d]", type(norm))
-    convolution.__class__, norm.__class__ = NormedConv, PassingNorm
-    vars(convolution)["folded"] = (norm, kind)
+    vars(convolution)["folded"] = (norm, type(norm))
+    _become(convolution, NormedConv)
+    _become(norm, PassingNorm)
+
+
+def _become(module: nn.Module, kind: type[nn.Module]) -> None:
+    # As torch's parametrizations do it: a new module would lose the hooks of the old one.
+    module.__class__ = kind
 
 
 def _pairs(tail: fx.GraphModule) -> set[tuple[str, str]]:
