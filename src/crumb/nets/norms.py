@@ -77,13 +77,18 @@ def fold_norms(tail: fx.GraphModule, head: str) -> None:
             _fold(tail.get_submodule(convolution), tail.get_submodule(norm))
 
 
-def unfold_norms(tail: nn.Module, layer: str) -> None:
-    """Compute a norm on its own again where ``layer`` contains it or its convolution, not both."""
-    inside = set(tail.get_submodule(layer).modules())
+def unfold_norms(tail: nn.Module, layer: str | None = None) -> None:
+    """Compute norms on their own again.
+
+    Args:
+        tail: changed in place.
+        layer: only those where this layer contains the norm or its convolution, not both.
+    """
+    inside = None if layer is None else set(tail.get_submodule(layer).modules())
     for module in tail.modules():
         if isinstance(module, NormedConv):
             norm, kind = module.folded
-            if (module in inside) != (norm in inside):
+            if inside is None or (module in inside) != (norm in inside):
                 del module.folded
                 _become(module, nn.Conv2d)
                 _become(norm, kind)
