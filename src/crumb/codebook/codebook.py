@@ -35,7 +35,9 @@ class _Rows(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[None, Tensor]:
         """Sum, float [K, D], of the gradients of each block's copies."""
         (codes,) = ctx.saved_tensors
         rows = gradients[0].reshape(codes.numel(), -1)
