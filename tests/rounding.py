@@ -136,7 +136,7 @@ ADDING = frozenset(
     " ".join(
         (
             "mm addmm bmm baddbmm dot mv addmv mean sum var std norm linalg_vector_norm cumsum",
-            "convolution convolution_backward mkldnn_convolution",
+            "convolution convolution_backward mkldnn_convolution _linear_pointwise",
             "_scaled_dot_product_flash_attention_for_cpu",
             "native_batch_norm native_batch_norm_backward _native_batch_norm_legit",
             "_native_batch_norm_legit_no_training native_layer_norm native_group_norm",

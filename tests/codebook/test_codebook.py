@@ -93,6 +93,16 @@ def test_last_piece_may_be_short(monkeypatch: pytest.MonkeyPatch, threads: int):
         assert torch.equal(codebook.encode(features), whole)
 
 
+@given(exact_cases())
+def test_products_without_onednn_choose_the_same_blocks(case):
+    blocks, features = case
+    codebook = codebook_of(blocks, features)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+        codes = codebook.encode(torch.from_numpy(features))
+    assert codes.tolist() == reference(blocks, features).tolist()
+
+
 @given(exact_cases(), st.integers(2, 5), st.booleans())
 def test_threads_and_memory_format_change_nothing(case, threads: int, inference: bool):
     blocks, features = case

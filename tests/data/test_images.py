@@ -239,6 +239,20 @@ def test_floats_are_rounded():
     assert as_images(torch.full((3, 1, 1), 100.6 / 255), 1).unique().tolist() == [101]
 
 
+def test_images_of_the_right_size_are_kept():
+    array = picture(8, 8)
+    tensor = torch.from_numpy(array).permute(2, 0, 1)
+    for form in (array, tensor, tensor / 255, Image.fromarray(array)):
+        assert torch.equal(as_images(form, 8)[0], tensor)
+
+
+def test_an_array_of_the_right_size_may_be_read_only_or_turned():
+    array = picture(8, 8)[::-1, ::-1]
+    array.flags.writeable = False
+    turned = Image.fromarray(array.copy())
+    assert torch.equal(as_images(array, 8)[0], pil_to_tensor(turned, 8))
+
+
 def test_images_are_copied():
     array = picture(8, 8)
     batch = as_images(array, 8)

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from crumb.benchmarks import assignment, avalanche, front, index, large, lesson, memory, step
+from crumb.benchmarks import (
+    assignment,
+    avalanche,
+    front,
+    index,
+    large,
+    lesson,
+    memory,
+    step,
+    tail,
+    waiting,
+)
 from crumb.benchmarks.report import Comparison
 from crumb.benchmarks.runs import WholeRuns, measure_checkpoint, measure_experiment, measure_store
 from crumb.benchmarks.workplace import Setting, workplace
@@ -13,6 +24,8 @@ from crumb.benchmarks.workplace import Setting, workplace
 Row = Literal[
     "front",
     "step",
+    "tail",
+    "waiting",
     "assignment",
     "store",
     "experiment",
@@ -37,6 +50,8 @@ def measure(rows: Sequence[Row], setting: Setting) -> list[Comparison]:
         measures = {
             "front": lambda: front.measure(place),
             "step": lambda: step.measure(place),
+            "tail": lambda: tail.measure(place),
+            "waiting": lambda: waiting.measure(place),
             "assignment": lambda: assignment.measure(place),
             "store": lambda: measure_store(runs),
             "experiment": lambda: measure_experiment(runs),

@@ -91,7 +91,10 @@ def _as_image(image: Any, size: int, resize: Resize, interpolation: Interpolatio
         if image.ndim != 3 or image.shape[0] != 3:
             raise InputError("images", f"a tensor of shape {tuple(image.shape)}", "give [3, H, W]")
         _refuse_no_pixels(image.shape)
-        array = _bytes_of(image.detach().cpu()).permute(1, 2, 0).numpy()
+        pixels = _bytes_of(image.detach().cpu())
+        if pixels.shape[1:] == (size, size):
+            return pixels
+        array = pixels.permute(1, 2, 0).numpy()
     elif isinstance(image, np.ndarray):
         array = image
         if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
@@ -101,6 +104,9 @@ def _as_image(image: Any, size: int, resize: Resize, interpolation: Interpolatio
                 "give uint8 [H, W, 3]",
             )
         _refuse_no_pixels(image.shape)
+        if array.shape[:2] == (size, size):
+            # A copy, because torch warns of arrays that cannot be written.
+            return _tensor(np.array(array, order="C"))
     else:
         raise InputError(
             "images", f"a {type(image).__name__}", "give Pillow images, numpy arrays or tensors"

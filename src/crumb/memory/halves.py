@@ -12,6 +12,9 @@ _SIGNIFICANT = 11
 _SMALLEST = -24
 """Exponent of the smallest half-precision number above zero."""
 
+_BIAS, _FRACTION = 127, 23
+"""Of float32: what is added to an exponent, and the bits below it."""
+
 
 def round_randomly(values: Tensor, generator: torch.Generator) -> Tensor:
     """Half-precision numbers whose expectations are ``values``.
@@ -29,12 +32,14 @@ def round_randomly(values: Tensor, generator: torch.Generator) -> Tensor:
     """
     _, exponents = torch.frexp(values)
     spacing = (exponents - _SIGNIFICANT).clamp_(min=_SMALLEST)
+    # The power of two by its bits, because torch.ldexp computes it with pow.
+    unit = (spacing + _BIAS).bitwise_left_shift_(_FRACTION).view(torch.float32)
     # In units of the spacing everything below is exact.
-    steps = torch.ldexp(values, -spacing)
+    steps = values / unit
     lower = steps.floor()
     draws = torch.rand(values.shape, generator=generator, device=values.device)
     chosen = lower + (draws < steps - lower)
-    return torch.ldexp(chosen, spacing).to(torch.float16)
+    return (chosen * unit).to(torch.float16)
 
 
 def triangle_size(side: int) -> int:

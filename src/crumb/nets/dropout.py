@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -58,6 +61,18 @@ def _mask(share: float, like: Tensor, generator: torch.Generator | None) -> Tens
     last = round(share * _STEPS) - _STEPS // 2 - 1
     kept = words.view(torch.int16) <= last
     return kept.as_strided(like.shape, torch.empty_like(like, device="meta").stride())
+
+
+@contextmanager
+def same_draws(tail: nn.Module) -> Iterator[None]:
+    """Context after which the masks of a tail are those that would have been drawn without it."""
+    generators = {m.generator for m in tail.modules() if isinstance(m, SeededDropout)}
+    states = [(one, one.get_state()) for one in generators if one is not None]
+    try:
+        yield
+    finally:
+        for generator, before in states:
+            generator.set_state(before)
 
 
 def replace_dropout(tail: nn.Module, probability: float | None) -> None:

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from crumb.errors import InputError, setting
 from crumb.nets.config import Backbone, NetworkConfig
-from crumb.nets.dropout import SeededDropout, replace_dropout
+from crumb.nets.dropout import SeededDropout, replace_dropout, same_draws
 from crumb.nets.graph import begin_with, cross_as_places, cross_channels_first, split
 from crumb.nets.heads import Head, averaged, fresh_head
+from crumb.nets.norms import fold_norms, unfold_norms
 from crumb.nets.probe import CHANNELS_LAST, channel_axis, find_head, run
 from crumb.nets.strided import replace_strided
 from crumb.nets.tokens import grid_of_tokens
@@ -98,7 +99,7 @@ class SplitNetwork(nn.Module):
         if set(self.front.parameters()) & set(self.tail.parameters()):
             problem = "has weights in common before and after it, so they cannot be frozen"
             raise InputError(setting("cut", backbone.cut), problem, "choose another layer")
-        self.front.requires_grad_(False)
+        self.front.eval().requires_grad_(False)
         replace_dropout(self.tail, config.dropout)
         replace_strided(self.tail)
         self.adapters = nn.ModuleDict()
@@ -112,6 +113,7 @@ class SplitNetwork(nn.Module):
         self.grid: tuple[int, int] | None = None
         self.feature_shape = self._settle_layout(model)
         self._settle_head()
+        fold_norms(self.tail, self.head_name)
 
     def _settle_layout(self, model: nn.Module) -> tuple[int, int, int]:
         """Let maps cross the cut as [B, C, H, W], whatever layout the network computes them in."""
@@ -237,6 +239,7 @@ class SplitNetwork(nn.Module):
             raise ValueError(f"{layer} is the head, which is replaced when classes come")
         if layer is not None:
             # The layer may be called by code that knows it by name alone: only a hook gets there.
+            unfold_norms(self.tail, layer)
             self.tail.get_submodule(layer).register_forward_hook(_Beside(adapter))
         else:
             self._before_tail = (*self._before_tail, name)
@@ -342,14 +345,11 @@ class SplitNetwork(nn.Module):
             InputError: it cannot be compiled on this machine.
         """
         maps = torch.zeros(2, *self.feature_shape, device=next(self.tail.parameters()).device)
-        generators = {m.generator for m in self.tail.modules() if isinstance(m, SeededDropout)}
-        states = [(one, one.get_state()) for one in generators if one is not None]
         try:
             self.tail.compile()
-            self(maps.contiguous(memory_format=torch.channels_last))
             # What the learner draws is not to depend on whether it is compiled.
-            for generator, before in states:
-                generator.set_state(before)
+            with same_draws(self.tail):
+                self(maps.contiguous(memory_format=torch.channels_last))
         # What the compiler raises differs with what it lacks: a C++ compiler, Triton, an operation.
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -359,8 +359,10 @@ class SplitNetwork(nn.Module):
 
     def train(self, mode: bool = True) -> SplitNetwork:
         """Set the tail's mode; the front and every batch norm stay in eval mode."""
-        super().train(mode)
-        self.front.eval()
+        self.training = mode
+        # The front stays as it is: to walk through it takes longer than the tail of one image.
+        self.tail.train(mode)
+        self.adapters.train(mode)
         for module in self.tail.modules():
             # Any norm that would follow the batches, whatever its class.
             if hasattr(module, "running_var"):

@@ -36,8 +36,8 @@ class MachineConfig:
     deterministic: bool = True
     """Give bit-identical results for the same seed. A GPU is faster without it."""
     compile: bool = False
-    """Compile the tail with torch.compile at the start of each run (about 15 seconds). Makes some
-    networks faster and others slower."""
+    """Compile the tail with torch.compile at the start of each run (about 15 seconds). A few steps
+    are measured, and the compiled tail is used only if it is faster."""
     workers: int | None = None
     """Number of threads that read, decode and transform images. Default: one per core."""
     feature_cache: CacheKind = "auto"

@@ -16,6 +16,7 @@ from crumb.methods.base import Learner
 from crumb.methods.persistence import load_pretrained
 from crumb.methods.registry import find_method
 from crumb.nets.backbones import build_network
+from crumb.nets.compiled import keep_if_faster
 from crumb.nets.config import NetworkConfig
 from crumb.nets.fronts import use_engine
 from crumb.nets.split import SplitNetwork
@@ -70,6 +71,7 @@ def new_learner(
     use_engine(built, network.engine, or_torch)
     if machine.compile:
         built.compile_tail()
+        keep_if_faster(built, config.batch_size)
     if config.pretrained is not None:
         load_pretrained(learner, of_run(config.pretrained, seed), config.pretrained_parts)
     return learner
