@@ -58,6 +58,16 @@ class PolicyRehearsalConfig(RehearsalConfig, MemoryConfig):
     frames (reservoir), or equal shares per class in a second pass over each task (end-of-task)."""
 
 
+@dataclass(frozen=True)
+class ReservoirConfig(PolicyRehearsalConfig):
+    """The same settings for methods whose authors use a plain reservoir."""
+
+    write_policy: WritePolicy = "reservoir"
+    """How exemplars are chosen: plain reservoir over all frames (reservoir, as in the paper),
+    class-balanced reservoir (on-arrival), or equal shares per class in a second pass over each task
+    (end-of-task)."""
+
+
 M = TypeVar("M", bound=ReplayStore)
 
 

@@ -157,6 +157,23 @@ class ErSettings(CommonSettings, total=False):
     replay_coefficient: float
 
 
+class ErAceSettings(CommonSettings, total=False):
+    """Of er_ace."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    memory_size: int | None
+    memory_bytes: int | None
+    budget_bytes: int | None
+    storage: Literal["image", "raw_feature"]
+    write_policy: Literal["end-of-task", "on-arrival", "reservoir"]
+    exemplar_side: int | None
+    jpeg_quality: int | None
+    new_as_stored: bool
+
+
 class EwcSettings(CommonSettings, total=False):
     """Of ewc."""
 
@@ -405,6 +422,10 @@ class Create(Protocol):
     ) -> Teachable: ...
     @overload
     def __call__(self, method: Literal["er"], **settings: Unpack[ErSettings]) -> Teachable: ...
+    @overload
+    def __call__(
+        self, method: Literal["er_ace"], **settings: Unpack[ErAceSettings]
+    ) -> Teachable: ...
     @overload
     def __call__(self, method: Literal["ewc"], **settings: Unpack[EwcSettings]) -> Teachable: ...
     @overload
