@@ -122,9 +122,10 @@ SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
 # Where a method is seen to help, if not with returning classes. CRUMB replays the classes that a
 # batch does not show, and there each batch shows all. iCaRL, AANets, LwF and LwF-MC take a class
 # that returns for a new one: they learn it from its labels and choose its exemplars anew, so that
-# of its first look there are few.
+# of its first look there are few. DER uses no label of an exemplar, and keeps what the network
+# answered while it learned the first look.
 HELPS_WITH: dict[str, str] = dict.fromkeys(
-    ("aanets", "crumb", "icarl", "lwf", "lwf_mc"), "new classes"
+    ("aanets", "crumb", "der", "icarl", "lwf", "lwf_mc"), "new classes"
 )
 # A memory that holds images of the present task as well hardly ever conflicts with it.
 NO_HELP = ("finetune", "agem_r")

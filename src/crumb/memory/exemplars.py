@@ -282,6 +282,18 @@ class Exemplars(ChosenExemplars):
             self.policy.meet(batch.labels)
         return self.policy.offer(self.storage.encode(batch), batch.labels, payload)
 
+    def resize_field(self, name: str, size: int) -> None:
+        """Change the length of a field of the payload, as :meth:`Payload.resize`.
+
+        Exemplars give way where a budget has no room for a longer field.
+
+        Raises:
+            InputError: the budget does not hold a single exemplar any more.
+        """
+        assert not isinstance(self.policy, EndOfTask)
+        self.memory.resize_field(name, size)
+        self.policy.keep_to_capacity()
+
     def on_task_end(self, batches: Batches, classes: int) -> None:
         """Offer a finished task to an end-of-task policy, until every class has its share.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate
 
 import torch
@@ -137,6 +138,19 @@ class ReplayMemory:
             make_room()
             self._trim()
 
+    def resize_field(self, name: str, size: int) -> None:
+        """Change the length of a field of the payload, as :meth:`Payload.resize`.
+
+        The exemplars may then exceed a budget, until :meth:`set_aside` is called.
+        """
+        more = self.payload.resize(name, size)
+        if self._budget is not None:
+            self._enlarge(self._budget, more)
+
+    def _enlarge(self, budget: Budget, more: int) -> None:
+        """Each exemplar takes more bytes of a budget."""
+        self._budget = replace(budget, each=budget.each + more)
+
     def _room(self, budget: Budget, counted: int) -> int:
         """The capacity that a budget leaves."""
         return budget.exemplars(counted)
@@ -259,6 +273,11 @@ class ReplayMemory:
     def payload_of(self, label: int) -> dict[str, Tensor]:
         """The payload of the exemplars of one class, in their order: [n, *shape] by name."""
         return self.payload.get(self._slots.get(label, _numbers()))
+
+    def replace_field(self, label: int, name: str, values: Tensor) -> None:
+        """Replace one field of the payload of all exemplars of a class: [n, *shape]."""
+        slots = self._slots[label]
+        self.payload.put(slots, {**self.payload.get(slots), name: values})
 
     def holding(self, slots: Sequence[int]) -> list[bool]:
         """Whether rows hold an exemplar, by their numbers."""

@@ -139,6 +139,43 @@ class CrumbSettings(CommonSettings, total=False):
     direct_loss: float
 
 
+class DerSettings(CommonSettings, total=False):
+    """Of der."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    memory_size: int | None
+    memory_bytes: int | None
+    budget_bytes: int | None
+    storage: Literal["image", "raw_feature"]
+    write_policy: Literal["reservoir", "on-arrival"]
+    exemplar_side: int | None
+    jpeg_quality: int | None
+    new_as_stored: bool
+    alpha: float
+
+
+class DerppSettings(CommonSettings, total=False):
+    """Of derpp."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    memory_size: int | None
+    memory_bytes: int | None
+    budget_bytes: int | None
+    storage: Literal["image", "raw_feature"]
+    write_policy: Literal["reservoir", "on-arrival"]
+    exemplar_side: int | None
+    jpeg_quality: int | None
+    new_as_stored: bool
+    alpha: float
+    beta: float
+
+
 class ErSettings(CommonSettings, total=False):
     """Of er."""
 
@@ -419,6 +456,12 @@ class Create(Protocol):
     @overload
     def __call__(
         self, method: Literal["crumb"], **settings: Unpack[CrumbSettings]
+    ) -> Teachable: ...
+    @overload
+    def __call__(self, method: Literal["der"], **settings: Unpack[DerSettings]) -> Teachable: ...
+    @overload
+    def __call__(
+        self, method: Literal["derpp"], **settings: Unpack[DerppSettings]
     ) -> Teachable: ...
     @overload
     def __call__(self, method: Literal["er"], **settings: Unpack[ErSettings]) -> Teachable: ...
