@@ -332,6 +332,24 @@ class MasSettings(CommonSettings, total=False):
     trained_outputs: Literal["task", "all"]
 
 
+class MirSettings(CommonSettings, total=False):
+    """Of mir."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    memory_size: int | None
+    memory_bytes: int | None
+    budget_bytes: int | None
+    storage: Literal["image", "raw_feature"]
+    write_policy: Literal["end-of-task", "on-arrival", "reservoir"]
+    exemplar_side: int | None
+    jpeg_quality: int | None
+    new_as_stored: bool
+    candidates: int
+
+
 class NcmSettings(CommonSettings, total=False):
     """Of ncm."""
 
@@ -493,6 +511,8 @@ class Create(Protocol):
     ) -> Teachable: ...
     @overload
     def __call__(self, method: Literal["mas"], **settings: Unpack[MasSettings]) -> Teachable: ...
+    @overload
+    def __call__(self, method: Literal["mir"], **settings: Unpack[MirSettings]) -> Teachable: ...
     @overload
     def __call__(self, method: Literal["ncm"], **settings: Unpack[NcmSettings]) -> Teachable: ...
     @overload
