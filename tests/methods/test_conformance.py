@@ -18,7 +18,11 @@ from crumb.testing.conformance import Check, run_check
 from crumb.testing.memory_checks import check_nothing_is_kept_of_each_frame
 
 DOCS = Path(__file__).parents[2] / "docs/methods.md"
-QUICK: dict[str, dict[str, Any]] = {"rainbow": {"memory_only_epochs": 8}, "bic": {"bias_steps": 50}}
+QUICK: dict[str, dict[str, Any]] = {
+    "rainbow": {"memory_only_epochs": 8},
+    "bic": {"bias_steps": 50},
+    "gdumb": {"memory_epochs": 6, "lr": 0.1},
+}
 """Settings with which a method does the same in less time."""
 
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Generic, Literal, Self, TypeVar
 
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from crumb.data.batches import Batches
 from crumb.memory.capacity import (
+    AT_TASK_END,
     CAPACITIES,
     PAPER_MEMORY_BYTES,
     ImageConfig,
@@ -55,7 +57,8 @@ class PolicyRehearsalConfig(RehearsalConfig, MemoryConfig):
 
     write_policy: WritePolicy = "on-arrival"
     """How exemplars are chosen: class-balanced reservoir (on-arrival), plain reservoir over all
-    frames (reservoir), or equal shares per class in a second pass over each task (end-of-task)."""
+    frames (reservoir), the first frames of each class (greedy), or equal shares per class in a
+    second pass over each task, at even steps (end-of-task) or by herding (herding)."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,9 @@ class ReservoirConfig(PolicyRehearsalConfig):
 
     write_policy: WritePolicy = "reservoir"
     """How exemplars are chosen: plain reservoir over all frames (reservoir, as in the paper),
-    class-balanced reservoir (on-arrival), or equal shares per class in a second pass over each task
-    (end-of-task)."""
+    class-balanced reservoir (on-arrival), the first frames of each class (greedy), or equal shares
+    per class in a second pass over each task, at even steps (end-of-task) or by herding
+    (herding)."""
 
 
 M = TypeVar("M", bound=ReplayStore)
@@ -132,10 +136,16 @@ class PolicyRehearsal(Rehearsal[Exemplars]):
     ) -> None:
         super().__init__(network, config, seed, device)
         self.needs_task_boundaries = self.needs_second_pass = (
-            self.config.write_policy == "end-of-task"
+            self.config.write_policy in AT_TASK_END
         )
         memory, fields = self.generators["memory"], self.fields()
-        self.exemplars = Exemplars(self.config, self.storage(), memory, self.device, fields)
+        self.exemplars = Exemplars(
+            self.config, self.storage(), memory, self.device, fields, self.embed
+        )
+
+    def embed(self, features: Tensor) -> Tensor:
+        """What enters the head, scaled to length 1: float [n, C, H, W] to float [n, D]."""
+        return normalize(self.network.penultimate(features))
 
     def fields(self) -> Fields:
         """Additional tensors to store with each exemplar, passed to :meth:`Exemplars.on_batch`."""

@@ -105,7 +105,7 @@ class CopeSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature", "none"]
-    write_policy: Literal["end-of-task", "on-arrival", "reservoir"]
+    write_policy: Literal["end-of-task", "herding", "on-arrival", "reservoir", "greedy"]
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
@@ -187,7 +187,7 @@ class ErSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
-    write_policy: Literal["end-of-task", "on-arrival", "reservoir"]
+    write_policy: Literal["end-of-task", "herding", "on-arrival", "reservoir", "greedy"]
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
@@ -205,7 +205,7 @@ class ErAceSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
-    write_policy: Literal["end-of-task", "on-arrival", "reservoir"]
+    write_policy: Literal["end-of-task", "herding", "on-arrival", "reservoir", "greedy"]
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
@@ -233,6 +233,25 @@ class FinetuneSettings(CommonSettings, total=False):
     momentum: float
     weight_decay: float
     clip: float
+
+
+class GdumbSettings(CommonSettings, total=False):
+    """Of gdumb."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    memory_size: int | None
+    memory_bytes: int | None
+    budget_bytes: int | None
+    storage: Literal["image", "raw_feature"]
+    write_policy: Literal["greedy", "on-arrival", "reservoir"]
+    exemplar_side: int | None
+    jpeg_quality: int | None
+    new_as_stored: bool
+    memory_epochs: int
+    memory_batch_size: int
 
 
 class GemSettings(CommonSettings, total=False):
@@ -343,7 +362,7 @@ class MirSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
-    write_policy: Literal["end-of-task", "on-arrival", "reservoir"]
+    write_policy: Literal["end-of-task", "herding", "on-arrival", "reservoir", "greedy"]
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
@@ -492,6 +511,10 @@ class Create(Protocol):
     @overload
     def __call__(
         self, method: Literal["finetune"], **settings: Unpack[FinetuneSettings]
+    ) -> Teachable: ...
+    @overload
+    def __call__(
+        self, method: Literal["gdumb"], **settings: Unpack[GdumbSettings]
     ) -> Teachable: ...
     @overload
     def __call__(self, method: Literal["gem"], **settings: Unpack[GemSettings]) -> Teachable: ...
