@@ -437,6 +437,27 @@ class RemindSettings(CommonSettings, total=False):
     pq_centroids_source: Literal["fitted", "crumb"]
 
 
+class ScrSettings(CommonSettings, total=False):
+    """Of scr."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    memory_size: int | None
+    memory_bytes: int | None
+    budget_bytes: int | None
+    storage: Literal["image", "raw_feature"]
+    write_policy: Literal["reservoir", "on-arrival", "greedy"]
+    exemplar_side: int | None
+    jpeg_quality: int | None
+    new_as_stored: bool
+    replay_size: int
+    temperature: float
+    hidden_size: int
+    projection_size: int
+
+
 class SiSettings(CommonSettings, total=False):
     """Of si."""
 
@@ -550,6 +571,8 @@ class Create(Protocol):
     def __call__(
         self, method: Literal["remind"], **settings: Unpack[RemindSettings]
     ) -> Teachable: ...
+    @overload
+    def __call__(self, method: Literal["scr"], **settings: Unpack[ScrSettings]) -> Teachable: ...
     @overload
     def __call__(self, method: Literal["si"], **settings: Unpack[SiSettings]) -> Teachable: ...
     @overload
