@@ -95,7 +95,7 @@ def test_exemplars_get_the_logits_of_fresh_outputs():
     assert found[:, 2:].abs().min() > 0
 
 
-@pytest.mark.parametrize("policy", ["reservoir", "on-arrival"])
+@pytest.mark.parametrize("policy", ["reservoir", "on-arrival", "greedy"])
 @pytest.mark.parametrize("quality", [0, 75])
 def test_logits_of_new_outputs_take_their_room_from_exemplars(policy: Any, quality: int):
     form: dict[str, Any] = {"exemplar_side": 8, "jpeg_quality": quality}

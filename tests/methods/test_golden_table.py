@@ -116,7 +116,7 @@ SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     # With more of it the second look is not learned.
     ("mas", "returning classes"): {"regularisation": 0.1},
     ("remind", "new classes"): {"images_per_step": 2},
-    # The mean of a class depends on how many exemplars of each look a plain reservoir happens to hold.
+    # A mean depends on how many exemplars of each look a plain reservoir happens to hold.
     ("scr", "returning classes"): {"write_policy": "on-arrival"},
     ("si", "returning classes"): {"regularisation": 1.0},
     # In the first task a rate as large as others have, in the second one a seventh of it.

@@ -29,10 +29,10 @@ _AT_ONCE = 64
 class DerConfig(PolicyRehearsalConfig):
     """Settings of DER; the coefficient is the authors' for CIFAR-10 and 500 exemplars."""
 
-    write_policy: Literal["reservoir", "on-arrival"] = "reservoir"  # pyright: ignore[reportIncompatibleVariableOverride]
-    """How exemplars are chosen: plain reservoir over all frames (as in the paper), or
-    class-balanced reservoir (on-arrival). Logits are those of the moment of arrival, so there is no
-    end-of-task."""
+    write_policy: Literal["reservoir", "on-arrival", "greedy"] = "reservoir"  # pyright: ignore[reportIncompatibleVariableOverride]
+    """How exemplars are chosen: plain reservoir over all frames (reservoir, as in the paper),
+    class-balanced reservoir (on-arrival), or the first frames of each class (greedy). Logits are
+    those of the moment of arrival, so all of them store on arrival."""
     alpha: float = 0.3
     """Weight of the squared difference between logits and stored logits."""
 

@@ -36,6 +36,8 @@ class GdumbConfig(PolicyRehearsalConfig):
     """How exemplars are chosen: the first frames of each class (greedy, as in the paper),
     class-balanced reservoir (on-arrival), or plain reservoir over all frames (reservoir). Tests
     within a task need exemplars of its classes, so all of them store on arrival."""
+    teacher: Literal["none"] = "none"  # pyright: ignore[reportIncompatibleVariableOverride]
+    """No teacher: no step is taken on the stream."""
     memory_epochs: int = 256
     """Number of epochs over the shuffled memory before a test."""
     memory_batch_size: int = 16

@@ -34,6 +34,8 @@ class AanetsSettings(CommonSettings, total=False):
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
     distillation: float
     temperature: float
     fusion_lr: float
@@ -54,6 +56,8 @@ class AgemSettings(CommonSettings, total=False):
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
     reference_size: int | None
 
 
@@ -68,10 +72,12 @@ class AgemRSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
-    write_policy: Literal["reservoir", "on-arrival"]
+    write_policy: Literal["reservoir", "on-arrival", "greedy"]
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
     reference_size: int | None
 
 
@@ -89,6 +95,8 @@ class BicSettings(CommonSettings, total=False):
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
     temperature: float
     bias_lr: float
     bias_steps: int
@@ -109,6 +117,8 @@ class CopeSettings(CommonSettings, total=False):
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
     prototype_momentum: float
     temperature: float
     n_iter: int
@@ -150,10 +160,12 @@ class DerSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
-    write_policy: Literal["reservoir", "on-arrival"]
+    write_policy: Literal["reservoir", "on-arrival", "greedy"]
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
     alpha: float
 
 
@@ -168,10 +180,12 @@ class DerppSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
-    write_policy: Literal["reservoir", "on-arrival"]
+    write_policy: Literal["reservoir", "on-arrival", "greedy"]
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
     alpha: float
     beta: float
 
@@ -191,6 +205,8 @@ class ErSettings(CommonSettings, total=False):
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
     replay_coefficient: float
 
 
@@ -209,6 +225,8 @@ class ErAceSettings(CommonSettings, total=False):
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
 
 
 class EwcSettings(CommonSettings, total=False):
@@ -250,6 +268,8 @@ class GdumbSettings(CommonSettings, total=False):
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    teacher: Literal["none"]
+    teacher_decay: float
     memory_epochs: int
     memory_batch_size: int
 
@@ -268,6 +288,8 @@ class GemSettings(CommonSettings, total=False):
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
     write_policy: Literal["end-of-task", "on-arrival"] | None
     margin: float
 
@@ -286,6 +308,8 @@ class GssSettings(CommonSettings, total=False):
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
     gradients: Literal["tail", "head"]
     n_iter: int
     n_constraints: int | None
@@ -307,6 +331,8 @@ class IcarlSettings(CommonSettings, total=False):
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
 
 
 class L2Settings(CommonSettings, total=False):
@@ -366,6 +392,8 @@ class MirSettings(CommonSettings, total=False):
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
     candidates: int
 
 
@@ -403,6 +431,8 @@ class RainbowSettings(CommonSettings, total=False):
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
     memory_only_epochs: int
     schedule: Literal["constant", "cos"]
     views: int
@@ -452,6 +482,8 @@ class ScrSettings(CommonSettings, total=False):
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
     replay_size: int
     temperature: float
     hidden_size: int

@@ -64,7 +64,7 @@ def new_learner(
             f"see crumb methods, or use {setting('mode', 'paper')}",
         )
     learner = kind(built, for_mode(config.mode, method), seed, device)
-    if config.evaluation.select_best_epoch and not kind.supports_best_epoch:
+    if config.evaluation.select_best_epoch and not learner.supports_best_epoch:
         problem = f"cannot be used with {kind.name}, whose state is more than its weights"
         raise InputError(setting("select_best_epoch"), problem, "leave it out")
     use_engine(built, network.engine, or_torch)
