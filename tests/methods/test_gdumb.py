@@ -54,9 +54,8 @@ def test_trains_once_for_each_state_of_the_memory():
     begun = trainings(learner)
     learner.learn(batch_at([0, 1], (1, 0), (0, 2)))
     assert begun == []
-    for _ in range(3):
-        with learner.evaluation():
-            first = learner.scores(vectors((1, 1)))
+    with learner.evaluation():
+        first = learner.scores(vectors((1, 1)))
     learner.learn(batch_at([0, 1], (9, 9), (9, 9), first=False))
     with learner.evaluation():
         assert torch.equal(learner.scores(vectors((1, 1))), first)

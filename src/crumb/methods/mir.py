@@ -87,7 +87,7 @@ class Mir(PolicyRehearsal):
         lr, clip = self.config.lr, self.config.clip
         labels = labels.to(features.device, non_blocking=True)
         with self.inference():
-            virtual = {
+            virtual: dict[str, Tensor] = {
                 name: p if p.grad is None else p - lr * p.grad.clamp(-clip, clip)
                 for name, p in self.parameters().items()
             }
