@@ -20,6 +20,7 @@ from crumb.testing.memory_checks import check_nothing_is_kept_of_each_frame
 DOCS = Path(__file__).parents[2] / "docs/methods.md"
 QUICK: dict[str, dict[str, Any]] = {
     "bic": {"bias_steps": 50},
+    "gdumb": {"memory_epochs": 6, "lr": 0.1},
     "klda": {"dimensions": 24},
     "rainbow": {"memory_only_epochs": 8},
     "ranpac": {"dimensions": 24},

@@ -111,6 +111,28 @@ def test_end_of_task_writes_equal_shares():
     assert "replay" in learner.learn(batch_of(learner, 2, 3))
 
 
+def test_herding_keeps_the_exemplars_whose_mean_is_nearest():
+    learner = learner_of(write_policy="herding", memory_size=8, storage="raw_feature")
+    assert learner.needs_second_pass
+    batches = [batch_of(learner, 0, 0, 0, 1, 1, seed=seed) for seed in (0, 50)]
+    learner.end_task(Task(batches))
+    assert learner.exemplars.memory.counts == {0: 2, 1: 2}
+    features = torch.cat([batch.features[batch.labels == 0] for batch in batches])
+    with torch.no_grad():
+        vectors = learner.embed(features).double()
+    distances = {
+        (first, second): (vectors[[first, second]].mean(0) - vectors.mean(0)).norm().item()
+        for first in range(6)
+        for second in range(6)
+        if first != second
+    }
+    first = int((vectors - vectors.mean(0)).norm(dim=1).argmin())
+    second = min(
+        (other for one, other in distances if one == first), key=lambda n: distances[first, n]
+    )
+    assert torch.equal(learner.exemplars.memory.class_rows(0), features[[first, second]])
+
+
 def test_default_memory_has_the_room_of_15_images():
     learner = ExperienceReplay(tiny_network(), ErConfig())
     assert learner.config.memory_bytes == learner.exemplars.memory.capacity == 2_257_920
@@ -154,7 +176,10 @@ def test_saved_in_the_middle_of_a_task_it_goes_on_to_the_bit(tmp_path, monkeypat
             {"storage": "feature"},
             "storage='feature': is not a valid choice; use image, raw_feature",
         ),
-        ({"write_policy": "never"}, "write_policy='never': .*end-of-task, on-arrival, reservoir"),
+        (
+            {"write_policy": "never"},
+            "write_policy='never': .*end-of-task, herding, on-arrival, reservoir, greedy",
+        ),
         ({"memory_size": 0}, "memory_size"),
         ({"memory_size": 5, "memory_bytes": 500}, "memory_size"),
         ({"lr": 0.0}, "lr"),

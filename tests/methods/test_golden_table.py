@@ -95,9 +95,10 @@ STREAMS = {
         lr=0.02,
     ),
 }
-# With the defaults these two take as long as all others together.
+# With the defaults these take as long as all others together.
 QUICK: dict[str, dict[str, Any]] = {
     "rainbow": {"memory_only_epochs": 15},
+    "gdumb": {"memory_epochs": 15, "lr": 0.1},
     "remind": {"images_per_step": 5},
 }
 # Where the defaults are for larger networks and longer streams.
@@ -115,6 +116,8 @@ SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     # With more of it the second look is not learned.
     ("mas", "returning classes"): {"regularisation": 0.1},
     ("remind", "new classes"): {"images_per_step": 2},
+    # A mean depends on how many exemplars of each look a plain reservoir happens to hold.
+    ("scr", "returning classes"): {"write_policy": "on-arrival"},
     ("si", "returning classes"): {"regularisation": 1.0},
     # In the first task a rate as large as others have, in the second one a seventh of it.
     ("stable_sgd", "returning classes"): {"lr": 0.2, "gamma": 0.15},
@@ -122,14 +125,18 @@ SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
 # Where a method is seen to help, if not with returning classes. CRUMB replays the classes that a
 # batch does not show, and there each batch shows all. iCaRL, AANets, LwF and LwF-MC take a class
 # that returns for a new one: they learn it from its labels and choose its exemplars anew, so that
-# of its first look there are few.
+# of its first look there are few. DER uses no label of an exemplar, and keeps what the network
+# answered while it learned the first look.
 HELPS_WITH: dict[str, str] = dict.fromkeys(
-    ("aanets", "crumb", "icarl", "lwf", "lwf_mc"), "new classes"
+    ("aanets", "crumb", "der", "icarl", "lwf", "lwf_mc"), "new classes"
 )
 # A memory that holds images of the present task as well hardly ever conflicts with it.
 NO_HELP = ("finetune", "agem_r")
 # What a method cannot learn, and why: the test fails if it learns it all the same.
-CANNOT = {("ncm", "returning classes"): "one mean does not stand for two looks of a class"}
+CANNOT = {
+    ("ncm", "returning classes"): "one mean does not stand for two looks of a class",
+    ("gdumb", "returning classes"): "the first look of a class has filled its share of the memory",
+}
 
 
 def shown(colours: Colours, labels: Sequence[int], generator: torch.Generator) -> Tensor:

@@ -28,7 +28,8 @@ def test_what_is_tuned_is_a_setting_that_takes_both_ends(name: str):
             assert len(set(bounds)) == len(bounds) > 1
         for value in bounds:
             kind.Config(**{setting: value})
-    assert "lr" not in kind.tuned
+    # It is searched anyway where steps are taken on the stream.
+    assert not (kind.trains and "lr" in kind.tuned)
     assert len(kind.tuned) < MAX_TUNED
 
 

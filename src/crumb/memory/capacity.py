@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from crumb.memory.storage import Storage
 
 StorageKind = Literal["feature", "image", "raw_feature", "enhanced_feature", "merec", "none"]
-WritePolicy = Literal["end-of-task", "on-arrival", "reservoir"]
+WritePolicy = Literal["end-of-task", "herding", "on-arrival", "reservoir", "greedy"]
 END_OF_TASK, ON_ARRIVAL = "end-of-task", "on-arrival"
 """Default write policies in paper and in strict mode."""
+AT_TASK_END = (END_OF_TASK, "herding")
+"""Write policies that read each task a second time."""
 PAPER_MEMORY_SIZE = 417
 """Number of codes of 5,408 bytes that fit into 15 images (Talbot et al. 2025, section IV-C)."""
 PAPER_MEMORY_BYTES = 15 * 3 * 224 * 224
@@ -134,8 +136,9 @@ class MemoryConfig(CapacityConfig):
     """Settings of capacity, storage and write policy."""
 
     write_policy: WritePolicy | None = None
-    """How exemplars are chosen: in a second pass over each task (end-of-task, as in the paper), or
-    online by a class-balanced (on-arrival) or plain reservoir (reservoir). Default: end-of-task, or
+    """How exemplars are chosen: in a second pass over each task at even steps (end-of-task, as in
+    the paper) or by herding (herding); or online by a class-balanced reservoir (on-arrival), a
+    plain reservoir (reservoir) or the first frames of each class (greedy). Default: end-of-task, or
     on-arrival in strict mode."""
 
 

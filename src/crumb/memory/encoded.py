@@ -141,6 +141,11 @@ class EncodedMemory(ReplayMemory):
     def _cost(self, size: int) -> int:
         return 1 if self._overhead is None else size + self._overhead
 
+    def _enlarge(self, budget: Budget, more: int) -> None:
+        super()._enlarge(budget, more)
+        assert self._overhead is not None
+        self._overhead += more
+
     def _room(self, budget: Budget, counted: int) -> int:
         return budget.room(counted)
 

@@ -24,6 +24,9 @@ class EndOfTask:
         generator: generator of the thinning (CPU).
     """
 
+    nbytes = 0
+    """Bytes of what the policy counts."""
+
     def __init__(self, memory: ReplayMemory, generator: torch.Generator) -> None:
         self.memory = memory
         self._generator = generator

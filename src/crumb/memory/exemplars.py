@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Protocol
@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from crumb.data.batches import Batch, Batches
-from crumb.memory.capacity import END_OF_TASK, CapacityConfig, MemoryConfig
+from crumb.memory.capacity import AT_TASK_END, CapacityConfig, MemoryConfig
 from crumb.memory.end_of_task import EndOfTask
+from crumb.memory.greedy import Greedy
+from crumb.memory.herding import Herding, embedded
 from crumb.memory.payload import Fields
 from crumb.memory.policies import (
     NOWHERE,
@@ -148,6 +150,10 @@ class ChosenExemplars:
         """Exemplars of one class."""
         return self.memory.count(label)
 
+    def embedded(self, label: int, embed: Callable[[Tensor], Tensor]) -> Tensor:
+        """Embeddings of the exemplars of one class; see :func:`crumb.memory.herding.embedded`."""
+        return embedded(self.memory, self.storage, label, embed)
+
     def draw(self, labels: list[int], generator: torch.Generator) -> Tensor:
         """One exemplar for each entry of ``labels``, as feature maps, float [n, C, H, W]."""
         return self.storage.features(self.memory.draw(labels, generator))
@@ -242,7 +248,17 @@ class ChosenExemplars:
 
 
 class Exemplars(ChosenExemplars):
-    """A replay memory with the write policy of its configuration."""
+    """A replay memory with the write policy of its configuration.
+
+    Args:
+        config: capacity and write policy.
+        storage: as of :class:`ChosenExemplars`, like the following.
+        generator: of the choices.
+        device: of the exemplars.
+        fields: of the payload.
+        embed: from feature maps, float [n, C, H, W], to the vectors of herding, float [n, D]. Only
+            needed for this policy.
+    """
 
     def __init__(
         self,
@@ -251,23 +267,28 @@ class Exemplars(ChosenExemplars):
         generator: torch.Generator,
         device: torch.device | str,
         fields: Fields | None = None,
+        embed: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        assert config.write_policy is not None, "left open; a learner fills it in"
-        policies = {"end-of-task": EndOfTask, "on-arrival": OnArrival, "reservoir": Reservoir}
-        stored_later = fields and config.write_policy == END_OF_TASK
-        assert not stored_later, "a second reading has no payload: allow no end-of-task policy"
-        policy = policies[config.write_policy]
-        counted = Reservoir.nbytes if policy is Reservoir else 0
+        chosen = config.write_policy
+        assert chosen is not None, "left open; a learner fills it in"
+        stored_later = fields and chosen in AT_TASK_END
+        assert not stored_later, "a second reading has no payload: allow no policy of task ends"
+        counted = Reservoir.nbytes if chosen == "reservoir" else 0
         super().__init__(config, storage, generator, device, fields, counted)
-        self.policy = policy(self.memory, self.generator)
+        self.policy: EndOfTask | Herding | OnArrival | Reservoir | Greedy
+        if chosen == "herding":
+            assert embed is not None
+            self.policy = Herding(self.memory, storage, embed)
+        else:
+            self.policy = _POLICIES[chosen](self.memory, self.generator)
 
     @property
     def counted_bytes(self) -> int:
         """Bytes of what the policy counts."""
-        return 0 if isinstance(self.policy, EndOfTask) else self.policy.nbytes
+        return self.policy.nbytes
 
     def on_batch(self, batch: Batch, payload: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Offer a batch of the first pass to an on-arrival policy.
+        """Offer a batch of the first pass to a policy that stores on arrival.
 
         Args:
             batch: the batch that was learned.
@@ -276,19 +297,33 @@ class Exemplars(ChosenExemplars):
         Returns:
             the rows in which its frames are now, as of :meth:`OnArrival.offer`.
         """
-        if isinstance(self.policy, EndOfTask) or not batch.first_pass:
+        if isinstance(self.policy, _AT_TASK_END) or not batch.first_pass:
             return torch.full((len(batch),), NOWHERE)
         if isinstance(self.policy, OnArrival):
             self.policy.meet(batch.labels)
         return self.policy.offer(self.storage.encode(batch), batch.labels, payload)
 
+    def resize_field(self, name: str, size: int) -> None:
+        """Change the length of a field of the payload, as :meth:`Payload.resize`.
+
+        Exemplars give way where a budget has no room for a longer field.
+
+        Raises:
+            InputError: the budget does not hold a single exemplar any more.
+        """
+        assert not isinstance(self.policy, _AT_TASK_END)
+        self.memory.resize_field(name, size)
+        self.policy.keep_to_capacity()
+
     def on_task_end(self, batches: Batches, classes: int) -> None:
-        """Offer a finished task to an end-of-task policy, until every class has its share.
+        """Offer a finished task to a policy that stores at the ends of tasks.
 
         Raises:
             InputError: fewer exemplars than classes.
         """
-        if isinstance(self.policy, EndOfTask):
+        if isinstance(self.policy, Herding):
+            self.policy.write(batches, classes)
+        elif isinstance(self.policy, EndOfTask):
             self.policy.begin(classes, len(batches), batches.batch_size)
             for batch in batches:
                 if self.policy.offer(self.storage.encode(batch), batch.labels):
@@ -300,16 +335,25 @@ class Exemplars(ChosenExemplars):
         Raises:
             InputError: the memory is too small; names the capacity setting.
         """
-        if isinstance(self.policy, EndOfTask):
+        if isinstance(self.policy, _AT_TASK_END):
             check_share(self.memory.most, classes, self._setting)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The exemplars and what the policy has counted."""
-        counted = {} if isinstance(self.policy, EndOfTask) else self.policy.state_dict()
+        counted = {} if isinstance(self.policy, _AT_TASK_END) else self.policy.state_dict()
         return super().state_dict() | counted
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Load a :meth:`state_dict`; errors as :class:`ReplayMemory`."""
         super().load_state_dict(state)
-        if not isinstance(self.policy, EndOfTask):
+        if not isinstance(self.policy, _AT_TASK_END):
             self.policy.load_state_dict(state)
+
+
+_AT_TASK_END = (EndOfTask, Herding)
+_POLICIES = {
+    "end-of-task": EndOfTask,
+    "on-arrival": OnArrival,
+    "reservoir": Reservoir,
+    "greedy": Greedy,
+}

@@ -6,12 +6,13 @@ CVPR 2017.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from crumb.data.batches import Batch, Batches
+from crumb.memory.budget import fitting
 from crumb.memory.policies import check_share
 from crumb.memory.replay import ReplayMemory, take
 from crumb.memory.storage import Storage
@@ -101,3 +102,77 @@ def store(
             position[label] = here.stop
     for label, found in order.items():
         memory.keep(label, [found.index(p) for p in chosen[label]])
+
+
+_AT_ONCE = 64
+
+
+def embedded(
+    memory: ReplayMemory, storage: Storage, label: int, embed: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Embeddings of the exemplars of one class, in listing order, float [n, D].
+
+    Args:
+        memory: the exemplars.
+        storage: how they are decoded.
+        label: a class that has exemplars.
+        embed: from feature maps, float [n, C, H, W], to vectors, float [n, D].
+    """
+    rows = memory.class_rows(label).split(_AT_ONCE)
+    return torch.cat([embed(storage.features(part)) for part in rows])
+
+
+class Herding:
+    """Equal shares per class, chosen by herding in a second pass over each task (algorithms 4 and
+    5).
+
+    Candidates are the exemplars and the frames of the task. Classes that the task does not show
+    keep the first of their exemplars.
+
+    Args:
+        memory: the memory that is written.
+        storage: form of an exemplar.
+        embed: from feature maps, float [n, C, H, W], to the vectors of herding, float [n, D].
+    """
+
+    nbytes = 0
+    """Bytes of what the policy counts."""
+
+    def __init__(
+        self, memory: ReplayMemory, storage: Storage, embed: Callable[[Tensor], Tensor]
+    ) -> None:
+        self.memory, self._storage, self._embed = memory, storage, embed
+
+    def write(self, batches: Batches, classes: int) -> None:
+        """Choose exemplars at the end of a task, without gradients.
+
+        Args:
+            batches: the task, which is read twice.
+            classes: seen so far, this task's included.
+
+        Raises:
+            InputError: fewer exemplars than classes.
+        """
+        memory = self.memory
+        check_share(memory.most, classes, memory.given, "")
+        share = memory.capacity // classes
+        for label in memory.counts:
+            memory.keep(label, fitting(memory.costs(label), share))
+        store(memory, self._storage, batches, self._choose(batches, share))
+
+    def _choose(self, batches: Batches, share: int) -> dict[int, list[int]]:
+        """Positions among exemplars and frames, by label, as :func:`store` takes them."""
+        found: dict[int, list[Tensor]] = {}
+        costs: dict[int, list[int]] = {}
+        for batch in batches:
+            vectors = self._embed(batch.features)
+            note_costs(costs, self.memory, self._storage, batch)
+            for label in batch.labels.unique().tolist():
+                if label not in found:
+                    held = self.memory.count(label)
+                    own = (self.memory, self._storage, label, self._embed)
+                    found[label] = [embedded(*own)] if held else []
+                places = (batch.labels == label).nonzero().flatten()
+                found[label].append(take(vectors, places))
+        each = found.items()
+        return {label: herd(torch.cat(parts), share, costs[label]) for label, parts in each}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,28 @@ class Payload:
         self._sizes = [field.nbytes for field in self.fields.values()]
         self._data: dict[int, bytes] = {}
 
+    def resize(self, name: str, size: int) -> int:
+        """Change the length of a field of one dimension. Stored tensors are cut, or padded with
+        zeros.
+
+        Args:
+            name: name of the field.
+            size: new length.
+
+        Returns:
+            additional bytes of one exemplar.
+        """
+        before, slots = self.fields[name], [*self._data]
+        stored = self.get(slots)
+        after = Field((size,), before.dtype)
+        self.fields[name] = after
+        self._sizes = [field.nbytes for field in self.fields.values()]
+        if slots:
+            missing = size - before.shape[0]
+            stored[name] = pad(stored[name], (0, missing))
+            self.put(slots, stored)
+        return after.nbytes - before.nbytes
+
     @property
     def nbytes(self) -> int:
         """Bytes of all stored tensors."""
@@ -75,7 +98,7 @@ class Payload:
         ends = np.cumsum(self._sizes)[:-1]
         parts = np.split(records, ends, axis=1)
         return {
-            name: torch.from_numpy(part.copy()).view(-1).view(field.dtype).view(-1, *field.shape)
+            name: _tensor_of(part, field)
             for (name, field), part in zip(self.fields.items(), parts, strict=True)
         }
 
@@ -83,6 +106,12 @@ class Payload:
         """Drop the payload of removed exemplars."""
         for slot in slots if self.fields else ():
             del self._data[slot]
+
+
+def _tensor_of(records: np.ndarray, field: Field) -> Tensor:
+    """[n, *shape] from uint8 [n, bytes of one]."""
+    flat = torch.from_numpy(records.copy()).view(-1).view(field.dtype)
+    return flat.view(len(records), *field.shape)
 
 
 def _bytes_of(values: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:

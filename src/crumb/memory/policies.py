@@ -71,6 +71,10 @@ class OnArrival:
             classes = len(self._seen) + len(known)
             self.memory.set_aside(_COUNTS_BYTES * classes, self._make_room)
 
+    def keep_to_capacity(self) -> None:
+        """Leave room for the counts in a budget that holds less than before."""
+        self.memory.set_aside(self.nbytes, self._make_room)
+
     def _make_room(self) -> None:
         self._largest.update(drop_surplus(self.memory, self._generator))
 
@@ -122,7 +126,7 @@ class OnArrival:
             self._largest = {label for label, _, largest in table if largest}
         else:
             self._seen, self._largest = self.memory.counts, set()
-        self.memory.set_aside(self.nbytes, self._make_room)
+        self.keep_to_capacity()
 
 
 class Reservoir:
@@ -165,6 +169,16 @@ class Reservoir:
             :data:`NOWHERE` for one that is not stored.
         """
         return offer_each(self.memory, self._has_room, rows, labels, payload)
+
+    def keep_to_capacity(self) -> None:
+        """Drop random exemplars where a budget holds less than before."""
+        # The budget leaves room for the count from the start.
+        self.memory.set_aside(0, self._make_room)
+
+    def _make_room(self) -> None:
+        while self.memory.used > self.memory.capacity:
+            number = random_below(len(self.memory), self._generator)
+            self.memory.drop(*self.memory.locate([number])[0])
 
     def _has_room(self, row: Tensor, label: int) -> bool:
         """Make room for a frame; returns whether to store it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate
 
 import numpy as np
@@ -146,6 +147,19 @@ class ReplayMemory:
             make_room()
             self._trim()
 
+    def resize_field(self, name: str, size: int) -> None:
+        """Change the length of a field of the payload, as :meth:`Payload.resize`.
+
+        The exemplars may then exceed a budget, until :meth:`set_aside` is called.
+        """
+        more = self.payload.resize(name, size)
+        if self._budget is not None:
+            self._enlarge(self._budget, more)
+
+    def _enlarge(self, budget: Budget, more: int) -> None:
+        """Each exemplar takes more bytes of a budget."""
+        self._budget = replace(budget, each=budget.each + more)
+
     def _room(self, budget: Budget, counted: int) -> int:
         """The capacity that a budget leaves."""
         return budget.exemplars(counted)
@@ -279,6 +293,11 @@ class ReplayMemory:
     def newest(self, label: int, count: int) -> Sequence[int]:
         """The rows of the exemplars of a class that were added last, at most ``count``."""
         return self._slots.get(label, _numbers())[-count:]
+
+    def replace_field(self, label: int, name: str, values: Tensor) -> None:
+        """Replace one field of the payload of all exemplars of a class: [n, *shape]."""
+        slots = self._slots[label]
+        self.payload.put(slots, {**self.payload.get(slots), name: values})
 
     # Saving.
 

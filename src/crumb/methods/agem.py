@@ -46,9 +46,9 @@ class AgemConfig(ReferenceConfig):
 class AgemRConfig(ReferenceConfig):
     """Settings of A-GEM-R."""
 
-    write_policy: Literal["reservoir", "on-arrival"] = "reservoir"
-    """How exemplars are chosen: plain reservoir over all frames, or class-balanced reservoir
-    (on-arrival)."""
+    write_policy: Literal["reservoir", "on-arrival", "greedy"] = "reservoir"
+    """How exemplars are chosen: plain reservoir over all frames (reservoir), class-balanced
+    reservoir (on-arrival), or the first frames of each class (greedy)."""
 
 
 def project(gradient: Tensor, reference: Tensor) -> Tensor:

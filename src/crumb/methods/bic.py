@@ -160,8 +160,9 @@ class Bic(Rehearsal[SplitExemplars]):
 
     def end_task(self, batches: Batches) -> None:
         """Copy the network with its correction, without reading the task again."""
-        with self.evaluation():
-            self._previous_from, self._previous_correction = self._new_from, self.prepared
+        # The copy is of the trained weights, so the correction is theirs, not that of a teacher.
+        with self.inference():
+            self._previous_from, self._previous_correction = self._new_from, self.prepare()
         self.previous.finish(len(self.classes))
 
     def scores(self, features: Tensor) -> Tensor:

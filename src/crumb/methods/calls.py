@@ -86,7 +86,7 @@ def _unable_to_observe(learner: Learner) -> InputError:
             "call begin_task, learn and end_task, or crumb stream",
         )
     return InputError(
-        setting("write_policy", "end-of-task"),
+        setting("write_policy", learner.config.write_policy),
         "stores nothing in observe",
         f"create or load the learner with {setting('write_policy', 'on-arrival')}",
     )

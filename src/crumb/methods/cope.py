@@ -37,8 +37,10 @@ class CopeConfig(PolicyRehearsalConfig):
     storage: Literal["image", "raw_feature", "none"] = "image"  # pyright: ignore[reportIncompatibleVariableOverride]
     """Form of an exemplar: pixels (uint8), the feature map (float32), or none (prototypes only)."""
     write_policy: WritePolicy = "on-arrival"
-    """How exemplars are chosen: class-balanced reservoir (as in the paper), plain reservoir, or
-    equal shares per class in a second pass over each task (end-of-task)."""
+    """How exemplars are chosen: class-balanced reservoir (on-arrival, as in the paper), plain
+    reservoir over all frames (reservoir), the first frames of each class (greedy), or equal shares
+    per class in a second pass over each task, at even steps (end-of-task) or by herding
+    (herding)."""
     prototype_momentum: float = 0.99
     """Momentum of the prototype update after each batch."""
     temperature: float = 0.1
@@ -199,7 +201,7 @@ class Cope(PolicyRehearsal):
         for _ in range(config.n_iter):
             stored = list(self.exemplars.memory.counts)
             features, labels = self.exemplars.beside(batch, self.generators["replay"], stored)
-            embedded = self._embed(features)
+            embedded = self.embed(features)
             known = self.prototypes.joined(embedded.detach(), labels)
             if len(known.labels) > 1:
                 rows = known.rows(labels)
@@ -213,14 +215,10 @@ class Cope(PolicyRehearsal):
             self.exemplars.on_batch(batch)
         return {name: loss.detach() for name, loss in losses.items()}
 
-    def _embed(self, features: Tensor) -> Tensor:
-        """Unit embeddings, float32 [B, D]."""
-        return normalize(self.network.penultimate(features))
-
     def scores(self, features: Tensor) -> Tensor:
         """Inner products with the prototypes divided by the temperature, [B, classes]."""
         scores = features.new_full((len(features), len(self.classes)), -torch.inf)
-        products = self._embed(features) @ self.prototypes.values.T
+        products = self.embed(features) @ self.prototypes.values.T
         scores[:, list(self.prototypes.labels)] = products / self.config.temperature
         return scores
 

@@ -55,7 +55,7 @@ class Described:
     """Whether it trains in :meth:`end_task`. Requires :attr:`tested_after_task_end`."""
     least_epochs: int = 1
     """Minimum number of epochs of each task."""
-    supports_best_epoch: ClassVar[bool] = True
+    supports_best_epoch: bool = True
     """Whether it can restore the best epoch, because its parameters are its only state."""
     needs_images: bool = False
     """Whether it stores images. Batches of the pass in which it stores hold them."""

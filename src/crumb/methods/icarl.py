@@ -13,9 +13,8 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize, one_hot
 
 from crumb.data.batches import Batch, Batches
-from crumb.memory.budget import fitting
 from crumb.memory.exemplars import ChosenExemplars
-from crumb.memory.herding import herd, note_costs, store
+from crumb.memory.herding import Herding
 from crumb.memory.replay import take
 from crumb.methods.base import BytesHeld, strip_prefix
 from crumb.methods.previous import PreviousNetwork
@@ -25,7 +24,6 @@ from crumb.nets.split import SplitNetwork
 
 RECENT = 256
 """Window of the running class means, in frames. Older embeddings come from an older network."""
-_AT_ONCE = 64
 
 
 def sigmoid_targets(
@@ -144,15 +142,12 @@ class Icarl(Rehearsal[ChosenExemplars]):
         for label, mean in self._running.items():
             means[label] = normalize(mean, dim=0)
         for label in self.exemplars.memory.counts:
-            means[label] = normalize(self._phi_of_exemplars(label).mean(0), dim=0)
+            phi = self.exemplars.embedded(label, self._phi)
+            means[label] = normalize(phi.mean(0), dim=0)
         return means
 
     def _phi(self, features: Tensor) -> Tensor:
         return normalize(self.network.penultimate(features))
-
-    def _phi_of_exemplars(self, label: int) -> Tensor:
-        rows = self.exemplars.memory.class_rows(label).split(_AT_ONCE)
-        return torch.cat([self._phi(self.exemplars.storage.features(part)) for part in rows])
 
     def _follow(self, batch: Batch) -> None:
         """Update the running means of classes without exemplars."""
@@ -179,30 +174,13 @@ class Icarl(Rehearsal[ChosenExemplars]):
         """
         self.check_room(len(self.classes))
         memory = self.exemplars.memory
-        share = memory.capacity // len(self.classes)
-        for label in memory.counts:
-            memory.keep(label, fitting(memory.costs(label), share))
         with self.inference():
-            store(memory, self.exemplars.storage, batches, self._choose(batches, share))
+            herding = Herding(memory, self.exemplars.storage, self._phi)
+            herding.write(batches, len(self.classes))
         for label in memory.counts:
             self._running.pop(label, None)
             self._frames.pop(label, None)
         self.previous.finish(len(self.classes))
-
-    def _choose(self, batches: Batches, share: int) -> dict[int, list[int]]:
-        """Positions among exemplars and frames, by label, as :func:`store` takes them."""
-        found: dict[int, list[Tensor]] = {}
-        costs: dict[int, list[int]] = {}
-        for batch in batches:
-            phi = self._phi(batch.features)
-            note_costs(costs, self.exemplars.memory, self.exemplars.storage, batch)
-            for label in batch.labels.unique().tolist():
-                if label not in found:
-                    held = self.exemplars.count(label)
-                    found[label] = [self._phi_of_exemplars(label)] if held else []
-                found[label].append(take(phi, (batch.labels == label).nonzero().flatten()))
-        each = found.items()
-        return {label: herd(torch.cat(parts), share, costs[label]) for label, parts in each}
 
     # The rest of the contract.
 

@@ -34,6 +34,8 @@ class AanetsSettings(CommonSettings, total=False):
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
     distillation: float
     temperature: float
     fusion_lr: float
@@ -54,6 +56,8 @@ class AgemSettings(CommonSettings, total=False):
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
     reference_size: int | None
 
 
@@ -68,10 +72,12 @@ class AgemRSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
-    write_policy: Literal["reservoir", "on-arrival"]
+    write_policy: Literal["reservoir", "on-arrival", "greedy"]
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
     reference_size: int | None
 
 
@@ -89,6 +95,8 @@ class BicSettings(CommonSettings, total=False):
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
     temperature: float
     bias_lr: float
     bias_steps: int
@@ -105,10 +113,12 @@ class CopeSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature", "none"]
-    write_policy: Literal["end-of-task", "on-arrival", "reservoir"]
+    write_policy: Literal["end-of-task", "herding", "on-arrival", "reservoir", "greedy"]
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
     prototype_momentum: float
     temperature: float
     n_iter: int
@@ -139,6 +149,47 @@ class CrumbSettings(CommonSettings, total=False):
     direct_loss: float
 
 
+class DerSettings(CommonSettings, total=False):
+    """Of der."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    memory_size: int | None
+    memory_bytes: int | None
+    budget_bytes: int | None
+    storage: Literal["image", "raw_feature"]
+    write_policy: Literal["reservoir", "on-arrival", "greedy"]
+    exemplar_side: int | None
+    jpeg_quality: int | None
+    new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
+    alpha: float
+
+
+class DerppSettings(CommonSettings, total=False):
+    """Of derpp."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    memory_size: int | None
+    memory_bytes: int | None
+    budget_bytes: int | None
+    storage: Literal["image", "raw_feature"]
+    write_policy: Literal["reservoir", "on-arrival", "greedy"]
+    exemplar_side: int | None
+    jpeg_quality: int | None
+    new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
+    alpha: float
+    beta: float
+
+
 class ErSettings(CommonSettings, total=False):
     """Of er."""
 
@@ -150,11 +201,32 @@ class ErSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
-    write_policy: Literal["end-of-task", "on-arrival", "reservoir"]
+    write_policy: Literal["end-of-task", "herding", "on-arrival", "reservoir", "greedy"]
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
     replay_coefficient: float
+
+
+class ErAceSettings(CommonSettings, total=False):
+    """Of er_ace."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    memory_size: int | None
+    memory_bytes: int | None
+    budget_bytes: int | None
+    storage: Literal["image", "raw_feature"]
+    write_policy: Literal["end-of-task", "herding", "on-arrival", "reservoir", "greedy"]
+    exemplar_side: int | None
+    jpeg_quality: int | None
+    new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
 
 
 class EwcSettings(CommonSettings, total=False):
@@ -209,6 +281,27 @@ class FsaSettings(CommonSettings, total=False):
     crumbs: int
 
 
+class GdumbSettings(CommonSettings, total=False):
+    """Of gdumb."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    memory_size: int | None
+    memory_bytes: int | None
+    budget_bytes: int | None
+    storage: Literal["image", "raw_feature"]
+    write_policy: Literal["greedy", "on-arrival", "reservoir"]
+    exemplar_side: int | None
+    jpeg_quality: int | None
+    new_as_stored: bool
+    teacher: Literal["none"]
+    teacher_decay: float
+    memory_epochs: int
+    memory_batch_size: int
+
+
 class GemSettings(CommonSettings, total=False):
     """Of gem."""
 
@@ -223,6 +316,8 @@ class GemSettings(CommonSettings, total=False):
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
     write_policy: Literal["end-of-task", "on-arrival"] | None
     margin: float
 
@@ -241,6 +336,8 @@ class GssSettings(CommonSettings, total=False):
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
     gradients: Literal["tail", "head"]
     n_iter: int
     n_constraints: int | None
@@ -262,6 +359,8 @@ class IcarlSettings(CommonSettings, total=False):
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
 
 
 class KldaSettings(CommonSettings, total=False):
@@ -319,6 +418,26 @@ class MasSettings(CommonSettings, total=False):
     trained_outputs: Literal["task", "all"]
 
 
+class MirSettings(CommonSettings, total=False):
+    """Of mir."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    memory_size: int | None
+    memory_bytes: int | None
+    budget_bytes: int | None
+    storage: Literal["image", "raw_feature"]
+    write_policy: Literal["end-of-task", "herding", "on-arrival", "reservoir", "greedy"]
+    exemplar_side: int | None
+    jpeg_quality: int | None
+    new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
+    candidates: int
+
+
 class NcmSettings(CommonSettings, total=False):
     """Of ncm."""
 
@@ -353,6 +472,8 @@ class RainbowSettings(CommonSettings, total=False):
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
     memory_only_epochs: int
     schedule: Literal["constant", "cos"]
     views: int
@@ -395,6 +516,29 @@ class RemindSettings(CommonSettings, total=False):
     pq_codebooks: int | None
     pq_centroids: int | None
     pq_centroids_source: Literal["fitted", "crumb"]
+
+
+class ScrSettings(CommonSettings, total=False):
+    """Of scr."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    memory_size: int | None
+    memory_bytes: int | None
+    budget_bytes: int | None
+    storage: Literal["image", "raw_feature"]
+    write_policy: Literal["reservoir", "on-arrival", "greedy"]
+    exemplar_side: int | None
+    jpeg_quality: int | None
+    new_as_stored: bool
+    teacher: Literal["none", "ema"]
+    teacher_decay: float
+    replay_size: int
+    temperature: float
+    hidden_size: int
+    projection_size: int
 
 
 class SiSettings(CommonSettings, total=False):
@@ -455,7 +599,17 @@ class Create(Protocol):
         self, method: Literal["crumb"], **settings: Unpack[CrumbSettings]
     ) -> Teachable: ...
     @overload
+    def __call__(self, method: Literal["der"], **settings: Unpack[DerSettings]) -> Teachable: ...
+    @overload
+    def __call__(
+        self, method: Literal["derpp"], **settings: Unpack[DerppSettings]
+    ) -> Teachable: ...
+    @overload
     def __call__(self, method: Literal["er"], **settings: Unpack[ErSettings]) -> Teachable: ...
+    @overload
+    def __call__(
+        self, method: Literal["er_ace"], **settings: Unpack[ErAceSettings]
+    ) -> Teachable: ...
     @overload
     def __call__(self, method: Literal["ewc"], **settings: Unpack[EwcSettings]) -> Teachable: ...
     @overload
@@ -468,6 +622,10 @@ class Create(Protocol):
     ) -> Teachable: ...
     @overload
     def __call__(self, method: Literal["fsa"], **settings: Unpack[FsaSettings]) -> Teachable: ...
+    @overload
+    def __call__(
+        self, method: Literal["gdumb"], **settings: Unpack[GdumbSettings]
+    ) -> Teachable: ...
     @overload
     def __call__(self, method: Literal["gem"], **settings: Unpack[GemSettings]) -> Teachable: ...
     @overload
@@ -489,6 +647,8 @@ class Create(Protocol):
     @overload
     def __call__(self, method: Literal["mas"], **settings: Unpack[MasSettings]) -> Teachable: ...
     @overload
+    def __call__(self, method: Literal["mir"], **settings: Unpack[MirSettings]) -> Teachable: ...
+    @overload
     def __call__(self, method: Literal["ncm"], **settings: Unpack[NcmSettings]) -> Teachable: ...
     @overload
     def __call__(
@@ -506,6 +666,8 @@ class Create(Protocol):
     def __call__(
         self, method: Literal["remind"], **settings: Unpack[RemindSettings]
     ) -> Teachable: ...
+    @overload
+    def __call__(self, method: Literal["scr"], **settings: Unpack[ScrSettings]) -> Teachable: ...
     @overload
     def __call__(self, method: Literal["si"], **settings: Unpack[SiSettings]) -> Teachable: ...
     @overload

@@ -11,7 +11,7 @@ from crumb.data.protocol import TaskList
 from crumb.data.resize import Resize
 from crumb.device import choose_device
 from crumb.errors import InputError, setting
-from crumb.memory.capacity import END_OF_TASK, ON_ARRIVAL, with_policy
+from crumb.memory.capacity import AT_TASK_END, END_OF_TASK, ON_ARRIVAL, with_policy
 from crumb.methods.base import Learner
 from crumb.methods.persistence import load_pretrained
 from crumb.methods.registry import find_method
@@ -65,7 +65,7 @@ def new_learner(
             f"see crumb methods, or use {setting('mode', 'paper')}",
         )
     learner = kind(built, for_mode(config.mode, method), seed, device)
-    if config.evaluation.select_best_epoch and not kind.supports_best_epoch:
+    if config.evaluation.select_best_epoch and not learner.supports_best_epoch:
         problem = f"cannot be used with {kind.name}, whose state is more than its weights"
         raise InputError(setting("select_best_epoch"), problem, "leave it out")
     use_engine(built, network.engine, or_torch)
@@ -120,9 +120,10 @@ def for_mode(mode: Mode, method: Any) -> Any:
     Raises:
         InputError: exemplars are to be stored at the end of a task, but the mode is strict.
     """
-    if mode == "strict" and getattr(method, "write_policy", None) == END_OF_TASK:
+    policy = getattr(method, "write_policy", None)
+    if mode == "strict" and policy in AT_TASK_END:
         problem = f"contradicts {setting('mode', 'strict')}, which stores exemplars on arrival"
-        raise InputError(setting("write_policy", END_OF_TASK), problem, "leave one of them out")
+        raise InputError(setting("write_policy", policy), problem, "leave one of them out")
     return with_policy(method, END_OF_TASK if mode == "paper" else ON_ARRIVAL)
 
 

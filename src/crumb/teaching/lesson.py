@@ -12,7 +12,7 @@ from torch import Tensor
 
 from crumb.data.batches import Batch
 from crumb.errors import InputError, setting
-from crumb.memory.capacity import END_OF_TASK, ON_ARRIVAL
+from crumb.memory.capacity import ON_ARRIVAL
 from crumb.methods.answers import scores_of
 from crumb.methods.base import Learner
 from crumb.methods.confidence import fit_temperature
@@ -218,7 +218,7 @@ def refuse_boundaries(learner: Learner, source: object) -> None:
             "use a model of slda, ncm, er or crumb",
         )
     raise InputError(
-        setting("write_policy", END_OF_TASK),
+        setting("write_policy", learner.config.write_policy),
         "needs task ends, but here there are none",
         f"give {setting('write_policy', ON_ARRIVAL)}",
     )
