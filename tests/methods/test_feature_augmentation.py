@@ -47,7 +47,7 @@ def test_a_crop_is_cut_out_and_scaled_up(data):
     for one, crop, ((top, rows), (left, columns)) in zip(maps, found, parts, strict=True):
         cut = one[None, :, top : top + rows, left : left + columns]
         expected = interpolate(cut, (height, width), mode="bilinear", align_corners=False)
-        assert_rounded(crop, expected[0], terms=2, layers=2, magnitude=maps.abs().max())
+        assert_rounded(crop, expected[0], terms=2, layers=2, magnitude=float(maps.abs().max()))
 
 
 def drawn_parts(count: int, height: int, width: int, monkeypatch, seed: int = 0):
