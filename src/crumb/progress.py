@@ -36,7 +36,7 @@ def bar(iterable: Iterable[Any] | None, desc: str, unit: str, **more: Any) -> tq
     """
     if sys.stderr.isatty():
         return tqdm(iterable, desc, unit=unit, **more)
-    units = f" {unit}{'es' if unit.endswith(('s', 'ch')) else 's'}"
+    units = f" {unit}{'es' if unit.endswith(('s', 'tch')) else 's'}"
     total = more.get("total") or (len(iterable) if isinstance(iterable, Sized) else 0)
     if total >= _MANY:
         announce(f"{desc}: {total:,}{units}")
