@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +18,7 @@ from crumb.device import choose_device
 from crumb.errors import InputError, setting
 from crumb.files import check_new_file, short_name
 from crumb.kinds import UNSET, Argument
+from crumb.memory.capacity import by_mode
 from crumb.methods.base import Learner
 from crumb.methods.registry import DEFAULT_METHOD, DEFAULT_SETTINGS, find_method
 from crumb.nets.backbones import build_network
@@ -117,12 +118,9 @@ def run(words: Sequence[str]) -> None:
 def _defaults(kind: type[Learner]) -> Any:
     """Default settings of a method for online learning without task boundaries."""
     config = kind.Config()
-    names = {one.name for one in fields(config)}
     if kind.name == DEFAULT_METHOD:
         config = replace(config, **DEFAULT_SETTINGS)
-    if "write_policy" in names:
-        config = replace(config, write_policy="on-arrival")
-    return config
+    return by_mode(config, strict=True)
 
 
 def _learner(command: Learn, network: NetworkConfig, method: Any) -> Learner:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -45,4 +46,8 @@ class Batches(Protocol):
 
     def __iter__(self) -> Iterator[Batch]:
         """The batches, from the first frame to the last."""
+        ...
+
+    def shuffled(self, generator: torch.Generator) -> Iterator[Batch]:
+        """Batches of the same frames in a random order, drawn from ``generator`` (CPU)."""
         ...

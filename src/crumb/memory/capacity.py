@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 StorageKind = Literal["feature", "image", "raw_feature", "enhanced_feature", "merec", "none"]
 WritePolicy = Literal["end-of-task", "herding", "on-arrival", "reservoir", "greedy"]
 END_OF_TASK, ON_ARRIVAL = "end-of-task", "on-arrival"
-"""Default write policies in paper and in strict mode."""
 AT_TASK_END = (END_OF_TASK, "herding")
 """Write policies that read each task a second time."""
+FIRST_TASK, FROZEN = "first-task", "frozen"
+BY_MODE = {"write_policy": (END_OF_TASK, ON_ARRIVAL), "tail": (FIRST_TASK, FROZEN)}
+"""Settings that the mode decides if they are None: their values in paper and in strict mode."""
 PAPER_MEMORY_SIZE = 417
 """Number of codes of 5,408 bytes that fit into 15 images (Talbot et al. 2025, section IV-C)."""
 PAPER_MEMORY_BYTES = 15 * 3 * 224 * 224
@@ -142,11 +144,26 @@ class MemoryConfig(CapacityConfig):
     on-arrival in strict mode."""
 
 
-def with_policy(config: Any, policy: str) -> Any:
-    """The settings of a method, with a ``write_policy`` where they leave it open."""
-    if getattr(config, "write_policy", policy) is None:
-        return replace(config, write_policy=policy)
-    return config
+def by_mode(config: Any, strict: bool = False) -> Any:
+    """The settings of a method, with those of ``BY_MODE`` filled in where they are None."""
+    chosen = {
+        name: values[strict]
+        for name, values in BY_MODE.items()
+        if getattr(config, name, "") is None
+    }
+    return replace(config, **chosen) if chosen else config
+
+
+def second_pass(config: Any) -> tuple[str, str, str] | None:
+    """The setting of a method that makes it read a task a second time.
+
+    Returns:
+        its name and value, and the value that needs a single pass; None if there is none.
+    """
+    for name, (_, single) in BY_MODE.items():
+        if (given := getattr(config, name, None)) in (*AT_TASK_END, FIRST_TASK):
+            return name, given, single
+    return None
 
 
 @dataclass(frozen=True)

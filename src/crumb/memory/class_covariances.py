@@ -73,8 +73,9 @@ class ClassCovariances(ClassMoments):
         super().forget(label)
         self.triangle = self.triangle[kept]
 
-    def _join_covariances(self, label: int, other: int, scatter: Tensor, share: float) -> None:
+    def _join_covariances(self, label: int, other: int, between: Tensor, share: float) -> None:
         one, two = self.triangle[[label, other]].float()
         # The counts of the class are those of both by now.
-        joined = one + share * (two - one) + pack(scatter) / self.counts[label]
+        scatter = pack(torch.outer(between, between))
+        joined = one + share * (two - one) + scatter / self.counts[label]
         self.triangle[label] = round_randomly(joined, self._generator)

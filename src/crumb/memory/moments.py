@@ -190,20 +190,20 @@ class ClassMoments:
             self.means[label] = round_randomly(merged, self._generator)
             self.counts[label] += new
             if self.covariance:
-                scatter = torch.outer(shift, shift) * (share * old)
-                self._join_covariances(label, other, scatter, share)
+                self._join_covariances(label, other, shift * (share * old) ** 0.5, share)
         self.forget(other)
 
-    def _join_covariances(self, label: int, other: int, scatter: Tensor, share: float) -> None:
+    def _join_covariances(self, label: int, other: int, between: Tensor, share: float) -> None:
         """Update the covariance for a class that takes in another one.
 
         Args:
             label: the class.
             other: the other one, whose frames are ``share`` of those of both.
-            scatter: scatter of the two means around their common mean, [dimensions, dimensions].
+            between: weighted shift of the mean, [dimensions]. Its outer product is the scatter of
+                the two means around their common mean.
             share: see ``other``.
         """
-        self._merge(scatter, 0, int(self.pooled[0]))
+        self._merge(torch.outer(between, between), 0, int(self.pooled[0]))
 
     def state_dict(self) -> dict[str, Tensor]:
         """All statistics."""

@@ -17,7 +17,7 @@ from crumb.data.batches import Batch, Batches
 from crumb.data.names import canonical
 from crumb.device import usual_torch
 from crumb.errors import InputError
-from crumb.memory.capacity import END_OF_TASK, with_policy
+from crumb.memory.capacity import by_mode
 from crumb.memory.images import ImageForm
 from crumb.methods.described import Described
 from crumb.methods.optimisation import optimizer_state, replace_parameters, restore_optimizer
@@ -88,7 +88,7 @@ class Learner(Described, Teachable, ABC):
         self, network: SplitNetwork, config: Any, seed: int = 0, device: str = "cpu"
     ) -> None:
         self.network = network.to(device).train()
-        self.config = with_policy(config, END_OF_TASK)
+        self.config = by_mode(config)
         self.seed = seed
         self.device = torch.device(device)
         self.classes: list[str] = []

@@ -16,6 +16,7 @@ from crumb.data.shown import check_file, is_path, paths_in, pixels_of_file
 from crumb.device import usual_torch
 from crumb.errors import InputError, setting, shown
 from crumb.kinds import whole_number
+from crumb.memory.capacity import second_pass
 from crumb.methods.answers import (
     answers,
     best,
@@ -85,10 +86,13 @@ def _unable_to_observe(learner: Learner) -> InputError:
             "needs task boundaries, which observe does not provide",
             "call begin_task, learn and end_task, or crumb stream",
         )
+    found = second_pass(learner.config)
+    assert found is not None
+    name, given, single = found
     return InputError(
-        setting("write_policy", learner.config.write_policy),
-        "stores nothing in observe",
-        f"create or load the learner with {setting('write_policy', 'on-arrival')}",
+        setting(name, given),
+        "needs task ends, which observe does not provide",
+        f"create the learner with {setting(name, single)}",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -22,7 +23,7 @@ from crumb.seeds import generator
 MIN_SPREAD = 1e-3
 """Assumed standard deviation within classes, in units of the feature norm."""
 
-_OF_LEARNERS = ("network.", "generator.", "momentum.", "optimizer.")
+_OF_LEARNERS = ("network.", "generator.", "start.", "momentum.", "optimizer.")
 """Prefixes of the tensors that every learner saves."""
 
 
@@ -83,8 +84,7 @@ class ClosedForm(Learner):
         self.generators["rounding"] = generator(seed, "rounding", device)
         count = self._affordable(config.classes_expected, self.most_dimensions())
         self._directions = self.basis(classifier, count).to(self.device)
-        rounding = self.generators["rounding"]
-        self.moments = self.Moments(count, self.device, rounding, self.covariance)
+        self.moments = self.new_moments(count)
         self._solved: Any = None
 
     # The update rule.
@@ -131,6 +131,16 @@ class ClosedForm(Learner):
     def _changed(self) -> None:
         """Discard what was computed from the old statistics."""
         self._solved = None
+
+    def new_moments(self, dimensions: int) -> ClassMoments:
+        """Empty statistics of vectors, without a class."""
+        return self.Moments(dimensions, self.device, self.generators["rounding"], self.covariance)
+
+    def clear(self) -> None:
+        """Forget all frames but no class."""
+        self.moments = self.new_moments(self.dimensions)
+        self.make_room(len(self.classes))
+        self._changed()
 
     # The directions.
 
@@ -196,12 +206,7 @@ class ClosedForm(Learner):
             problem = f"does not hold one direction for {classes} classes"
             enough = math.ceil(least / self.share_of_statistics)
             raise InputError(given, problem, f"give at least {enough}")
-        low, high = 1, most
-        while low < high:
-            middle = (low + high + 1) // 2
-            fits = self.bytes_for(classes, middle) <= budget
-            low, high = (middle, high) if fits else (low, middle - 1)
-        return low
+        return largest(most, lambda count: self.bytes_for(classes, count) <= budget)
 
     # Changing classes.
 
@@ -287,6 +292,15 @@ class ClosedForm(Learner):
         self._directions = own["directions"].to(self.device).clone()
         self.moments.load_state_dict(strip_prefix(own, "moments."))
         self._changed()
+
+
+def largest(most: int, fits: Callable[[int], bool]) -> int:
+    """The largest number from 1 to ``most`` that fits; 1 if none does. Smaller ones fit too."""
+    low, high = 1, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
 
 
 def whitening(covariance: Tensor, least: Tensor | float) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, TypeAlias
 
+from crumb.memory.capacity import BY_MODE
 from crumb.methods.training import TrainingConfig
 
 Bounds: TypeAlias = tuple[float, float] | tuple[str, ...]
@@ -35,7 +36,7 @@ class Described:
     no loss."""
     usual_temperature: ClassVar[float] = 1.0
     """Temperature of the probabilities before calibration."""
-    keeps_start: ClassVar[bool] = False
+    keeps_start: bool = False
     """Whether it keeps the initial weights for :meth:`reset`. They follow from the loaded network,
     so they do not count as memory."""
     total_counts: ClassVar[bool] = False
@@ -82,13 +83,13 @@ class Described:
         """Whether it needs task boundaries by default."""
         if cls.needs_task_boundaries or cls.offline:
             return "yes"
-        return "in paper mode" if cls.leaves_policy_open() else "no"
+        return "in paper mode" if cls.decided_by_mode() else "no"
 
     @classmethod
-    def leaves_policy_open(cls) -> bool:
-        """Whether the mode decides by default when exemplars are stored."""
-        policy = cls.Config.__dataclass_fields__.get("write_policy")
-        return policy is not None and policy.default is None
+    def decided_by_mode(cls) -> tuple[str, ...]:
+        """Names of the settings that are None by default, so that the mode decides."""
+        fields = cls.Config.__dataclass_fields__
+        return tuple(name for name in BY_MODE if name in fields and fields[name].default is None)
 
     @classmethod
     def over_budget(cls, total_bytes: int, budget: int) -> bool:

@@ -8,42 +8,51 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 
 from crumb.data.batches import Batch, Batches
-from crumb.errors import InputError
-from crumb.methods.base import Learner
+from crumb.errors import require
+from crumb.methods.base import BytesHeld, Learner
 from crumb.methods.registry import register
 from crumb.methods.slda import SldaConfig, StreamingLda
 from crumb.methods.training import TrainingConfig
+from crumb.progress import bar
 
 
 @dataclass(frozen=True)
 class FsaConfig(SldaConfig, TrainingConfig):
-    """Settings of First Session Adaptation. EPOCHS-FIRST-TASK sets how long the tail is tuned."""
+    """Settings of First Session Adaptation."""
 
     lr: float = 0.005
     """Learning rate of SGD in the first task, constant."""
+    tuning_epochs: int = 5
+    """Number of epochs that tune the tail, over the shuffled frames of the first task."""
 
     def __post_init__(self) -> None:
         SldaConfig.__post_init__(self)
         TrainingConfig.__post_init__(self)
+        epochs = self.tuning_epochs
+        require("tuning_epochs", epochs, 1 <= epochs <= 1_000_000, "from 1 to 1000000")
 
 
 @register
 class FirstSessionAdaptation(StreamingLda):
-    """Trains the tail with a softmax head on the first task only. Then it is streaming LDA.
+    """Trains the tail with a softmax head on the first task only. Apart from that, streaming LDA.
 
-    The features of LDA are those of the tuned tail. The tail still changes while the first task is
-    learned, so statistics of that time would be of other features. They are therefore computed in a
-    second pass over the first task, at its end. Until then, predictions come from the softmax head,
-    which is not used afterwards. From the second task on, each frame is seen once and nothing is
-    trained.
+    While the first task arrives, its frames are added to statistics of the pretrained features, as
+    in ``slda``. At its end, the tail is tuned on all frames of the task, shuffled, for
+    ``tuning_epochs`` epochs. Then the statistics are computed anew, in one more pass, from the
+    features of the tuned tail. The softmax head is not used afterwards. From the second task on,
+    each frame is seen once and nothing is trained.
 
     Two things differ from the paper. It tunes the whole network, or FiLM layers in all of it. Here
     the tail is tuned, and the whole network only with ``trainable="all"``. Its covariance is the
     sum of the empirical covariance and the identity. Here the statistics, the shrinkage and the
     transform are those of ``slda``.
+
+    Attributes:
+        adapted: whether the first task has ended.
     """
 
     name = "fsa"
@@ -55,54 +64,54 @@ class FirstSessionAdaptation(StreamingLda):
     needs_task_boundaries = True
     needs_second_pass = True
     tested_after_task_end = True
+    learns_at_task_end = True
+    supports_best_epoch = False
+    adapted = False
 
-    # The update rule.
-
-    def learn(self, batch: Batch) -> dict[str, Tensor]:
-        """Take a step in the first task. Later, add frames to the statistics."""
-        if self.frozen:
-            return super().learn(batch)
-        loss = self.loss(batch.features, batch.labels)
-        self.step(loss)
-        return {"direct": loss.detach()}
+    # The update rule. (While frames arrive, that of StreamingLda.)
 
     def end_task(self, batches: Batches) -> None:
-        """At the end of the first task, freeze the tail and compute the statistics."""
-        if self.frozen:
+        """At the end of the first task, tune the tail and compute the statistics anew."""
+        if self.adapted:
             return
-        for batch in batches:
-            super().learn(replace(batch, first_pass=True))
+        draws, epochs = self.generators["replay"], range(self.config.tuning_epochs)
+        for _ in bar(epochs, f"{self.name}, tuning", "epoch", leave=False):
+            for batch in batches.shuffled(draws):
+                self.step(self.tuning_loss(batch))
         self.optimizer.state.clear()
+        self.adapted = True
+        self.clear()
+        for batch in batches:
+            self.learn(replace(batch, first_pass=True))
 
-    def scores(self, features: Tensor) -> Tensor:
-        """Logits of the softmax head in the first task, then those of LDA, [B, classes]."""
-        return super().scores(features) if self.frozen else Learner.scores(self, features)
-
-    @property
-    def frozen(self) -> bool:
-        """Whether the first task is over: only then there are statistics."""
-        return bool(self.moments.pooled[0])
+    def tuning_loss(self, batch: Batch) -> Tensor:
+        """Cross entropy of the softmax head."""
+        return self.loss(batch.features, batch.labels)
 
     # The rest of the contract.
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """The tail, which is trained in the first task."""
+        """The tail, which is trained at the end of the first task."""
         return Learner.parameters(self)
 
-    def _remove(self, label: int) -> None:
-        self._refuse_in_first_task()
-        super()._remove(label)
+    def bytes_for(self, classes: int, dimensions: int) -> int:
+        """Bytes needed for so many classes and directions, without the codes."""
+        return super().bytes_for(classes, dimensions) + 1
 
-    def _join(self, label: int, other: int) -> None:
-        self._refuse_in_first_task()
-        super()._join(label, other)
+    def bytes_held(self) -> BytesHeld:
+        """As for ``slda``, and one byte."""
+        held = super().bytes_held()
+        return BytesHeld(held.replay, held.extra + 1, held.reading + 1)
 
-    def _refuse_in_first_task(self) -> None:
-        """The softmax head could not follow a change of its classes.
+    def kept(self) -> dict[str, Tensor]:
+        """The state of ``slda``, and whether the first task has ended."""
+        return super().kept() | {"adapted": torch.tensor(self.adapted)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Load the :meth:`state_dict` of a learner with the same settings and classes.
 
         Raises:
-            InputError: the first task is not over.
+            ValueError: the state does not fit.
         """
-        if not self.frozen:
-            problem = "cannot change its classes in the first task"
-            raise InputError("a learner of fsa", problem, "call end_task first")
+        super().load_state_dict(state)
+        self.adapted = bool(state["adapted"])

@@ -16,7 +16,7 @@ from crumb import plugins
 from crumb.device import choose_device, usual_torch
 from crumb.errors import InputError, meant, setting, shown
 from crumb.kinds import whole_number
-from crumb.memory.capacity import ON_ARRIVAL
+from crumb.memory.capacity import BY_MODE
 from crumb.methods.base import Learner
 from crumb.methods.settings import Create
 from crumb.nets.backbones import build_network
@@ -186,8 +186,8 @@ def create(
         raise InputError(
             setting(unknown[0]), f"is not a setting of {method}", f"choose from {', '.join(fields)}"
         )
-    if chosen.leaves_policy_open():
-        settings.setdefault("write_policy", ON_ARRIVAL)
+    for name in chosen.decided_by_mode():
+        settings.setdefault(name, BY_MODE[name][True])
     where = choose_device(device)
     seed = whole_number("seed", seed, 0, (1 << 63) - 1)
     config = chosen.Config(**settings)

@@ -149,6 +149,27 @@ class CrumbSettings(CommonSettings, total=False):
     direct_loss: float
 
 
+class Crumb2Settings(CommonSettings, total=False):
+    """Of crumb2."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    transform: Literal["sqrt", "none"]
+    dimensions: int | None
+    budget_bytes: int | None
+    classes_expected: int
+    shrinkage: float
+    prior_frames: int
+    crumbs: int
+    tuning_epochs: int
+    tail: Literal["first-task", "frozen"] | None
+    anchor: float
+    rank: int | None
+    class_share: float
+
+
 class DerSettings(CommonSettings, total=False):
     """Of der."""
 
@@ -279,6 +300,7 @@ class FsaSettings(CommonSettings, total=False):
     shrinkage: float
     prior_frames: int
     crumbs: int
+    tuning_epochs: int
 
 
 class GdumbSettings(CommonSettings, total=False):
@@ -597,6 +619,10 @@ class Create(Protocol):
     @overload
     def __call__(
         self, method: Literal["crumb"], **settings: Unpack[CrumbSettings]
+    ) -> Teachable: ...
+    @overload
+    def __call__(
+        self, method: Literal["crumb2"], **settings: Unpack[Crumb2Settings]
     ) -> Teachable: ...
     @overload
     def __call__(self, method: Literal["der"], **settings: Unpack[DerSettings]) -> Teachable: ...

@@ -76,8 +76,7 @@ class StreamingLda(ClosedForm):
         super().__init__(network, config, seed, device)
         self.crumbs: ClassCrumbs | None = None
         if config.crumbs:
-            each, draws = self._crumbs_of(config.classes_expected), self.generators["memory"]
-            self.crumbs = ClassCrumbs(self.dimensions, each, seed, draws, self.device)
+            self.crumbs = self._new_crumbs(self._crumbs_of(config.classes_expected))
 
     # The update rule. (The statistics are merged in ClassMoments.add.)
 
@@ -162,12 +161,25 @@ class StreamingLda(ClosedForm):
             vectors, labels = self.crumbs.vectors()
             nearness = self.nearness(vectors * self.moments.scale)
             distances = -2 * nearness.gather(1, labels[:, None])[:, 0]
-            whitener, _ = self.prepare()
-            spread = whitener.T @ self.moments.covariance_matrix() @ whitener
-        mean = float(spread.trace())
+            mean = self._mean_distance()
         return own_distances(distances.cpu(), labels.cpu(), len(self.classes), mean)
 
+    def _mean_distance(self) -> float:
+        """Mean squared distance of all frames from their own class."""
+        whitener, _ = self.prepare()
+        return float((whitener.T @ self.moments.covariance_matrix() @ whitener).trace())
+
     # Room for classes.
+
+    def _new_crumbs(self, each: int) -> ClassCrumbs:
+        draws = self.generators["memory"]
+        return ClassCrumbs(self.dimensions, each, self.seed, draws, self.device)
+
+    def clear(self) -> None:
+        """Forget all frames but no class."""
+        if self.crumbs is not None:
+            self.crumbs = self._new_crumbs(self.crumbs.each)
+        super().clear()
 
     def drop(self, dimensions: int) -> None:
         """Keep only the leading feature directions from now on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -55,6 +55,12 @@ class Reading:
                     if request is not None:
                         request.cancel()
 
+    def shuffled(self, generator: torch.Generator) -> Iterator[Batch]:
+        """The same frames in a random order, in batches."""
+        order = torch.randperm(len(self.frames.paths), generator=generator).numpy()
+        paths = tuple(self.frames.paths[place] for place in order)
+        return iter(replace(self, frames=Frames(paths, self.frames.labels[order])))
+
     def paths(self, batch: int) -> tuple[str, ...]:
         """The paths of one batch."""
         return self.frames.paths[batch * self.batch_size : (batch + 1) * self.batch_size]
@@ -87,6 +93,13 @@ class CountedReading:
         return len(self._reading)
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self._reading:
+        return self._counted(iter(self._reading))
+
+    def shuffled(self, generator: torch.Generator) -> Iterator[Batch]:
+        """The same frames in a random order, in batches."""
+        return self._counted(self._reading.shuffled(generator))
+
+    def _counted(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        for batch in batches:
             self.images += len(batch)
             yield batch

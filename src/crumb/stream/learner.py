@@ -11,7 +11,7 @@ from crumb.data.protocol import TaskList
 from crumb.data.resize import Resize
 from crumb.device import choose_device
 from crumb.errors import InputError, setting
-from crumb.memory.capacity import AT_TASK_END, END_OF_TASK, ON_ARRIVAL, with_policy
+from crumb.memory.capacity import by_mode, second_pass
 from crumb.methods.base import Learner
 from crumb.methods.persistence import load_pretrained
 from crumb.methods.registry import find_method
@@ -115,16 +115,17 @@ def of_run(path: Path, run: int) -> Path:
 
 
 def for_mode(mode: Mode, method: Any) -> Any:
-    """Method settings that store exemplars at the time that the mode allows.
+    """Method settings with as many passes over a task as the mode allows.
 
     Raises:
-        InputError: exemplars are to be stored at the end of a task, but the mode is strict.
+        InputError: a setting takes a second pass, but the mode is strict.
     """
-    policy = getattr(method, "write_policy", None)
-    if mode == "strict" and policy in AT_TASK_END:
-        problem = f"contradicts {setting('mode', 'strict')}, which stores exemplars on arrival"
-        raise InputError(setting("write_policy", policy), problem, "leave one of them out")
-    return with_policy(method, END_OF_TASK if mode == "paper" else ON_ARRIVAL)
+    strict = mode == "strict"
+    if strict and (found := second_pass(method)):
+        name, given, single = found
+        problem = f"contradicts {setting('mode', 'strict')}, which needs {single}"
+        raise InputError(setting(name, given), problem, "leave one of them out")
+    return by_mode(method, strict)
 
 
 def check_memory(learner: Learner, tasks: TaskList) -> None:

@@ -208,15 +208,17 @@ def _finish_task(
     If the learner is tested after the second pass, that test is the one reported.
     """
     learner, record = plan.learner, state.record
-    if learner.tested_after_task_end:
+    # The end of a task may change what comes after the next.
+    tested_after, learns = learner.tested_after_task_end, learner.learns_at_task_end
+    if tested_after:
         _select(plan, state, groups)
     if state.best:
         _restore(learner, state.best)
-    record.reported.append(state.epoch if learner.tested_after_task_end else state.best_epoch)
+    record.reported.append(state.epoch if tested_after else state.best_epoch)
     # Some of it is freed at the end of a task.
     _note_bytes(plan, state)
     more = state.task < len(plan.tasks.tasks) - 1
-    if learner.needs_task_boundaries and (more or learner.tested_after_task_end):
+    if learner.needs_task_boundaries and (more or tested_after):
         images = learner.needs_images or learner.wants_images
         again = CountedReading(Reading(frames, plan.store, plan.batch_size, images, False))
         with _Clock() as clock, _counted(learner, record):
@@ -224,8 +226,8 @@ def _finish_task(
         record.seconds += clock.seconds
         if record.images_read_again is not None:
             record.images_read_again += again.images
-    if learner.tested_after_task_end:
-        if learner.learns_at_task_end:
+    if tested_after:
+        if learns:
             _check_weights(learner, state)
         _test(plan, state, groups, progress, select=False)
     _note_bytes(plan, state)

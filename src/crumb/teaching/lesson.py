@@ -12,7 +12,7 @@ from torch import Tensor
 
 from crumb.data.batches import Batch
 from crumb.errors import InputError, setting
-from crumb.memory.capacity import ON_ARRIVAL
+from crumb.memory.capacity import ON_ARRIVAL, second_pass
 from crumb.methods.answers import scores_of
 from crumb.methods.base import Learner
 from crumb.methods.confidence import fit_temperature
@@ -197,7 +197,7 @@ def load_to_teach(model: Path, device: str) -> Learner:
         InputError: the file cannot be used, or see :func:`refuse_boundaries`.
     """
     learner = load_learner(model, device)
-    if learner.needs_task_boundaries and not type(learner).needs_task_boundaries:
+    if learner.needs_task_boundaries and learner.decided_by_mode() == ("write_policy",):
         learner = load_learner(model, device, ON_ARRIVAL)
     refuse_boundaries(learner, model)
     return learner
@@ -217,8 +217,8 @@ def refuse_boundaries(learner: Learner, source: object) -> None:
             f"is of method {learner.name}, which needs task boundaries",
             "use a model of slda, ncm, er or crumb",
         )
-    raise InputError(
-        setting("write_policy", learner.config.write_policy),
-        "needs task ends, but here there are none",
-        f"give {setting('write_policy', ON_ARRIVAL)}",
-    )
+    found = second_pass(learner.config)
+    assert found is not None
+    name, given, single = found
+    problem = "needs task ends, but here there are none"
+    raise InputError(setting(name, given), problem, f"give {setting(name, single)}")

@@ -104,3 +104,12 @@ class Task:
     def __iter__(self) -> Iterator[Batch]:
         self.reads += 1
         return iter(self.batches)
+
+    def shuffled(self, generator: torch.Generator) -> Iterator[Batch]:
+        """The same frames in a random order, in batches."""
+        self.reads += 1
+        labels = torch.cat([batch.labels for batch in self.batches])
+        features = torch.cat([batch.features for batch in self.batches])
+        order = torch.randperm(len(labels), generator=generator)
+        parts = order.split(self.batch_size)
+        return iter([Batch(labels[part], features[part], first_pass=False) for part in parts])
