@@ -163,7 +163,7 @@ def test_the_tail_is_anchored_to_the_pretrained_outputs():
 def test_an_anchor_keeps_the_tail_near_the_pretrained_one():
     classifier, changes = tiny_network(0.3).head, []
     for anchor in (0.0, 10.0):
-        learner = tuning(anchor=anchor, lr=0.01)
+        learner = tuning(anchor=anchor, tuning_epochs=20)
         features = batch_of(learner, 0, 1).features
         with learner.evaluation():
             before = classifier(learner.network.penultimate(features))
