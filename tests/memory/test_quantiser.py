@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -25,21 +23,13 @@ from crumb.memory.quantiser import (
     sample_vectors,
     unpacked,
 )
+from crumb.testing.networks import Task
 
 
-class Frames:
-    """Feature maps, some at a time, of class 0."""
-
-    def __init__(self, features: Tensor, batch_size: int) -> None:
-        self.features, self.batch_size, self.reads = features, batch_size, 0
-
-    def __len__(self) -> int:
-        return -(-len(self.features) // self.batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        self.reads += 1
-        for some in self.features.split(self.batch_size):
-            yield Batch(torch.zeros(len(some), dtype=torch.int64), some)
+def frames_of(features: Tensor, batch_size: int) -> Task:
+    """Feature maps of class 0."""
+    parts = features.split(batch_size)
+    return Task([Batch(torch.zeros(len(part), dtype=torch.int64), part) for part in parts])
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -210,7 +200,7 @@ def test_fewer_vectors_than_centroids_are_enough():
     quantiser = ProductQuantiser((8, 1, 3), 2, 64)
     assert not quantiser.ready
     maps = maps_of(2, 8, 1, 3)
-    quantiser.fit(Frames(maps, 1), seeded())
+    quantiser.fit(frames_of(maps, 1), seeded())
     assert quantiser.ready
     # Half precision rounds by one part in 2,048 at most.
     torch.testing.assert_close(quantiser.decode(quantiser.encode(maps)), maps, rtol=2**-11, atol=0)
@@ -228,7 +218,7 @@ def test_an_empty_cluster_takes_the_worst_vector():
 def test_each_sub_vector_has_centroids_of_its_own():
     quantiser = ProductQuantiser((6, 4, 4), 3, 4)
     maps = maps_of(5, 6, 4, 4) + torch.tensor([0.0, 0, 50, 50, 900, 900]).view(1, 6, 1, 1)
-    quantiser.fit(Frames(maps, 2), seeded())
+    quantiser.fit(frames_of(maps, 2), seeded())
     means = quantiser.centroids.mean((1, 2))
     assert means[0] < 20 < means[1] < 100 < 900 < means[2]
     spread = (maps - maps.mean((0, 2, 3), keepdim=True)).square().sum()
@@ -238,7 +228,7 @@ def test_each_sub_vector_has_centroids_of_its_own():
 def test_same_seed_same_centroids_without_global_state():
     def centroids(seed: int) -> Tensor:
         quantiser = ProductQuantiser((8, 3, 3), 2, 4)
-        quantiser.fit(Frames(maps_of(20, 8, 3, 3), 4), seeded(seed))
+        quantiser.fit(frames_of(maps_of(20, 8, 3, 3), 4), seeded(seed))
         return quantiser.centroids
 
     before = torch.get_rng_state()
@@ -270,7 +260,7 @@ def test_sample_is_of_the_channel_vectors_spread_over_the_batches(batch_size: in
     maps = (numbers + torch.arange(5).view(1, 5, 1, 1)).contiguous(
         memory_format=torch.channels_last
     )
-    frames = Frames(maps, batch_size)
+    frames = frames_of(maps, batch_size)
     sample = sample_vectors(frames, most, seeded())
     assert frames.reads == 1
     found = (sample[:, 0] / 100).long()
@@ -291,7 +281,7 @@ def test_centroids_are_fitted_to_256_vectors_each_in_one_reading(monkeypatch):
 
     monkeypatch.setattr("crumb.memory.quantiser.kmeans", first)
     quantiser = ProductQuantiser((2, 20, 20), 2, 3)
-    frames = Frames(maps_of(10, 2, 20, 20), 5)
+    frames = frames_of(maps_of(10, 2, 20, 20), 5)
     quantiser.fit(frames, seeded())
     assert frames.reads == 1
     assert sizes == [3 * VECTORS_PER_CENTROID] * 2
@@ -321,7 +311,7 @@ def test_codes_and_error_are_those_of_faiss(shared_data):
     faiss = pytest.importorskip("faiss")
     maps, count, codebooks = shared_data, 256, 4
     quantiser = ProductQuantiser((16, 16, 16), codebooks, count)
-    quantiser.fit(Frames(maps, 4), seeded())
+    quantiser.fit(frames_of(maps, 4), seeded())
     vectors = maps.permute(0, 2, 3, 1).reshape(-1, 16).contiguous().numpy()
 
     theirs = faiss.ProductQuantizer(16, codebooks, 8)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -12,6 +10,7 @@ from crumb.data.batches import Batch
 from crumb.errors import InputError
 from crumb.memory.capacity import CapacityConfig
 from crumb.memory.tasks import TaskExemplars
+from crumb.testing.networks import Task
 
 
 class Serials:
@@ -28,20 +27,10 @@ class Serials:
         return rows.float()
 
 
-class Frames:
+def frames_of(start: int, count: int) -> Task:
     """A task of frames numbered from ``start``; the label of a frame is its number modulo 3."""
-
-    batch_size = 7
-
-    def __init__(self, start: int, count: int) -> None:
-        self.numbers = torch.arange(start, start + count)
-
-    def __len__(self) -> int:
-        return -(-len(self.numbers) // self.batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        for some in self.numbers.split(self.batch_size):
-            yield Batch(some % 3, some.view(-1, 1, 1, 1).float())
+    parts = torch.arange(start, start + count).split(7)
+    return Task([Batch(part % 3, part.view(-1, 1, 1, 1).float()) for part in parts])
 
 
 def exemplars_of(capacity: int, seed: int = 0) -> TaskExemplars:
@@ -49,7 +38,7 @@ def exemplars_of(capacity: int, seed: int = 0) -> TaskExemplars:
     return TaskExemplars(config, Serials(), torch.Generator().manual_seed(seed), "cpu")
 
 
-def learn(exemplars: TaskExemplars, task: Frames) -> None:
+def learn(exemplars: TaskExemplars, task: Task) -> None:
     exemplars.on_task_end(task, 3)
     exemplars.finish_task()
 
@@ -69,7 +58,7 @@ def test_every_task_has_an_equal_share_of_its_own_frames():
     exemplars = exemplars_of(10)
     before: list[int] = []
     for task, share in enumerate((10, 5, 3, 2)):
-        learn(exemplars, Frames(100 * task, 40))
+        learn(exemplars, frames_of(100 * task, 40))
         assert exemplars.memory.counts == dict.fromkeys(range(task + 1), share)
         assert exemplars.nbytes <= 10 * 4
         for old in range(task + 1):
@@ -81,8 +70,8 @@ def test_every_task_has_an_equal_share_of_its_own_frames():
 
 def test_a_short_task_is_kept_whole():
     exemplars = exemplars_of(20)
-    learn(exemplars, Frames(0, 4))
-    learn(exemplars, Frames(100, 40))
+    learn(exemplars, frames_of(0, 4))
+    learn(exemplars, frames_of(100, 40))
     assert sorted(held(exemplars, 0)) == [0, 1, 2, 3]
     assert exemplars.memory.count(1) == 10
 
@@ -92,8 +81,8 @@ def test_every_frame_is_kept_equally_often():
     runs = 500
     for seed in range(runs):
         exemplars = exemplars_of(6, seed)
-        learn(exemplars, Frames(0, 30))
-        learn(exemplars, Frames(100, 10))
+        learn(exemplars, frames_of(0, 30))
+        learn(exemplars, frames_of(100, 10))
         counts[held(exemplars, 0)] += 1
     assert counts.sum() == 3 * runs
     # 29 degrees of freedom: 60 has a chance of 0.0006.
@@ -102,7 +91,7 @@ def test_every_frame_is_kept_equally_often():
 
 def test_bytes_are_those_of_the_live_tensors():
     exemplars = exemplars_of(8)
-    learn(exemplars, Frames(0, 40))
+    learn(exemplars, frames_of(0, 40))
     assert exemplars.nbytes == 8 * 4
     # A label and a row number of four bytes each.
     assert exemplars.bookkeeping_bytes == 8 * 8 + 16
@@ -110,11 +99,11 @@ def test_bytes_are_those_of_the_live_tensors():
 
 def test_goes_on_after_a_restart():
     first, again = exemplars_of(9), exemplars_of(9)
-    learn(first, Frames(0, 30))
+    learn(first, frames_of(0, 30))
     again.load_state_dict(first.state_dict())
     again._generator.set_state(first._generator.get_state())
     for exemplars in (first, again):
-        learn(exemplars, Frames(100, 30))
+        learn(exemplars, frames_of(100, 30))
     one, other = first.state_dict(), again.state_dict()
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -124,19 +113,19 @@ def test_goes_on_after_a_restart():
 def test_more_tasks_than_exemplars():
     exemplars = exemplars_of(2)
     for task in range(2):
-        learn(exemplars, Frames(100 * task, 9))
+        learn(exemplars, frames_of(100 * task, 9))
     with pytest.raises(InputError, match="memory_size=2: .* 3 tasks; .*at least 3"):
-        learn(exemplars, Frames(200, 9))
+        learn(exemplars, frames_of(200, 9))
     assert exemplars.memory.counts == {0: 1, 1: 1}
 
 
 def test_frames_offered_on_arrival_are_of_a_task_that_is_not_past():
     whole, parts = exemplars_of(9), exemplars_of(9)
     for exemplars in (whole, parts):
-        learn(exemplars, Frames(0, 30))
+        learn(exemplars, frames_of(0, 30))
         assert exemplars.past == 1
-    learn(whole, Frames(100, 30))
-    for batch in Frames(100, 30):
+    learn(whole, frames_of(100, 30))
+    for batch in frames_of(100, 30):
         parts.offer(batch)
         assert parts.past == 1
         assert parts.memory.count(0) == 4

@@ -31,7 +31,7 @@ from typing import Any
 import pytest
 import torch
 from networks import SIZE as SIDE
-from networks import tiny_network
+from networks import Task, tiny_network
 from torch import Tensor
 
 from crumb.data.batches import Batch
@@ -56,6 +56,9 @@ class Reading(list):
     @property
     def batch_size(self) -> int:
         return SIZE
+
+    def shuffled(self, generator: torch.Generator) -> Iterator[Batch]:
+        return Task(self).shuffled(generator)
 
 
 @dataclass(frozen=True)

@@ -107,8 +107,8 @@ def test_storing_at_the_end_of_a_task_contradicts_strict_mode(
     with pytest.raises(InputError) as refused:
         streamed(*asked, "--mode", "strict", epochs=None)
     assert refused.value.in_flags() == (
-        f"--write-policy {policy}: contradicts --mode strict, which needs on-arrival; "
-        "leave one of them out"
+        f"--write-policy {policy}: contradicts --mode strict, which needs "
+        "--write-policy on-arrival; leave one of them out"
     )
 
 

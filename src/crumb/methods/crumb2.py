@@ -17,7 +17,7 @@ from torch.nn.functional import kl_div, linear
 
 from crumb.data.batches import Batch, Batches
 from crumb.errors import require
-from crumb.memory.capacity import FIRST_TASK
+from crumb.memory.capacity import FIRST_TASK, by_mode
 from crumb.memory.class_factors import FactoredMoments
 from crumb.methods.closed_form import largest
 from crumb.methods.described import Ranges
@@ -110,8 +110,8 @@ class Crumb2(FirstSessionAdaptation):
         self._classifier = {"classifier.weight": kernel.detach().clone().to(device)}
         if head.bias is not None:
             self._classifier["classifier.bias"] = head.bias.detach().clone().to(device)
+        self.trains = self.keeps_start = by_mode(config).tail == FIRST_TASK
         super().__init__(network, config, seed, device)
-        self.keeps_start = self.config.tail == FIRST_TASK
         self._settle()
 
     # The update rule. (The statistics are merged in FactoredMoments.)
@@ -177,8 +177,9 @@ class Crumb2(FirstSessionAdaptation):
 
     def end_task(self, batches: Batches) -> None:
         """At the end of the first task, tune the tail and compute the statistics anew."""
-        super().end_task(batches)
-        self._settle()
+        if self.needs_second_pass:
+            super().end_task(batches)
+            self._settle()
 
     def _settle(self) -> None:
         """Read tasks again only until the tail is tuned."""
@@ -219,6 +220,10 @@ class Crumb2(FirstSessionAdaptation):
         super().make_room(classes)
 
     # The rest of the contract.
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The tail, if it is tuned."""
+        return super().parameters() if self.trains else {}
 
     def add_classes(self, names: Iterable[str]) -> None:
         """Give each new class a label. Drops directions and axes if room is needed.

@@ -31,7 +31,7 @@ class Described:
     tuned: ClassVar[Ranges] = {}
     """Settings, at most two, that ``crumb tune`` searches besides ``lr`` (which it searches if
     :attr:`trains`)."""
-    trains: ClassVar[bool] = True
+    trains: bool = True
     """Whether it trains by gradient descent with :class:`TrainingConfig`. Other methods may return
     no loss."""
     usual_temperature: ClassVar[float] = 1.0

@@ -123,7 +123,7 @@ def for_mode(mode: Mode, method: Any) -> Any:
     strict = mode == "strict"
     if strict and (found := second_pass(method)):
         name, given, single = found
-        problem = f"contradicts {setting('mode', 'strict')}, which needs {single}"
+        problem = f"contradicts {setting('mode', 'strict')}, which needs {setting(name, single)}"
         raise InputError(setting(name, given), problem, "leave one of them out")
     return by_mode(method, strict)
 

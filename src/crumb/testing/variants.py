@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any, get_type_hints
 
 from crumb.kinds import choices_of
@@ -29,7 +30,7 @@ class Variant:
 
     def __str__(self) -> str:
         chosen = dict(self.settings)
-        parts = (chosen.get(name) for name in ("storage", "write_policy"))
+        parts = (chosen.get(name) for name in ("storage", "write_policy", "tail"))
         return "-".join(filter(None, (self.kind.name, *parts)))
 
     def make(
@@ -61,13 +62,12 @@ def variants(kind: type[Learner], **settings: Any) -> Iterator[Variant]:
     """Variants of one method; ``settings`` apply to all of them."""
     hints = get_type_hints(kind.Config)
     options = partial(_options, hints, settings)
-    for storage in options("storage"):
-        for policy in options("write_policy"):
-            chosen = {"storage": storage, "write_policy": policy, **settings}
-            if "memory_size" in hints and storage not in _WITHOUT_EXEMPLARS:
-                chosen.setdefault("memory_size", MEMORY)
-            given = {name: value for name, value in chosen.items() if value is not None}
-            yield Variant(kind, tuple(given.items()))
+    for storage, policy, tail in product(*map(options, ("storage", "write_policy", "tail"))):
+        chosen = {"storage": storage, "write_policy": policy, "tail": tail, **settings}
+        if "memory_size" in hints and storage not in _WITHOUT_EXEMPLARS:
+            chosen.setdefault("memory_size", MEMORY)
+        given = {name: value for name, value in chosen.items() if value is not None}
+        yield Variant(kind, tuple(given.items()))
 
 
 def _options(hints: dict[str, Any], settings: dict[str, Any], name: str) -> tuple[Any, ...]:
