@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -12,17 +14,19 @@ import crumb
 from crumb.data.batches import Batch
 from crumb.errors import InputError
 from crumb.methods.crumb2 import Crumb2, Crumb2Config
+from crumb.methods.persistence import load_learner
 from crumb.methods.slda import StreamingLda
 
 BAD = [("rank", -1), ("class_share", 1.0), ("anchor", -0.5)]
-FROZEN = {"tail": "frozen", "crumbs": 4}
+FROZEN: dict[str, Any] = {"tail": "frozen", "crumbs": 4}
 
 
-def make(**settings) -> Crumb2:
-    return Crumb2(tiny_network(0.3), Crumb2Config(**{"lr": 0.1} | settings))
+def make(**settings: Any) -> Crumb2:
+    given: dict[str, Any] = {"lr": 0.1} | settings
+    return Crumb2(tiny_network(0.3), Crumb2Config(**given))
 
 
-def tuning(**settings) -> Crumb2:
+def tuning(**settings: Any) -> Crumb2:
     learner = make(**settings)
     learner.begin_task(["a", "b"])
     return learner
@@ -187,7 +191,7 @@ def test_tasks_are_read_again_only_until_the_tail_is_tuned(tmp_path):
     # Five epochs and the statistics.
     assert task.reads == 6
     learner.save(path := tmp_path / "model.crumb")
-    for one in (learner, crumb.load(path, "cpu")):
+    for one in (learner, load_learner(path, "cpu")):
         assert not one.needs_task_boundaries
         one.observe(images_of(2, 3), ["c"] * 3)
         assert one.classes == ["a", "b", "c"]
@@ -195,7 +199,9 @@ def test_tasks_are_read_again_only_until_the_tail_is_tuned(tmp_path):
 
 
 def test_a_frozen_tail_learns_in_one_pass():
-    learner = crumb.create("crumb2", backbone="test_efficientnet", cut="blocks.4", weights="random")
+    learner: Any = crumb.create(
+        "crumb2", backbone="test_efficientnet", cut="blocks.4", weights="random"
+    )
     assert learner.config.tail == "frozen"
     assert not learner.needs_task_boundaries
     made = make(**FROZEN)
