@@ -197,7 +197,9 @@ def load_to_teach(model: Path, device: str) -> Learner:
         InputError: the file cannot be used, or see :func:`refuse_boundaries`.
     """
     learner = load_learner(model, device)
-    if learner.needs_task_boundaries and learner.decided_by_mode() == ("write_policy",):
+    found = second_pass(learner.config)
+    stores_later = found is not None and found[0] == "write_policy"
+    if stores_later and not type(learner).needs_task_boundaries:
         learner = load_learner(model, device, ON_ARRIVAL)
     refuse_boundaries(learner, model)
     return learner
