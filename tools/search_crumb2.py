@@ -2,10 +2,10 @@
 
     python tools/search_crumb2.py DATASET docs/crumb2-search.csv [--runs 2] [--only PART]
 
-Each row of the CSV file is one trial: the settings that differ from the defaults, the budget, and the
-final accuracy over runs. Trials that are in the file are not repeated. Trials of the head stream
-the pooled features of the frozen network in a single pass, because nothing else changes them. Trials
-of the tail stream two classes per task.
+Each row of the CSV file is one trial: the settings that differ from the defaults, the budget, and
+the final accuracy over runs. Trials that are in the file are not repeated. Trials of the head
+stream the last feature maps of the frozen network in a single pass. Trials of the tail stream two
+classes per task.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def main() -> None:
     done = set()
     if asked.log.exists():
         with asked.log.open(newline="") as file:
-            done = {(row["part"], row["trial"], row["budget_bytes"]) for row in csv.DictReader(file)}
+            done = {
+                (row["part"], row["trial"], row["budget_bytes"]) for row in csv.DictReader(file)
+            }
     with asked.log.open("a", newline="") as file:
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
         if not done:
@@ -104,7 +106,10 @@ def main() -> None:
             found = measure(asked.dataset, row, asked.runs)
             deviation = statistics.stdev(found) if len(found) > 1 else 0.0
             row |= {"settings": json.dumps(row["settings"]), "runs": len(found)}
-            row |= {"final_accuracy": f"{statistics.mean(found):.2f}", "deviation": f"{deviation:.2f}"}
+            row |= {
+                "final_accuracy": f"{statistics.mean(found):.2f}",
+                "deviation": f"{deviation:.2f}",
+            }
             writer.writerow(row)
             file.flush()
 

@@ -17,13 +17,21 @@ MAY_BE_ZERO = {
     "first_run",
     "run",
     "base_weight_decay",
+    "alpha",
+    "anchor",
+    "beta",
     "bias_steps",
+    "class_share",
     "cutmix_probability",
     "distillation",
     "fusion_lr",
     "head_dropout",
     "convergence",
     "crumbs",
+    "diagonal_shrinkage",
+    "off_diagonal_shrinkage",
+    "pooled_share",
+    "rank",
     "jpeg_quality",
     "lr_floor",
     "prior_frames",
@@ -55,7 +63,7 @@ MAY_BE_LARGE = {
     "checkpoint_minutes",
     "checkpoint_batches",
 }
-BELOW_ONE = {"momentum", "dropout", "validation_share", "unknown_share"}
+BELOW_ONE = {"class_share", "momentum", "dropout", "validation_share", "unknown_share"}
 LARGE = 10**12
 NAN, INFINITE = float("nan"), float("inf")
 # What these hold comes from the command line alone, where the parser makes numbers of words.
