@@ -25,6 +25,7 @@ from crumb.cli.described import Command
 from crumb.cli.flags import HelpAsked
 from crumb.data.sets.registry import sources
 from crumb.errors import InputError
+from crumb.experiments.arms import ABLATED
 from crumb.methods import facts
 from crumb.methods.registry import DEFAULT_METHOD, methods
 
@@ -128,6 +129,7 @@ def commands() -> dict[str, Command]:
         **{f"index {source}": ["index", source] for source in sources()},
         **{f"tune {method}": ["tune", method] for method in own},
         **{f"{name} {m}": [name, "--method", m] for name in ("learn", "stream") for m in own},
+        **{f"ablate {method}": ["ablate", "--method", method] for method in ABLATED},
     }
     found = {name: _asked(words) for name, words in calls.items()}
     return {name: command for name, command in found.items() if command is not None}

@@ -87,6 +87,13 @@ def look_up(words: Sequence[str]) -> tuple[Command, list[str]] | None:
         key = f"{name} {rest[0]}"
     elif name == "ablate" and rest[:1] == ["list"]:
         return None
+    elif name == "ablate":
+        method = option(rest, "--method")
+        if method and not method.startswith("--"):
+            # Other methods are refused before their flags.
+            known = [flag for flag in commands()[name].flags if flag.name == "method"]
+            read(known, ["--method", method], "crumb ablate")
+            key = f"{name} {method}"
     elif name in _BY_FIRST_WORD and rest:
         key, rest = f"{name} {rest[0]}", rest[1:]
     found = commands().get(key)

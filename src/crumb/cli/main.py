@@ -34,7 +34,7 @@ COMMANDS = {
     "pretrain": "pretrain the tail and the codebook",
     "stream": "stream a data set through a method and test it",
     "compare": "compare methods in the same number of bytes",
-    "ablate": "run the ablation study of CRUMB",
+    "ablate": "run the ablation study of CRUMB or crumb2",
     "runs": "list runs, compare two results folders",
     "analyse": "inspect saved learners: blocks, reconstructions, shape and texture",
     "tune": "search the learning rate and other settings of a method",

@@ -29,7 +29,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "ablate": {
         "data": ("dataset", *_STREAM, "pretrain_classes", "pretrain_epochs"),
-        "method and network": ("arms", "memory_size", "lr", *_NETWORK),
+        "method and network": ("arms", "method", "budget_bytes", "memory_size", "lr", *_NETWORK),
         "runs and output": (*_RUNS, "device"),
     },
     "tune": {
@@ -79,6 +79,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "crumb compare --dataset my-data --methods all --runs 5",
     ),
     "ablate": ("crumb ablate list", "crumb ablate no_replay --dataset my-data"),
+    "ablate --method crumb2": (
+        "crumb ablate list --method crumb2",
+        "crumb ablate no_anchor no_axes --method crumb2 --dataset my-data",
+    ),
     "tune": ("crumb tune er --dataset my-data", "crumb tune crumb --dataset my-data --trials 40"),
     "runs": ("crumb runs outputs", "crumb runs outputs --csv runs.csv"),
     "report": ("crumb report results/compared", "crumb report results/* -o report.html"),

@@ -1,4 +1,4 @@
-"""The ablation study of CRUMB: a grid of arms that each change one thing."""
+"""An ablation study: a grid of arms that each change one thing."""
 
 from __future__ import annotations
 
@@ -12,14 +12,24 @@ from crumb.data.index import Dataset
 from crumb.data.names import canonical
 from crumb.data.protocol import TaskList
 from crumb.errors import InputError, setting
-from crumb.experiments.arms import UNABLATED, AblateConfig, Arm, Settings, arms, resolve, unablated
+from crumb.experiments.arms import (
+    CRUMB,
+    UNABLATED,
+    AblateConfig,
+    Arm,
+    Settings,
+    arms,
+    resolve,
+    unablated,
+)
 from crumb.experiments.grid import Cell, Grid, default_folder, with_one_engine
 from crumb.experiments.pretraining import PretrainedFile, Pretrainings, crumb_settings
 from crumb.memory.capacity import CAPACITIES
 from crumb.memory.encoded import EncodedMemory
 from crumb.memory.exemplars import Exemplars
 from crumb.methods.base import Learner
-from crumb.methods.crumb import Crumb, CrumbConfig
+from crumb.methods.crumb import Crumb
+from crumb.methods.crumb2 import Crumb2, Crumb2Config
 from crumb.nets.config import NetworkConfig
 from crumb.stream import tensorboard
 from crumb.stream.job import Job
@@ -46,11 +56,13 @@ class Ablation:
         records: finished runs of each arm by run number, the unablated run first.
         notes: why an arm cannot be run or did not finish.
         beside: the reference arm of an arm, if it is not the unablated run.
+        method: the ablated method.
     """
 
     records: Mapping[str, list[RunRecord]]
     notes: Mapping[str, str]
     beside: Mapping[str, str] = field(default_factory=dict)
+    method: str = CRUMB
 
 
 @dataclass(frozen=True)
@@ -65,7 +77,7 @@ class Study:
         dataset: the streamed data set.
         task_lists: tasks of the streams, by run number.
         broken: problems of skipped images, if images may be skipped.
-        memory_bytes: bytes of the exemplars of the unablated run.
+        memory_bytes: bytes of the exemplars of the unablated run; 0 if it has none.
         pretrainings: the pretrainings that arms start from.
         networks: cache of built networks.
         same: notes on arms that equal another arm, by name.
@@ -136,7 +148,7 @@ class Study:
             raise OtherSettingsError(subject, problem, remedy) from error
         # An earlier pretraining may have another name.
         same = replace(job.config, output=None, pretrained=file)
-        return Cell(name, job, starts), (same, learner.network.config, _in_exemplars(learner))
+        return Cell(name, job, starts), (same, learner.network.config, _with_effect(learner))
 
     def check(self, name: str) -> None:
         """Compare the settings in the folder of an arm without building a network.
@@ -157,8 +169,8 @@ class Study:
             InputError: the settings of one of the two are damaged.
         """
         arm, free = self.arms[name], {"stream.pretrained", "stream.pretrained_parts"}
-        for section in ("network", "method", "codebook"):
-            part = "method" if section == "codebook" else section
+        for section in ("network", "method", "codebook", "times"):
+            part = "network" if section == "network" else "method"
             free |= {f"{part}.{key}" for key in arm[section]}
         if "cut" in arm["arm"]:
             free.add("network.cut")
@@ -185,7 +197,8 @@ class Study:
         beside = {name: known[name]["about"].get("beside", UNABLATED) for name in records}
         beside = {name: other for name, other in beside.items() if other != UNABLATED}
         order = sorted(records, key=lambda name: name != UNABLATED)
-        return Ablation({name: records[name] for name in order}, notes, beside)
+        found = {name: records[name] for name in order}
+        return Ablation(found, notes, beside, self.config.method)
 
     def _why_not_shown(self, name: str) -> str:
         """Note on an arm in the folder that this call has not run; None if the tables show it."""
@@ -200,7 +213,7 @@ class Study:
         return ""
 
 
-def ablate(config: AblateConfig, network: NetworkConfig, method: CrumbConfig) -> Study:
+def ablate(config: AblateConfig, network: NetworkConfig, method: Any) -> Study:
     """Do the missing runs of the study and resume interrupted ones.
 
     Results of earlier calls in the folder are part of the study.
@@ -208,7 +221,7 @@ def ablate(config: AblateConfig, network: NetworkConfig, method: CrumbConfig) ->
     Args:
         config: configuration of the study.
         network: configuration of the backbone.
-        method: CRUMB's settings in the unablated run.
+        method: configuration of the method in the unablated run.
 
     Raises:
         InputError: the unablated run or all arms are invalid, or the folder holds runs of an arm
@@ -245,13 +258,13 @@ def _arrange(study: Study, names: Sequence[str]) -> None:
         raise InputError(f"crumb ablate {names[1]}", first, "name another arm")
 
 
-def study_of(config: AblateConfig, network: NetworkConfig, method: CrumbConfig) -> Study:
+def study_of(config: AblateConfig, network: NetworkConfig, method: Any) -> Study:
     """The settings and data that all arms share."""
     config = _with_classes(config)
     base = unablated(config, network, method)
     dataset = open_dataset(config.dataset, config.classes)
     task_lists = lay_out_runs(config, dataset, False)
-    folder = config.output or default_folder("ablate", config, network, dataset)
+    folder = config.output or usual_folder(config, network, dataset)
     networks: Networks = {}
     folders = (*folder.glob("*"), *folder.glob("pretrained/*/*"))
     network = with_one_engine(network, config, config.first_run, folders, networks)
@@ -260,16 +273,23 @@ def study_of(config: AblateConfig, network: NetworkConfig, method: CrumbConfig) 
     broken = None
     if config.on_error == "skip":
         broken = broken_in(dataset, config, task_lists.values(), network)
-    assert isinstance(learner, Crumb)
-    assert isinstance(learner.exemplars, Exemplars)
-    memory_bytes = learner.exemplars.memory.capacity_bytes
+    memory_bytes = 0
+    if isinstance(learner, Crumb):
+        assert isinstance(learner.exemplars, Exemplars)
+        memory_bytes = learner.exemplars.memory.capacity_bytes
     pretrainings = Pretrainings(folder, config.first_run)
     shared = (dataset, task_lists, broken, memory_bytes, pretrainings, networks)
-    return Study(config, base, arms(), Grid(folder, "ablate", "arm"), *shared)
+    return Study(config, base, arms(config.method), Grid(folder, "ablate", "arm"), *shared)
+
+
+def usual_folder(config: AblateConfig, network: NetworkConfig, dataset: Dataset) -> Path:
+    """Results folder of a study if none is given."""
+    name = "ablate" if config.method == CRUMB else f"ablate_{config.method}"
+    return default_folder(name, config, network, dataset)
 
 
 def _with_classes(config: AblateConfig) -> AblateConfig:
-    """The streamed classes: those not used for pretraining.
+    """The streamed classes: those not used for pretraining, if the method is pretrained.
 
     Raises:
         InputError: the pretraining data is not given, a class would be in both, or no class would
@@ -280,6 +300,8 @@ def _with_classes(config: AblateConfig) -> AblateConfig:
         classes=tuple(map(canonical, config.classes)),
         pretrain_classes=tuple(map(canonical, config.pretrain_classes)),
     )
+    if config.method != CRUMB:
+        return config
     source = config.pretrain_dataset
     if source is None and not config.pretrain_classes:
         remedy = f"name some classes of the data set, or give {setting('pretrain_dataset')}"
@@ -303,10 +325,16 @@ def _with_classes(config: AblateConfig) -> AblateConfig:
     return replace(config, classes=config.classes or tuple(streamed))
 
 
-def _in_exemplars(learner: Learner) -> CrumbConfig:
-    """The method settings with the capacity expressed in exemplars."""
-    assert isinstance(learner, Crumb)
-    if not isinstance(learner.exemplars, Exemplars):
+def _with_effect(learner: Learner) -> Any:
+    """The method settings in a form that is equal for equal runs.
+
+    CRUMB's capacity is expressed in exemplars. How crumb2 tunes its tail has the defaults if the
+    tail is frozen.
+    """
+    if isinstance(learner, Crumb2) and not learner.trains:
+        tuning = {name: getattr(Crumb2Config, name) for name in ("anchor", "tuning_epochs")}
+        return replace(learner.config, **tuning)
+    if not isinstance(learner, Crumb) or not isinstance(learner.exemplars, Exemplars):
         return learner.config
     if isinstance(learner.exemplars.memory, EncodedMemory):
         # The number of exemplars in a byte budget is known only once they exist.

@@ -1,6 +1,8 @@
-"""The arms of the ablation study: the changes of each to the unablated run.
+"""The arms of an ablation study: the changes of each to the unablated run.
 
-An arm is a TOML file with the differences only (after the ablations of Talbot et al. 2025):
+An arm is a TOML file with the differences only. Those of CRUMB are after the ablations of Talbot et
+al. 2025, and only they have all sections. Another method has a folder of arms with its name, and in
+its files the sections ``about``, ``method`` and ``times``.
 
 ====================  ==============================================================================
 section               what it changes
@@ -10,7 +12,8 @@ section               what it changes
                       from the unablated run in two things
 ``network``           the backbone, of pretraining and stream
 ``codebook``          blocks, their length and initial values, of pretraining and stream
-``method``            CRUMB in the stream
+``method``            the method in the stream
+``times``             numbers of the method, multiplied by these factors
 ``pretrain``          pretraining: ``data``, ``epochs``, ``parts`` (that the stream starts from); in
                       ``pretrain.method`` CRUMB in pretraining
 ``arm``               what depends on the unablated run: ``pretraining`` (false for none),
@@ -29,13 +32,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from crumb.errors import InputError, meant, setting
 from crumb.files import read_toml
 from crumb.kinds import Argument
 from crumb.memory.capacity import CAPACITIES, PAPER_MEMORY_SIZE
 from crumb.methods.crumb_config import CrumbConfig, adapted
+from crumb.methods.facts import facts
 from crumb.methods.training import PretrainedParts
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import (
@@ -49,6 +53,11 @@ from crumb.stream.config import (
 )
 
 ALL, UNABLATED = "all", "unablated"
+AblatedMethod = Literal["crumb", "crumb2"]
+ABLATED: tuple[str, ...] = get_args(AblatedMethod)
+"""Methods that have arms."""
+CRUMB = "crumb"
+"""The only one of them whose runs start from a pretraining."""
 _ARMS = Path(str(files("crumb") / "arms"))
 _OF_METHOD = tuple(own.name for own in fields(CrumbConfig))
 SECTIONS = {
@@ -60,21 +69,27 @@ SECTIONS = {
     "pretrain.method": _OF_METHOD,
     "arm": ("pretraining", "memory_share", "same_bytes", "cut"),
 }
-"""Allowed keys in an arm's file, by section."""
-# Flags that apply to a single arm.
+"""Allowed keys in the file of an arm of CRUMB, by section."""
+# Flags that apply to a single arm, and those that apply to CRUMB only.
 _FOR_ONE = {"cifar100": "cifar100_pretraining", "early_cut": "early_cut"}
+_FOR_CRUMB = (
+    *("pretrain_classes", "pretrain_dataset", "pretrain_epochs", "pretrain_batch_size"),
+    *_FOR_ONE,
+)
 
 
 @dataclass(frozen=True)
 class AblateConfig(ProtocolConfig):
-    """Ablation study of CRUMB: run it with one thing changed at a time and compare with the
-    unablated run.
+    """Ablation study: run a method with one thing changed at a time and compare with the unablated
+    run.
     """
 
     dataset: Path
     """Folder written by `crumb index`."""
     arms: Annotated[tuple[str, ...], Argument(positional=True, metavar="ARM ...")] = ()
     """Arms to run, by name (see `crumb ablate list`), or all."""
+    method: AblatedMethod = CRUMB
+    """Method to ablate. Only crumb is pretrained first."""
     pretrain_classes: tuple[str, ...] = ()
     """Classes to pretrain on. Those of the streamed data set are left out of the stream."""
     pretrain_dataset: Path | None = None
@@ -92,7 +107,7 @@ class AblateConfig(ProtocolConfig):
     pretrained_parts: Annotated[Any, Argument(hidden=True)] = "both"
     output: Path | None = None
     """Results folder of the study. Default: outputs/<data
-    set>/ablate_<protocol>_<mode>_<backbone>."""
+    set>/ablate_<protocol>_<mode>_<backbone>, or ablate_crumb2_... for crumb2."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,9 +122,13 @@ class AblateConfig(ProtocolConfig):
         self._check_use()
 
     def _check_use(self) -> None:
-        """Refuse flags of arms that were not requested."""
+        """Refuse flags of arms that were not requested, or of another method."""
         if self.early_cut == "":
             raise InputError(setting("early_cut"), "is empty", "name one, or leave it out")
+        for own in () if self.method == CRUMB else _FOR_CRUMB:
+            if getattr(self, own) != getattr(AblateConfig, own):
+                problem = f"has no effect with {setting('method', self.method)}"
+                raise InputError(setting(own), problem, "leave one of them out")
         for own, name in _FOR_ONE.items():
             value = getattr(self, own)
             if value is not None and self.arms and not {ALL, name} & set(self.arms):
@@ -123,11 +142,14 @@ class AblateConfig(ProtocolConfig):
         Raises:
             InputError: no arm is given, an arm is unknown or given twice.
         """
-        known = arms()
+        known = arms(self.method)
+        listing = "crumb ablate list"
+        if self.method != CRUMB:
+            listing += f" --method {self.method}"
         if self.arms == (ALL,):
             return tuple(name for name in known if name != UNABLATED)
         if not self.arms:
-            remedy = "name one or more, or all; crumb ablate list names them"
+            remedy = f"name one or more, or all; {listing} names them"
             raise InputError("crumb ablate", "ARM is missing", remedy)
         if ALL in self.arms:
             raise InputError(
@@ -135,8 +157,8 @@ class AblateConfig(ProtocolConfig):
             )
         for name in self.arms:
             if name not in known:
-                problem = f"no such arm{meant(name, arms())}"
-                raise InputError(f"crumb ablate {name}", problem, "see crumb ablate list")
+                problem = f"no such arm{meant(name, known)}"
+                raise InputError(f"crumb ablate {name}", problem, f"see {listing}")
         if len(set(self.arms)) != len(self.arms):
             raise InputError("crumb ablate", "is given an arm twice", "name each once")
         return tuple(name for name in self.arms if name != UNABLATED)
@@ -187,22 +209,26 @@ class Settings:
 
     stream: StreamConfig
     network: NetworkConfig
-    method: CrumbConfig
+    method: Any
     pretraining: Pretraining | None
 
 
-def arms() -> dict[str, Arm]:
-    """All arms by name, the unablated run first.
+def arms(method: str = CRUMB) -> dict[str, Arm]:
+    """All arms of a method by name, the unablated run first.
 
     Raises:
         InputError: an arm file is damaged or has unknown contents.
     """
-    found = {path.stem: path for path in _ARMS.glob("*.toml")}
+    folder, allowed = _ARMS, SECTIONS
+    if method != CRUMB:
+        folder, own = _ARMS / method, tuple(facts(method).defaults)
+        allowed = {"about": SECTIONS["about"], "method": own, "times": own}
+    found = {path.stem: path for path in folder.glob("*.toml")}
     names = sorted(found, key=lambda name: (name != UNABLATED, _natural(name)))
     known: dict[str, Arm] = {}
     for name in names:
         tables = read_toml(found[name], "install the package again")
-        _check_keys(found[name], tables)
+        _check_keys(found[name], tables, allowed)
         beside = tables.get("about", {}).get("beside", UNABLATED)
         if beside not in found:
             problem = f"refers to {beside}, which is not an arm"
@@ -211,20 +237,22 @@ def arms() -> dict[str, Arm]:
     return known
 
 
-def _check_keys(path: Path, tables: Mapping[str, Any]) -> None:
+def _check_keys(
+    path: Path, tables: Mapping[str, Any], allowed: Mapping[str, tuple[str, ...]]
+) -> None:
     sections = dict(tables)
     pretrain = tables.get("pretrain")
     if isinstance(pretrain, dict) and "method" in pretrain:
         sections["pretrain.method"] = pretrain["method"]
     for section, table in sections.items():
-        if section not in SECTIONS:
-            known = ", ".join(SECTIONS)
+        if section not in allowed:
+            known = ", ".join(allowed)
             raise InputError(path, f"has an unknown section {section}", f"use {known}")
         if not isinstance(table, dict):
             raise InputError(path, f"{section} is not a section", f"write [{section}]")
         for key in table:
-            if key not in SECTIONS[section]:
-                known = ", ".join(SECTIONS[section])
+            if key not in allowed[section]:
+                known = ", ".join(allowed[section])
                 problem = f"has an unknown key {key} in {section}"
                 raise InputError(path, problem, f"use {known}")
 
@@ -234,7 +262,7 @@ def _natural(name: str) -> list[tuple[str, int]]:
     return [(text, int(part or 0)) for text, part in re.findall(r"(\D+)(\d*)", name)]
 
 
-def unablated(config: AblateConfig, network: NetworkConfig, method: CrumbConfig) -> Settings:
+def unablated(config: AblateConfig, network: NetworkConfig, method: Any) -> Settings:
     """The settings of the unablated run.
 
     Args:
@@ -243,12 +271,15 @@ def unablated(config: AblateConfig, network: NetworkConfig, method: CrumbConfig)
         method: configuration of the method in the stream.
 
     Raises:
-        InputError: the settings use no codebook.
+        InputError: the settings of CRUMB use no codebook.
     """
+    shared = shared_settings(ProtocolConfig, config)
+    stream = StreamConfig(**shared, method=config.method, resume=True)
+    if config.method != CRUMB:
+        return Settings(stream, network, method, None)
     if method.storage != "feature":
         problem = "has no memory blocks, which the study needs"
         raise InputError(setting("storage", method.storage), problem, "leave it out")
-    stream = StreamConfig(**shared_settings(ProtocolConfig, config), method="crumb", resume=True)
     pretraining = StreamConfig(
         dataset=config.pretrain_dataset or config.dataset,
         protocol="iid",
@@ -282,6 +313,9 @@ def resolve(arm: Arm, base: Settings, config: AblateConfig, memory_bytes: int) -
     Raises:
         InputError: the arm needs a missing setting or contradicts other settings.
     """
+    if config.method != CRUMB:
+        changes = {n: factor * getattr(base.method, n) for n, factor in arm["times"].items()}
+        return replace(base, method=replace(base.method, **arm["method"], **changes))
     method = {**arm["method"], **_capacity(arm["arm"], base.method, memory_bytes)}
     if given := [name for name in CAPACITIES if name in method]:
         method |= {name: None for name in CAPACITIES if name not in given}

@@ -15,7 +15,7 @@ from crumb.data.shards import member_size
 from crumb.errors import InputError, setting
 from crumb.experiments.arms import Pretraining
 from crumb.files import read_toml
-from crumb.methods.crumb_config import resolved
+from crumb.methods.crumb_config import CrumbConfig, resolved
 from crumb.nets.backbones import settled
 from crumb.nets.config import NetworkConfig
 from crumb.stream.job import Job, settings_of
@@ -154,13 +154,15 @@ class Pretrainings:
 
 
 def crumb_settings(job: Job) -> dict[str, Any]:
-    """All settings that affect the results of a CRUMB job, without building a network.
+    """All settings that affect the results of a job of an ablation, without building a network.
 
     Raises:
         InputError: a setting is invalid.
     """
     backbone, network = settled(job.network)
-    method = resolved(for_mode(job.config.mode, job.method), backbone)
+    method = for_mode(job.config.mode, job.method)
+    if isinstance(method, CrumbConfig):
+        method = resolved(method, backbone)
     return settings_of(job, network, method)
 
 

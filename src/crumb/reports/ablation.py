@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from crumb.experiments.arms import UNABLATED
 from crumb.reports.comparison import FIGURES
-from crumb.reports.families import OWN_METHOD, Difference, Result, compare
+from crumb.reports.families import Difference, Result, compare
 from crumb.reports.intervals import bootstrap_interval
 from crumb.reports.key_figures import columns, runs_table
 from crumb.reports.statistics import smallest_p
@@ -46,7 +46,7 @@ _LONG_TESTS = (
 def results_of(ablation: Ablation) -> dict[str, Result]:
     """The arms with finished runs, by name, the unablated run first."""
     known = ablation.records.items()
-    return {name: Result(name, OWN_METHOD, records) for name, records in known if records}
+    return {name: Result(name, ablation.method, records) for name, records in known if records}
 
 
 def table(ablation: Ablation) -> Table:
