@@ -73,7 +73,7 @@ def test_milliseconds_are_of_an_image(monkeypatch: pytest.MonkeyPatch):
             "--backbone nothing_known: is not a network of Crumb, torchvision or timm",
         ),
         (["--cut", "layer4"], "--cut layer4: is of one backbone; name the backbone"),
-        (["resnet10t"], "--backbone resnet10t: has no cut of its own"),
+        (["resnet10t"], "--backbone resnet10t: has no default cut"),
     ],
 )
 def test_mistakes_are_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]):

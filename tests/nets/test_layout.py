@@ -178,7 +178,7 @@ def test_network_without_one_head_is_refused(name: str, capfd: pytest.CaptureFix
 
 def test_weights_on_both_sides_of_the_cut_are_refused():
     model = Odd(lambda own, values: own.fc(_pooled(own.block(values))))
-    with pytest.raises(InputError, match="^cut='place': has weights in common before and after"):
+    with pytest.raises(InputError, match="^cut='place': divides the network into parts that share"):
         small("place", model=model)
 
 
@@ -212,9 +212,9 @@ class _Flat(nn.Module):
 @pytest.mark.parametrize(
     ("made", "problem"),
     [
-        (lambda v: [v, v], "what crosses it is a list, not a tensor"),
-        (lambda v: v[None], r"what crosses it has shape \(1, 2, 8, 8, 8\)"),
-        (lambda v: v.flatten(0, 1)[:, None], r"what crosses it has shape \(16, 1, 8, 8\)"),
+        (lambda v: [v, v], "the value that crosses it is a list, not a tensor"),
+        (lambda v: v[None], r"the tensor that crosses it has shape \(1, 2, 8, 8, 8\)"),
+        (lambda v: v.flatten(0, 1)[:, None], r"the tensor that crosses it has shape \(16,"),
     ],
 )
 def test_what_is_no_map_is_refused(made: Callable[[Tensor], object], problem: str):

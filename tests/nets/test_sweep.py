@@ -177,7 +177,7 @@ OTHERS = {
     "efficientvim_m1": (Case("stages.1"), "2 values cross the cut"),
     "pit_ti_224": (
         Case("transformers.2", 64, sized(64)),
-        "what crosses it is a tuple, not a tensor",
+        "the value that crosses it is a tuple, not a tensor",
     ),
     "test_vit2": (Case("blocks.1", 64, sized(64)), "the network cannot be traced there"),
     "tnt_s_legacy_patch16_224": (

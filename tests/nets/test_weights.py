@@ -145,7 +145,7 @@ def test_damaged_file_is_one_error_or_a_state(tmp_path: Path, data: st.DataObjec
 @pytest.mark.parametrize("value", [{"a": 1}, [torch.zeros(2)], torch.zeros(2), {"state_dict": 3}])
 def test_file_without_a_state(value: object, tmp_path: Path):
     torch.save(value, tmp_path / "w.pth")
-    with pytest.raises(InputError, match="does not hold a state dictionary"):
+    with pytest.raises(InputError, match="does not hold a state dict"):
         load(tmp_path / "w.pth")
 
 

@@ -1,1 +1,1 @@
-"""Backbones, and the one way to split them into a frozen front and a trainable tail."""
+"""Backbones, and how to split them into a frozen front and a trainable tail."""

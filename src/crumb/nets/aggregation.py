@@ -1,4 +1,4 @@
-"""A second branch beside each level of a tail, its filters frozen but for their scale.
+"""A second branch beside each level of a tail: frozen filters with trained scales.
 
 Liu, Schiele, Sun, "Adaptive Aggregation Networks for Class-Incremental Learning", CVPR 2021.
 """
@@ -17,9 +17,9 @@ from crumb.nets.split import SplitNetwork
 from crumb.nets.subgraph import subgraph
 
 AGGREGATIONS = "aggregations"
-"""Under which name the tail holds them."""
+"""Name of the aggregations in the tail."""
 ALPHA = 0.5
-"""What the weight of a plastic branch is at first."""
+"""Initial weight of a plastic branch."""
 
 
 class FilterScale(nn.Module):
@@ -30,7 +30,7 @@ class FilterScale(nn.Module):
         self.scale = nn.Parameter(torch.ones(filters))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The filters, [filters, ...], each times its factor."""
+        """Multiply each filter, [filters, ...], by its factor."""
         return weight * self.scale.view(-1, *[1] * (weight.ndim - 1))
 
 
@@ -38,12 +38,13 @@ class Aggregation(nn.Module):
     """alpha * plastic + (1 - alpha) * stable, at the end of one level.
 
     Args:
-        level: the plastic branch, whose layers are those of the tail.
-        generator: of its dropout masks; the copy draws from the same one.
+        level: the plastic branch. It shares its layers with the tail.
+        generator: generator of the dropout masks, shared by both branches.
 
     Attributes:
-        stable: a copy of the level; its weights are constants, its scales are trained.
-        alpha: float [1], 0.5 at first. Not trained with the rest.
+        stable: a copy of the level. Its weights are constant, its scales are trained.
+        alpha: weight of the plastic branch, float [1], initially 0.5. It is not trained with the
+            other parameters.
     """
 
     def __init__(self, level: fx.GraphModule, generator: torch.Generator) -> None:
@@ -60,24 +61,24 @@ class Aggregation(nn.Module):
         self.alpha = nn.Parameter(some.new_full((1,), ALPHA), requires_grad=False)
 
     def forward(self, entered: Tensor, plastic: Tensor) -> Tensor:
-        """What leaves the level, from what entered it and what its plastic branch made of it."""
+        """Output of the level, from its input and the output of its plastic branch."""
         return self.alpha * plastic + (1 - self.alpha) * self.stable(entered)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of everything in it."""
+        """Bytes of all parameters and buffers."""
         return sum(value.nbytes for value in (*self.parameters(), *self.buffers()))
 
 
 def levels(network: SplitNetwork) -> list[tuple[fx.Node, fx.Node]]:
-    """Where the levels of a tail begin and end: the layers of one resolution, before the head.
+    """Find the levels of a tail: the groups of layers before the head that share a resolution.
 
-    A residual level is where all maps have the same height and width. A level can begin and end
-    only where a single tensor passes on; layers without weights after the last one with weights
-    belong to none.
+    All feature maps of a residual level have the same height and width. A level can begin and end
+    only where a single tensor is passed on. Layers without weights that follow the last layer with
+    weights belong to no level.
 
     Returns:
-        of each level the value that enters and the value that leaves it, in the tail's graph.
+        the input and the output node of each level in the tail's graph.
 
     Raises:
         InputError: there is no layer with weights before the head.
@@ -103,7 +104,7 @@ def levels(network: SplitNetwork) -> list[tuple[fx.Node, fx.Node]]:
 
 
 def _layers(network: SplitNetwork) -> tuple[set[fx.Node], int]:
-    """The nodes whose layers have weights, and the place of the one that holds the head."""
+    """The nodes whose layers have weights, and the position of the node that holds the head."""
     weighted, place = set(), 0
     for number, node in enumerate(network.tail.graph.nodes):
         if node.op != "call_module":
@@ -117,13 +118,13 @@ def _layers(network: SplitNetwork) -> tuple[set[fx.Node], int]:
 
 
 def _alone(nodes: list[fx.Node], place: int) -> bool:
-    """Whether what follows a place in the graph needs no earlier value than its own."""
+    """Whether the nodes after a position use no value from before that position."""
     before, after = set(nodes[:place]), nodes[place + 1 :]
     return not any(value in before for node in after for value in node.all_input_nodes)
 
 
 def _sizes(network: SplitNetwork) -> dict[fx.Node, torch.Size]:
-    """Height and width of every map in the tail."""
+    """Height and width of every feature map in the tail."""
     found: dict[fx.Node, torch.Size] = {}
 
     class Measuring(fx.Interpreter):
@@ -143,16 +144,16 @@ def _sizes(network: SplitNetwork) -> dict[fx.Node, torch.Size]:
 
 
 def aggregate(network: SplitNetwork, generator: torch.Generator) -> list[Aggregation]:
-    """Give every level of the tail a stable branch: a copy of what it is now.
+    """Give every level of the tail a stable branch: a copy of its present state.
 
-    The network computes what it did before, until a branch or an alpha changes.
+    The network computes the same function until a branch or an alpha changes.
 
     Args:
-        network: whose tail is replaced by one that has the same layers and their copies.
-        generator: of the tail's dropout masks.
+        network: the network. Its tail is replaced by a tail with the same layers and their copies.
+        generator: generator of the tail's dropout masks.
 
     Returns:
-        what was added, from the first level to the last.
+        the added modules, from the first level to the last.
 
     Raises:
         InputError: see :func:`levels`.
@@ -167,10 +168,10 @@ def aggregate(network: SplitNetwork, generator: torch.Generator) -> list[Aggrega
         with tail.graph.inserting_after(end):
             node = tail.graph.call_module(f"{AGGREGATIONS}.{number}", (start, end))
         end.replace_all_uses_with(node, delete_user_cb=lambda user, own=node: user is not own)
-        # The next level begins with what both branches of this one make.
+        # The input of the next level is the output of both branches.
         if number + 1 < len(found):
             found[number + 1] = (node, found[number + 1][1])
-    # A new module, because what was compiled knows the old one.
+    # A new module is needed, because the compiled code refers to the old one.
     network.tail = fx.GraphModule(tail, tail.graph, "Tail").train(network.training)
     network.train(network.training)
     network.branches = 2

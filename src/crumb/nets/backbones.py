@@ -1,4 +1,4 @@
-"""The backbones that Crumb knows by name, and how any other is built."""
+"""Find a backbone by name, and build it."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from crumb.nets.weights import load_weights
 
 
 def find_backbone(name: str, cut: str | None = None) -> Backbone:
-    """The entry of a name that is known, or a new one for any torchvision or timm name.
+    """Find the entry of a known backbone, or make one for any torchvision or timm name.
 
     Args:
-        name: known to Crumb, of an entry point in the group ``crumb.backbones`` of another package
-            (which is a :class:`Backbone`), MODULE:NAME of one, or a name that torchvision or timm
-            lists (torchvision first).
-        cut: overrides the cut that is known; needed for names of torchvision and timm.
+        name: a backbone of Crumb, an entry point of another package in the group
+            ``crumb.backbones`` (its value is a :class:`Backbone`), MODULE:NAME of a
+            :class:`Backbone`, or a name that torchvision or timm lists (torchvision first).
+        cut: overrides the known cut. Names of torchvision and timm need it.
 
     Raises:
-        InputError: no such network, or no cut for one of torchvision or timm.
+        InputError: there is no such network, or a network of torchvision or timm has no cut.
     """
     known = _known(name) or _find_elsewhere(name)
     layer = cut or known.cut
     if not layer:
         raise InputError(
             setting("backbone", name),
-            "has no cut of its own",
+            "has no default cut",
             f"name the tail's first layer with {setting('cut')}",
         )
     return Backbone(**{**vars(known), "cut": layer})
 
 
 def _known(name: str) -> Backbone | None:
-    """The entry of a name of ours, or of another package."""
+    """The entry of a backbone of Crumb or of another package, or None."""
     if name in BACKBONES:
         return BACKBONES[name]
     found = plugins.find(plugins.BACKBONES, name)
     if found is not None and not isinstance(found, Backbone):
-        problem = f"is {shown(found)}, no description of a backbone"
+        problem = f"is {shown(found)}, not a description of a backbone"
         raise InputError(setting("backbone", name), problem, "make it a crumb.nets.config.Backbone")
     return found
 
@@ -61,7 +61,7 @@ def _find_elsewhere(name: str) -> Backbone:
         return Backbone("torchvision", name, "", preprocessing=_of_torchvision_weights(name))
     if timm.is_model(name):
         return Backbone("timm", name, "", preprocessing=_of_timm_weights(name))
-    # Some names are in two of the lists.
+    # Some names are in two lists.
     own = [*BACKBONES, *plugins.names(plugins.BACKBONES)]
     names = list(dict.fromkeys([*own, *vision, *timm.list_models()]))
     near = difflib.get_close_matches(name, names, 4)
@@ -73,7 +73,7 @@ def _find_elsewhere(name: str) -> Backbone:
 
 
 def _of_torchvision_weights(name: str) -> Preprocessing:
-    """What the pretrained weights of a torchvision network were trained with."""
+    """The preprocessing with which torchvision trained the pretrained weights."""
     import torchvision
 
     weights = next(iter(torchvision.models.get_model_weights(name)), None)
@@ -87,7 +87,7 @@ def _of_torchvision_weights(name: str) -> Preprocessing:
 
 
 def _of_timm_weights(name: str) -> Preprocessing:
-    """The same of timm."""
+    """The preprocessing with which timm trained the pretrained weights."""
     import timm
 
     defaults = timm.get_pretrained_cfg(name)
@@ -99,15 +99,16 @@ def _of_timm_weights(name: str) -> Preprocessing:
 
 
 def _interpolation(name: str) -> Interpolation:
-    # Networks of no other filter are published; bilinear is the usual one.
+    # Published networks use no other filter, and bilinear is the usual one.
     return "bicubic" if name == "bicubic" else "bilinear"
 
 
 def settled(config: NetworkConfig) -> tuple[Backbone, NetworkConfig]:
-    """The entry of a network, and its configuration with the cut; nothing is built.
+    """Find the entry of a network and complete its configuration, without building it.
 
     Raises:
-        InputError: see :func:`find_backbone`; a cut of a network that is trained as a whole.
+        InputError: see :func:`find_backbone`; or a cut is given for a network that is trained as a
+            whole.
     """
     backbone = find_backbone(config.backbone, config.cut)
     if config.trainable == "tail" or _known(config.backbone) is None:
@@ -126,12 +127,13 @@ def build_network(
     """Build a backbone, load its weights and split it.
 
     Args:
-        config: the cut that was found is written back to the network's own ``config``.
-        seed: of random weights.
-        preprocessing: of images; that of the pretrained weights by default.
+        config: configuration of the network. The network's ``config`` holds it with the cut that
+            was found.
+        seed: seed of random weights.
+        preprocessing: preprocessing of images; by default that of the pretrained weights.
 
     Returns:
-        the split network on the CPU, in eval mode, with the head that came with the weights.
+        the split network on the CPU, in eval mode, with its pretrained head.
 
     Raises:
         InputError: see :func:`settled`, :func:`load_weights`, :class:`SplitNetwork`.
@@ -152,7 +154,7 @@ def build_network(
 
 
 def _create(backbone: Backbone, seed: int, pretrained: bool = False) -> nn.Module:
-    # Both libraries draw initial weights from the global generator: lend it, then restore it.
+    # Both libraries draw initial weights from the global generator, so it is restored.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         if plugins.is_reference(backbone.library):
@@ -161,8 +163,8 @@ def _create(backbone: Backbone, seed: int, pretrained: bool = False) -> nn.Modul
             return _of_timm(backbone.model)
         import torchvision
 
-        # googlenet and inception would add a second head in training mode; their weights were
-        # trained on pixels that the network itself rescales.
+        # By default, googlenet and inception add a second head in training mode, and rescale
+        # pixels.
         special = {"aux_logits": False, "init_weights": True, "transform_input": True}
         extra = special if backbone.model in ("googlenet", "inception_v3") else {}
         return torchvision.models.get_model(backbone.model, weights=None, **extra)
@@ -172,11 +174,12 @@ def _of_timm(name: str) -> nn.Module:
     import timm
 
     defaults = timm.get_pretrained_cfg(name)
-    # Some are trained without classes, as DINOv2: they get a head to be replaced like the others'.
+    # Networks without a classifier, such as DINOv2, get a head that is replaced like any other.
     bare = defaults is not None and not defaults.num_classes
     settings: dict[str, Any] = {"num_classes": 1000} if bare else {}
     model = timm.create_model(name, pretrained=False, **settings)
     if getattr(model, "dynamic_img_size", False):
-        # What depends on the size of each image cannot be traced, and here all have one size.
+        # Code that depends on the size of each image cannot be traced. Here all images have one
+        # size.
         model = timm.create_model(name, pretrained=False, dynamic_img_size=False, **settings)
     return model

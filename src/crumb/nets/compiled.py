@@ -1,4 +1,4 @@
-"""Whether a compiled tail is faster than the same tail as it is, measured on a few steps."""
+"""Measure on a few steps whether a compiled tail is faster than the same tail uncompiled."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ _ROUNDS = 4
 
 
 def keep_if_faster(network: SplitNetwork, batch_size: int) -> float:
-    """Go on without the compiler if compiled steps are slower, and say so in one line.
+    """Undo the compilation if compiled steps are slower, and print one line about it.
 
-    Weights, gradients and the masks that are drawn later do not depend on the measurement. Results
-    depend on the choice by rounding alone.
+    The measurement changes no weights, no gradients and no later dropout masks. The choice changes
+    results only by rounding.
 
     Args:
-        network: with a compiled tail; see :meth:`SplitNetwork.compile_tail`.
-        batch_size: feature maps in a step.
+        network: a network with a compiled tail; see :meth:`SplitNetwork.compile_tail`.
+        batch_size: number of feature maps in a step.
 
     Returns:
-        the time of a compiled step, divided by that of a plain one.
+        the time of a compiled step divided by the time of an uncompiled one.
     """
     tail, maps, training = network.tail, network.maps, network.training
     ways = {"compiled": tail._compiled_call_impl, "plain": None}
     taken: dict[str, list[float]] = {name: [] for name in ways}
     network.train()
     with same_draws(tail), torch.enable_grad():
-        # They take turns, so that other work on the machine meets both alike.
+        # They take turns, so that other work on the machine slows both down equally.
         for _ in range(_ROUNDS + 1):
             for name, call in ways.items():
                 tail._compiled_call_impl = call
@@ -50,12 +50,12 @@ def keep_if_faster(network: SplitNetwork, batch_size: int) -> float:
 
 
 def _seconds_of_step(network: SplitNetwork, batch_size: int) -> float:
-    """Seconds of a forward and a backward pass, after which no parameter has a gradient."""
+    """Seconds of a forward and a backward pass. Gradients are removed afterwards."""
     weight = next(network.tail.parameters())
     features = torch.zeros(batch_size, *network.feature_shape, device=weight.device)
     started = time.perf_counter()
     network(features.contiguous(memory_format=torch.channels_last)).sum().backward()
-    # Waits for a GPU.
+    # This waits for a GPU to finish.
     weight.flatten()[0].item()
     seconds = time.perf_counter() - started
     network.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""What describes a network: its input, where it comes from, where it is cut."""
+"""Descriptions of a network: its input, its source and its cut."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PREPROCESSING = 1
-"""Number of the way from pixels to the input of a front, and from there to features; to be raised
-whenever other numbers come out, as features are kept under it."""
+"""Version of the computation from pixels to features. Raise it whenever the features change,
+because it is part of the feature cache key."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Preprocessing:
         size: images are resized to ``size`` x ``size`` pixels.
         mean: per channel, subtracted from values in [0, 1].
         std: per channel, divides the result.
-        resize: what becomes of the aspect ratio of images; of a learner that was trained on a data
-            set that data set's.
-        interpolation: filter with which images are resized, as in the network's own training.
+        resize: how images are made square. A learner trained on a data set uses the setting of that
+            data set.
+        interpolation: filter that resizes images, as in the training of the network.
     """
 
     size: int = 224
@@ -39,7 +39,7 @@ class Preprocessing:
 
     @property
     def square(self) -> tuple[int, Resize, Interpolation]:
-        """How images become square: side, aspect ratio and filter."""
+        """Arguments of resizing: size, aspect ratio rule and filter."""
         return self.size, self.resize, self.interpolation
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -57,15 +57,15 @@ class Backbone:
     """How to build one network and where to cut it.
 
     Attributes:
-        library: ``torchvision``, ``timm``, or MODULE:FUNCTION of another package, which is called
-            with ``model`` and whether weights are to be the pretrained ones, and returns the whole
-            classifier.
-        model: the network's name there.
+        library: ``torchvision``, ``timm``, or MODULE:FUNCTION of another package. The function is
+            called with ``model`` and a bool (whether to load pretrained weights), and returns the
+            whole classifier.
+        model: name of the network in that library.
         cut: dotted name of the first layer of the tail.
-        head_kernel: side of the head's kernel where the head is a convolution.
-        preprocessing: of the images.
-        initialiser: of the codebook, where none is asked for.
-        block_length: of the codebook, where none is asked for.
+        head_kernel: kernel size of the head if it is a convolution.
+        preprocessing: preprocessing of the images.
+        initialiser: default initialiser of the codebook.
+        block_length: default block length of the codebook.
     """
 
     library: str
@@ -80,35 +80,35 @@ class Backbone:
 EngineName = Literal["torch", "onnxruntime", "openvino", "auto"]
 """See :mod:`crumb.nets.fronts`."""
 HUB = "hf-hub:"
-"""How weights begin that are downloaded from the Hugging Face hub."""
+"""Prefix of weights that are downloaded from the Hugging Face hub."""
 
 
 def is_file(weights: str) -> bool:
-    """Whether weights come from a file of the user's."""
+    """Whether the weights are the path of a file."""
     return weights not in ("pretrained", "random") and not weights.startswith(HUB)
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Which network, cut where, with which weights."""
+    """Settings of the network: backbone, cut, weights and engine."""
 
     backbone: str = "efficientnet_lite0"
-    """One that crumb backbones lists, any torchvision or timm name, or one of an installed package
-    (MODULE:NAME as well)."""
+    """A name that crumb backbones lists, any torchvision or timm name, or a backbone of an
+    installed package (also as MODULE:NAME)."""
     cut: str | None = None
-    """Dotted name of the first layer of the trainable tail; known for those that crumb backbones
-    lists."""
+    """Dotted name of the first layer of the trainable tail. Backbones that crumb backbones lists
+    have a default."""
     weights: str = "pretrained"
-    """pretrained, random, the path of a .safetensors or .pth state of the network, or
-    hf-hub:OWNER/NAME of a network of timm on the Hugging Face hub."""
+    """pretrained, random, the path of a state dict of the network (.safetensors or .pth), or
+    hf-hub:OWNER/NAME for a timm network on the Hugging Face hub."""
     dropout: float | None = None
-    """Dropout probability in the tail; the network's own by default."""
+    """Dropout probability in the tail. Default: the network's own."""
     trainable: Literal["tail", "all"] = "tail"
-    """What is trained: what follows the cut, or the whole network. With all, nothing can be
-    computed once and replayed features would be pixels."""
+    """What is trained: tail (the layers after the cut) or all (the whole network). With all, no
+    features can be cached, and replayed features are pixels."""
     engine: EngineName = "auto"
-    """What computes the part before the cut on a CPU. auto is the fastest one that is installed
-    and gives the same features up to rounding; it is measured once on each machine."""
+    """Engine that computes the part before the cut on a CPU. auto uses the fastest installed engine
+    whose features equal PyTorch's up to rounding, measured once per machine."""
 
     def __post_init__(self) -> None:
         check_kinds(self)
@@ -119,5 +119,5 @@ class NetworkConfig:
 
     @property
     def weights_file(self) -> Path | None:
-        """Absolute path of the file that the weights come from, if they come from one."""
+        """Absolute path of the weights file, or None."""
         return Path(self.weights).absolute() if is_file(self.weights) else None

@@ -1,7 +1,7 @@
-"""What crosses a cut: one value of the images, and others that are the same for all images.
+"""Find the value that crosses a cut: one depends on the images, others must be constant.
 
-Some networks compute the size of their grid, or position embeddings, at their start and use them in
-every block. For images of one size these are constants, so they may cross.
+Some networks compute the size of their grid, or position embeddings, at the start and use them in
+every block. For images of one size these values are constants, so they may also cross the cut.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from crumb.nets.subgraph import subgraph
 
 
 def only_crossing(model: nn.Module, graph: fx.Graph, start: int, size: int | None) -> fx.Node:
-    """The one value of the images that crosses a cut; constants are written into the graph.
+    """Find the one value that crosses a cut, and write constants into the graph.
 
     Args:
-        model: of whose forward this is the graph; gets a buffer for each tensor that is constant.
-        graph: changed in place.
-        start: place of the first node after the cut.
-        size: side of the images; None refuses constants as well.
+        model: the traced model. It gets a buffer for each constant tensor.
+        graph: graph of the model's forward; changed in place.
+        start: position of the first node after the cut.
+        size: side of the images in pixels. With None, constants are refused too.
 
     Raises:
         InputError: more than one value crosses.
@@ -46,7 +46,7 @@ def only_crossing(model: nn.Module, graph: fx.Graph, start: int, size: int | Non
 
 
 def _constants(model: nn.Module, nodes: list[fx.Node], size: int) -> dict[fx.Node, Any]:
-    """Those nodes that compute the same for other images and for another number of them."""
+    """Values of the nodes that do not depend on the images or on the batch size."""
     generator = torch.Generator().manual_seed(0)
     pictures = [torch.rand(count, 3, size, size, generator=generator) for count in (1, 2)]
     found = {}
@@ -55,7 +55,8 @@ def _constants(model: nn.Module, nodes: list[fx.Node], size: int) -> dict[fx.Nod
         try:
             one, other = (run(part, picture, str(node)) for picture in pictures)
         except InputError:
-            # Of a size that the network does not take: it is refused when it is first run.
+            # The network does not accept this size. The error is reported when the network is first
+            # run.
             continue
         if _same(one, other):
             found[node] = one
@@ -77,7 +78,7 @@ def _write(
     value: Any,
     after: set[fx.Node],
 ) -> None:
-    """Let the nodes from ``first`` on take a constant instead of a node before it."""
+    """Replace an earlier node by a constant in all nodes from ``first`` on."""
     with graph.inserting_before(first):
         if isinstance(value, Tensor):
             name = f"constant_{node.name}"

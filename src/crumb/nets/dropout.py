@@ -1,4 +1,4 @@
-"""Dropout whose masks come from a generator that is handed in, in the place of a network's own."""
+"""Dropout with masks from an explicit generator, which replaces a network's own dropout."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 from crumb.errors import InputError, setting
 
-# Dropout probabilities are multiples of one in this many.
+# Dropout probabilities are multiples of one divided by this number.
 _STEPS = 1 << 16
 
 
 class SeededDropout(nn.Module):
-    """Dropout whose masks come from a generator that is handed in, not from global state.
+    """Dropout with masks from an explicit generator instead of the global one.
 
     Args:
-        probability: of a value to become zero.
+        probability: probability that a value becomes zero.
         whole: all values of a sample are kept or dropped together (stochastic depth).
-        rescale: divide what is kept by the share that is kept.
+        rescale: whether to divide the kept values by the share of kept values.
     """
 
     def __init__(self, probability: float, whole: bool = False, rescale: bool = True) -> None:
@@ -32,11 +32,11 @@ class SeededDropout(nn.Module):
 
     @property
     def p(self) -> float:
-        """The probability by the name that torch has for it: attention asks its dropout for it."""
+        """The probability under torch's name, which attention layers read."""
         return self.probability
 
     def forward(self, values: Tensor) -> Tensor:
-        """Zero each value with the given probability, rescale the rest; identity in eval."""
+        """Zero values at random and rescale the others; the identity in eval mode."""
         if not self.training or self.probability == 0:
             return values
         like = values.new_empty(len(values), *[1] * (values.ndim - 1)) if self.whole else values
@@ -46,15 +46,15 @@ class SeededDropout(nn.Module):
 
 
 def mask_share(keep: float) -> float:
-    """The share of values that is kept when ``keep`` is asked for: the nearest 65,536th."""
+    """The share of values that are actually kept: ``keep`` rounded to a multiple of 1/65,536."""
     return max(1, round(keep * _STEPS)) / _STEPS
 
 
 def _mask(share: float, like: Tensor, generator: torch.Generator | None) -> Tensor:
     """True with probability ``share``, bool of the shape and memory format of ``like``.
 
-    Four values are cut from each random integer of 64 bits: on a CPU ``bernoulli_``, which draws
-    one at a time, takes a third of a step of SqueezeNet's tail.
+    Each random 64-bit integer gives four values. ``bernoulli_`` draws them one at a time, which
+    takes a third of a training step of SqueezeNet's tail on a CPU.
     """
     words = torch.empty(-(-like.numel() // 4), dtype=torch.int64, device=like.device)
     words.random_(-(1 << 63), None, generator=generator)
@@ -65,7 +65,7 @@ def _mask(share: float, like: Tensor, generator: torch.Generator | None) -> Tens
 
 @contextmanager
 def same_draws(tail: nn.Module) -> Iterator[None]:
-    """Context after which the masks of a tail are those that would have been drawn without it."""
+    """A context that leaves the generators of a tail's dropout masks unchanged."""
     generators = {m.generator for m in tail.modules() if isinstance(m, SeededDropout)}
     states = [(one, one.get_state()) for one in generators if one is not None]
     try:
@@ -76,14 +76,15 @@ def same_draws(tail: nn.Module) -> Iterator[None]:
 
 
 def replace_dropout(tail: nn.Module, probability: float | None) -> None:
-    """Put :class:`SeededDropout` in the place of every dropout and stochastic depth.
+    """Replace every dropout and stochastic depth by :class:`SeededDropout`.
 
     Args:
         tail: changed in place.
-        probability: of every dropout; None for each one's own. Stochastic depth keeps its own.
+        probability: probability of every dropout layer. With None, each layer keeps its own.
+            Stochastic depth always keeps its own.
 
     Raises:
-        InputError: a probability other than zero, and nothing that drops.
+        InputError: a probability above zero is given, and the tail has no dropout layer.
     """
     from timm.layers.drop import DropPath
     from torchvision.ops import StochasticDepth
@@ -102,7 +103,7 @@ def replace_dropout(tail: nn.Module, probability: float | None) -> None:
                 setattr(parent, name, SeededDropout(child.drop_prob, True, child.scale_by_keep))
     for module in tail.modules():
         masks = [m for m in module.children() if isinstance(m, SeededDropout) and not m.whole]
-        # One fused operation would draw its masks from the global generator.
+        # The fused operation would draw its masks from the global generator.
         if getattr(module, "fused_attn", False) and any(mask.probability for mask in masks):
             vars(module)["fused_attn"] = False
     if probability and not found:

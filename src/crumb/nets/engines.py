@@ -1,9 +1,8 @@
-"""Engines that compute an exported front instead of torch, behind one call.
+"""Engines that compute an exported front instead of torch, behind one interface.
 
-An engine gets the front as an ONNX model (:mod:`crumb.nets.export`) of one image, which is faster
-than a model of any number of them (benchmarks/README.md). So the features of an image never depend
-on what goes through the front beside it. Which engine is used is decided in
-:mod:`crumb.nets.fronts`.
+An engine gets the front as an ONNX model (:mod:`crumb.nets.export`) with batch size 1, which is
+faster than a model with a variable batch size (benchmarks/README.md). The features of an image
+therefore never depend on other images. :mod:`crumb.nets.fronts` chooses the engine.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from torch import Tensor
 from crumb.device import cores
 
 INPUT = "images"
-"""Name of the input of a model."""
-# Of the levels of ONNX Runtime's log, the first that is not a warning.
+"""Name of the model's input."""
+# Log level of ONNX Runtime that hides warnings.
 _ERRORS = 3
 
 
@@ -32,34 +31,34 @@ class Engine(ABC):
     """A loaded front. Several threads may call it at once.
 
     Args:
-        model: of :func:`crumb.nets.export.export`.
+        model: ONNX model made by :func:`crumb.nets.export.export`.
     """
 
     name: ClassVar[str]
     install: ClassVar[str]
-    """What pip is to install."""
+    """Argument of pip install."""
 
     def __init__(self, model: bytes) -> None:
         self._model = model
 
     def __call__(self, values: Tensor) -> Tensor:
-        """The front, image by image, on as many threads as torch uses in the calling thread.
+        """Compute the front image by image, on as many threads as torch uses here.
 
         Args:
             values: preprocessed images on the CPU, float32 [B, 3, S, S].
 
         Returns:
-            what crosses the cut, float32 [B, C, H, W].
+            feature maps, float32 [B, C, H, W].
         """
         if not len(values):
-            # The shape of a feature map is known once there is one.
+            # The first feature map gives the shape.
             return self(values.new_zeros(1, *values.shape[1:]))[:0]
         images = values.contiguous().split(1)
         return torch.cat([torch.from_numpy(self._compute(one.numpy())) for one in images])
 
     @abstractmethod
     def _compute(self, image: np.ndarray) -> np.ndarray:
-        """The front of one image, [1, 3, S, S] to [1, C, H, W]; the result is the caller's."""
+        """Compute the front of one image, [1, 3, S, S] to a new array [1, C, H, W]."""
 
 
 class OnnxRuntime(Engine):
@@ -84,7 +83,7 @@ class OnnxRuntime(Engine):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # Threads that spin while they wait take the processor from other work.
+        # Spinning threads take the processor from other work.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = _ERRORS
         return onnxruntime.InferenceSession(
@@ -93,7 +92,7 @@ class OnnxRuntime(Engine):
 
 
 class OpenVino(Engine):
-    """OpenVINO on the CPU, in float32 also where the processor has a shorter type."""
+    """OpenVINO on the CPU. It computes in float32 even if the processor has a shorter type."""
 
     name = "openvino"
     install = "'crumb-learn[openvino]'"
@@ -116,16 +115,16 @@ class OpenVino(Engine):
         return requests[threads].infer([image], share_inputs=True)[0]
 
     def _open(self, threads: int) -> Any:
-        # By name, because type checkers do not find an extra that is not installed.
+        # Imported by name, because type checkers do not find an extra that is not installed.
         openvino = import_module("openvino")
         core = openvino.Core()
-        # As many calls at once as there are cores for. A further one would wait.
+        # There is one request per core. A further call waits.
         streams = max(1, cores() // threads)
         settings = {
             "INFERENCE_NUM_THREADS": streams * threads,
             "NUM_STREAMS": streams,
             "INFERENCE_PRECISION_HINT": "f32",
-            # Several processes would be pinned to the same cores.
+            # Otherwise several processes are pinned to the same cores.
             "ENABLE_CPU_PINNING": False,
         }
         return core.compile_model(core.read_model(self._model), "CPU", settings)
@@ -136,7 +135,7 @@ ENGINES: dict[str, type[Engine]] = {kind.name: kind for kind in (OnnxRuntime, Op
 
 
 def is_installed(name: str) -> bool:
-    """Whether an engine is on this machine and its version is known."""
+    """Whether an engine is installed and has a known version."""
     with suppress(ValueError):
         spec = find_spec(name)
         # A folder of that name in the working directory has no origin.
@@ -145,7 +144,7 @@ def is_installed(name: str) -> bool:
 
 
 def version_of(name: str) -> str:
-    """Name and version of an engine that is installed, such as ``onnxruntime 1.32.0``."""
+    """Name and version of an installed engine, such as ``onnxruntime 1.32.0``."""
     return f"{name} {_version(name)}"
 
 
@@ -155,9 +154,9 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         pass
-    # Distributions for some processors have another name than the package that they install.
+    # For some processors, the distribution and the package have different names.
     try:
         return import_module(name).__version__
-    # What a broken installation raises is not known.
+    # A broken installation may raise anything.
     except Exception:
         return None

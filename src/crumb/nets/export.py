@@ -1,7 +1,7 @@
-"""Fronts as ONNX models, exported once and kept in the user's cache folder.
+"""Fronts exported as ONNX models, kept in the user's cache folder.
 
-The folder is ``crumb/fronts`` in ``$XDG_CACHE_HOME``, by default ``~/.cache``. Of each front it
-holds NAME.onnx, and NAME.json with the SHA-256 of the model. It may be removed at any time.
+The folder is ``crumb/fronts`` in ``$XDG_CACHE_HOME``, by default ``~/.cache``. For each front it
+holds NAME.onnx, and NAME.json with the SHA-256 of the model. It can be deleted at any time.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
 FORMAT, VERSION = "crumb-front", 1
 OPSET = 18
 CACHE_BYTES = 1 << 30
-"""Of all models together; those go first that were not used for longest."""
+"""Maximum bytes of all models together. The least recently used models are removed first."""
 CHOICES = 1000
-"""Most files with a choice of ``auto``."""
+"""Maximum number of files with a choice of ``auto``."""
 _LEFT_SECONDS = 3600
 _REMEDY = "remove it"
 
 
 class ExportError(Exception):
-    """The front cannot be exported; says why in a few words."""
+    """The front cannot be exported. The message gives the reason in a few words."""
 
 
 def cache_folder() -> Path | None:
-    """Where exported fronts lie; None for a user without a home."""
+    """Folder of the exported fronts; None for a user without a home directory."""
     try:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError:
@@ -53,20 +53,20 @@ def cache_folder() -> Path | None:
 
 
 def structure(network: SplitNetwork) -> list[str]:
-    """What a front computes but for its weights, and what exports it."""
+    """Description of a front without its weights, and of the exporter."""
     front, size, library = network.front, network.preprocessing.size, network.backbone.library
     modules = [f"{name} {module!r}" for name, module in front.named_children()]
     return [
         f"{FORMAT} {VERSION}, opset {OPSET}, torch {torch.__version__}",
         f"{library} {_version(library)} {network.backbone.model}, {size} pixels",
         str(front.code),
-        # The class of the front has another name in a copy, and is left out.
+        # The class of the front is left out, because a copy has another class name.
         *modules,
     ]
 
 
 def _version(library: str) -> str:
-    """Of the package that built the network; empty if that is no distribution of its name."""
+    """Version of the package that built the network; empty if it is unknown."""
     try:
         return version(library.partition(":")[0].partition(".")[0])
     except PackageNotFoundError:
@@ -74,7 +74,7 @@ def _version(library: str) -> str:
 
 
 def name_of(network: SplitNetwork) -> str:
-    """Changes whenever another model would be exported: 16 hexadecimal digits."""
+    """Digest of everything that the exported model depends on, 16 hexadecimal digits."""
     digest = hashlib.sha256(repr(structure(network)).encode())
     for name, value in network.front.state_dict().items():
         digest.update(name.encode())
@@ -83,7 +83,7 @@ def name_of(network: SplitNetwork) -> str:
 
 
 def exported(network: SplitNetwork) -> bytes:
-    """The front of a network as an ONNX model: from the cache if it is there and whole.
+    """The front of a network as an ONNX model, read from the cache if it is there and undamaged.
 
     Raises:
         ExportError: it cannot be exported.
@@ -93,7 +93,7 @@ def exported(network: SplitNetwork) -> bytes:
         return found
     model = export(network)
     if folder is not None:
-        # Without a cache it is exported again the next time.
+        # Without a cache, the front is exported again the next time.
         with contextlib.suppress(InputError, OSError):
             about = {"format": FORMAT, "version": VERSION, "sha256": _sha256(model)}
             about |= {"backbone": network.config.backbone, "cut": network.config.cut}
@@ -104,13 +104,13 @@ def exported(network: SplitNetwork) -> bytes:
 
 
 def export(network: SplitNetwork) -> bytes:
-    """Export the front, of one image.
+    """Export the front with batch size 1.
 
-    Torch has two exporters. This one takes 0.1 to 1.7 s for the networks of the tests, where the
-    other takes 2 to 31 s and needs two more packages.
+    Torch has two exporters. This one takes 0.1 to 1.7 s for the networks of the tests. The other
+    takes 2 to 31 s and needs two more packages.
 
     Raises:
-        ExportError: the exporter does not know an operation of the front, or lacks a package.
+        ExportError: the exporter does not support an operation of the front, or lacks a package.
     """
     side, file = network.preprocessing.size, io.BytesIO()
     try:
@@ -124,7 +124,7 @@ def export(network: SplitNetwork) -> bytes:
                 input_names=[INPUT],
                 output_names=["features"],
             )
-    # What is raised depends on the operation.
+    # The type of the exception depends on the operation.
     except Exception as error:
         raise ExportError(str(error).strip().partition("\n")[0] or type(error).__name__) from error
     return file.getvalue()
@@ -132,9 +132,9 @@ def export(network: SplitNetwork) -> bytes:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter announces that it is the older one, and prints a graph that it cannot export.
+    """Hide what the exporter prints: a notice that it is the older one, and failed graphs.
 
-    What other threads print meanwhile appears as usual.
+    Output of other threads is not hidden.
     """
     with (
         contextlib.redirect_stdout(_OthersOnly(sys.stdout)),
@@ -148,7 +148,7 @@ def _quiet() -> Iterator[None]:
 
 
 class _OthersOnly(io.TextIOBase):
-    """Passes on what other threads write to a stream."""
+    """A stream that passes on only the output of other threads."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream, self._silent = stream, threading.get_ident()
@@ -162,7 +162,7 @@ class _OthersOnly(io.TextIOBase):
 
 
 def _read(folder: Path, name: str) -> bytes | None:
-    """A model of the cache; None if it is missing or damaged."""
+    """A model from the cache; None if it is missing or damaged."""
     path = folder / f"{name}.onnx"
     try:
         about = read_json(folder / f"{name}.json", _REMEDY)
@@ -176,15 +176,15 @@ def _read(folder: Path, name: str) -> bytes | None:
 
 
 def note_use(path: Path) -> None:
-    """Files that were not used for longest are removed first."""
-    # A folder that can only be read is of use too.
+    """Mark a file as used now. The least recently used files are removed first."""
+    # A read-only folder is useful too.
     with contextlib.suppress(OSError):
         os.utime(path)
 
 
 @contextlib.contextmanager
 def cache_alone() -> Iterator[None]:
-    """While no other process chooses an engine; without a folder, at once."""
+    """A lock against other processes that choose an engine; no lock without a folder."""
     with contextlib.ExitStack() as stack:
         if (folder := cache_folder()) is not None:
             with contextlib.suppress(OSError):
@@ -194,9 +194,9 @@ def cache_alone() -> Iterator[None]:
 
 
 def _make_room(folder: Path) -> None:
-    """Remove the files that were not used for longest, as many as are too much."""
+    """Remove the least recently used files that exceed the limits."""
     for path in folder.glob(".*.part"):
-        # Of a process that was killed: writing a model takes seconds.
+        # Left by a killed process: writing a model takes only seconds.
         if time.time() - path.stat().st_mtime > _LEFT_SECONDS:
             path.unlink(missing_ok=True)
     for path in _by_use(folder, "choice_*.json")[CHOICES:]:
@@ -204,7 +204,7 @@ def _make_room(folder: Path) -> None:
     total = 0
     for place, path in enumerate(_by_use(folder, "*.onnx")):
         total += path.stat().st_size
-        # The one that was just written stays, whatever its size.
+        # The newest file stays, whatever its size.
         if place and total > CACHE_BYTES:
             path.unlink(missing_ok=True)
             path.with_suffix(".json").unlink(missing_ok=True)

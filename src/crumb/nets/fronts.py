@@ -1,7 +1,7 @@
-"""What computes the frozen front of a network: torch, or the engine that was asked for.
+"""Choose what computes the frozen front of a network: torch or another engine.
 
-An engine is used only where its features agree with torch's. ``auto`` measures once which one is
-fastest, and remembers it beside the exported front, so that later calls on the same machine compute
+An engine is used only if its features agree with torch's. ``auto`` measures once which engine is
+fastest and stores the choice beside the exported front, so later calls on the same machine compute
 the same bytes.
 """
 
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
     from crumb.nets.split import SplitNetwork
 
 TOLERANCE = 1e-3
-"""Largest difference from torch's features, in standard deviations of these."""
+"""Largest accepted difference from torch's features, in units of their standard deviation."""
 FASTER = 0.9
-"""Share of torch's time that an engine may take to be chosen by ``auto``."""
+"""``auto`` chooses an engine only if it takes at most this share of torch's time."""
 _FORMAT, _VERSION = "crumb-front-choice", 1
 _ROUNDS = 4
-# Without a folder to remember a measured choice in. The engine that was usually fastest comes
-# first (benchmarks/README.md).
+# Choice of ``auto`` if no folder can store a measured choice. The engine that is usually fastest #
+# comes first (benchmarks/README.md).
 _USUAL: tuple[EngineName, ...] = ("openvino", "onnxruntime")
 Weights = tuple[tuple[int, int], ...]
-"""Where each tensor of a front lies, and how often it was written in place."""
+"""Address of each tensor of a front, and the number of writes to it in place."""
 _REMEDY = "remove it"
-# Of this process: networks with the same front share an engine, and one choice.
+# Per process: networks with the same front share one engine and one choice.
 _OPEN: WeakValueDictionary[str, Engine] = WeakValueDictionary()
 _CHOSEN: dict[str, str] = {}
 _SETTLING = threading.RLock()
@@ -50,8 +50,8 @@ class Unusable(Exception):
     """An engine cannot compute a front.
 
     Args:
-        problem: why, in a few words.
-        remedy: what to do about it, with "or" at its end.
+        problem: the reason, in a few words.
+        remedy: what to do about it. It ends with "or".
     """
 
     def __init__(self, problem: str, remedy: str = "") -> None:
@@ -60,12 +60,12 @@ class Unusable(Exception):
 
 
 class RefusedEngineError(InputError):
-    """Raised if the engine that was asked for cannot compute the front.
+    """Raised if the requested engine cannot compute the front.
 
     Args:
-        name: of the engine.
-        reason: why it cannot.
-        otherwise: what to do if the reason stays; torch by default.
+        name: name of the engine.
+        reason: the reason.
+        otherwise: what to do if the reason cannot be removed. Default: use torch.
     """
 
     def __init__(self, name: str, reason: Unusable, otherwise: str = "") -> None:
@@ -74,16 +74,16 @@ class RefusedEngineError(InputError):
         self._name, self._reason = name, reason
 
     def for_results(self) -> RefusedEngineError:
-        """The same where there are results with this engine, which torch may not continue."""
+        """The error for a folder with results of this engine, which torch must not continue."""
         return RefusedEngineError(self._name, self._reason, f"give another {setting('output')}")
 
 
 class FrontEngine:
-    """The engine of a network, which is opened when the first features are wanted.
+    """The engine of a network. It is opened when the first features are computed.
 
     Args:
         wanted: torch, auto or the name of an engine.
-        or_torch: use torch where the engine that is wanted cannot be used.
+        or_torch: use torch if that engine cannot be used.
     """
 
     def __init__(self, wanted: EngineName, or_torch: bool = False) -> None:
@@ -94,24 +94,24 @@ class FrontEngine:
         self._engine: Engine | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # A session cannot be pickled. It is opened again when features are wanted.
+        # A session cannot be pickled. It is opened again when features are computed.
         return self.__dict__ | {"_tensors": [], "_weights": None, "_engine": None}
 
     def of(self, network: SplitNetwork) -> Engine | None:
-        """What computes the front of this network; None is torch. ``auto`` ends in a choice.
+        """The engine that computes the front of this network; None is torch.
 
-        The choice is written into the configuration of the network. The engine is opened again
-        after the weights of the front have changed.
+        The choice of ``auto`` is written to the configuration of the network. The engine is opened
+        again if the weights of the front have changed.
 
         Raises:
-            InputError: the engine cannot be used, and nothing else may be.
+            InputError: the engine cannot be used, and torch is not allowed instead.
         """
         if self._wanted == "torch":
             return None
         if self._weights is None or self._weights != _written(self._tensors):
             with _SETTLING:
                 self._tensors = _tensors_of(network)
-                # Another thread may have been first.
+                # Another thread may have opened it meanwhile.
                 if self._weights != (weights := _written(self._tensors)):
                     self._engine = self._settle(network)
                     self._weights = weights
@@ -135,17 +135,17 @@ class FrontEngine:
 
 
 def use_engine(network: SplitNetwork, wanted: EngineName, or_torch: bool = False) -> None:
-    """Let an engine compute the front of a network; its configuration says so.
+    """Compute the front of a network with an engine, and set ``engine`` in its configuration.
 
-    Call it when the network is on its device and its precision is set.
+    Call it after the network is on its device and its precision is set.
 
     Args:
-        network: with torch, which every network begins with.
+        network: a network that still uses torch, as every new network does.
         wanted: torch, auto or the name of an engine.
-        or_torch: use torch where that engine cannot be used here.
+        or_torch: use torch if that engine cannot be used here.
 
     Raises:
-        InputError: the engine is not installed, or not for such a network.
+        InputError: the engine is not installed, or does not support this network.
     """
     network.engine = FrontEngine(wanted, or_torch)
     network.config = replace(network.config, engine=wanted)
@@ -158,10 +158,10 @@ def use_engine(network: SplitNetwork, wanted: EngineName, or_torch: bool = False
 
 
 def check_place(network: SplitNetwork) -> None:
-    """See that the front is one that engines compute.
+    """Check that engines can compute the front.
 
     Raises:
-        Unusable: it is trained, on a GPU or in bfloat16.
+        Unusable: the front is trained, on a GPU or in bfloat16.
     """
     if network.config.trainable == "all":
         raise Unusable(f"has no effect with {setting('trainable', 'all')}, which has no front")
@@ -173,11 +173,11 @@ def check_place(network: SplitNetwork) -> None:
 
 
 def open_engine(network: SplitNetwork, name: str) -> Engine:
-    """The front of a network in an engine, whose features were compared with torch's.
+    """Open the front of a network in an engine, and compare its features with torch's.
 
     Raises:
-        Unusable: the engine is not installed, the front cannot be exported, or the features are not
-            those of torch.
+        Unusable: the engine is not installed, the front cannot be exported, or the features differ
+            from torch's.
     """
     check_place(network)
     _check_installed(name)
@@ -189,7 +189,7 @@ def open_engine(network: SplitNetwork, name: str) -> Engine:
         difference = disagreement(network, engine)
     except export.ExportError as error:
         raise Unusable(f"cannot be used: the front cannot be exported ({error})") from error
-    # What an engine raises differs with the engine and the operation that it lacks.
+    # The exception depends on the engine and on the unsupported operation.
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise Unusable(f"cannot compute this front ({reason})") from error
@@ -201,7 +201,7 @@ def open_engine(network: SplitNetwork, name: str) -> Engine:
 
 
 def disagreement(network: SplitNetwork, engine: Engine) -> float:
-    """Largest difference of a feature from torch's, in standard deviations, on a few images."""
+    """Largest difference from torch's features on a few images, in standard deviations."""
     values = network.preprocessing(_pictures(network.preprocessing.size))
     with torch.no_grad():
         expected = network.front(values)
@@ -213,7 +213,7 @@ def disagreement(network: SplitNetwork, engine: Engine) -> float:
 
 
 def _pictures(size: int) -> Tensor:
-    """Three images, uint8 [3, 3, S, S]: noise of one pixel, of some, and of large patches."""
+    """Three images of noise, uint8 [3, 3, S, S], with patches of different sizes."""
     generator = torch.Generator().manual_seed(0)
     pictures = []
     for grain in (1, 8, 32):
@@ -225,7 +225,7 @@ def _pictures(size: int) -> Tensor:
 
 
 def _fastest(network: SplitNetwork) -> Engine | None:
-    """The engine that was chosen for fronts like this one; None is torch."""
+    """The engine chosen for fronts like this one; None is torch."""
     there = [name for name in ENGINES if engines.is_installed(name)]
     if not there:
         return None
@@ -235,18 +235,18 @@ def _fastest(network: SplitNetwork) -> Engine | None:
     key = hashlib.sha256(repr(about).encode()).hexdigest()[:16]
     if (name := _CHOSEN.get(key) or _remembered(key)) is None:
         with export.cache_alone():
-            # Another process may have measured meanwhile.
+            # Another process may have measured it meanwhile.
             if (name := _remembered(key)) is None:
                 return _choose(network, there, key)
     _CHOSEN[key] = name
-    # A front with other weights may still disagree.
+    # The features may still disagree with other weights.
     return None if name == "torch" else _usable(network, [name]).get(name)
 
 
 def _choose(network: SplitNetwork, there: list[str], key: str) -> Engine | None:
-    """Measure which engine is fastest. Remember it if every engine could be measured.
+    """Measure which engine is fastest, and store the choice if all engines were measured.
 
-    An engine may have failed for a passing reason, or because of these weights alone.
+    An engine may fail for a temporary reason, or only with these weights.
     """
     usable = _usable(network, there)
     if not usable:
@@ -256,14 +256,14 @@ def _choose(network: SplitNetwork, there: list[str], key: str) -> Engine | None:
     name = best if seconds[best] < FASTER * seconds["torch"] else "torch"
     if len(usable) == len(there):
         if not _remember(key, name, seconds):
-            # Measured anew, another process might come to another engine.
+            # A new measurement in another process could choose another engine.
             name = next(one for one in _USUAL if one in usable)
         _CHOSEN[key] = name
     return usable.get(name)
 
 
 def _remember(key: str, name: str, seconds: Mapping[str, float]) -> bool:
-    """Store a choice; False if there is no folder for it that can be written."""
+    """Store a choice. Returns False if there is no writable folder for it."""
     if (folder := export.cache_folder()) is None:
         return False
     content = {"format": _FORMAT, "version": _VERSION, "engine": name}
@@ -297,9 +297,9 @@ def _remembered(key: str) -> str | None:
 
 
 def _tensors_of(network: SplitNetwork) -> list[Mapping[str, Tensor | None]]:
-    """Where the modules of a front hold their tensors.
+    """The dictionaries in which the modules of a front hold their tensors.
 
-    These are looked at before every image, and to walk through the modules takes ten times as long.
+    They are checked before every image. Walking through the modules would take ten times as long.
     """
     modules = network.front.modules()
     return [held for one in modules for held in (one._parameters, one._buffers) if held]
@@ -311,7 +311,7 @@ def _written(tensors: list[Mapping[str, Tensor | None]]) -> Weights:
 
 
 def seconds_per_image(network: SplitNetwork, engines: Mapping[str, Engine]) -> dict[str, float]:
-    """What torch and engines take for an image on one thread, the least of a few rounds."""
+    """Seconds per image of torch and each engine on one thread, the least of a few rounds."""
     ways: dict[str, Callable[[Tensor], Any]] = {"torch": network.front, **engines}
     pictures = network.preprocessing(_pictures(network.preprocessing.size))
     values = torch.cat([pictures, pictures[:1]])
@@ -320,7 +320,7 @@ def seconds_per_image(network: SplitNetwork, engines: Mapping[str, Engine]) -> d
     torch.set_num_threads(1)
     try:
         with torch.no_grad():
-            # They take turns, so that other work on the machine meets all of them alike.
+            # They take turns, so that other work on the machine slows all of them down equally.
             for _ in range(_ROUNDS + 1):
                 for name, compute in ways.items():
                     started = time.perf_counter()

@@ -1,6 +1,6 @@
-"""Cutting the call graph of a network in two.
+"""Cut the call graph of a network in two.
 
-The cut is found on the network's own call graph, so no model needs code of its own here.
+The cut is found in the traced call graph, so no model needs special code.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from crumb.nets.subgraph import subgraph
 
 
 class _CutTracer(fx.Tracer):
-    """Looks only into the modules that contain the cut, so nearly any forward can be traced."""
+    """Traces only into modules that contain the cut, so that nearly every forward can be traced."""
 
     def __init__(self, cut: str) -> None:
         super().__init__()
@@ -36,11 +36,11 @@ def split(
         model: the whole classifier.
         cut: dotted name of a layer.
         at_input: cut before the first layer instead, so that the front computes nothing.
-        size: side of the images in pixels, the only one that the parts compute if values cross
-            that depend on it.
+        size: side of the images in pixels. If values that depend on it cross the cut, the parts
+            work only for this size.
 
     Returns:
-        front and tail; their state keeps the model's names. Together they compute the model.
+        front and tail. Their state dicts keep the model's names. Together they compute the model.
 
     Raises:
         InputError: no such layer, it is not called, or more than one value crosses the cut.
@@ -51,7 +51,7 @@ def split(
         raise InputError(subject, "no such layer", f"choose one of {', '.join(_near(cut, layers))}")
     try:
         graph = _CutTracer(cut).trace(model, _usual_arguments(model))
-    # What is raised depends on whose code it is.
+    # Foreign code may raise anything.
     except Exception as error:
         problem = f"the network cannot be traced there ({first_line(error)})"
         raise InputError(subject, problem, "choose an outer layer") from error
@@ -63,20 +63,20 @@ def split(
         )
     crossing = only_crossing(model, graph, start, None if at_input else size)
     feature = nodes[0] if at_input else crossing
-    # The features belong to the caller: an in-place layer would change them under its hands.
+    # The features belong to the caller, so no layer may change them in place.
     leave_unchanged(feature, model)
     front = subgraph(model, end=feature, start=None, name="Front")
     return front, subgraph(model, end=nodes[-1], start=feature, name="Tail")
 
 
 def _usual_arguments(model: nn.Module) -> dict[str, object]:
-    """Of its forward, but for the images: a mask that is traced would not be None any more."""
+    """Default arguments of its forward; a traced mask would no longer be None."""
     parameters = list(inspect.signature(model.forward).parameters.values())[1:]
     return {one.name: one.default for one in parameters if one.default is not one.empty}
 
 
 def leave_unchanged(value: fx.Node, model: nn.Module) -> None:
-    """Let no layer of ``model`` that takes this value of its graph change it in place."""
+    """Make the layers of ``model`` that use this value not change it in place."""
     for node in value.users:
         layer = model.get_submodule(str(node.target)) if node.op == "call_module" else None
         if layer is not None and "inplace" in vars(layer):
@@ -84,7 +84,7 @@ def leave_unchanged(value: fx.Node, model: nn.Module) -> None:
 
 
 def _near(cut: str, layers: Sequence[str]) -> list[str]:
-    """Layers beside the one asked for: as deep as its longest prefix that exists, plus one."""
+    """Existing layers near the requested name: the children of its longest existing prefix."""
     prefix = cut
     while prefix and prefix not in layers:
         prefix = prefix.rpartition(".")[0]
@@ -98,13 +98,13 @@ def _near(cut: str, layers: Sequence[str]) -> list[str]:
 
 
 def cross_channels_first(front: fx.GraphModule, tail: fx.GraphModule) -> None:
-    """Let [B, C, H, W] cross instead of [B, H, W, C]; inside, each side keeps its layout."""
+    """Pass [B, C, H, W] across the cut instead of [B, H, W, C]. Each part keeps its own layout."""
     _end_with(front, "permute", 0, 3, 1, 2)
     begin_with(tail, "permute", 0, 2, 3, 1)
 
 
 def cross_as_places(front: fx.GraphModule, tail: fx.GraphModule) -> None:
-    """Let [B, D, T, 1] cross instead of tokens, [B, T, D]; each side keeps its layout."""
+    """Pass [B, D, T, 1] across the cut instead of tokens, [B, T, D]; each part keeps its layout."""
     _end_with(front, "permute", 0, 2, 1)
     _end_with(front, "unsqueeze", 3)
     begin_with(tail, "permute", 0, 2, 1)
@@ -112,8 +112,8 @@ def cross_as_places(front: fx.GraphModule, tail: fx.GraphModule) -> None:
 
 
 def _end_with(front: fx.GraphModule, method: str, *arguments: int) -> None:
-    """Let a front put out ``output.method(*arguments)``."""
-    # The last node; graphs of torch 2.4 have no method for it.
+    """Make a front return ``output.method(*arguments)``."""
+    # The output node. Graphs of torch 2.4 have no method for it.
     *_, output = front.graph.nodes
     with front.graph.inserting_before(output):
         output.args = (front.graph.call_method(method, (output.args[0], *arguments)),)
@@ -121,7 +121,7 @@ def _end_with(front: fx.GraphModule, method: str, *arguments: int) -> None:
 
 
 def begin_with(tail: fx.GraphModule, method: str, *arguments: int) -> None:
-    """Let a tail take ``features.method(*arguments)`` for its features."""
+    """Make a tail use ``features.method(*arguments)`` as its features."""
     features = next(iter(tail.graph.nodes))
     with tail.graph.inserting_after(features):
         node = tail.graph.call_method(method, (features, *arguments))

@@ -1,4 +1,4 @@
-"""The last layer of a network, whose outputs are the classes."""
+"""The head: the last layer of a network, with one output per class."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Head = nn.Linear | nn.Conv2d
 
 
 def averaged(head: Head, values: Tensor) -> Tensor:
-    """Over the places of a map or of tokens, [B, D]; what has no places stays as it is."""
+    """Average over the positions of a feature map or of tokens: [B, D]. Vectors are unchanged."""
     if isinstance(head, nn.Conv2d):
         return values.mean((2, 3))
     return values if values.ndim == 2 else values.flatten(1, -2).mean(1)
@@ -21,16 +21,16 @@ def fresh_head(
     kernel: int,
     generator: torch.Generator,
 ) -> Head:
-    """A layer of the kind and input of another, with torch's default initialisation.
+    """A new layer with the type and input size of another one, and torch's default initialisation.
 
     Args:
         template: the layer that it replaces.
         outputs: number of classes.
-        kernel: side of the kernel of a convolution.
-        generator: of the values (CPU).
+        kernel: kernel size of a convolution.
+        generator: generator of the initial values (CPU).
     """
     head: Head
-    # The constructors draw from the global generator; on the meta device they draw nothing.
+    # The constructors draw from the global generator, except on the meta device.
     with torch.device("meta"):
         if isinstance(template, nn.Linear):
             head = nn.Linear(template.in_features, outputs)

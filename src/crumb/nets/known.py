@@ -1,4 +1,4 @@
-"""The backbones that Crumb knows by name. Nothing here waits for torch."""
+"""The backbones that Crumb knows by name. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ BACKBONES = {
         initialiser="normal_MobileNet",
         block_length=8,
     ),
-    # Ours, for use without the internet: 192 x 7 x 7 signed features. It was trained with bicubic
-    # images; all published results of ours are with bilinear ones, so these stay.
+    # The default, for use without the internet: 192 x 7 x 7 signed features. It was trained on
+    # bicubic images, but all published results of Crumb use bilinear ones.
     "efficientnet_lite0": Backbone(
         "timm",
         "tf_efficientnet_lite0",
@@ -35,7 +35,7 @@ BACKBONES = {
         preprocessing=Preprocessing(mean=_HALF, std=_HALF),
         initialiser="normal_matched",
     ),
-    # Larger ones of the same family, from packages as well.
+    # Larger networks of the same family, also from packages.
     "efficientnet_lite1": Backbone(
         "timm",
         "tf_efficientnet_lite1",
@@ -53,12 +53,12 @@ BACKBONES = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What can be told of a backbone before it is built.
+    """Facts about a backbone that are known before it is built.
 
     Attributes:
-        feature_shape: (channels, height, width) of what crosses the cut.
-        weight_bytes: of the pretrained network, its own classifier included.
-        source: of the pretrained weights.
+        feature_shape: shape of a feature map at the cut: (channels, height, width).
+        weight_bytes: bytes of the pretrained network, including its classifier.
+        source: source of the pretrained weights.
     """
 
     feature_shape: tuple[int, int, int]
@@ -74,4 +74,4 @@ FACTS = {
     "efficientnet_lite1": Facts((192, 8, 8), 21_881_376, _PACKAGE),
     "efficientnet_lite2": Facts((208, 9, 9), 24_600_672, _PACKAGE),
 }
-"""Of each of these backbones."""
+"""The facts about each of these backbones."""

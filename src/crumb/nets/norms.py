@@ -1,10 +1,10 @@
-"""Batch norm with fixed statistics, computed as a part of the convolution before it.
+"""Fold batch norm with fixed statistics into the convolution before it.
 
-Batch norm in a tail never follows the batches, so it multiplies each channel by a factor and adds
-a shift. The convolution does that at no cost: its weights are multiplied by the factor, and the
-shift is its bias. Both are computed in every call from the parameters of convolution and norm, so
-all of them are trained as before, and results differ by rounding alone. A step no longer reads and
-writes whole maps for the norm, neither forward nor backward.
+Batch norm in a tail has fixed statistics, so it multiplies each channel by a factor and adds a
+shift. The convolution can do this at no cost: the factor multiplies its weights, and the shift
+becomes its bias. Both are computed in every call from the parameters of convolution and norm, so
+all parameters are trained as before, and results differ only by rounding. A step no longer reads
+and writes whole feature maps for the norm, neither forward nor backward.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from torch import Tensor, fx, nn
 
 
 class NormedConv(nn.Conv2d):
-    """A convolution that computes the batch norm after it as well; made by :func:`fold_norms`.
+    """A convolution that also computes the batch norm after it; see :func:`fold_norms`.
 
     Attributes:
-        folded: the norm, which is no child of this module, so that names stay; and its class.
+        folded: the norm and its class. The norm is not a child of this module, so names of
+            parameters do not change.
     """
 
     folded: tuple[nn.BatchNorm2d, type[nn.BatchNorm2d]]
 
     def forward(self, input: Tensor) -> Tensor:
-        """From float [B, C, H, W] to what the norm makes of the convolution."""
+        """Convolution and norm of float [B, C, H, W]."""
         norm, _ = self.folded
         mean, variance = norm.running_mean, norm.running_var
         assert mean is not None
@@ -39,10 +40,10 @@ class NormedConv(nn.Conv2d):
 
 
 class PassingNorm(nn.BatchNorm2d):
-    """A batch norm that a convolution computes; what is left of it is timm's activation."""
+    """A batch norm that a convolution computes. Only the activation of timm's norms is left."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """The activation of float [B, C, H, W], or the same values if there is none."""
+        """The activation of float [B, C, H, W], or the identity if there is none."""
         for name in ("drop", "act"):
             if (layer := self._modules.get(name)) is not None:
                 input = layer(input)
@@ -50,7 +51,7 @@ class PassingNorm(nn.BatchNorm2d):
 
 
 class _NormTracer(fx.Tracer):
-    """Looks only into modules that contain a norm, so nearly any forward can be traced."""
+    """Traces only into modules that contain a norm, so that nearly every forward can be traced."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, nn.BatchNorm2d) or not any(
@@ -59,17 +60,17 @@ class _NormTracer(fx.Tracer):
 
 
 def fold_norms(tail: fx.GraphModule, head: str) -> None:
-    """Let convolutions compute the batch norms that alone take their output.
+    """Fold each batch norm into the convolution before it, if nothing else uses its output.
 
-    Names of modules, parameters and buffers stay. A tail whose operations cannot be traced stays
-    as it is.
+    Names of modules, parameters and buffers do not change. A tail that cannot be traced is left
+    unchanged.
 
     Args:
-        tail: changed in place. Its batch norms are always in eval mode.
+        tail: tail of a network, changed in place. Its batch norms are always in eval mode.
         head: dotted name of the layer that is replaced when classes come.
     """
     mode = tail.training
-    # What is computed may depend on the mode.
+    # The graph may depend on the mode.
     found = [_pairs(tail.train(training)) for training in (True, False)]
     tail.train(mode)
     for convolution, norm in found[0] & found[1]:
@@ -78,11 +79,11 @@ def fold_norms(tail: fx.GraphModule, head: str) -> None:
 
 
 def unfold_norms(tail: nn.Module, layer: str | None = None) -> None:
-    """Compute norms on their own again.
+    """Undo :func:`fold_norms`.
 
     Args:
-        tail: changed in place.
-        layer: only those where this layer contains the norm or its convolution, not both.
+        tail: tail of a network, changed in place.
+        layer: undo it only where this layer contains the norm or its convolution, but not both.
     """
     inside = None if layer is None else set(tail.get_submodule(layer).modules())
     for module in tail.modules():
@@ -101,17 +102,17 @@ def _fold(convolution: nn.Module, norm: nn.Module) -> None:
 
 
 def _become(module: nn.Module, kind: type[nn.Module]) -> None:
-    # As torch's parametrizations do it: a new module would lose the hooks of the old one.
+    # Change the class as torch's parametrizations do: a new module would lose the hooks.
     module.__class__ = kind
 
 
 def _pairs(tail: fx.GraphModule) -> set[tuple[str, str]]:
-    """Names of the convolutions and norms that follow each other directly, each called once."""
+    """Names of each convolution and the norm that directly follows it, if both are called once."""
     from timm.layers.norm_act import BatchNormAct2d
 
     try:
         nodes = _NormTracer().trace(tail).nodes
-    # What is raised depends on whose code it is.
+    # Foreign code may raise anything.
     except Exception:
         return set()
     called = [node for node in nodes if node.op == "call_module"]

@@ -1,6 +1,6 @@
-"""What a network shows when it is run once: where its maps have their channels, what its head is.
+"""Run a network once to find the channel axis of its feature maps and its head.
 
-Names and attributes of foreign networks are not relied on where running them tells the same.
+Names and attributes of foreign networks are less reliable than their outputs.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from torch import Tensor, nn
 from crumb.errors import InputError, setting
 
 CHANNELS_FIRST, CHANNELS_LAST = 1, 3
-"""The axis of the channels in [B, C, H, W] and in [B, H, W, C]."""
+"""Axis of the channels in [B, C, H, W] and in [B, H, W, C]."""
 
 
 def run(module: nn.Module, values: Tensor, subject: str) -> object:
-    """What a module makes of ``values``, without gradients.
+    """Output of a module for ``values``, without gradients.
 
     Args:
-        module: code that is not ours.
+        module: a foreign module.
         values: its input.
-        subject: what is to blame where it fails.
+        subject: subject of the error message.
 
     Raises:
-        InputError: it raises anything.
+        InputError: the module raises any exception.
     """
     try:
         with torch.no_grad():
-            # A graph module prints a traceback when it is called, but not when its forward is.
+            # A graph module prints a traceback if it is called, but not if its forward is called.
             return module.forward(values)
-    # What is raised depends on whose code it is.
+    # Foreign code may raise anything.
     except Exception as error:
         reason = first_line(error)
         shape = " x ".join(map(str, values.shape[1:]))
@@ -38,7 +38,7 @@ def run(module: nn.Module, values: Tensor, subject: str) -> object:
 
 
 def first_line(error: Exception) -> str:
-    """What foreign code says of its failure, without details: its kind and its first sentence."""
+    """Type and first sentence of an exception of foreign code."""
     said = str(error).strip().partition("\n")[0].partition(". ")[0]
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
@@ -46,24 +46,24 @@ def first_line(error: Exception) -> str:
 def channel_axis(
     front: nn.Module, map_shape: tuple[int, ...], size: int, subject: str, stated: object
 ) -> int:
-    """Which axis of the maps of ``front`` holds the channels.
+    """Find the axis of the channels in the feature maps of ``front``.
 
-    Images are square, so height and width are the two axes that are equal. Where all three are,
-    or none, images of twice the size tell: the channels are the axis that stays.
+    Images are square, so height and width are the two axes of equal size. If all three sizes are
+    equal, or none, images of twice the size are tried: only the channel axis keeps its size.
 
     Args:
-        front: float [B, 3, S, S] to maps.
-        map_shape: of what it makes of images of ``size`` x ``size`` pixels: four numbers.
-        size: S.
-        subject: what is to blame where it cannot be told.
-        stated: what the network says itself (``output_fmt`` in timm), for one that takes no
+        front: maps float [B, 3, S, S] to feature maps.
+        map_shape: shape of its feature maps for images of ``size`` x ``size`` pixels, four numbers.
+        size: side of the images, S.
+        subject: subject of the error message.
+        stated: the layout that the network states (``output_fmt`` in timm), used if it accepts no
             other size.
 
     Returns:
         ``CHANNELS_FIRST`` or ``CHANNELS_LAST``.
 
     Raises:
-        InputError: it cannot be told.
+        InputError: the axis cannot be determined.
     """
     _, first, second, third = map_shape
     if first != second == third:
@@ -87,20 +87,20 @@ def channel_axis(
 
 
 def find_head(module: nn.Module, values: Tensor, subject: str) -> tuple[str, object]:
-    """The linear or convolutional layer that is computed last.
+    """Find the linear or convolutional layer that is computed last.
 
-    The order in which layers are registered does not tell.
+    The order in which layers are registered may be another one.
 
     Args:
         module: a classifier, or the tail of one.
         values: its input.
-        subject: what is to blame where it cannot be run.
+        subject: subject of the error message.
 
     Returns:
-        the dotted name of the layer, and what the module puts out.
+        the dotted name of the layer, and the output of the module.
 
     Raises:
-        InputError: it has no such layer, computes the last one twice, or cannot be run.
+        InputError: the module has no such layer, computes the last one twice, or cannot be run.
     """
     called: list[str] = []
     hooks = [

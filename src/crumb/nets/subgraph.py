@@ -1,4 +1,4 @@
-"""A part of a network's call graph as a module of its own."""
+"""A part of a network's call graph as a separate module."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from torch import fx, nn
 
 
 def subgraph(model: nn.Module, end: fx.Node, start: fx.Node | None, name: str) -> fx.GraphModule:
-    """What computes ``end`` from ``start`` (None: from the network's own input).
+    """The module that computes ``end`` from ``start`` (None: from the network's input).
 
-    Its layers are those of ``model``, not copies.
+    It shares its layers with ``model``.
     """
     graph, copies = fx.Graph(), {}
     if start is not None:

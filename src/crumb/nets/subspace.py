@@ -1,4 +1,4 @@
-"""Directions in which a pretrained network tells classes apart, most important first."""
+"""Directions in which a pretrained network separates classes, the most important first."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from torch import Tensor
 
 
 def directions(classifier: Tensor, generator: torch.Generator) -> Tensor:
-    """An orthonormal basis of the features, nested: any leading part is the best of its size.
+    """An orthonormal basis of the features. The leading directions separate classes best.
 
-    The right singular vectors of the classifier's weights, rows centred, in descending order. They
-    cost no memory, as whoever has the network can compute them. Directions beyond the rank of the
-    weights are random.
+    The directions are the right singular vectors of the classifier's weights with centred rows, in
+    descending order. They need no memory, because they can be computed again from the network.
+    Directions beyond the rank of the weights are random.
 
     Args:
-        classifier: weights of the network's own last layer, float [classes, D] or
-            [classes, D, h, w]; a kernel is averaged over its places.
-        generator: of the random directions (CPU).
+        classifier: weights of the pretrained last layer, float [classes, D] or [classes, D, h, w].
+            A kernel is averaged over its positions.
+        generator: generator of the random directions (CPU).
 
     Returns:
-        float32 [D, D], a direction in each column.
+        float32 [D, D], one direction per column.
     """
     weights = classifier.detach().to("cpu", torch.float64)
     weights = weights.flatten(2).mean(2) if weights.ndim > 2 else weights
@@ -30,6 +30,6 @@ def directions(classifier: Tensor, generator: torch.Generator) -> Tensor:
     others = torch.randn(width, width, generator=generator, dtype=torch.float64)
     others = others[:, : width - known.shape[1]]
     basis, _ = torch.linalg.qr(torch.cat([known, others], 1))
-    # A factorisation is free to turn each vector round: the same signs on every machine.
+    # The sign of a singular vector is arbitrary, so fix it for all machines.
     largest = basis.gather(0, basis.abs().argmax(0, keepdim=True))
     return (basis * largest.sign()).float().contiguous()

@@ -1,7 +1,7 @@
-"""Tokens as places: which stand for patches, in which order, and changing the map they form.
+"""Tokens as positions: find the grid of the patch tokens, and change the map that they form.
 
-A vision transformer has [B, T, D] in the place of maps. The first tokens may stand for the whole
-image (class token, registers); the others are its patches, row by row.
+A vision transformer has tokens, [B, T, D], instead of feature maps. The first tokens may stand for
+the whole image (class token, registers). The others are its patches, row by row.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 
 
 def grid_of_tokens(model: nn.Module, tokens: int) -> tuple[int, tuple[int, int] | None]:
-    """How the tokens of square images are ordered: those of the whole image first, then a grid.
+    """Find the grid of the patch tokens of a square image, and the number of tokens before it.
 
     Args:
-        model: those of timm state how many tokens come first, and some add them only in later
-            blocks; those of torchvision have a class token if they have one of that name.
-        tokens: how many there are.
+        model: the network. timm networks state the number of prefix tokens, and some add them only
+            in later blocks. torchvision networks have a class token if they have an attribute of
+            that name.
+        tokens: number of tokens.
 
     Returns:
-        how many come before the grid, and (rows, columns) of the grid; (0, None) where tokens form
-        none, or where the network does not say in which order they are.
+        the number of tokens before the grid, and (rows, columns) of the grid; (0, None) if the
+        tokens form no grid, or if the network does not state their order.
     """
     named = 1 if hasattr(model, "class_token") else None
     stated = getattr(model, "num_prefix_tokens", named)
@@ -41,14 +42,14 @@ def grid_of_tokens(model: nn.Module, tokens: int) -> tuple[int, tuple[int, int] 
 
 
 def check_grid(network: SplitNetwork, subject: str) -> None:
-    """See that the features of a network form a map of the image.
+    """Check that the features of a network form a map of the image.
 
     Args:
-        network: whose features are wanted as a map.
-        subject: what wants it.
+        network: the network.
+        subject: subject of the error message.
 
     Raises:
-        InputError: they do not.
+        InputError: they form no map.
     """
     if network.grid is None:
         cut = setting("cut", network.backbone.cut)
@@ -57,12 +58,12 @@ def check_grid(network: SplitNetwork, subject: str) -> None:
 
 
 def on_grid(network: SplitNetwork, maps: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-    """Change the map that the places of the image form; tokens of the whole image stay.
+    """Change the map that the features form. Tokens for the whole image are kept.
 
     Args:
-        network: that the features are of; it has a grid (:func:`check_grid`).
-        maps: float [B, C, H, W], what crosses its cut.
-        change: of [B, C, rows, columns] into the same shape.
+        network: the network of the features. It has a grid (:func:`check_grid`).
+        maps: features, float [B, C, H, W].
+        change: maps [B, C, rows, columns] to the same shape.
 
     Returns:
         float [B, C, H, W].

@@ -1,4 +1,4 @@
-"""Pretrained weights: from the libraries, from a local file, or none."""
+"""Load pretrained weights from a library or a local file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DAMAGE = (
     ValueError,
     struct.error,
 )
-"""What torch raises on a damaged file, or on damaged words about one, depends on the damage."""
+"""Exceptions that torch raises on a damaged file, depending on the damage."""
 
 _REMEDY = NO_DOWNLOAD
 
@@ -39,22 +39,22 @@ def load_weights(
 ) -> str | None:
     """Load ``weights`` into ``model``, in place.
 
-    The classifier may be missing or of another shape (it is replaced anyway); everything else
-    must be there.
+    The classifier may be missing or have another shape, because it is replaced anyway. All other
+    tensors must be there.
 
     Args:
         model: the whole classifier.
         library: ``torchvision`` or ``timm``.
-        name: the network's name there.
+        name: name of the network in that library.
         weights: ``pretrained``, ``random``, ``hf-hub:OWNER/NAME`` or a path.
-        size: side of its images in pixels.
+        size: side of the images in pixels.
 
     Returns:
-        the SHA-256 of weights that timm downloaded, whose owner may change them; else None.
+        the SHA-256 of weights that timm downloaded, because their owner may change them; else None.
 
     Raises:
-        InputError: the file is missing, broken, of another network or a pickle with code in it;
-            or the download fails.
+        InputError: the file is missing, damaged, of another network or a pickle with code in it; or
+            the download fails.
     """
     if weights == "random":
         return None
@@ -77,17 +77,17 @@ def load_weights(
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dictionary; a .pth is opened without running any code it may hold.
+    """Read a state dict. Code in a .pth file is not run.
 
     Raises:
-        InputError: missing, broken, not a state dictionary, or a pickle with code in it.
+        InputError: the file is missing, damaged, not a state dict, or a pickle with code in it.
     """
     if path.suffix == ".safetensors":
         return read_tensors(path, _REMEDY)[0]
     try:
         file_size(path)
         with warnings.catch_warnings():
-            # torch warns of what the errors below say in one line.
+            # The errors below replace torch's warnings.
             warnings.simplefilter("ignore")
             value = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
@@ -97,16 +97,16 @@ def read_state(path: Path) -> dict[str, Tensor]:
             path, "holds code or is not a weights file; nothing in it was run", _REMEDY
         ) from error
     except DAMAGE as error:
-        raise InputError(path, "is not a whole weights file", _REMEDY) from error
+        raise InputError(path, "is not a complete weights file", _REMEDY) from error
     if isinstance(value, dict) and isinstance(value.get("state_dict"), dict):
         value = value["state_dict"]
     if not isinstance(value, dict) or not all(isinstance(item, Tensor) for item in value.values()):
-        raise InputError(path, "does not hold a state dictionary", _REMEDY)
+        raise InputError(path, "does not hold a state dict", _REMEDY)
     return value
 
 
 def _load_by_name(model: nn.Module, state: dict[str, Tensor], source: str, size: int) -> None:
-    # Weights from before 2018 lack these counters, which the fixed statistics do not need.
+    # Weights from before 2018 lack these counters, and fixed statistics do not need them.
     own = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
     wrong = [name for name in own if name not in state or not _fits(state[name], own[name])]
     head = _classifier_names(model, size) if wrong else set()
@@ -119,7 +119,7 @@ def _load_by_name(model: nn.Module, state: dict[str, Tensor], source: str, size:
         )
     try:
         model.load_state_dict({k: state[k] for k in own if k not in wrong}, strict=False)
-    # A sparse tensor, for one, cannot be copied into a dense one.
+    # For example, a sparse tensor cannot be copied into a dense one.
     except RuntimeError as error:
         raise InputError(source, f"cannot be used ({error})", _REMEDY) from error
 
@@ -131,14 +131,14 @@ def _fits(given: Tensor, own: Tensor) -> bool:
 def _classifier_names(model: nn.Module, size: int) -> set[str]:
     try:
         head, _ = find_head(model.eval(), torch.zeros(1, 3, size, size), setting("weights"))
-    # Then no tensor may be missing.
+    # In this case no tensor may be missing.
     except InputError:
         return set()
     return {f"{head}.weight", f"{head}.bias"}
 
 
 def _load_by_order(model: nn.Module, state: dict[str, Tensor], package: Package) -> None:
-    """The package's names are not timm's; the order and the shapes of its tensors are."""
+    """Load by order: the package has timm's tensors in timm's order, under other names."""
     given = [value for name, value in state.items() if not name.endswith("num_batches_tracked")]
     own = {
         name: value
@@ -152,7 +152,7 @@ def _load_by_order(model: nn.Module, state: dict[str, Tensor], package: Package)
 
 
 def sha256(state: dict[str, Tensor]) -> str:
-    """Of the names, types, shapes and values of a state, whatever its order."""
+    """Digest of the names, dtypes, shapes and values of a state dict, in any order."""
     digest = hashlib.sha256()
     for name, value in sorted(state.items()):
         digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
