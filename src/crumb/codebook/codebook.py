@@ -20,7 +20,7 @@ def code_dtype(blocks: int) -> torch.dtype:
 
 
 class _Rows(Function):
-    """Rows of a matrix, as ``torch.nn.functional.embedding``, with a faster gradient on a CPU.
+    """Select rows of a matrix, like ``torch.nn.functional.embedding``, with a faster CPU gradient.
 
     The gradient of ``embedding`` takes up to four times as long as ``index_add_``
     (benchmarks/README.md).
@@ -38,30 +38,30 @@ class _Rows(Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *gradients: Tensor
     ) -> tuple[None, Tensor]:
-        """Sum, float [K, D], of the gradients of each block's copies."""
+        """Sum of the gradients of each block's copies, float [K, D]."""
         (codes,) = ctx.saved_tensors
         rows = gradients[0].reshape(codes.numel(), -1)
         sums = rows.new_zeros(ctx.count, rows.shape[1])
-        # Torch sorts int64 indices first, which is faster than to add row by row.
+        # Torch sorts int64 indices first, which is faster than adding row by row.
         return None, sums.index_add_(0, codes.flatten().long(), rows)
 
 
 class Codebook(nn.Module):
     """Memory blocks shared by every slice, channel group and position of a feature map.
 
-    A feature map [C, H, W] is cut, at each position, into C / D slices of D channels. Each slice
-    is replaced by the memory block on whose direction its projection is longest (Talbot et al.
-    2025, equations 1-3). Of an exemplar only the indices of its blocks are kept: H * W * C / D
-    integers, ordered by row, column, slice.
+    At each position, a feature map [C, H, W] is cut into C / D slices of D channels. Each slice is
+    replaced by the memory block with the largest projection of the slice onto the block's direction
+    (Talbot et al. 2025, equations 1-3). An exemplar is stored as the indices of its blocks: H * W *
+    C / D integers, ordered by row, column, slice.
 
     Args:
-        blocks: float [K, D], the initial memory blocks.
+        blocks: initial memory blocks, float [K, D].
         feature_shape: (C, H, W) of the feature maps; D must divide C.
 
     Attributes:
-        blocks: the trainable parameter, float [K, D].
-        code_length: indices per feature map, N = H * W * C / D.
-        dtype: dtype of the indices; the smallest unsigned type that fits.
+        blocks: memory blocks, a trained parameter, float [K, D].
+        code_length: number of indices per feature map, N = H * W * C / D.
+        dtype: dtype of the indices, the smallest unsigned type that fits.
 
     Raises:
         InputError: D does not divide C.
@@ -80,8 +80,9 @@ class Codebook(nn.Module):
     def encode(self, features: Tensor) -> Tensor:
         """Assign each slice to its memory block.
 
-        The similarity is the dot product with the block divided by its length (a block shorter
-        than 1e-12 counts as that long); the largest wins, and the lowest index among equals.
+        The similarity is the dot product with the block, divided by the length of the block (at
+        least 1e-12). The block with the largest similarity is chosen, and the lowest index among
+        equals.
 
         Args:
             features: float [B, C, H, W].
@@ -90,15 +91,15 @@ class Codebook(nn.Module):
             indices, ``dtype`` [B, N].
         """
         directions = functional.normalize(self.blocks, dim=1, eps=1e-12).T.contiguous()
-        # In channels-last memory, which networks hand out, slices lie side by side as they are.
+        # In channels-last memory, the format of feature maps, slices are already contiguous.
         slices = features.permute(0, 2, 3, 1).reshape(-1, self.blocks.shape[1])
         found = nearest_blocks(slices, directions)
         return found.to(self.dtype).view(len(features), self.code_length)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Rebuild feature maps from indices with the present values of the blocks.
+        """Reconstruct feature maps from indices with the present values of the blocks.
 
-        The gradient reaches the blocks, and only them: the choice of index has none (there is no
+        Gradients flow only to the blocks. The choice of an index has no gradient (there is no
         straight-through estimator).
 
         Args:
@@ -121,10 +122,10 @@ class Codebook(nn.Module):
 
 
 def check_block_length(length: int, channels: int) -> None:
-    """Refuse a block length that does not divide the channels.
+    """Refuse a block length that does not divide the number of channels.
 
     Raises:
-        InputError: with the lengths that do.
+        InputError: lists the block lengths that do.
     """
     if length < 1 or channels % length:
         fitting = [str(n) for n in range(1, channels + 1) if channels % n == 0 and n <= 128]

@@ -1,7 +1,7 @@
 """Initial values of the memory blocks.
 
-Names and formulas are the paper's. sigma and rho describe the backbone's feature maps: their
-standard deviation and their share of exact zeros.
+Names and formulas are those of the paper (Talbot et al. 2025). sigma is the standard deviation of
+the backbone's feature maps, and rho is their share of exact zeros.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from crumb.errors import InputError, setting
 from crumb.nets.config import NetworkConfig
 
-# A half normal has a standard deviation of 0.603 times its scale.
+# The standard deviation of a half-normal distribution is 0.603 times its scale.
 _HALF_NORMAL = 5 / 3
 
 
@@ -35,21 +35,21 @@ class FeatureStatistics:
 
     @classmethod
     def measure(cls, features: Tensor) -> FeatureStatistics:
-        """Measured on feature maps, float [B, C, H, W]."""
+        """Measure the statistics on feature maps, float [B, C, H, W]."""
         return cls(features.std().item(), (features == 0).float().mean().item())
 
 
-# Published for SqueezeNet1.0 with ImageNet weights, by layer of the cut.
+# Published values for SqueezeNet1.0 with ImageNet weights, by cut.
 PUBLISHED = {
     ("squeezenet1_0", "features.12"): FeatureStatistics(14, 0.64),
     ("squeezenet1_0", "features.3"): FeatureStatistics(0.73, 0.25),
 }
-# Published for a SqueezeNet that starts from random weights.
+# Published values for a SqueezeNet with random initial weights.
 _SCRATCH = FeatureStatistics(0.8523, 0.38)
 
 
 def published_statistics(config: NetworkConfig) -> FeatureStatistics | None:
-    """Those of a network with its pretrained weights; None where there are none."""
+    """Published statistics of a pretrained network; None if there are none."""
     if config.weights != "pretrained":
         return None
     return PUBLISHED.get((config.backbone, config.cut or ""))
@@ -64,7 +64,7 @@ class Request:
         length: length of a block, D.
         generator: generator of the random numbers (CPU).
         features: float [B, C, H, W], the first batch.
-        statistics: statistics of the features, published or measured.
+        statistics: published or measured statistics of the features.
     """
 
     count: int
@@ -83,7 +83,7 @@ def _dense(request: Request, statistics: FeatureStatistics) -> Tensor:
 
 
 def _sparse(request: Request, statistics: FeatureStatistics) -> Tensor:
-    """The dense values with exactly round(rho * K * D) of them set to zero, at random places."""
+    """The dense values with exactly round(rho * K * D) random entries set to zero."""
     values = _dense(request, statistics).flatten()
     zeros = round(statistics.rho * len(values))
     values[torch.randperm(len(values), generator=request.generator)[:zeros]] = 0
@@ -91,7 +91,7 @@ def _sparse(request: Request, statistics: FeatureStatistics) -> Tensor:
 
 
 def _every_permutation(request: Request, patterns: Tensor) -> Tensor:
-    """Large values where the pattern is one, values a twentieth of that where it is zero."""
+    """Large values where the pattern is one, and a twentieth of them where it is zero."""
     large, small = (_dense(request, request.statistics) for _ in range(2))
     return patterns * large + (1 - patterns) * small * 0.05
 
@@ -114,14 +114,14 @@ def _every_permutation_half(request: Request) -> Tensor:
 
 
 def _sample_first_batch(request: Request) -> Tensor:
-    """Each entry drawn with replacement from all activations of the first batch."""
+    """Entries drawn with replacement from all activations of the first batch."""
     pool = request.features.detach().cpu().flatten()
     size = (request.count, request.length)
     return pool[torch.randint(len(pool), size, generator=request.generator)].float()
 
 
 def _sample_slices(request: Request) -> Tensor:
-    """Whole slices of the first batch, drawn with replacement (ours, not in the paper)."""
+    """Whole slices of the first batch, drawn with replacement (not in the paper)."""
     slices = request.features.detach().cpu().permute(0, 2, 3, 1).reshape(-1, request.length)
     chosen = torch.randint(len(slices), (request.count,), generator=request.generator)
     return slices[chosen].float()
@@ -146,7 +146,7 @@ INITIALISERS: dict[str, Callable[[Request], Tensor]] = {
 }
 
 
-# Of all binary patterns of the length of a block, one in so many becomes a block.
+# One in this many of all binary patterns of length D becomes a block.
 _PATTERNS = {
     "random_everyperm": 1,
     "random_everyperm_shuffled": 1,
@@ -155,7 +155,7 @@ _PATTERNS = {
 
 
 def check_initialiser(name: str, count: int, length: int) -> None:
-    """Refuse an unknown initialiser, or blocks that it cannot make.
+    """Refuse an unknown initialiser, or a number of blocks that it cannot make.
 
     Args:
         name: name of the initialiser.
@@ -163,7 +163,7 @@ def check_initialiser(name: str, count: int, length: int) -> None:
         length: length of a block, D.
 
     Raises:
-        InputError: with the names there are, or with a K and D that would do.
+        InputError: lists the known names, or an example of K and D that work.
     """
     if name not in INITIALISERS:
         raise InputError(
@@ -199,13 +199,13 @@ def initial_blocks(
         length: length of a block, D.
         features: float [B, C, H, W], the first batch; sigma and rho are measured on it.
         generator: generator of the random numbers (CPU).
-        published: used instead of measured statistics.
+        published: statistics to use instead of measured ones.
 
     Returns:
         float [K, D] on the CPU.
 
     Raises:
-        InputError: unknown name, or a number of blocks that does not fit the initialiser.
+        InputError: the name is unknown, or the initialiser cannot make this number of blocks.
     """
     check_initialiser(name, count, length)
     statistics = published or FeatureStatistics.measure(features)

@@ -1,4 +1,4 @@
-"""Nearest-block assignment without holding the whole similarity matrix."""
+"""Nearest-block assignment without storing the whole similarity matrix."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 from crumb.codebook import triton_kernel
 from crumb.device import cores, lone_workers
 
-# Similarities computed at a time: 2 MB of float32, which stays in the cache of a CPU core, where
-# the whole matrix (116 MB for 21 SqueezeNet maps) would not.
+# Number of similarities computed at a time: 2 MB of float32 stay in the cache of a CPU core. The #
+# whole matrix (116 MB for 21 SqueezeNet feature maps) would not.
 _SIMILARITIES_AT_ONCE = 1 << 19
 # Minimum number of rows per thread.
 _ROWS_PER_THREAD = 1 << 10
@@ -23,9 +23,9 @@ _ROWS_PER_THREAD = 1 << 10
 def nearest_blocks(slices: Tensor, directions: Tensor) -> Tensor:
     """Column of the largest entry in each row of ``slices @ directions``.
 
-    The lowest column wins among equals, and the first NaN where there is one, as in
-    ``torch.argmax``. On a GPU with Triton the sums are in another order than a matrix product's,
-    which may decide between columns that are equal up to rounding.
+    Among equal entries the lowest column is chosen, and the first NaN if there is one, as in
+    ``torch.argmax``. On a GPU, Triton sums in another order than a matrix product, so the choice
+    may differ between columns that are equal up to rounding.
 
     Args:
         slices: float32 [n, D].
@@ -58,17 +58,17 @@ def _search(
     """Find the columns of ``rows`` rows at a time."""
     for start in range(0, len(slices), rows):
         similarity = products(slices[start : start + rows])
-        # NumPy's takes a third of the time of torch.max, which looks at one entry at a time.
+        # NumPy's argmax takes a third of the time of torch.max, which checks one entry at a time.
         nearest[start : start + rows] = similarity.numpy().argmax(1)
 
 
 def _products(directions: Tensor) -> Callable[[Tensor], Tensor]:
-    """What multiplies slices, float32 [n, D], by the directions: to float32 [n, K].
+    """A function that multiplies slices, float32 [n, D], by the directions: float32 [n, K].
 
-    On processors of AMD, oneDNN takes half the time of the library behind ``torch.mm`` for a
-    product with so few terms (benchmarks/README.md).
+    On AMD processors, oneDNN takes half the time of ``torch.mm`` for such short dot products
+    (benchmarks/README.md).
     """
-    # The operation that torch.compile uses. It has no public name, so it may be missing.
+    # The operation that torch.compile uses. It is not public, so it may be missing.
     operations = torch.ops.mkldnn
     if torch.backends.mkldnn.is_available() and hasattr(operations, "_linear_pointwise"):
         weight = directions.T.contiguous()

@@ -1,4 +1,4 @@
-"""Statistics of the match between codebook and features (``mem_stats.csv``)."""
+"""Statistics of the codebook, the features and their reconstructions (``mem_stats.csv``)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ def reconstruction_statistics(codebook: Codebook, features: Tensor) -> dict[str,
     """Mean, standard deviation, extremes and sparsity of blocks, features and reconstructions.
 
     Args:
-        codebook: with its present blocks.
+        codebook: codebook whose present blocks are used.
         features: float [B, C, H, W].
 
     Returns:
-        the published columns, in order; sparsity is the share of exact zeros, and
-        ``reconstr_mse`` the mean squared error over all activations.
+        the published columns, in order. Sparsity is the share of exact zeros, and ``reconstr_mse``
+        is the mean squared error over all activations.
     """
     rebuilt = codebook(features)
     figures: dict[str, float] = {}

@@ -1,7 +1,7 @@
-"""Nearest-block assignment on CUDA by one Triton kernel, without the similarity matrix."""
+"""Nearest-block assignment on CUDA in one Triton kernel, without the similarity matrix."""
 
-# Triton has no packages for macOS; nothing here needs it before the first call.
-# pyright: reportMissingImports=false
+# Triton has no packages for macOS, so it is imported at the first call. pyright:
+# reportMissingImports=false
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from torch import Tensor
 if TYPE_CHECKING:
     import triton.language as tl
 
-# Slices, blocks and channels multiplied at a time by one program of four warps. Triton 3.9 needs
-# at most 166 registers a thread for it and spills none (compute capability 7.5 to 12.0).
+# Slices, blocks and channels that one program of four warps multiplies at a time. Triton 3.9 uses
+# at # most 166 registers per thread and spills none (compute capability 7.5 to 12.0).
 TILE = {"ROWS": 64, "COLUMNS": 64, "DEPTH": 16}
-# Triton's default differs from version to version, and an unset one warns.
+# The default depends on Triton's version, and an unset value gives a warning.
 OPTIONS = {"enable_fp_fusion": True}
 
 
 @cache
 def available() -> bool:
-    """Whether Triton is installed, and the C compiler that it needs; neither is started."""
+    """Whether Triton and the C compiler that it needs are installed. Starts neither."""
     compilers = (os.environ.get("CC", ""), "gcc", "clang")
     return find_spec("triton") is not None and any(map(shutil.which, filter(None, compilers)))
 
@@ -34,18 +34,18 @@ def available() -> bool:
 def nearest_blocks(slices: Tensor, directions: Tensor) -> Tensor:
     """Column of the largest entry in each row of ``slices @ directions``.
 
-    What ``torch.max(slices @ directions, 1).indices`` gives: the lowest column among equals, and
-    the first NaN where there is one. The products never leave the multiprocessors: each program
-    keeps the best of its rows while it passes over the columns, so that the only memory taken is
-    that of the result.
+    Same result as ``torch.max(slices @ directions, 1).indices``: the lowest column among equals,
+    and the first NaN if there is one. The products never leave the multiprocessors. Each program
+    keeps the best column of its rows while it iterates over the columns, so only the result takes
+    memory.
 
-    Products and sums are float32 (never TF32, whatever PyTorch is set to), but summed in another
-    order than a matrix product of PyTorch. Where the two largest similarities of a row differ by
-    no more than that rounding, the two may choose differently; computed again in float64, the
-    similarities of the two choices then agree to about D * 1e-7 of the length of the slice (times
-    the length of the directions). Integers and other values without rounding give equal results.
+    Products and sums are float32 (never TF32, whatever PyTorch is set to), but in another order
+    than in a matrix product of PyTorch. The two may choose different columns if the two largest
+    similarities of a row are equal up to rounding. In float64, the similarities of the two choices
+    then differ by at most about D * 1e-7 times the length of the slice and of the direction.
+    Results are equal for integers and other values without rounding.
 
-    The kernel is compiled when first called for a D and a K, in about a second; n may change.
+    The kernel is compiled at the first call for each D and K, in about a second. n may vary.
 
     Args:
         slices: float32 [n, D] on a CUDA device, n >= 0; copied unless contiguous.
@@ -60,7 +60,7 @@ def nearest_blocks(slices: Tensor, directions: Tensor) -> Tensor:
     if not programs:
         return nearest
     kernel = _kernel()[(programs,)]
-    # Triton launches on the current device, which need not be that of the slices.
+    # Triton launches on the current device, which may not be the device of the slices.
     with torch.cuda.device_of(slices):
         kernel(
             slices.contiguous(),
@@ -77,7 +77,7 @@ def nearest_blocks(slices: Tensor, directions: Tensor) -> Tensor:
 
 @cache
 def _kernel() -> Any:
-    # Triton looks up the names in the source of a kernel among the globals of its module.
+    # Triton looks up names in the source of a kernel in the globals of its module.
     global tl
     import triton
     import triton.language as tl
@@ -105,7 +105,7 @@ def _nearest_blocks(
         scores = tl.zeros([ROWS, COLUMNS], tl.float32)
         for first in range(0, LENGTH, DEPTH):
             channels = first + tl.arange(0, DEPTH)
-            # Channels past the last are zero on both sides, as infinity times zero is NaN.
+            # Padding channels are zero on both sides, because infinity times zero is NaN.
             left = tl.load(
                 slices + rows[:, None] * LENGTH + channels[None, :],
                 mask=(rows < count)[:, None] & (channels < LENGTH)[None, :],
@@ -117,8 +117,8 @@ def _nearest_blocks(
                 other=0.0,
             )
             scores = tl.dot(left, right, scores, input_precision="ieee")
-        # Integers in the order of the similarities, which have room for NaN above infinity and
-        # for columns past the last below minus infinity. Both zeros are 0.
+        # Map similarities to integers in the same order. NaN comes above infinity, and padding
+        # columns come below minus infinity. Both zeros become 0.
         ranks = tl.where(scores == 0, 0.0, scores).to(tl.int32, bitcast=True)
         ranks ^= (ranks >> 31) & 0x7FFFFFFF
         ranks = tl.where(scores != scores, 0x7FFFFFFF, ranks)

@@ -1,1 +1,1 @@
-"""The feature store: what the frozen front makes of images, computed once."""
+"""The feature store: feature maps of images, computed once."""

@@ -1,8 +1,8 @@
-"""Tensors that cost much to compute, kept in files for other processes and later ones.
+"""Cache expensive tensors in files, for other processes and later runs.
 
-A folder of rows holds files of at most 32 MB or one row. Each is a safetensors file with ``keys``
-(uint8 [n, 16]), ``rows`` ([n, *row_shape]) and, in its header, the format version and the SHA-256
-of keys and rows. A file appears whole or not at all and is never changed.
+A folder of rows holds files of at most 32 MB, or of one row. Each is a safetensors file with
+``keys`` (uint8 [n, 16]) and ``rows`` ([n, *row_shape]). Its header holds the format version and the
+SHA-256 of keys and rows. Files are written atomically and never changed.
 """
 
 from __future__ import annotations
@@ -41,49 +41,49 @@ REMEDY = (
     f"free space, give another {setting('feature_cache_folder')}, or "
     f"{setting('feature_cache', 'memory')}"
 )
-# What a killed process has to compute again.
+# A killed process loses at most this.
 _FILE_BYTES = 32 << 20
-# Header and keys of a file of one row, at most.
+# Maximum bytes of header and keys in a file of one row.
 _OVERHEAD = 1024
 _ABOUT = "about.json"
 _POLL_SECONDS = 0.2
 _HOUR = 3600
-# All of this process, so that none removes the files of another.
+# All instances of this process, so that none removes files of another.
 _IN_USE: WeakSet[DiskRows] = WeakSet()
 
 
 class CacheError(InputError):
-    """The cache cannot be written; images are not to blame."""
+    """The cache cannot be written. This is not an error of the images."""
 
 
 @dataclass(frozen=True)
 class _RowLocation:
-    """Where a row lies."""
+    """Location of a row."""
 
     file: Path
     offset: int
 
 
 class DiskRows:
-    """Rows in a folder that several processes may use at once.
+    """Rows in a folder that several processes may use at the same time.
 
-    A file is checked against its checksum before this process uses it, and removed if it is
-    damaged. While one process fills the folder, others that miss rows wait, and then use its
-    work; if it is killed, they and later ones use what it finished. Files may be removed at any
-    time, by anyone: a row that cannot be read is computed again by whoever asked for it.
+    The checksum of a file is verified before its first use, and damaged files are removed. While
+    one process fills the folder, other processes that need missing rows wait and then use its rows.
+    If it is killed, the files that it finished stay usable. Files may be removed at any time: rows
+    that cannot be read are computed again.
 
-    Rows are read by position rather than mapped: mapped pages count as memory of the process, and
-    a process that reads a mapped file which somebody cuts short is killed.
+    Rows are read by position and not memory-mapped. Mapped pages count as memory of the process,
+    and a process is killed if it reads a mapped file that was truncated.
 
     Args:
-        folder: of these rows. Folders of other rows lie beside it and share the budget: when it
-            would be exceeded, files that this process does not use are removed, those first that
-            were not used for longest. Two processes that fill different folders may exceed it
-            together while they run.
-        about: what the rows are, for people who look into the folder.
-        row_shape: of one row.
-        dtype: of one row.
-        budget: bytes of the files in all folders together.
+        folder: folder of these rows. Folders of other rows lie beside it and share the budget. If
+            the budget would be exceeded, files that this process does not use are removed, the
+            least recently used ones first. Two processes that fill different folders may together
+            exceed it while they run.
+        about: description of the rows, for people who look into the folder.
+        row_shape: shape of one row.
+        dtype: dtype of one row.
+        budget: maximum bytes of the files in all folders together.
 
     Raises:
         CacheError: the folder cannot be written.
@@ -118,17 +118,17 @@ class DiskRows:
 
     @contextmanager
     def filling(self, keys: Sequence[bytes]) -> Iterator[list[bytes]]:
-        """Take over what is there; the rest, as far as there is room for it, is to be added.
+        """A context for adding the missing rows that the budget allows. It yields their keys.
 
         Raises:
-            CacheError: the folder cannot be written, or the disk has no room.
+            CacheError: the folder cannot be written, or the disk is full.
         """
         missing = self._take_over(keys)
         if not missing:
             yield []
             return
         with self._lock():
-            # Whoever held the lock before may have filled the folder meanwhile.
+            # The previous holder of the lock may have filled the folder.
             missing = self._take_over(keys)
             self._remove_leftovers()
             room = self._budget - sum(size for _, size, _ in self._files(used=True))
@@ -137,7 +137,7 @@ class DiskRows:
             try:
                 yield missing
             except BaseException:
-                # What ends the filling counts, not that its last rows cannot be written.
+                # Report the first error, not that the last rows cannot be written after it.
                 with suppress(CacheError):
                     self._write()
                 raise
@@ -148,13 +148,13 @@ class DiskRows:
                     self._make_room(0)
 
     def add(self, keys: Sequence[bytes], rows: Tensor) -> None:
-        """Keep rows; those of a file that is not full yet can be read after the filling."""
+        """Add rows. Rows in an incomplete file can be read only after the context."""
         self._unwritten.append((keys, rows))
         if sum(rows.nbytes for _, rows in self._unwritten) + rows.nbytes > _FILE_BYTES:
             self._write()
 
     def read(self, keys: Sequence[bytes]) -> tuple[Tensor, list[int]]:
-        """The rows, and the positions of those whose file is gone or was cut short."""
+        """Read rows. Also returns the positions of rows whose file is gone or truncated."""
         rows = torch.empty((len(keys), *self._shape), dtype=self._dtype)
         target = bytes_of(rows)
         opened: dict[Path, FileIO | None] = {}
@@ -175,7 +175,7 @@ class DiskRows:
         return rows, unread
 
     def _take_over(self, keys: Sequence[bytes]) -> list[bytes]:
-        """Check and register the files that hold rows of ``keys``; which keys are in none."""
+        """Check and register the files with rows of ``keys``. Returns the missing keys."""
         known = {place.file for place in self._places.values()}
         wanted = set(keys) - self._places.keys()
         if wanted:
@@ -186,7 +186,7 @@ class DiskRows:
         return [key for key in dict.fromkeys(keys) if key not in self._places]
 
     def _check(self, file: Path, wanted: set[bytes]) -> dict[bytes, _RowLocation]:
-        """The places of the rows in a file; none if no row is wanted or the file is damaged."""
+        """Locations of the rows in a file; empty if no row is needed or the file is damaged."""
         try:
             tensors, meta = read_tensors(file, REMEDY)
             packed, rows = tensors["keys"], tensors["rows"]
@@ -197,7 +197,7 @@ class DiskRows:
             whole = json.loads(meta[FORMAT]) == _seal(packed, rows)
             if fits and whole and len(rows) == len(keys):
                 start = _offset_of_rows(file)
-                # The folder may be somebody else's, to be read only.
+                # The folder may belong to another user and be read-only.
                 with suppress(OSError):
                     os.utime(file)
                 return {
@@ -205,9 +205,9 @@ class DiskRows:
                 }
         except (InputError, OSError) as error:
             if isinstance(error.__cause__ or error, OSError):
-                # It could not be read, which says nothing about what it holds.
+                # A read error does not mean that the contents are damaged.
                 return {}
-        # Whatever else is wrong with the file, its rows are computed again.
+        # If the file is damaged in any other way, its rows are computed again.
         except (LookupError, TypeError, ValueError, RuntimeError):
             pass
         _remove(file)
@@ -229,23 +229,24 @@ class DiskRows:
         try:
             start = _offset_of_rows(file)
         except FileNotFoundError:
-            # Somebody has cleared the folder; what is not kept is computed when it is needed.
+            # The folder was cleared. Rows that are not kept are computed when they are needed.
             return
         for number in range(len(rows)):
             key = keys[16 * number : 16 * (number + 1)]
             self._places[key] = _RowLocation(file, start + number * self._row_bytes)
 
     def _remove_leftovers(self) -> None:
-        """What a process left that was killed while it wrote, an hour ago or longer."""
+        """Remove temporary files of killed processes, at least an hour old."""
         for file in self._folder.glob(".*.safetensors.*.part"):
             with suppress(OSError):
                 if time.time() - file.stat().st_mtime > _HOUR:
                     file.unlink()
 
     def _files(self, used: bool) -> list[tuple[float, int, Path]]:
-        """Time of last use, bytes and path of the files that this process uses, or of the others.
+        """Time of last use, bytes and path of the files that this process uses, or of all other
+        files.
 
-        Of all folders of rows that share the budget; what else lies there is not ours.
+        Searches all folders of rows that share the budget, and ignores other files there.
         """
         in_use = {place.file for one in _IN_USE for place in one._places.values()}
         found = []
@@ -259,7 +260,7 @@ class DiskRows:
         return found
 
     def _make_room(self, wanted: int) -> None:
-        """Remove the files that were not used for longest until ``wanted`` more bytes fit.
+        """Remove the least recently used files until ``wanted`` more bytes fit.
 
         Raises:
             CacheError: they do not fit on the disk.
@@ -280,7 +281,7 @@ class DiskRows:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """Keep other processes from filling the folder; the system frees it when we are killed."""
+        """Lock the folder against other processes; the system unlocks it if this one is killed."""
         try:
             file = (self._folder / "lock").open("w")
         except OSError as error:
@@ -289,7 +290,7 @@ class DiskRows:
             announced = False
             while not try_lock(file.fileno()):
                 if not announced:
-                    announce(f"waiting for another process that fills {self._folder}")
+                    announce(f"waiting for another process to fill {self._folder}")
                 announced = True
                 time.sleep(_POLL_SECONDS)
             yield
@@ -307,7 +308,7 @@ def _is_ours(about: Path) -> bool:
 
 
 def _remove(file: Path) -> bool:
-    """Whether it is gone; it may be somebody else's."""
+    """Remove a file. Returns whether it is gone: it may belong to another user."""
     try:
         file.unlink(missing_ok=True)
     except OSError:
@@ -323,7 +324,7 @@ def _open(file: Path) -> FileIO | None:
 
 
 def _read_at(file: FileIO, offset: int, target: memoryview) -> bool:
-    """Whether all of ``target`` could be read from there."""
+    """Fill ``target`` from a position of a file. Returns whether all bytes were read."""
     try:
         file.seek(offset)
         return file.readinto(target) == len(target)
@@ -332,7 +333,7 @@ def _read_at(file: FileIO, offset: int, target: memoryview) -> bool:
 
 
 def _seal(keys: Tensor, rows: Tensor) -> dict[str, object]:
-    """What the header must say for the file to be trusted."""
+    """Header entries that a valid file must have."""
     digest = hashlib.sha256()
     for tensor in (keys, rows):
         digest.update(bytes_of(tensor.contiguous()))
@@ -340,7 +341,7 @@ def _seal(keys: Tensor, rows: Tensor) -> dict[str, object]:
 
 
 def _offset_of_rows(file: Path) -> int:
-    """Where the rows begin: after eight bytes with the length of the header, and the header."""
+    """Offset of the rows: they follow the header and eight bytes with its length."""
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
         return 8 + length + json.loads(opened.read(length))["rows"]["data_offsets"][0]

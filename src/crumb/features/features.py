@@ -27,11 +27,11 @@ class PixelStore(Store):
 
     Args:
         images: root folder of the paths.
-        size: side of the images.
-        device: on which they are wanted.
-        workers: threads.
-        resize: what becomes of their aspect ratio.
-        interpolation: filter with which they are resized.
+        size: side of the images in pixels.
+        device: device of the result.
+        workers: number of threads.
+        resize: how they are made square.
+        interpolation: filter that resizes them.
     """
 
     what = "pixels"
@@ -53,25 +53,24 @@ class PixelStore(Store):
         return load_images(self._images, paths, *self._square)
 
     def fingerprint(self) -> str:
-        """Of how images become square, and of what decodes."""
+        """Digest of the resize settings and the decoder."""
         made = f"{self._square} {_decoding()}"
         return hashlib.sha256(made.encode()).hexdigest()[:16]
 
 
 class FeatureStore(Store):
-    """What the frozen front of a network makes of images, float32 [C, H, W].
+    """Feature maps of images from the frozen front of a network, float32 [C, H, W].
 
-    Features are the same to the bit whether they are held or not, and whatever the number of
-    workers.
+    Features are bit-identical whether they are cached or not, and for any number of workers.
 
     Args:
-        network: its front is used.
+        network: network whose front is used.
         images: root folder of the paths.
         workers: threads.
-        form: through which images pass first, if they do.
+        form: form of stored images through which images pass first, if given.
 
     Attributes:
-        pixels: the images themselves, for learners that need them.
+        pixels: store of the images themselves, for learners that need them.
     """
 
     what = "features"
@@ -82,10 +81,10 @@ class FeatureStore(Store):
         channels, height, width = network.feature_shape
         self._network, self._form = network, form
         device = next(network.parameters()).device
-        # The order of channels-last memory, which is how maps are handed out.
+        # Rows are in the order of channels-last memory, the memory format of feature maps.
         super().__init__(images, (height, width, channels), torch.float32, device, workers)
         if network.front_engine() is not None:
-            # They compute one image after another.
+            # Engines compute one image at a time.
             self.at_once = 1
         size, resize, interpolation = network.preprocessing.square
         self.pixels = PixelStore(images, size, device, workers, resize, interpolation)
@@ -95,9 +94,9 @@ class FeatureStore(Store):
         return super().finish(request).permute(0, 3, 1, 2)
 
     def compute(self, paths: Sequence[str]) -> Tensor:
-        """Decode images and send them through the front, always as many as a worker takes.
+        """Decode images and compute the front on them, always in batches of the same size.
 
-        How the front rounds depends on the number of images that go through it together.
+        The rounding of the front depends on the batch size.
         """
         held = self.pixels.covers(paths)
         pixels = self.pixels.request(paths).rows() if held else self.pixels.compute(paths)
@@ -108,16 +107,15 @@ class FeatureStore(Store):
         return maps.permute(0, 2, 3, 1).cpu()
 
     def fingerprint(self) -> str:
-        """Of the front, and of what decides how its sums are rounded."""
+        """Digest of the front and of everything that affects its rounding."""
         return fingerprint(self._network, self._form)
 
 
 def fingerprint(network: SplitNetwork, form: ImageForm | None = None) -> str:
-    """Changes whenever the front would compute other features: 16 hexadecimal digits.
+    """Digest that changes whenever features would change, 16 hexadecimal digits.
 
-    It stands for the front, for the form through which images pass first, for how images are
-    decoded and preprocessed (by number), for the libraries that decode and compute, and for the
-    kind of device and the engine, which decide how sums are rounded.
+    It covers the front, the form of stored images, the versions of decoding and preprocessing, the
+    libraries that decode and compute, and the kind of device and the engine, which affect rounding.
     """
     device = next(network.parameters()).device
     if device.type == "cuda":
@@ -143,7 +141,7 @@ def fingerprint(network: SplitNetwork, form: ImageForm | None = None) -> str:
 
 
 def _decoding() -> str:
-    """What pixels depend on besides the file."""
+    """Everything that pixels depend on, except the file."""
     return f"decoding {DECODING} {_version('pillow')}"
 
 

@@ -1,4 +1,4 @@
-"""Where features are kept: the choices, for settings that do not wait for torch."""
+"""Choices for where to cache features. This module does not import torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors that cost much to compute, kept in the memory of this process."""
+"""Cache expensive tensors in the memory of this process."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from torch import Tensor
 
 
 class Rows(Protocol):
-    """Tensors of one shape and type, each under a key of 16 bytes."""
+    """Interface of a cache of tensors with one shape and dtype, each under a key of 16 bytes."""
 
     def __contains__(self, key: bytes) -> bool:
-        """Whether the row of this key is kept."""
+        """Whether the row of this key is cached."""
         ...
 
     def filling(self, keys: Sequence[bytes]) -> AbstractContextManager[list[bytes]]:
-        """A context in which those of ``keys`` that it is entered with are to be added.
+        """A context for adding rows. It yields the keys whose rows the caller must add.
 
-        They are the ones that are missing, as far as the budget has room for them.
+        These are the missing keys, as many as the budget allows.
         """
         ...
 
     def add(self, keys: Sequence[bytes], rows: Tensor) -> None:
-        """Keep rows, [n, *row_shape], in a context of :meth:`filling`."""
+        """Add rows, [n, *row_shape], in a context of :meth:`filling`."""
         ...
 
     def read(self, keys: Sequence[bytes]) -> tuple[Tensor, list[int]]:
-        """The rows, [n, *row_shape], and the positions of those that could not be read."""
+        """Read rows, [n, *row_shape]. Also returns the positions of rows that could not be read."""
         ...
 
 
@@ -38,9 +38,9 @@ class MemoryRows:
     """Rows in one tensor.
 
     Args:
-        row_shape: of one row.
-        dtype: of one row.
-        budget: bytes of rows.
+        row_shape: shape of one row.
+        dtype: dtype of one row.
+        budget: maximum bytes of all rows.
     """
 
     def __init__(self, row_shape: Sequence[int], dtype: torch.dtype, budget: int) -> None:
@@ -53,7 +53,7 @@ class MemoryRows:
 
     @contextmanager
     def filling(self, keys: Sequence[bytes]) -> Iterator[list[bytes]]:
-        """Make room for those of ``keys`` that are missing."""
+        """Allocate memory for the rows of missing keys."""
         held = len(self._places)
         missing = [key for key in dict.fromkeys(keys) if key not in self._places]
         missing = missing[: max(0, self._capacity - held)]
@@ -64,13 +64,13 @@ class MemoryRows:
         yield missing
 
     def add(self, keys: Sequence[bytes], rows: Tensor) -> None:
-        """Put rows into the room that was made."""
+        """Copy rows to the allocated memory."""
         start = len(self._places)
         self._rows[start : start + len(rows)] = rows
         self._places |= {key: start + number for number, key in enumerate(keys)}
 
     def read(self, keys: Sequence[bytes]) -> tuple[Tensor, list[int]]:
-        """A copy of the rows; all of them can be read."""
+        """A copy of the rows. All of them can be read."""
         return self._rows[[self._places[key] for key in keys]], []
 
 

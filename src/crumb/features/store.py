@@ -1,4 +1,4 @@
-"""A tensor for each image of a data set, computed once, by threads, within a budget."""
+"""Compute a tensor for each image of a data set once, with threads and within a budget."""
 
 from __future__ import annotations
 
@@ -26,20 +26,21 @@ from crumb.features.rows import MemoryRows, Rows, row_bytes
 from crumb.progress import bar
 
 _Item = TypeVar("_Item", int, str)
-# Images that a worker takes at a time: on a CPU so few stay in its cache; a GPU wants many. Four
-# are the fastest, or within 1 % of it, with every instruction set that was measured; one costs up
-# to 28 % more, sixteen up to 48 % (benchmarks/README.md).
+# Images that a worker computes at a time. On a CPU, a few images stay in its cache. A GPU needs
+# many. # Four are the fastest, or within 1 % of it, with every instruction set that was measured.
+# One image # takes up to 28 % longer, sixteen take up to 48 % longer (benchmarks/README.md).
 _CPU_IMAGES, _GPU_IMAGES = 4, 64
 
 
 @dataclass(frozen=True)
 class Cache:
-    """Where computed tensors are kept, and how many bytes of them.
+    """Where to cache computed tensors, and how many bytes.
 
     Attributes:
-        kind: auto is on disk, or in memory where the disk has no room or cannot be written.
-        budget: bytes of all tensors together.
-        folder: of the files.
+        kind: where to cache. auto uses the disk, or memory if the disk is full or cannot be
+            written.
+        budget: maximum bytes of all tensors together.
+        folder: folder of the files.
     """
 
     kind: CacheKind
@@ -51,14 +52,14 @@ class Request:
     """Tensors of some images that workers are reading or computing.
 
     Args:
-        parts: positions of images, and the worker's promise of their tensors.
+        parts: positions of images, and the future of their tensors.
     """
 
     def __init__(self, parts: Sequence[tuple[list[int], Future[Tensor]]]) -> None:
         self._parts = parts
 
     def rows(self) -> Tensor:
-        """The tensors in the order of the images, on the CPU; waits for the workers."""
+        """Wait for the workers, and return the tensors on the CPU, in the order of the images."""
         found = [(places, future.result()) for places, future in self._parts]
         if len(found) == 1:
             return found[0][1]
@@ -67,27 +68,27 @@ class Request:
         return rows[places.argsort()]
 
     def cancel(self) -> None:
-        """Spare the workers what they have not begun."""
+        """Cancel the parts that no worker has started."""
         for _, future in self._parts:
             future.cancel()
 
 
 class Store(ABC):
-    """The tensors of images: those held are read, the others computed whenever they are asked for.
+    """Tensors of images. Cached tensors are read, and others are computed at each request.
 
-    A tensor is held under the digest of the image's bytes, so it is never that of another image.
+    The key of a tensor is the digest of the image's bytes, so it never belongs to another image.
 
     Args:
         images: root folder of the paths.
-        row_shape: of one tensor.
-        dtype: of one tensor.
-        device: where tensors are wanted.
+        row_shape: shape of one tensor.
+        dtype: dtype of one tensor.
+        device: device of the returned tensors.
         workers: threads that read, decode and compute.
 
     Attributes:
-        device: the same.
-        at_once: images that a worker takes at a time, at most.
-        seconds: that :meth:`hold` took.
+        device: as given.
+        at_once: maximum number of images that a worker computes at a time.
+        seconds: time spent in :meth:`hold`.
     """
 
     what: ClassVar[str]
@@ -113,15 +114,15 @@ class Store(ABC):
 
     @abstractmethod
     def compute(self, paths: Sequence[str]) -> Tensor:
-        """The tensors of some images, [n, *row_shape] on the CPU."""
+        """Compute the tensors of some images, [n, *row_shape] on the CPU."""
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Names what is computed, and changes whenever other tensors would come out."""
+        """Digest of the computation. It changes whenever the tensors would change."""
 
     @property
     def bytes_held(self) -> int:
-        """Bytes of the tensors that are held."""
+        """Bytes of the cached tensors."""
         return len(self._keys) * row_bytes(self._shape, self._dtype)
 
     def covers(self, paths: Iterable[str]) -> bool:
@@ -129,16 +130,16 @@ class Store(ABC):
         return self._known.issuperset(paths)
 
     def hold(self, paths: Iterable[str], cache: Cache, beside: int = 0) -> None:
-        """Compute and keep the tensors of as many of these images as the budget allows.
+        """Compute and cache the tensors of as many of these images as the budget allows.
 
         Args:
             paths: of the images.
-            cache: where; the same one at each call.
-            beside: bytes that other stores hold in memory.
+            cache: where to cache them, the same in each call.
+            beside: bytes that other stores use in memory.
 
         Raises:
-            InputError: an image is missing, changes meanwhile, or one of those held is broken; the
-                cache cannot be written.
+            InputError: an image is missing, damaged or changed during the call, or the cache cannot
+                be written.
         """
         started = time.perf_counter()
         distinct = list(dict.fromkeys(paths))
@@ -164,7 +165,7 @@ class Store(ABC):
         self.seconds += time.perf_counter() - started
 
     def request(self, paths: Sequence[str]) -> Request:
-        """Begin to read or compute the tensors of some images, in worker threads."""
+        """Start to read or compute the tensors of some images in worker threads."""
         held = [place for place, path in enumerate(paths) if path in self._keys]
         others = [place for place, path in enumerate(paths) if path not in self._keys]
         jobs = [held] if held else []
@@ -177,7 +178,7 @@ class Store(ABC):
         )
 
     def finish(self, request: Request) -> Tensor:
-        """The tensors of a :meth:`request` on the device."""
+        """Wait for the tensors of a :meth:`request`, on the device."""
         return request.rows().to(self.device, non_blocking=True)
 
     def get(self, paths: Sequence[str]) -> Tensor:
@@ -185,7 +186,7 @@ class Store(ABC):
         return self.finish(self.request(paths))
 
     def _obtain(self, paths: Sequence[str]) -> Tensor:
-        """All of these are held, or none is."""
+        """Read or compute the tensors of images that are either all cached or all not."""
         if self._rows is None or paths[0] not in self._keys:
             rows = self.compute(paths)
         else:
@@ -195,14 +196,14 @@ class Store(ABC):
         return rows.pin_memory() if self.device.type == "cuda" else rows
 
     def _fill(self, rows: Rows, keys: dict[str, bytes]) -> None:
-        # Equal images under two names are computed once.
+        # Identical images with different paths are computed once.
         path_of = {key: path for path, key in keys.items()}
         with rows.filling([*keys.values()]) as missing:
             paths = [path_of[key] for key in missing]
             with bar(None, self.what, "image", total=len(paths)) as progress:
                 for part, computed in self._in_order(_parts(paths, self.at_once)):
                     for path in part:
-                        # Its file was read twice, for the key and for the tensor.
+                        # The file is read twice: once for the key and once for the tensor.
                         if self._digest(path) != keys[path]:
                             problem = "changed while it was read"
                             raise InputError(self._images / path, problem, "try again")
@@ -210,7 +211,7 @@ class Store(ABC):
                     progress.update(len(part))
 
     def _in_order(self, parts: Sequence[Sequence[str]]) -> Iterator[tuple[Sequence[str], Tensor]]:
-        """Compute part after part, only as far ahead as keeps the workers busy."""
+        """Compute the parts in order, only as far ahead as needed to keep the workers busy."""
         waiting: deque[tuple[Sequence[str], Future[Tensor]]] = deque()
         try:
             for part in parts:
