@@ -1,4 +1,4 @@
-"""A budget in bytes: how many exemplars it holds, and which of them fit."""
+"""A budget in bytes: the number of exemplars that it holds, and which ones fit."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from crumb.errors import InputError, setting
 
 @dataclass(frozen=True)
 class Budget:
-    """A number of bytes that bounds exemplars and all that is kept to read and to choose them.
+    """A maximum number of bytes for exemplars and everything needed to decode and choose them.
 
     Attributes:
         total: the budget in bytes.
-        each: bytes of an exemplar and of what is kept beside it; of the shortest, if they differ.
-        shared: bytes that any number of exemplars needs once.
+        each: bytes of an exemplar and of the data stored with it (of the shortest exemplar, if
+            sizes differ).
+        shared: bytes that are needed once, for any number of exemplars.
     """
 
     total: int
@@ -23,7 +24,7 @@ class Budget:
     shared: int
 
     def exemplars(self, counted: int = 0) -> int:
-        """Number of exemplars that fit beside ``counted`` bytes of a policy's counts.
+        """Number of exemplars that fit in addition to ``counted`` bytes of a policy's counts.
 
         Raises:
             InputError: not even one does.
@@ -31,25 +32,25 @@ class Budget:
         return capacity_in_bytes("budget_bytes", self.total, self.each, self.shared + counted)
 
     def room(self, counted: int = 0) -> int:
-        """Bytes of exemplars and of what is kept beside them; errors as :meth:`exemplars`."""
+        """Bytes for exemplars and their data. Raises the errors of :meth:`exemplars`."""
         self.exemplars(counted)
         return self.total - self.shared - counted
 
 
 def capacity_in_bytes(name: str, budget: int, each: int, shared: int = 0) -> int:
-    """Number of exemplars that fit into a budget.
+    """Number of exemplars that fit in a budget.
 
     Args:
         name: name of the setting that gave the budget.
-        budget: in bytes.
-        each: bytes of an exemplar.
-        shared: bytes that any number of exemplars needs once.
+        budget: budget in bytes.
+        each: bytes of one exemplar.
+        shared: bytes that are needed once, for any number of exemplars.
 
     Raises:
         InputError: not even one does.
     """
     if budget < shared + each:
-        besides = f" and the {shared} bytes that it is read with" if shared else ""
+        besides = f" and the {shared} bytes needed to decode it" if shared else ""
         raise InputError(
             setting(name, budget),
             f"holds not even one exemplar of {each} bytes{besides}",
@@ -59,14 +60,14 @@ def capacity_in_bytes(name: str, budget: int, each: int, shared: int = 0) -> int
 
 
 def fitting(costs: Sequence[int], room: int) -> list[int]:
-    """Indices of exemplars that fit when taken greedily in order.
+    """Indices of the exemplars that fit if they are taken greedily in order.
 
     Args:
-        costs: costs of exemplars, in the order in which they come.
-        room: for all of them.
+        costs: cost of each exemplar, in order.
+        room: capacity for all of them.
 
     Returns:
-        their positions, ascending; the first ``room`` of them where each costs 1.
+        their positions, ascending. If each costs 1, these are the first ``room`` exemplars.
     """
     taken: list[int] = []
     for position, cost in enumerate(costs):

@@ -14,7 +14,7 @@ from crumb.seeds import generator
 SLICE = 4
 """Length of a memory block."""
 BLOCKS = 256
-"""So that an index takes one byte."""
+"""Number of memory blocks: an index takes one byte."""
 _STALE = 1.15
 """Factor by which the standard deviations may change before all vectors are re-encoded."""
 
@@ -40,8 +40,8 @@ class ClassCrumbs:
 
     Attributes:
         codes: uint8 [classes, each, slices].
-        held: int16 [classes], how many of a class there are.
-        reference: float16 [2, dimensions], centre and spread with which vectors are coded.
+        held: int16 [classes], number of vectors of each class.
+        reference: float16 [2, dimensions], centre and spread used to encode vectors.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class ClassCrumbs:
         self.reference = torch.zeros(2, dimensions, dtype=torch.float16, device=device)
         blocks = torch.randn(BLOCKS, SLICE, generator=generator(seed, "crumbs"))
         self._blocks = blocks.to(device)
-        # The largest of s.b - |b|^2 / 2 is the nearest: one product finds it.
+        # The nearest block has the largest s.b - |b|^2 / 2, so one matrix product is enough.
         self._directions = torch.cat([blocks.T, -blocks.square().sum(1)[None] / 2]).to(device)
         self._draws = draws
 
@@ -79,7 +79,7 @@ class ClassCrumbs:
 
     @staticmethod
     def bytes_for(classes: int, dimensions: int, each: int) -> int:
-        """Bytes that so many classes need, with all that their codes are read with."""
+        """Bytes of this many classes, including the bytes needed to decode them."""
         return classes * (each * -(-dimensions // SLICE) + 2) + 4 * dimensions
 
     @torch.no_grad()
@@ -121,7 +121,7 @@ class ClassCrumbs:
             self.codes = self._encode(vectors)
 
     def vectors(self) -> tuple[Tensor, Tensor]:
-        """All decoded vectors, float32 [n, dimensions], and labels, int64 [n]."""
+        """All vectors, decoded, float32 [n, dimensions], and their labels, int64 [n]."""
         places = torch.arange(self.each, device=self.held.device)
         labels, rows = (places < self.held[:, None]).nonzero(as_tuple=True)
         return self._decode(self.codes[labels, rows]), labels
@@ -142,7 +142,7 @@ class ClassCrumbs:
         return scaled * spread + centre
 
     def make_room(self, classes: int, each: int) -> None:
-        """Rows for classes up to this number; of each class at most so many vectors."""
+        """Allocate this number of classes, and keep at most this number of vectors per class."""
         missing = max(0, classes - len(self.held))
         codes = self.codes[:, :each].clone()
         for label, count in enumerate(self.held.tolist()):
@@ -154,7 +154,7 @@ class ClassCrumbs:
         self.held = torch.cat([held, held.new_zeros(missing)])
 
     def _drawn(self, count: int, kept: int) -> Tensor:
-        """So many places of the first ``count``, drawn at random."""
+        """Draw positions below ``count`` at random, without replacement."""
         return torch.randperm(count, generator=self._draws)[:kept].to(self.codes.device)
 
     def drop(self, dimensions: int) -> None:
@@ -168,7 +168,7 @@ class ClassCrumbs:
         self.codes, self.held = self.codes[kept], self.held[kept]
 
     def merge(self, label: int, other: int, frames: tuple[int, int]) -> None:
-        """Sample class ``label`` from both, in proportion to their frames, and remove ``other``."""
+        """Merge class ``other`` into ``label``: sample from both in proportion to their frames."""
         one, two = (int(self.held[n]) for n in (label, other))
         first = round(self.each * frames[0] / max(sum(frames), 1))
         first = max(min(first, one), min(one, self.each - two))
@@ -191,7 +191,8 @@ class ClassCrumbs:
         """Load the codes of :meth:`state_dict`.
 
         Raises:
-            ValueError: they are not of so many classes, vectors and dimensions, or out of range.
+            ValueError: the number of classes, vectors or dimensions differs, or values are out of
+                range.
         """
         check_forms(state, self.state_dict())
         check_finite(state)

@@ -1,4 +1,4 @@
-"""Draws whose time does not depend on how many there are to choose from."""
+"""Random draws that take the same time for any number of candidates."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from itertools import islice
 
 import torch
 
-# Numbers that are drawn at first; then twice as many each time.
+# Numbers drawn at first. Each further batch is twice as large.
 _AT_FIRST = 32
 FEW = 4096
-"""A permutation of so few takes no time. It also gives what earlier versions drew."""
+"""Up to this number, a full permutation is fast, and gives the draws of earlier versions."""
 
 
 def in_random_order(limit: int, generator: torch.Generator) -> Iterator[int]:
-    """The numbers below ``limit`` in random order.
+    """Yield the numbers below ``limit`` in random order.
 
-    The shuffle of Fisher and Yates, of which only as much is done as is asked for.
+    A Fisher-Yates shuffle that runs only as far as numbers are requested.
 
     Args:
         limit: 0 or more.
@@ -39,10 +39,10 @@ def in_random_order(limit: int, generator: torch.Generator) -> Iterator[int]:
 
 
 def without_replacement(count: int, limit: int, generator: torch.Generator) -> list[int]:
-    """Draw numbers below ``limit``, each once before any twice.
+    """Draw numbers below ``limit``. No number is drawn twice before all are drawn once.
 
     Args:
-        count: how many, 1 or more.
+        count: number of draws, 1 or more.
         limit: 1 or more.
         generator: generator of the draws (CPU).
     """

@@ -19,17 +19,17 @@ from crumb.memory.budget import Budget
 from crumb.memory.payload import Fields
 from crumb.memory.replay import ReplayMemory
 
-# Images that are read from a file at a time.
+# Number of images read from a file at a time.
 _IMAGES = 256
 LENGTH_BYTES = 4
-"""Bytes of the length of an exemplar."""
+"""Bytes that store the length of an exemplar."""
 
 
 def as_rows(encoded: Sequence[bytes]) -> Tensor:
     """Encoded images as rows of one tensor, zero-padded at the end.
 
     Args:
-        encoded: none of which ends with a zero.
+        encoded: encoded images, none of which ends with a zero byte.
 
     Returns:
         uint8 [n, longest] on the CPU.
@@ -54,21 +54,21 @@ def as_bytes(row: Tensor) -> bytes:
 
 
 class EncodedMemory(ReplayMemory):
-    """A replay memory of exemplars with individual sizes.
+    """A replay memory for exemplars of different sizes.
 
-    Rows are those of :func:`as_rows`; only their own bytes are held, on the CPU, where they are
-    decoded.
+    Rows have the form of :func:`as_rows`. They are stored without padding on the CPU, where they
+    are decoded.
 
     Args:
-        capacity: in bytes; or in exemplars, where ``overhead`` is None.
-        overhead: bytes that each exemplar costs besides its own.
-        least: bytes of the shortest exemplar that there can be.
+        capacity: capacity in bytes, or in exemplars if ``overhead`` is None.
+        overhead: bytes that each exemplar needs in addition to its own.
+        least: bytes of the shortest possible exemplar.
         given: the setting of the capacity, with its value, for messages.
         fields: as in :class:`ReplayMemory`.
         budget: as in :class:`ReplayMemory`.
 
     Raises:
-        InputError: a capacity that holds not even the shortest exemplar.
+        InputError: the capacity does not hold even the shortest exemplar.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class EncodedMemory(ReplayMemory):
 
     @property
     def capacity_bytes(self) -> int:
-        """Bytes of as many exemplars as there may be; of the shortest, where they are counted."""
+        """Bytes of a full memory; of the shortest exemplars, if the capacity is in exemplars."""
         return self.capacity * (self._least if self._overhead is None else 1)
 
     @property
@@ -109,7 +109,7 @@ class EncodedMemory(ReplayMemory):
 
     @property
     def most(self) -> int:
-        """No more exemplars than this are ever held."""
+        """Maximum number of exemplars that are ever held."""
         return self.capacity // self._cost(self._least)
 
     @property
@@ -150,15 +150,15 @@ class EncodedMemory(ReplayMemory):
         return budget.room(counted)
 
     def _trim(self) -> None:
-        """Nothing: no room is allocated in advance."""
+        """Do nothing: no memory is allocated in advance."""
 
-    # Where exemplars lie.
+    # Storage of rows.
 
     def _put(self, rows: Tensor) -> Sequence[int]:
         encoded = [as_bytes(row) for row in rows.cpu()]
         if self.used + sum(self._cost(len(one)) for one in encoded) > self.capacity:
             raise AssertionError("a write policy asked for more exemplars than the capacity")
-        # Row numbers are never reused, so none is kept for a dropped row.
+        # Row numbers are never reused.
         slots = range(self._written, self._written + len(encoded))
         self._written = slots.stop
         self._data.update(zip(slots, encoded, strict=True))
@@ -170,7 +170,7 @@ class EncodedMemory(ReplayMemory):
             self._bytes -= len(self._data.pop(slot))
 
     def at(self, slots: Sequence[int]) -> Tensor:
-        """The exemplars in some rows, by the numbers of these; see :func:`as_rows`."""
+        """The exemplars with these row numbers, in the form of :func:`as_rows`."""
         return as_rows([self._data[slot] for slot in slots])
 
     # Saving.
@@ -190,7 +190,7 @@ class EncodedMemory(ReplayMemory):
         """Load the exemplars of :meth:`state_dict`, as :meth:`ReplayMemory.load_state_dict` does.
 
         Raises:
-            InputError: they are of another form, or more than the capacity.
+            InputError: they have another form, or exceed the capacity.
         """
         lengths = state["lengths"].tolist() if "lengths" in state else []
         rows = state["rows"]
@@ -210,7 +210,7 @@ class EncodedMemory(ReplayMemory):
 
 
 class _Joined:
-    """Encoded images one after the other, as one tensor of bytes.
+    """Encoded images, concatenated into one tensor of bytes.
 
     Args:
         encoded: the images.
@@ -224,7 +224,7 @@ class _Joined:
         return LazyTensor((self._ends[-1] if self._ends else 0,), torch.uint8, self.between)
 
     def between(self, start: int, stop: int) -> Tensor:
-        """Some of the bytes, uint8 [stop - start]."""
+        """A range of bytes, uint8 [stop - start]."""
         first, last = bisect_right(self._ends, start), bisect_left(self._ends, stop)
         joined = b"".join(self._encoded[first : last + 1])
         skipped = start - (self._ends[first - 1] if first else 0)
@@ -233,7 +233,7 @@ class _Joined:
 
 
 def _encoded_rows(joined: Tensor, lengths: Sequence[int]) -> Iterator[Tensor]:
-    """Images that lie one after the other, as :func:`as_rows` gives them, some at a time."""
+    """Split concatenated images into rows of :func:`as_rows`, some images at a time."""
     start = 0
     for place in range(0, len(lengths), _IMAGES):
         sizes = lengths[place : place + _IMAGES]

@@ -14,10 +14,10 @@ from crumb.memory.replay import ReplayMemory, take
 class EndOfTask:
     """Equal shares per class in a second pass over the task (Talbot et al. 2025, algorithm 1).
 
-    Every class that has been seen gets floor(capacity / classes) exemplars, or bytes of them. Of
-    each batch and class, the items at positions 0, s, 2s, ... are taken, where s spreads the
-    capacity over the task; a class with more than its share is thinned at random. Reading stops as
-    soon as every class has its share, so the end of a task may never be looked at.
+    Every class seen so far gets floor(capacity / classes) exemplars or bytes. From each batch and
+    class, the items at positions 0, s, 2s, ... are taken. The step s spreads the capacity over the
+    task. A class with more than its share is thinned at random. Reading stops as soon as every
+    class has its share, so the end of a task may never be read.
 
     Args:
         memory: the memory that is written.
@@ -33,14 +33,14 @@ class EndOfTask:
         self._classes = self._share = self._skip = self._frames = 0
         self._full: set[int] = set()
         self._few = True
-        # What the exemplars of each class cost, as far as the class has been looked at.
+        # Cost of the exemplars of each class whose exemplars have been counted.
         self._used: dict[int, int] = {}
 
     def begin(self, classes: int, batches: int, batch_size: int) -> None:
         """Start the second pass over a task.
 
         Args:
-            classes: seen so far, this task's included.
+            classes: classes seen so far, including those of this task.
             batches: batches of the task.
             batch_size: batch size of all but the last.
 
@@ -56,14 +56,14 @@ class EndOfTask:
         self._used.clear()
 
     def offer(self, rows: Tensor, labels: Tensor) -> bool:
-        """Take what is needed from one batch.
+        """Take the needed frames of one batch.
 
         Args:
             rows: [B, *row_shape], in stream order.
             labels: int64 [B].
 
         Returns:
-            whether every class has its share, so that reading can stop.
+            whether every class has its share, so reading can stop.
 
         Raises:
             InputError: the share of a class has no room for any of its images.
@@ -71,7 +71,8 @@ class EndOfTask:
         if not self._skip:
             cost = sum(map(self.memory.cost, rows)) / len(rows)
             self._skip = max(1, int(self._frames * cost) // self.memory.capacity)
-        # A class must shrink to its share, whether or not the task shows it. That is done once.
+        # Every class must shrink to its share, also classes that the task does not contain. Do it
+        # once.
         every = self._few or not self._used
         new = range(self._classes) if every else sorted({*labels.tolist()})
         for label in new:
@@ -82,9 +83,9 @@ class EndOfTask:
         return len(self._full) == self._classes
 
     def _take_permuted(self, label: int, offered: Tensor) -> None:
-        """Put all exemplars of a class into a random order, and keep those that fit.
+        """Shuffle all exemplars of a class, and keep those that fit.
 
-        This draws what all versions drew, in time that grows with the memory.
+        This makes the same draws as in all earlier versions. Its time grows with the memory.
         """
         held = self.memory.count(label)
         costs = self.memory.costs(label) + [self.memory.cost(row) for row in offered]
@@ -117,10 +118,10 @@ class EndOfTask:
     ) -> tuple[Tensor, list[int]]:
         """Drop exemplars of a class, and some of those offered, until the rest fits.
 
-        All are in a random order. The last give way, and of these the first that still fit return.
+        All are in a random order. The last ones are dropped, except those that still fit.
 
         Returns:
-            those of the offered that are left, and their costs.
+            the offered exemplars that are left, and their costs.
         """
         held, gone = self.memory.count(label), []
         for place in in_random_order(held + len(costs), self._generator):

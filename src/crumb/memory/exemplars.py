@@ -54,7 +54,7 @@ class ReplayStore(Protocol):
         ...
 
     def check_room(self, classes: int) -> None:
-        """Refuse at the start what :meth:`reread` would refuse later."""
+        """Raise the errors of :meth:`reread` at the start."""
         ...
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -91,12 +91,13 @@ class ChosenExemplars:
         generator: generator of the choices (CPU).
         device: device of the exemplars.
         fields: fields of the payload, instead of those of the class.
-        counted: bytes of what the choice counts, whatever the number of exemplars and classes.
+        counted: bytes of the counts of the policy, which do not depend on the numbers of exemplars
+            and classes.
 
     Attributes:
         memory: the exemplars, by class.
         generator: as given.
-        fields: fields of the payload that is stored with each exemplar, if there is one.
+        fields: fields of the payload of each exemplar, if any.
 
     Raises:
         InputError: the capacity in bytes does not hold a single exemplar.
@@ -143,7 +144,7 @@ class ChosenExemplars:
 
     @property
     def reading_bytes(self) -> int:
-        """Bytes without which the exemplars could not be read or chosen."""
+        """Bytes needed to decode and choose the exemplars."""
         return self.bookkeeping_bytes + self.reader_bytes
 
     def count(self, label: int) -> int:
@@ -195,13 +196,14 @@ class ChosenExemplars:
     def beside(
         self, batch: Batch, generator: torch.Generator, classes: Sequence[int] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """A batch followed by as many exemplars; the batch alone while the memory is empty.
+        """A batch followed by the same number of exemplars, or the batch alone if the memory is
+        empty.
 
         Args:
             batch: batch of new images.
             generator: generator of the choices (CPU).
-            classes: draw the class of each exemplar out of these, then one of the class; by
-                default any exemplar is drawn.
+            classes: draw the class of each exemplar from these, then an exemplar of this class. By
+                default all exemplars are drawn with equal probability.
 
         Returns:
             feature maps, float [n, C, H, W], and labels, int64 [n], on the CPU.
@@ -216,7 +218,7 @@ class ChosenExemplars:
         return torch.cat([batch.features, stored]), torch.cat([batch.labels, theirs])
 
     def shuffled(self, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every exemplar once, in random order, ``size`` at a time.
+        """Yield every exemplar once, in random order, ``size`` at a time.
 
         Yields:
             feature maps, float [n, C, H, W], and labels, int64 [n], on the CPU.
@@ -227,7 +229,7 @@ class ChosenExemplars:
             yield self.storage.features(rows), labels
 
     def on_task_end(self, batches: Batches, classes: int) -> None:
-        """Does nothing: the method chooses exemplars."""
+        """Do nothing: the method chooses the exemplars."""
 
     def check_room(self, classes: int) -> None:
         """Refuse a memory in which some of these classes would get no exemplar.
@@ -252,12 +254,12 @@ class Exemplars(ChosenExemplars):
 
     Args:
         config: capacity and write policy.
-        storage: as of :class:`ChosenExemplars`, like the following.
-        generator: of the choices.
-        device: of the exemplars.
-        fields: of the payload.
-        embed: from feature maps, float [n, C, H, W], to the vectors of herding, float [n, D]. Only
-            needed for this policy.
+        storage: form of an exemplar.
+        generator: generator of the choices (CPU).
+        device: device of the exemplars.
+        fields: fields of the payload, instead of those of the class.
+        embed: maps feature maps, float [n, C, H, W], to the vectors of herding, float [n, D].
+            Needed only for this policy.
     """
 
     def __init__(
@@ -292,10 +294,10 @@ class Exemplars(ChosenExemplars):
 
         Args:
             batch: the batch that was learned.
-            payload: payload of its frames, [B, *shape] by name, where there is one.
+            payload: payload of its frames, [B, *shape] by name, if any.
 
         Returns:
-            the rows in which its frames are now, as of :meth:`OnArrival.offer`.
+            the row number of each frame, as in :meth:`OnArrival.offer`.
         """
         if isinstance(self.policy, _AT_TASK_END) or not batch.first_pass:
             return torch.full((len(batch),), NOWHERE)
@@ -306,7 +308,7 @@ class Exemplars(ChosenExemplars):
     def resize_field(self, name: str, size: int) -> None:
         """Change the length of a field of the payload, as :meth:`Payload.resize`.
 
-        Exemplars give way where a budget has no room for a longer field.
+        Exemplars are dropped if a budget has no room for a longer field.
 
         Raises:
             InputError: the budget does not hold a single exemplar any more.
@@ -339,7 +341,7 @@ class Exemplars(ChosenExemplars):
             check_share(self.memory.most, classes, self._setting)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The exemplars and what the policy has counted."""
+        """The exemplars and the counts of the policy."""
         counted = {} if isinstance(self.policy, _AT_TASK_END) else self.policy.state_dict()
         return super().state_dict() | counted
 

@@ -12,13 +12,13 @@ class GaussianMemory:
     """Keeps only the mean and variance of each class's feature maps.
 
     Replay draws from the diagonal Gaussian. Mean and (population) variance are updated batch by
-    batch with the pairwise form of Welford's algorithm; no cap applies, and a class costs two
+    batch with the pairwise form of Welford's algorithm. There is no capacity: each class needs two
     feature maps.
 
     Args:
         feature_shape: (C, H, W).
-        device: where the figures are kept.
-        on_arrival: take each frame as it arrives, not in a second reading of the task.
+        device: device of the means and variances.
+        on_arrival: add each frame as it arrives, not in a second pass over the task.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class GaussianMemory:
 
     @property
     def bookkeeping_bytes(self) -> int:
-        """Bytes of the counts: label and frames, 16 for each class."""
+        """Bytes of the counts: label and number of frames, 16 bytes per class."""
         return 16 * len(self._count)
 
     @property
@@ -52,11 +52,11 @@ class GaussianMemory:
 
     @property
     def reading_bytes(self) -> int:
-        """Bytes without which the Gaussians could not be told apart: the counts."""
+        """Bytes of the counts, which replay needs."""
         return self.bookkeeping_bytes
 
     def count(self, label: int) -> int:
-        """Frames seen of one class."""
+        """Number of frames seen of one class."""
         return self._count.get(label, 0)
 
     def on_batch(self, batch: Batch) -> None:
@@ -93,7 +93,7 @@ class GaussianMemory:
         """One feature map for each entry of ``labels``, float32 [len(labels), C, H, W].
 
         Args:
-            labels: classes that have been seen.
+            labels: labels of classes that have been seen.
             generator: generator of the noise (CPU).
         """
         noise = torch.randn((len(labels), *self._shape), generator=generator).to(self._device)

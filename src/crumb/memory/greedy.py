@@ -16,11 +16,11 @@ class Greedy:
 
     Prabhu, Torr, Dokania, "GDumb: A Simple Approach that Questions Our Progress in Continual
     Learning", ECCV 2020, algorithm 1. A frame is stored while its class has less than capacity //
-    classes. Where there is no room, random exemplars of the largest class give way. Needs no task
-    boundaries and counts nothing.
+    classes. If the memory is full, random exemplars of the largest class are dropped. Needs no task
+    boundaries and stores no counts.
 
-    The share of a class shrinks as classes come. Frames that arrive after a class has its share
-    are never stored, so the start of a clip counts more than its end.
+    The share of a class shrinks as new classes come. Frames that arrive after a class has its share
+    are never stored, so the memory holds more of the start of a clip than of its end.
 
     Args:
         memory: the memory that is written.
@@ -37,15 +37,15 @@ class Greedy:
     def offer(
         self, rows: Tensor, labels: Tensor, payload: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        """Offer one batch, in stream order; arguments and result as of :meth:`OnArrival.offer`."""
+        """Offer one batch, in stream order. Arguments and result as in :meth:`OnArrival.offer`."""
         return offer_each(self.memory, self._has_room, rows, labels, payload)
 
     def keep_to_capacity(self) -> None:
-        """Drop random exemplars of the largest class where a budget holds less than before."""
+        """Drop random exemplars of the largest class if a budget holds less than before."""
         self.memory.set_aside(0, lambda: drop_surplus(self.memory, self._generator))
 
     def _has_room(self, row: Tensor, label: int) -> bool:
-        """Make room for a frame; returns whether to store it."""
+        """Make room for a frame. Returns whether to store it."""
         memory = self.memory
         share = memory.capacity // len({*memory.counts, label})
         if sum(memory.costs(label)) + memory.cost(row) > share:
@@ -63,4 +63,4 @@ class Greedy:
         return {}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Nothing to load; what another policy chose counts as the first frames."""
+        """Nothing to load. Exemplars of another policy count as first frames."""

@@ -13,28 +13,29 @@ _SMALLEST = -24
 """Exponent of the smallest half-precision number above zero."""
 
 _BIAS, _FRACTION = 127, 23
-"""Of float32: what is added to an exponent, and the bits below it."""
+"""Exponent bias and mantissa bits of float32."""
 
 
 def round_randomly(values: Tensor, generator: torch.Generator) -> Tensor:
     """Half-precision numbers whose expectations are ``values``.
 
-    A running mean moves by less and less. Rounded to the nearest number it would stop moving;
-    rounded up or down with probabilities in proportion to the distances, it stays unbiased
-    (Gupta et al., "Deep Learning with Limited Numerical Precision", ICML 2015, section 3).
+    The updates of a running mean become smaller and smaller. With rounding to the nearest number,
+    the mean would stop changing. Stochastic rounding keeps it unbiased: it rounds up or down with
+    probabilities in proportion to the distances (Gupta et al., "Deep Learning with Limited
+    Numerical Precision", ICML 2015, section 3).
 
     Args:
-        values: float32, of any shape, at most 65,504 in size.
+        values: float32, of any shape, with absolute values up to 65,504.
         generator: generator of the choices, on the device of the values.
 
     Returns:
-        float16, of the same shape.
+        float16 of the same shape.
     """
     _, exponents = torch.frexp(values)
     spacing = (exponents - _SIGNIFICANT).clamp_(min=_SMALLEST)
-    # The power of two by its bits, because torch.ldexp computes it with pow.
+    # Set the bits of the power of two, because torch.ldexp computes it with pow.
     unit = (spacing + _BIAS).bitwise_left_shift_(_FRACTION).view(torch.float32)
-    # In units of the spacing everything below is exact.
+    # In units of the spacing, all operations below are exact.
     steps = values / unit
     lower = steps.floor()
     draws = torch.rand(values.shape, generator=generator, device=values.device)
@@ -43,7 +44,7 @@ def round_randomly(values: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def triangle_size(side: int) -> int:
-    """Entries on and below the diagonal of a square matrix."""
+    """Number of entries on and below the diagonal of a square matrix."""
     return side * (side + 1) // 2
 
 
@@ -57,7 +58,7 @@ def pack(matrix: Tensor) -> Tensor:
 
 
 def unpack(triangle: Tensor, side: int) -> Tensor:
-    """The symmetric float32 matrix [side, side] of what :func:`pack` gave."""
+    """The symmetric float32 matrix [side, side] from the result of :func:`pack`."""
     rows, columns = _places(side, triangle.device)
     values = triangle.float()
     matrix = torch.empty(side, side, device=triangle.device)

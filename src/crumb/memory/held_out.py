@@ -19,41 +19,42 @@ _COUNTS_BYTES = 16
 
 
 class SplitExemplars(ChosenExemplars):
-    """Every class has an equal share, a tenth of it (at least one) for validation.
+    """Equal shares per class, with a tenth of each (at least one exemplar) for validation.
 
-    Both parts of a class are a uniform sample of its frames (reservoirs within its share, thinned
-    at random as classes come), and they have no frame in common. A share of one exemplar cannot be
-    split: it is to train on, and to validate on as well. A share in bytes is of as many exemplars
-    as it holds at the mean length of the class's; where one that is stored does not fit into it,
-    random ones of those to train on go until it does. A frame is also stored where it fits into
-    what others have left of the share, with the probability of :class:`Reservoir`.
+    Both parts of a class are uniform samples of its frames, without common frames. Each is a
+    reservoir within its part of the share, thinned at random as new classes come. A share of one
+    exemplar cannot be split: this exemplar is used for training and for validation. The number of
+    exemplars in a share of bytes follows from the mean length of the class's exemplars. If a new
+    exemplar does not fit in the share, random training exemplars are dropped until it does. A frame
+    is also stored if it fits in the unused part of the share, with the probability of
+    :class:`Reservoir`.
 
     Attributes:
-        memory: the exemplars; a class's own label lists those to train on,
-            :func:`validating` of it those to validate on.
+        memory: the exemplars. Training exemplars have the label of their class, and validation
+            exemplars have the label :func:`validating` of it.
     """
 
     @cached_property
     def _seen(self) -> dict[int, int]:
-        """Frames of each class that were offered."""
+        """Number of offered frames of each class."""
         return {}
 
     @property
     def training(self) -> list[int]:
-        """Labels of the classes that have exemplars to train on."""
+        """Labels of the classes that have training exemplars."""
         return [label for label in self.memory.counts if label >= 0]
 
     @property
     def counted_bytes(self) -> int:
-        """Bytes of the counts of frames, with the labels of their classes."""
+        """Bytes of the counts of frames and the labels of their classes."""
         return _COUNTS_BYTES * len(self._seen)
 
     def shares(self, classes: int, cost: float = 1) -> tuple[int, int]:
-        """Exemplars of each of so many classes: to train on, to validate on.
+        """Numbers of training and of validation exemplars in the share of a class.
 
         Args:
             classes: the classes that share the capacity.
-            cost: mean of what an exemplar takes of it.
+            cost: mean cost of an exemplar.
         """
         share = max(1, int(self.memory.capacity / cost) // classes)
         held_out = max(1, share // HELD_OUT) if share > 1 else 0
@@ -64,10 +65,10 @@ class SplitExemplars(ChosenExemplars):
         return self.memory.costs(label) + self.memory.costs(validating(label))
 
     def check_room(self, classes: int) -> None:
-        """Any number of classes: the last ones may have no exemplar."""
+        """Accept any number of classes. The last ones may get no exemplar."""
 
     def thin(self, classes: int) -> None:
-        """Make room for so many classes, at the cost of those that are held."""
+        """Drop exemplars until every class is within its share of this number of classes."""
         costs = {label: self._costs(label) for label in self.training}
         for key, count in self.memory.counts.items():
             own = costs.get(max(key, validating(key)), [1])
@@ -81,15 +82,15 @@ class SplitExemplars(ChosenExemplars):
             self._cut(label, room - sum(self._costs(label)))
 
     def _cut(self, label: int, room: int, offered: int = 0) -> bool:
-        """Drop exemplars to train on, at random, until nothing more is missing.
+        """Drop random training exemplars until the others fit in the share.
 
         Args:
             label: label of the class.
-            room: what is left of its share, below 0 if something is missing.
-            offered: 1 for an exemplar that is not yet stored and may be the one to go.
+            room: unused part of its share; negative if its exemplars exceed it.
+            offered: 1 if a new exemplar is a candidate too, else 0.
 
         Returns:
-            whether it was not.
+            whether the new exemplar was kept.
         """
         while room < 0 and (count := self.memory.count(label)):
             place = random_below(count + offered, self.generator)
@@ -100,17 +101,17 @@ class SplitExemplars(ChosenExemplars):
         return room >= 0
 
     def offer(self, batch: Batch, classes: int) -> Tensor:
-        """Offer frames that are read for the first time.
+        """Offer frames of the first pass.
 
         Args:
-            batch: in stream order.
+            batch: frames in stream order.
             classes: the classes that share the capacity.
 
         Returns:
-            bool [B]: which frames were taken to validate on, so are not to be trained on.
+            bool [B]: frames taken for validation, on which the learner must not train.
 
         Raises:
-            InputError: a budget in bytes has no room for an exemplar beside the counts.
+            InputError: a budget in bytes has no room for an exemplar in addition to the counts.
         """
         met = len(self._seen.keys() | {*batch.labels.tolist()})
         if met > len(self._seen):
@@ -128,7 +129,7 @@ class SplitExemplars(ChosenExemplars):
         drop_surplus(self.memory, self.generator)
 
     def _offer(self, row: Tensor, label: int, classes: int) -> bool:
-        """Offer one frame; whether it is held out."""
+        """Offer one frame. Returns whether it is held out."""
         seen = self._seen[label] = self._seen.get(label, 0) + 1
         costs, train = self._costs(label), self.memory.count(label)
         own = self.memory.cost(row)
@@ -138,7 +139,7 @@ class SplitExemplars(ChosenExemplars):
         if place > len(costs) or (place == len(costs) and room < 0):
             return False
         if room >= 0:
-            # More classes than exemplars: those that come last have none.
+            # If there are more classes than exemplars, the last classes have none.
             if not self.memory.fits(row):
                 return False
             shares = self.shares(classes, (sum(costs) + own) / (len(costs) + 1))
@@ -153,7 +154,7 @@ class SplitExemplars(ChosenExemplars):
         return key < 0
 
     def validation(self, size: int) -> list[tuple[Tensor, Tensor]]:
-        """All exemplars to validate on, ``size`` at a time.
+        """All validation exemplars, ``size`` at a time.
 
         Returns:
             pairs of feature maps, float [n, C, H, W], and labels, int64 [n], on the CPU.
@@ -185,5 +186,5 @@ class SplitExemplars(ChosenExemplars):
 
 
 def validating(label: int) -> int:
-    """Label under which the memory lists a class's validation exemplars; its own inverse."""
+    """Label of a class's validation exemplars in the memory. The function is its own inverse."""
     return -1 - label

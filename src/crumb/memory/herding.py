@@ -21,17 +21,18 @@ from crumb.memory.storage import Storage
 def herd(features: Tensor, room: int, costs: Sequence[int] | None = None) -> list[int]:
     """Choose exemplars greedily (algorithm 4), each at most once.
 
-    The k-th is the one with which the mean of the k chosen comes nearest to the mean of all, out of
-    those for which there is room. Where all cost the same, the first so many of them are what less
-    room would have chosen.
+    The k-th exemplar is the one that brings the mean of the k chosen exemplars nearest to the mean
+    of all candidates, among the candidates that still fit. If all cost the same, a smaller capacity
+    would choose the first of the same exemplars.
 
     Args:
         features: features of the candidates, float [n, C].
-        room: what the chosen may cost together; all candidates are taken where they cost less.
-        costs: costs of each candidate; 1 by default, so that ``room`` is a count.
+        room: maximum total cost of the chosen exemplars. If all candidates cost less, all are
+            taken.
+        costs: cost of each candidate, by default 1, so ``room`` is a count.
 
     Returns:
-        indices of the chosen exemplars in order of choice; ties go to the earliest.
+        indices of the chosen exemplars in order of choice. The earliest wins a tie.
     """
     features = features.double()
     mean = features.mean(0)
@@ -41,7 +42,7 @@ def herd(features: Tensor, room: int, costs: Sequence[int] | None = None) -> lis
     chosen: list[int] = []
     while (too_large := own > room).sum() < len(features):
         squares[too_large] = torch.inf
-        # What the next one would have to be for the mean of the chosen to be that of all.
+        # The ideal next vector: with it, the mean of the chosen would equal the mean of all.
         missing = missing + mean
         best = int((squares - 2 * (features @ missing)).argmin())
         chosen.append(best)
@@ -54,12 +55,12 @@ def herd(features: Tensor, room: int, costs: Sequence[int] | None = None) -> lis
 def note_costs(
     costs: dict[int, list[int]], memory: ReplayMemory, storage: Storage, batch: Batch
 ) -> None:
-    """Note what candidates take of the capacity: the exemplars held and, after them, the frames.
+    """Add the costs of candidates: the exemplars held, followed by the frames of a batch.
 
     Args:
-        costs: costs by label, in the order of the candidates; a batch after the other is added.
+        costs: costs of the candidates by label, extended by each batch.
         memory: the exemplars held.
-        storage: what would be kept of a frame.
+        storage: form of an exemplar.
         batch: batch of the task.
     """
     for row, label in zip(storage.encode(batch), batch.labels.tolist(), strict=True):
@@ -72,14 +73,14 @@ def store(
     """Keep the chosen exemplars of some classes, in the order in which they were chosen.
 
     Args:
-        memory: the memory that is written; other classes are left alone.
-        storage: what is kept of a frame.
-        batches: the task, read until all that was chosen is found.
-        chosen: chosen by label, positions among the exemplars held and, after them, the class's
-            frames of the task.
+        memory: the memory that is written. Other classes are not changed.
+        storage: form of an exemplar.
+        batches: batches of the task, read until all chosen frames are found.
+        chosen: positions of the chosen candidates by label. The candidates are the exemplars held,
+            followed by the class's frames of the task.
 
     Raises:
-        InputError: for some class there was room for none.
+        InputError: there is no room for any exemplar of a class.
     """
     if not all(chosen.values()):
         check_share(0, len(chosen), memory.given, "")
@@ -114,9 +115,9 @@ def embedded(
 
     Args:
         memory: the exemplars.
-        storage: how they are decoded.
+        storage: form of an exemplar, which decodes them.
         label: a class that has exemplars.
-        embed: from feature maps, float [n, C, H, W], to vectors, float [n, D].
+        embed: maps feature maps, float [n, C, H, W], to vectors, float [n, D].
     """
     rows = memory.class_rows(label).split(_AT_ONCE)
     return torch.cat([embed(storage.features(part)) for part in rows])
@@ -126,13 +127,13 @@ class Herding:
     """Equal shares per class, chosen by herding in a second pass over each task (algorithms 4 and
     5).
 
-    Candidates are the exemplars and the frames of the task. Classes that the task does not show
-    keep the first of their exemplars.
+    Candidates are the exemplars and the frames of the task. Classes that are not in the task keep
+    the first of their exemplars.
 
     Args:
         memory: the memory that is written.
         storage: form of an exemplar.
-        embed: from feature maps, float [n, C, H, W], to the vectors of herding, float [n, D].
+        embed: maps feature maps, float [n, C, H, W], to the vectors of herding, float [n, D].
     """
 
     nbytes = 0
@@ -147,8 +148,8 @@ class Herding:
         """Choose exemplars at the end of a task, without gradients.
 
         Args:
-            batches: the task, which is read twice.
-            classes: seen so far, this task's included.
+            batches: batches of the task, which is read twice.
+            classes: classes seen so far, including those of this task.
 
         Raises:
             InputError: fewer exemplars than classes.
@@ -161,7 +162,7 @@ class Herding:
         store(memory, self._storage, batches, self._choose(batches, share))
 
     def _choose(self, batches: Batches, share: int) -> dict[int, list[int]]:
-        """Positions among exemplars and frames, by label, as :func:`store` takes them."""
+        """Positions among exemplars and frames by label, for :func:`store`."""
         found: dict[int, list[Tensor]] = {}
         costs: dict[int, list[int]] = {}
         for batch in batches:

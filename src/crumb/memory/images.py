@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 USUAL_QUALITY = 75
-"""Pillow's own: a photograph of 128 pixels a side takes about 1,700 bytes, one of 224 4,000."""
+"""Pillow's default JPEG quality. A photograph of 128 x 128 pixels takes about 1,700 bytes, and one
+of 224 x 224 pixels about 4,000."""
 WANTED = 128
 """JPEG images are kept as large as lets about so many fit into a budget, ..."""
 MIN_SIDE = 32
@@ -26,15 +27,15 @@ _SCAN = b"\xff\xda"
 
 @dataclass(frozen=True)
 class ImageForm:
-    """Images are scaled down, encoded as JPEG, and scaled up again when they are shown.
+    """Stored images: scaled down, encoded as JPEG, and scaled up again for replay.
 
-    JPEG files of the same side and quality begin with the same bytes (623 of them: tables and
-    sizes). These are kept once, so that an image costs only what is its own.
+    JPEG files of the same side and quality begin with the same 623 bytes (tables and sizes). These
+    bytes are stored once for all images.
 
     Attributes:
-        shown: side in pixels of images as the network is shown them.
-        side: side of the images kept.
-        quality: quality of JPEG as Pillow counts it, from 1 to 95; 0 keeps pixels.
+        shown: side in pixels of the images that the network gets.
+        side: side of the stored images in pixels.
+        quality: JPEG quality of Pillow, from 1 to 95; 0 stores pixels.
     """
 
     shown: int
@@ -53,12 +54,12 @@ class ImageForm:
 
     @cached_property
     def least_bytes(self) -> int:
-        """Bytes of an image of a single colour, than which none is shorter; or of the pixels."""
+        """Bytes of the shortest JPEG image (a single colour), or of the pixels."""
         return len(self._blank) - len(self.header) if self.quality else 3 * self.side**2
 
     @cached_property
     def _blank(self) -> bytes:
-        # Of the grey that JPEG has nothing to say of.
+        # Grey, for which all JPEG coefficients are zero.
         return self._jpeg(np.full((self.side, self.side, 3), 128, np.uint8))
 
     def encode(self, images: Tensor) -> Tensor:
@@ -69,7 +70,7 @@ class ImageForm:
 
         Returns:
             pixels, uint8 [B, 3, side, side] on the same device; or JPEG files without their common
-            beginning, uint8 [B, longest] on the CPU (see :func:`crumb.memory.encoded.as_rows`).
+            header, uint8 [B, longest] on the CPU (see :func:`crumb.memory.encoded.as_rows`).
         """
         from crumb.memory.encoded import as_rows
 
@@ -80,7 +81,7 @@ class ImageForm:
         return as_rows([self._jpeg(one)[len(self.header) :] for one in pixels])
 
     def decode(self, rows: Tensor) -> Tensor:
-        """Images as they are shown, from rows of :meth:`encode`: uint8 [B, 3, shown, shown]."""
+        """Decode rows of :meth:`encode` to images for the network: uint8 [B, 3, shown, shown]."""
         if self.quality:
             import torch
 
@@ -92,13 +93,13 @@ class ImageForm:
         return scaled(rows, self.shown)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Images as they would come back: uint8 [B, 3, S, S] to uint8 [B, 3, shown, shown]."""
+        """Encode and decode images: uint8 [B, 3, S, S] to uint8 [B, 3, shown, shown]."""
         return self.decode(self.encode(images)).to(images.device)
 
     def _jpeg(self, pixels: np.ndarray) -> bytes:
-        """A whole file of uint8 [side, side, 3]."""
+        """A complete JPEG file of uint8 [side, side, 3]."""
         file = BytesIO()
-        # Tables of its own would save a little in each image and cost more in each.
+        # Optimised tables would save less in each image than they take.
         Image.fromarray(pixels).save(file, "JPEG", quality=self.quality, optimize=False)
         return file.getvalue()
 
@@ -110,15 +111,15 @@ def _image_data(file: bytes) -> int:
 
 
 def usual_side(budget: int, shown: int) -> int:
-    """Side of the images that are kept in a budget, unless another one is asked for.
+    """Default side of the images stored in a budget.
 
-    In steps of 16 pixels, the squares that JPEG is made of. At the usual quality a photograph of s
-    pixels a side takes about 1.2 s^1.5 bytes and eight beside them (means of 200 photographs of
-    objects, of 32 to 224 pixels).
+    A multiple of 16 pixels, the size of JPEG's blocks. At the default quality, a photograph of s x
+    s pixels takes about 1.2 s^1.5 bytes and eight more (means of 200 photographs of objects, from
+    32 to 224 pixels).
 
     Args:
-        budget: in bytes.
-        shown: side of what the network is shown, which is the most.
+        budget: budget in bytes.
+        shown: side of the images that the network gets, the maximum.
     """
     side = MIN_SIDE
     while side < shown and _usual_bytes(side + _STEP) * WANTED <= budget:

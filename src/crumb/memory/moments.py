@@ -38,7 +38,7 @@ class ClassMoments:
     Attributes:
         centre: float16 [dimensions], approximately the mean of the first batch. Means are stored
             relative to it, because half-precision numbers are denser near zero.
-        means: float16 [classes, dimensions], times ``2 ** exponent``, minus the centre.
+        means: float16 [classes, dimensions], the means minus the centre, times ``2 ** exponent``.
         counts: int32 [classes], frames per class.
         triangle: float16 [dimensions (dimensions + 1) / 2], the covariance times
             ``4 ** exponent``, row by row up to the diagonal; empty without covariance.

@@ -33,10 +33,10 @@ Fields = Mapping[str, Field]
 
 
 class Payload:
-    """Tensors of exemplars, by the number of the exemplar's row, on the CPU.
+    """Tensors stored with exemplars, by row number, on the CPU.
 
     Args:
-        fields: what is stored of each exemplar, by name.
+        fields: the tensors of each exemplar, by name.
     """
 
     def __init__(self, fields: Fields) -> None:

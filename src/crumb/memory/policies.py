@@ -19,21 +19,21 @@ class OnArrival:
     """Class-balanced reservoir: every frame is offered once, when it arrives.
 
     Chrysakis and Moens, "Online Continual Learning from Imbalanced Data", ICML 2020, algorithm 1.
-    While there is room everything is kept. Then a frame of a class that has never been the
-    largest replaces a random exemplar of the largest class, and a frame of one that has is
-    treated by reservoir sampling within its class, so each class's set is a uniform sample of
-    its frames once it has been the largest. Needs no task boundaries.
+    While there is room, every frame is stored. Then a frame of a class that has never been the
+    largest replaces a random exemplar of the largest class. A frame of a class that has been the
+    largest is subject to reservoir sampling within its class. From then on, the exemplars of that
+    class are a uniform sample of its frames. Needs no task boundaries.
 
-    Where exemplars differ in length, each class that has been the largest holds the frames that
-    come first in a random order of all its frames. A new frame takes a random place in that order:
-    with h held of n frames, it is among the first h + 1 with probability (h + 1) / n. Then it is
-    stored, also where room has been left over, and the last in the order of the largest class give
-    way, one after the other, until it fits: each is a random one, or the new frame itself where it
-    is of that class. So once something had to be left out, less than the longest exemplar is free.
+    If exemplars differ in length, each class that has been the largest holds the first frames of a
+    random order of all its frames. A new frame gets a random position in that order. With h held of
+    n frames, it is among the first h + 1 with probability (h + 1) / n. Otherwise it is rejected,
+    even if there is free room. To make it fit, the last frames in the order of the largest class
+    are dropped one by one. Each is a random exemplar, or the new frame itself if it is of that
+    class. Once a frame was rejected, the free room is therefore smaller than the longest exemplar.
 
     Args:
         memory: the memory that is written.
-        generator: random generator of the choices (CPU).
+        generator: generator of the choices (CPU).
     """
 
     def __init__(self, memory: ReplayMemory, generator: torch.Generator) -> None:
@@ -59,20 +59,20 @@ class OnArrival:
         return offer_each(self.memory, self._has_room, rows, labels, payload)
 
     def meet(self, labels: Tensor) -> None:
-        """Leave room in a budget for the counts of classes that are offered next.
+        """Reserve room in a budget for the counts of the next classes.
 
         Args:
             labels: int64 [B].
 
         Raises:
-            InputError: the budget has no room for an exemplar beside the counts.
+            InputError: the budget has no room for an exemplar in addition to the counts.
         """
         if known := {*labels.tolist()} - self._seen.keys():
             classes = len(self._seen) + len(known)
             self.memory.set_aside(_COUNTS_BYTES * classes, self._make_room)
 
     def keep_to_capacity(self) -> None:
-        """Leave room for the counts in a budget that holds less than before."""
+        """Reserve room for the counts in a budget that holds less than before."""
         self.memory.set_aside(self.nbytes, self._make_room)
 
     def _make_room(self) -> None:
@@ -80,7 +80,7 @@ class OnArrival:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the counts: label, frames and whether it was the largest, of each class."""
+        """Bytes of the counts: label, frames and whether it was the largest, per class."""
         return _COUNTS_BYTES * len(self._seen)
 
     def _has_room(self, row: Tensor, label: int) -> bool:
@@ -111,14 +111,14 @@ class OnArrival:
         return random_below(limit, self._generator)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Frames seen of each class, and which classes have been the largest."""
+        """Number of frames seen of each class, and the classes that have been the largest."""
         table = [[label, seen, label in self._largest] for label, seen in self._seen.items()]
         return {"seen": torch.tensor(table, dtype=torch.int64).view(-1, 3)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Load the counts of :meth:`state_dict`.
 
-        Exemplars that another policy chose come without counts: they count as all that was seen.
+        Exemplars of another policy have no counts, so they count as all frames seen.
         """
         if "seen" in state:
             table = state["seen"].tolist()
@@ -135,15 +135,16 @@ class Reservoir:
     Vitter, "Random Sampling with a Reservoir", 1985, algorithm R: at any time each frame offered
     so far is held with the same probability. Needs no task boundaries.
 
-    Where exemplars differ in length, those held are the frames that come first in a random order
-    of all frames, as many as fit. A new frame takes a random place in that order: with h held of n
-    frames, it is among the first h + 1 with probability (h + 1) / n. Then it is stored, and the
-    last ones of the order, each a random one of all or the new frame itself, give way until it
-    fits. So once a frame had to be left out, less than the longest exemplar is free.
+    If exemplars differ in length, the memory holds the first frames of a random order of all
+    frames, as many as fit. A new frame gets a random position in that order. With h held of n
+    frames, it is among the first h + 1 with probability (h + 1) / n. Otherwise it is rejected. To
+    make it fit, the last frames of the order are dropped one by one. Each is a random exemplar or
+    the new frame itself. Once a frame was rejected, the free room is therefore smaller than the
+    longest exemplar.
 
     Args:
         memory: the memory that is written.
-        generator: random generator of the choices (CPU).
+        generator: generator of the choices (CPU).
     """
 
     nbytes = 8
@@ -171,8 +172,8 @@ class Reservoir:
         return offer_each(self.memory, self._has_room, rows, labels, payload)
 
     def keep_to_capacity(self) -> None:
-        """Drop random exemplars where a budget holds less than before."""
-        # The budget leaves room for the count from the start.
+        """Drop random exemplars if a budget holds less than before."""
+        # The budget reserves room for the count from the start.
         self.memory.set_aside(0, self._make_room)
 
     def _make_room(self) -> None:
@@ -188,7 +189,7 @@ class Reservoir:
         number = random_below(self._offered, self._generator)
         if number > len(self.memory):
             return False
-        # Now any number up to that of exemplars is equally likely: it names the first to give way.
+        # All numbers up to the number of exemplars are equally likely: this one is dropped first.
         while not self.memory.fits(row):
             if number == len(self.memory):
                 return False
@@ -198,13 +199,13 @@ class Reservoir:
         return True
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Frames offered so far."""
+        """Number of frames offered so far."""
         return {"offered": torch.tensor(self._offered)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Load the count of :meth:`state_dict`.
 
-        Exemplars that another policy chose come without it: they count as all that was offered.
+        Exemplars of another policy have no count, so they count as all frames offered.
         """
         self._offered = int(state.get("offered", len(self.memory)))
 
@@ -216,17 +217,17 @@ def offer_each(
     labels: Tensor,
     payload: Mapping[str, Tensor] | None,
 ) -> Tensor:
-    """Offer frames one by one: what a policy has made room for is stored.
+    """Offer frames one by one, and store those for which the policy makes room.
 
     Args:
         memory: the memory that is written.
-        has_room: makes room for a frame, [*row_shape], of a label; whether it is to be stored.
+        has_room: makes room for a frame, [*row_shape], of a label. Returns whether to store it.
         rows: [B, *row_shape].
         labels: int64 [B].
         payload: payload of each, [B, *shape] by name, where there is one.
 
     Returns:
-        as :meth:`OnArrival.offer`.
+        row numbers, as in :meth:`OnArrival.offer`.
     """
     frame_in: dict[int, int] = {}
     for number, (row, label) in enumerate(zip(rows, labels.tolist(), strict=True)):
@@ -235,7 +236,7 @@ def offer_each(
             (slot,) = memory.add(label, row[None], own)
             frame_in[slot] = number
     slots = torch.full((len(labels),), NOWHERE)
-    # A later frame of the batch may have taken the place of an earlier one.
+    # A later frame of the batch may have replaced an earlier one.
     held = {slot for label in {*labels.tolist()} for slot in memory.newest(label, len(labels))}
     for slot, number in frame_in.items():
         if slot in held:
@@ -248,7 +249,7 @@ def largest_classes(memory: ReplayMemory, more: int | None = None) -> list[int]:
 
     Args:
         memory: not empty, unless ``more`` is given.
-        more: label of a class that has one exemplar more than those held.
+        more: label of a class to count with one additional exemplar.
     """
     counts = memory.counts
     if more is not None:
@@ -261,7 +262,7 @@ def drop_surplus(memory: ReplayMemory, generator: torch.Generator) -> set[int]:
     """Drop random exemplars of the largest class until the rest is within the capacity.
 
     Returns:
-        labels of the classes that were the largest.
+        labels of the classes that were the largest on the way.
     """
     found: set[int] = set()
     while memory.used > memory.capacity:
@@ -273,7 +274,7 @@ def drop_surplus(memory: ReplayMemory, generator: torch.Generator) -> set[int]:
 
 
 def random_below(limit: int, generator: torch.Generator) -> int:
-    """A whole number from 0 to ``limit`` - 1."""
+    """Draw an integer from 0 to ``limit`` - 1."""
     return int(torch.randint(limit, (), generator=generator))
 
 
@@ -283,16 +284,17 @@ def check_share(
     given: str | None = None,
     otherwise: str = f", or {setting('write_policy', 'on-arrival')}",
 ) -> None:
-    """Refuse a memory in which some class would get no exemplar.
+    """Refuse a memory in which a class would get no exemplar.
 
     Args:
-        capacity: exemplars that it holds.
-        classes: the classes that share it.
+        capacity: number of exemplars that it holds.
+        classes: number of classes that share it.
         given: the setting of the capacity, with its value, for the message.
-        otherwise: what else would do.
+        otherwise: another remedy, for the message.
 
     Raises:
-        InputError: with the smallest memory that works.
+        InputError: there are fewer exemplars than classes. The message gives the smallest memory
+            that works.
     """
     if capacity < classes:
         raise InputError(

@@ -1,6 +1,6 @@
-"""Product quantisation of feature maps, and storage of exemplars as codes.
+"""Product quantisation of feature maps, and exemplars stored as codes.
 
-Jegou, Douze, Schmid, "Product Quantization for Nearest Neighbor Search", TPAMI 2011; of feature
+Jegou, Douze, Schmid, "Product Quantization for Nearest Neighbor Search", TPAMI 2011; for feature
 maps: Hayes, Kafle, Shrestha, Acharya, Kanan, "REMIND Your Neural Network to Prevent Catastrophic
 Forgetting", ECCV 2020.
 """
@@ -26,25 +26,25 @@ ITERATIONS = 25
 
 
 class ProductQuantiser:
-    """Replaces parts of the channel vector at each position by the nearest of learned values.
+    """Replaces parts of the channel vector at each position by the nearest learned centroid.
 
-    The C channels at a position are cut into M sub-vectors of C / M channels. Each of the M places
-    has K centroids of its own, shared by all positions. Of a feature map only the numbers of the
-    nearest centroids are kept, each in as many bits as tell K of them apart, ordered by row,
-    column, sub-vector: H * W * M bytes for 256 centroids, half of that for 16. Centroids are kept
-    in half precision; distances and reconstructions are computed in float32 from these.
+    The C channels at a position are cut into M sub-vectors of C / M channels. Each of the M
+    sub-vectors has its own K centroids, which all positions share. A feature map is stored as the
+    indices of the nearest centroids, each in ceil(log2 K) bits, ordered by row, column, sub-vector:
+    H * W * M bytes for 256 centroids, half of that for 16. Centroids are stored in half precision.
+    Distances and reconstructions are computed from them in float32.
 
     Args:
         feature_shape: (C, H, W) of the feature maps.
-        codebooks: M, which divides C.
-        centroids: K for each sub-vector, at most 256.
-        device: where feature maps are encoded.
+        codebooks: number of sub-vectors, M, which divides C.
+        centroids: number of centroids per sub-vector, K, at most 256.
+        device: device on which feature maps are encoded.
 
     Attributes:
-        centroids: float16 [M, K, C / M]; zeros until there are any.
-        ready: whether there are any.
-        bits: bits of a number.
-        code_length: bytes of a code.
+        centroids: float16 [M, K, C / M]; zeros until they are learned.
+        ready: whether centroids have been learned.
+        bits: bits of an index.
+        code_length: bytes of the code of a feature map.
 
     Raises:
         InputError: M does not divide C.
@@ -70,18 +70,18 @@ class ProductQuantiser:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the centroids, which are needed to read codes."""
+        """Bytes of the centroids, which are needed to decode."""
         return self.centroids.nbytes
 
     def fit(self, batches: Batches, generator: torch.Generator) -> None:
         """Learn the centroids from a random sample of the channel vectors of a task.
 
-        The sample is spread evenly over the batches and holds at most 256 vectors for each
-        centroid; fewer vectors than centroids will do. It is computed with on the CPU whatever the
-        device, so that the same features have the same centroids on all.
+        The sample is spread evenly over the batches and holds at most 256 vectors per centroid. It
+        may have fewer vectors than centroids. Centroids are always computed on the CPU, so the same
+        features give the same centroids with every device.
 
         Args:
-            batches: batches of the task, read once; not empty.
+            batches: batches of the task, read once. There is at least one.
             generator: generator of the sample and the first centroids (CPU).
         """
         codebooks, count, _ = self.centroids.shape
@@ -98,7 +98,7 @@ class ProductQuantiser:
         self.ready = True
 
     def encode(self, features: Tensor) -> Tensor:
-        """Numbers of the nearest centroids.
+        """Indices of the nearest centroids, packed.
 
         Args:
             features: float32 [B, C, H, W].
@@ -107,7 +107,7 @@ class ProductQuantiser:
             uint8 [B, code_length].
         """
         codebooks, _, length = self.centroids.shape
-        # In channels-last memory, which networks hand out, this moves nothing.
+        # In channels-last memory, the format of feature maps, this copies nothing.
         parts = features.permute(0, 2, 3, 1).reshape(-1, codebooks, length).unbind(1)
         numbers = [
             nearest_centroids(part, own).byte()
@@ -116,7 +116,7 @@ class ProductQuantiser:
         return packed(torch.stack(numbers, 1).view(len(features), self._numbers), self.bits)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Feature maps from codes.
+        """Reconstruct feature maps from codes.
 
         Args:
             codes: uint8 [B, code_length].
@@ -132,7 +132,7 @@ class ProductQuantiser:
         return rows.view(len(codes), height, width, channels).permute(0, 3, 1, 2)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The centroids, and whether there are any."""
+        """The centroids, and whether they have been learned."""
         return {"centroids": self.centroids, "ready": torch.tensor(self.ready)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -142,14 +142,14 @@ class ProductQuantiser:
 
 
 def packed(numbers: Tensor, bits: int) -> Tensor:
-    """Numbers of so many bits without gaps, the first of them in the highest bits.
+    """Pack numbers of a few bits without gaps, the first one in the highest bits.
 
     Args:
         numbers: uint8 [B, n], below 2^bits.
-        bits: bits from 1 to 8.
+        bits: bits per number, from 1 to 8.
 
     Returns:
-        uint8 [B, ceil(n * bits / 8)]; what is left of the last byte is zero.
+        uint8 [B, ceil(n * bits / 8)]. Unused bits of the last byte are zero.
     """
     if bits == 8:
         return numbers
@@ -159,12 +159,12 @@ def packed(numbers: Tensor, bits: int) -> Tensor:
 
 
 def unpacked(codes: Tensor, bits: int, count: int) -> Tensor:
-    """The numbers of :func:`packed`, uint8 [B, count].
+    """Unpack the numbers of :func:`packed`, uint8 [B, count].
 
     Args:
         codes: uint8 [B, ceil(count * bits / 8)].
-        bits: bits of a number.
-        count: count of the numbers.
+        bits: bits per number.
+        count: number of values per row.
     """
     if bits == 8:
         return codes
@@ -178,11 +178,11 @@ def _places(bits: int, like: Tensor) -> Tensor:
 
 
 def sample_vectors(batches: Batches, most: int, generator: torch.Generator) -> Tensor:
-    """Channel vectors of a task, drawn without replacement, from each batch as many.
+    """Channel vectors of a task, drawn without replacement, equally many from each batch.
 
     Args:
         batches: batches of the task, read once.
-        most: vectors that are drawn, where there are so many.
+        most: maximum number of vectors.
         generator: generator of the choice (CPU).
 
     Returns:
@@ -191,7 +191,7 @@ def sample_vectors(batches: Batches, most: int, generator: torch.Generator) -> T
     sample: list[Tensor] = []
     count = len(batches)
     for number, batch in enumerate(bar(batches, "sample", "batch", leave=False)):
-        # These shares add up to the most that is wanted, however many batches there are.
+        # These shares add up to ``most`` for any number of batches.
         share = (number + 1) * most // count - number * most // count
         vectors = batch.features.permute(0, 2, 3, 1).flatten(0, 2)
         places = torch.randperm(len(vectors), generator=generator)[:share]
@@ -200,10 +200,10 @@ def sample_vectors(batches: Batches, most: int, generator: torch.Generator) -> T
 
 
 def nearest_centroids(vectors: Tensor, centroids: Tensor) -> Tensor:
-    """The centroid at the smallest Euclidean distance; the first of equals.
+    """Index of the nearest centroid by Euclidean distance, the first one among equals.
 
-    Which of those is taken whose distances differ by no more than rounding is left open. Distances
-    are compared a few megabytes at a time.
+    If distances are equal up to rounding, any of these centroids may be chosen. Distances are
+    compared a few megabytes at a time.
 
     Args:
         vectors: float32 [n, d].
@@ -212,8 +212,8 @@ def nearest_centroids(vectors: Tensor, centroids: Tensor) -> Tensor:
     Returns:
         integers [n].
     """
-    # |v - c|^2 is smallest where v.c - |c|^2 / 2 is largest. What all have in common would only
-    # cost digits.
+    # |v - c|^2 is smallest where v.c - |c|^2 / 2 is largest. The common term |v|^2 would only lose
+    # digits.
     middle = centroids.mean(0)
     moved = centroids - middle
     directions = torch.cat([moved.T, -moved.square().sum(1)[None] / 2])
@@ -223,13 +223,14 @@ def nearest_centroids(vectors: Tensor, centroids: Tensor) -> Tensor:
 def kmeans(vectors: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Centroids by Lloyd's algorithm, from vectors drawn without replacement.
 
-    A centroid that is nearest to nothing is moved to the vector that is farthest from its own.
-    With fewer vectors than centroids each distinct vector gets one, and the rest repeat some.
+    A centroid that is nearest to no vector is moved to the vector that is farthest from its own
+    centroid. If there are fewer vectors than centroids, each distinct vector is a centroid, and the
+    other centroids repeat some of them.
 
     Args:
         vectors: float32 [n, d] on the CPU, n at least 1.
         count: number of centroids, K.
-        generator: generator of the first ones (CPU).
+        generator: generator of the initial centroids (CPU).
 
     Returns:
         float32 [K, d].
@@ -246,7 +247,7 @@ def kmeans(vectors: Tensor, count: int, generator: torch.Generator) -> Tensor:
 
 
 def _means(vectors: Tensor, nearest: Tensor, centroids: Tensor) -> Tensor:
-    """The mean of the vectors of each centroid; those without any are moved."""
+    """The mean of the vectors of each centroid. Centroids without vectors are moved."""
     count = len(centroids)
     sizes = torch.bincount(nearest, minlength=count)
     sums = [torch.bincount(nearest, column.double(), count) for column in vectors.unbind(1)]
@@ -262,15 +263,15 @@ def _means(vectors: Tensor, nearest: Tensor, centroids: Tensor) -> Tensor:
 
 
 def centroid_bytes(channels: int, centroids: int) -> int:
-    """Bytes of a quantiser in half precision, however many sub-vectors it has."""
+    """Bytes of a quantiser in half precision, for any number of sub-vectors."""
     return 2 * channels * centroids
 
 
 def check_codebooks(codebooks: int, channels: int) -> None:
-    """Refuse a number of sub-vectors into which the channels cannot be cut.
+    """Refuse a number of sub-vectors that does not divide the number of channels.
 
     Raises:
-        InputError: with the numbers that will do.
+        InputError: lists the numbers that do.
     """
     if codebooks < 1 or channels % codebooks:
         fitting = [str(n) for n in range(1, channels + 1) if channels % n == 0]
@@ -282,10 +283,10 @@ def check_codebooks(codebooks: int, channels: int) -> None:
 
 
 class QuantisedStorage:
-    """Codes of a product quantiser, its bits for each sub-vector at each position.
+    """Exemplars stored as codes of a product quantiser.
 
     Args:
-        quantiser: the quantiser that writes and reads them.
+        quantiser: the quantiser that encodes and decodes them.
     """
 
     dtype = torch.uint8
@@ -300,9 +301,9 @@ class QuantisedStorage:
         return self._quantiser.nbytes
 
     def encode(self, batch: Batch) -> Tensor:
-        """The codes, uint8 [B, code_length]."""
+        """Encode feature maps, uint8 [B, code_length]."""
         return self._quantiser.encode(batch.features)
 
     def features(self, rows: Tensor) -> Tensor:
-        """The feature maps that the codes stand for."""
+        """Reconstruct feature maps from codes."""
         return self._quantiser.decode(rows)

@@ -19,36 +19,35 @@ from crumb.memory.draws import without_replacement
 from crumb.memory.payload import Fields, Payload
 
 EXEMPLARS = "memory.rows"
-"""How the name of the exemplars ends in the state of a learner."""
+"""Last part of the name of the exemplars in the state of a learner."""
 _PAYLOAD = "payload."
 
 
 class ReplayMemory:
     """At most ``capacity`` exemplars of equal size, grouped by class.
 
-    The exemplars lie in one tensor that grows as they come and never beyond the capacity. Which
-    of its rows belong to which class is kept in one list per class, so no label is stored. What
-    else is stored of each exemplar is its payload; it goes with the exemplar.
+    The exemplars lie in one tensor that grows with their number, up to the capacity. Each class has
+    a list of its row numbers, so no labels are stored. Other data of an exemplar is its payload,
+    which is dropped with the exemplar.
 
-    What policies ask about room (:attr:`capacity`, :attr:`used`, :meth:`cost`, ...) is counted in
-    exemplars here, and in bytes where exemplars differ in length
-    (:class:`crumb.memory.encoded.EncodedMemory`).
+    :attr:`capacity`, :attr:`used` and :meth:`cost` are in exemplars here. They are in bytes if
+    exemplars differ in length (:class:`crumb.memory.encoded.EncodedMemory`).
 
     Args:
-        capacity: most exemplars, over all classes.
-        row_shape: row shape of one exemplar.
+        capacity: maximum number of exemplars over all classes.
+        row_shape: shape of the row of one exemplar.
         dtype: dtype of one exemplar.
-        device: where the exemplars are kept.
-        fields: fields of the payload, if there is one.
-        budget: the budget that gave the capacity, if one did.
+        device: device of the exemplars.
+        fields: fields of the payload, if any.
+        budget: the budget that determines the capacity, if any.
 
     Attributes:
         capacity: as given, until :meth:`set_aside` lowers it.
-        payload: what is stored with each exemplar, by the number of its row.
-        rows: [allocated, *row_shape]; only the rows that a class lists hold an exemplar.
+        payload: data stored with each exemplar, by row number.
+        rows: [allocated, *row_shape]. Only rows in the list of a class hold an exemplar.
 
     Raises:
-        InputError: a capacity below 1.
+        InputError: the capacity is below 1.
     """
 
     def __init__(
@@ -77,26 +76,26 @@ class ReplayMemory:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the exemplars, as allocated."""
+        """Allocated bytes of the exemplars."""
         return self.rows.nbytes
 
     @property
     def capacity_bytes(self) -> int:
-        """Bytes of as many exemplars as there may be."""
+        """Bytes of the exemplars of a full memory."""
         return self.capacity * self.rows.new_empty((1, *self.rows.shape[1:]), device="meta").nbytes
 
     @property
     def bookkeeping_bytes(self) -> int:
-        """Bytes of the row numbers that say which exemplar is of which class."""
+        """Bytes of the row numbers, which assign exemplars to classes."""
         return sum(len(n) * n.itemsize for n in (*self._slots.values(), self._free))
 
     @property
     def counts(self) -> dict[int, int]:
-        """Exemplars held of each class that has any, by ascending label."""
+        """Number of exemplars of each class that has any, by ascending label."""
         return {label: len(self._slots[label]) for label in sorted(self._slots)}
 
     def count(self, label: int) -> int:
-        """Exemplars held of one class."""
+        """Number of exemplars of one class."""
         return len(self._slots.get(label, ()))
 
     # Room.
@@ -108,7 +107,7 @@ class ReplayMemory:
 
     @property
     def most(self) -> int:
-        """No more exemplars than this are ever held."""
+        """Maximum number of exemplars that are ever held."""
         return self.capacity
 
     @property
@@ -133,14 +132,14 @@ class ReplayMemory:
         return self.used + self.cost(row) <= self.capacity
 
     def set_aside(self, counted: int, make_room: Callable[[], object]) -> None:
-        """Leave bytes of a budget to what a policy counts; other capacities stay as they are.
+        """Reserve bytes of a budget for the counts of a policy. Other capacities do not change.
 
         Args:
             counted: bytes of all counts.
             make_room: drops exemplars until :attr:`used` is at most :attr:`capacity`.
 
         Raises:
-            InputError: the budget has no room for an exemplar beside the counts.
+            InputError: the budget has no room for an exemplar in addition to the counts.
         """
         if self._budget is not None:
             self.capacity = self._room(self._budget, counted)
@@ -157,11 +156,11 @@ class ReplayMemory:
             self._enlarge(self._budget, more)
 
     def _enlarge(self, budget: Budget, more: int) -> None:
-        """Each exemplar takes more bytes of a budget."""
+        """Update the budget after each exemplar needs more bytes."""
         self._budget = replace(budget, each=budget.each + more)
 
     def _room(self, budget: Budget, counted: int) -> int:
-        """The capacity that a budget leaves."""
+        """The capacity that remains of a budget."""
         return budget.exemplars(counted)
 
     def _trim(self) -> None:
@@ -175,12 +174,12 @@ class ReplayMemory:
     def add(
         self, label: int, rows: Tensor, payload: Mapping[str, Tensor] | None = None
     ) -> Sequence[int]:
-        """Append exemplars to a class; the caller has made room for them.
+        """Append exemplars to a class. The caller must make room for them first.
 
         Args:
             label: label of the class.
             rows: [n, *row_shape].
-            payload: payload of each, [n, *shape] by name, where there is one.
+            payload: payload of each, [n, *shape] by name, if any.
 
         Returns:
             the numbers of their rows.
@@ -193,7 +192,7 @@ class ReplayMemory:
         return slots
 
     def keep(self, label: int, positions: Sequence[int]) -> None:
-        """Drop all exemplars of a class but those at ``positions``, which take that order."""
+        """Keep only the exemplars of a class at ``positions``, in that order."""
         old = self._slots.pop(label, _numbers())
         kept = _numbers(old[position] for position in positions)
         self._let_go(sorted(set(old) - set(kept), reverse=True))
@@ -207,7 +206,7 @@ class ReplayMemory:
             del self._slots[label]
 
     def drop_all(self, label: int, positions: Sequence[int]) -> None:
-        """Drop some exemplars of a class; the others keep their order."""
+        """Drop some exemplars of a class. The others keep their order."""
         if positions:
             old = np.frombuffer(self._slots.pop(label), np.int32)
             kept = np.delete(old, positions)
@@ -223,7 +222,7 @@ class ReplayMemory:
     # Reading.
 
     def draw(self, labels: Sequence[int], generator: torch.Generator) -> Tensor:
-        """One exemplar for each entry of ``labels``, uniformly and with replacement.
+        """Sample one exemplar for each entry of ``labels``, uniformly and with replacement.
 
         Args:
             labels: classes that have exemplars.
@@ -240,9 +239,9 @@ class ReplayMemory:
         return self.at(slots)
 
     def sample(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Exemplars of any class, uniformly and without replacement.
+        """Sample exemplars of any class, uniformly and without replacement.
 
-        When more are asked for than are held, each is returned equally often, give or take one.
+        If ``count`` exceeds the number of exemplars, all are returned equally often, to within one.
 
         Args:
             count: number of exemplars; the memory must not be empty.
@@ -259,7 +258,7 @@ class ReplayMemory:
         return self._slots_of(without_replacement(count, len(self), generator))
 
     def numbered(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Exemplars counted through class by class, by ascending label.
+        """Exemplars by number, counted class by class in ascending order of labels.
 
         Returns:
             [len(numbers), *row_shape], and their labels, int64 [len(numbers)], on the CPU.
@@ -273,7 +272,7 @@ class ReplayMemory:
         return slots, torch.tensor([label for label, _ in found])
 
     def locate(self, numbers: Sequence[int]) -> list[tuple[int, int]]:
-        """The class, and the position in it, of exemplars counted through class by class."""
+        """Class and position in the class of exemplars by number, counted class by class."""
         labels, counts = list(self.counts), list(self.counts.values())
         ends = list(accumulate(counts))
         classes = [bisect_right(ends, number) for number in numbers]
@@ -283,15 +282,15 @@ class ReplayMemory:
         ]
 
     def class_rows(self, label: int) -> Tensor:
-        """The exemplars of one class, in the order in which they are listed."""
+        """The exemplars of one class, in listing order."""
         return self.at(self._slots.get(label, _numbers()))
 
     def payload_of(self, label: int) -> dict[str, Tensor]:
-        """The payload of the exemplars of one class, in their order: [n, *shape] by name."""
+        """The payload of the exemplars of one class, in listing order: [n, *shape] by name."""
         return self.payload.get(self._slots.get(label, _numbers()))
 
     def newest(self, label: int, count: int) -> Sequence[int]:
-        """The rows of the exemplars of a class that were added last, at most ``count``."""
+        """Row numbers of the last ``count`` exemplars added to a class, or fewer."""
         return self._slots.get(label, _numbers())[-count:]
 
     def replace_field(self, label: int, name: str, values: Tensor) -> None:
@@ -302,9 +301,9 @@ class ReplayMemory:
     # Saving.
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The exemplars, class by class, their labels, and the rows allocated.
+        """The exemplars, class by class, their labels, and the number of allocated rows.
 
-        The capacity is configuration.
+        The capacity is part of the configuration.
         """
         listed = self._listed()
         if states_are_lazy():
@@ -330,11 +329,11 @@ class ReplayMemory:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Load the exemplars of a :meth:`state_dict`.
 
-        Those of an older version, whose budget did not cover the counts, may be more than the
-        capacity, which is raised until :meth:`set_aside` is called.
+        In older versions a budget did not cover the counts, so there may be more exemplars than the
+        capacity. The capacity is then raised until :meth:`set_aside` is called.
 
         Raises:
-            InputError: there are too many exemplars, or their shape or type differs.
+            InputError: there are too many exemplars, or their shape or dtype differs.
         """
         rows, labels = state["rows"], state["labels"]
         fits = rows.shape[1:] == self.rows.shape[1:] and rows.dtype == self.rows.dtype
@@ -357,7 +356,7 @@ class ReplayMemory:
         self.payload = Payload(self.payload.fields)
 
     def _add_all(self, parts: Iterable[Tensor], state: dict[str, Tensor]) -> None:
-        """Add exemplars, some at a time, with the labels and the payload of a state."""
+        """Add exemplars in parts, with the labels and the payload of a state."""
         labels, slots = state["labels"], _numbers()
         for part in parts:
             slots.extend(self._put(part))
@@ -368,10 +367,10 @@ class ReplayMemory:
             places = (labels == label).nonzero().flatten().tolist()
             self._slots[label] = _numbers(slots[place] for place in places)
 
-    # Where exemplars lie.
+    # Storage of rows.
 
     def _put(self, rows: Tensor) -> Sequence[int]:
-        """Write exemplars; the numbers of their rows."""
+        """Write exemplars. Returns their row numbers."""
         slots = self._take_slots(len(rows))
         _indexable(self.rows)[slots] = _indexable(rows.to(self.rows.device, self.rows.dtype))
         return slots
@@ -386,7 +385,7 @@ class ReplayMemory:
         self._free.extend(slots)
 
     def at(self, slots: Sequence[int]) -> Tensor:
-        """The exemplars in some rows, by the numbers of these."""
+        """The exemplars with these row numbers."""
         return take(self.rows, torch.tensor(slots, dtype=torch.int64))
 
     def _take_slots(self, count: int) -> list[int]:
@@ -399,8 +398,8 @@ class ReplayMemory:
         held = len(self.rows)
         if held + missing > self.capacity:
             raise AssertionError("a write policy asked for more exemplars than the capacity")
-        # Powers of two make the cost of a write independent of how much is held already, and the
-        # bytes independent of the steps in which the memory was filled.
+        # Doubling makes the cost of a write independent of the number of exemplars, and the bytes
+        # independent of the order of writes.
         size = min(self.capacity, 1 << (held + missing - 1).bit_length())
         rows = self.rows.new_empty((size, *self.rows.shape[1:]))
         rows[:held] = self.rows
@@ -414,15 +413,15 @@ def _numbers(values: Iterable[int] | bytes = ()) -> array[int]:
 
 
 def take(rows: Tensor, places: Tensor) -> Tensor:
-    """Some of the rows, by one lookup.
+    """Select rows in one indexing operation.
 
     Args:
         rows: [n, ...] of any type, on any device.
-        places: int64 [m], on the CPU.
+        places: row indices, int64 [m], on the CPU.
     """
     return _indexable(rows)[places.to(rows.device, non_blocking=True)].view(rows.dtype)
 
 
 def _indexable(rows: Tensor) -> Tensor:
-    """View as a type that torch can index (it cannot index uint16 for writing)."""
+    """View as a dtype that torch can index: it cannot write to an indexed uint16 tensor."""
     return rows.view(torch.int16) if rows.dtype == torch.uint16 else rows

@@ -1,6 +1,6 @@
 """Forms of exemplars: encode frames for storage, and decode them to feature maps.
 
-``feature`` is the paper's; the others are its comparisons (Talbot et al. 2025, ablations).
+``feature`` is the method of the paper, and the others are its ablations (Talbot et al. 2025).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from crumb.memory.images import ImageForm
 from crumb.nets.split import SplitNetwork
 
 REMEMBERED_BYTES = 256 << 20
-"""Feature maps of stored images that need not be computed again."""
+"""Cached feature maps of stored images."""
 
 
 class Storage(Protocol):
@@ -30,7 +30,7 @@ class Storage(Protocol):
 
     @property
     def row_shape(self) -> tuple[int, ...] | None:
-        """Shape of an exemplar's row; None for variable lengths."""
+        """Shape of the row of an exemplar; None for variable lengths."""
         ...
 
     @property
@@ -43,12 +43,12 @@ class Storage(Protocol):
         ...
 
     def features(self, rows: Tensor) -> Tensor:
-        """The feature maps that replay trains on, float [n, C, H, W]."""
+        """Decode rows to the feature maps for replay, float [n, C, H, W]."""
         ...
 
 
 class CodeStorage:
-    """Block indices; the reconstruction follows the blocks as they are tuned."""
+    """Block indices. The reconstruction uses the present memory blocks."""
 
     def __init__(self, codebook: Codebook) -> None:
         self._codebook = codebook
@@ -65,21 +65,20 @@ class CodeStorage:
         return self._codebook.encode(batch.features)
 
     def features(self, rows: Tensor) -> Tensor:
-        """Reconstruction with the present blocks; the gradient reaches them."""
+        """Reconstruct with the present blocks. Gradients flow to the blocks."""
         return self._codebook.decode(rows)
 
 
 class ImageStorage:
-    """Images: JPEG (or pixels), smaller than they are shown.
+    """Images as JPEG files or pixels, usually smaller than the input size.
 
-    Replay sends them through the front again. It is frozen, so what it makes of an image is
-    remembered for a while: that changes how long replay takes and nothing else, and is not memory
-    of the method's.
+    Replay passes them through the front again. The front is frozen, so its feature maps are cached
+    for a while. The cache only saves time, and does not count as memory of the method.
 
     Args:
-        network: whose front is used.
-        form: in which images are kept; by default pixels of all that the network is shown, 150,528
-            bytes at 224 x 224 (the original keeps float32, four times that).
+        network: network whose front is used.
+        form: form of the stored images. Default: pixels at the input size, 150,528 bytes at 224 x
+            224 (the original code stores float32, four times as much).
     """
 
     dtype = torch.uint8
@@ -94,16 +93,16 @@ class ImageStorage:
 
     @property
     def reader_bytes(self) -> int:
-        """Bytes of what all JPEG files have in common."""
+        """Bytes of the common header of all JPEG files."""
         return len(self.form.header)
 
     def encode(self, batch: Batch) -> Tensor:
-        """The images, scaled down, as rows of :meth:`ImageForm.encode`."""
+        """Scale images down, and encode them to rows of :meth:`ImageForm.encode`."""
         assert batch.images is not None
         return self.form.encode(batch.images)
 
     def pixels(self, rows: Tensor) -> Tensor:
-        """The images as replay shows them, uint8 [n, 3, S, S] on the network's device."""
+        """Decode images to the input size, uint8 [n, 3, S, S] on the network's device."""
         return self.form.decode(rows).to(self._device)
 
     def features(self, rows: Tensor) -> Tensor:
@@ -132,7 +131,7 @@ class ImageStorage:
 
 
 class RawFeatureStorage:
-    """The float32 feature map itself."""
+    """Raw feature maps, float32."""
 
     dtype = torch.float32
     reader_bytes = 0
@@ -150,14 +149,14 @@ class RawFeatureStorage:
 
 
 class EnhancedFeatureStorage(RawFeatureStorage):
-    """The feature map, each value weighed by how much the loss depends on it.
+    """Feature maps whose values are weighted by the gradient of the loss.
 
     The weights are the absolute gradient of the loss, divided by its mean over the batch (a variant
     in the published code; Talbot et al. 2025).
 
     Args:
-        network: whose features are kept.
-        loss: loss of features, float [B, C, H, W], and labels, int64 [B].
+        network: network of the features.
+        loss: maps features, float [B, C, H, W], and labels, int64 [B], to the loss.
     """
 
     def __init__(self, network: SplitNetwork, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -165,9 +164,9 @@ class EnhancedFeatureStorage(RawFeatureStorage):
         self._loss = loss
 
     def encode(self, batch: Batch) -> Tensor:
-        """The weighed features; as they are where no gradient is left to weigh them with."""
+        """Weighted features; unweighted if all gradients are zero."""
         with torch.inference_mode(False), torch.enable_grad():
-            # A batch of a second pass was made in inference mode, so copy it for autograd.
+            # Batches of a second pass are made in inference mode, so copy them for autograd.
             features = batch.features.clone().requires_grad_()
             loss = self._loss(features, batch.labels.clone())
             (gradient,) = torch.autograd.grad(loss, features)

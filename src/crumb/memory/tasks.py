@@ -20,22 +20,22 @@ _COUNTS_BYTES = 16
 
 
 class TaskExemplars:
-    """A replay memory in which every finished task has an equal share, in exemplars or in bytes.
+    """A replay memory in which every finished task has an equal share of the exemplars or bytes.
 
-    A task's exemplars are a uniform sample of its frames: a reservoir within its share (see
-    :class:`crumb.memory.policies.Reservoir`), thinned at random as tasks come.
+    The exemplars of a task are a uniform sample of its frames: a reservoir within its share (see
+    :class:`crumb.memory.policies.Reservoir`), thinned at random as new tasks come.
 
     Args:
-        config: capacity.
-        storage: what is kept of a frame.
+        config: capacity of the memory.
+        storage: form of an exemplar.
         generator: generator of the choices (CPU).
-        device: where exemplars are kept.
+        device: device of the exemplars.
 
     Attributes:
-        memory: the exemplars, each with its label beside it; what it calls classes are tasks here.
+        memory: the exemplars with their labels as payload. Its classes are tasks here.
 
     Raises:
-        InputError: a capacity in bytes that holds not even one exemplar.
+        InputError: the capacity in bytes does not hold a single exemplar.
     """
 
     def __init__(
@@ -59,26 +59,26 @@ class TaskExemplars:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the exemplars, as allocated."""
+        """Allocated bytes of the exemplars."""
         return self.memory.nbytes
 
     @property
     def bookkeeping_bytes(self) -> int:
-        """Bytes of labels and row numbers, and of the counts of tasks and of frames offered."""
+        """Bytes of labels, row numbers, and the counts of tasks and offered frames."""
         return self.memory.bookkeeping_bytes + self.memory.payload.nbytes + _COUNTS_BYTES
 
     @property
     def reader_bytes(self) -> int:
-        """Bytes that any number of exemplars is read with."""
+        """Bytes shared by all exemplars to decode them."""
         return self.storage.reader_bytes
 
     @property
     def reading_bytes(self) -> int:
-        """Bytes without which the exemplars could not be read or chosen."""
+        """Bytes needed to decode and choose the exemplars."""
         return self.bookkeeping_bytes + self.reader_bytes
 
     def of_task(self, task: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All exemplars of a task, ``size`` at a time.
+        """Yield all exemplars of a task, ``size`` at a time.
 
         Yields:
             feature maps, float [n, C, H, W], and labels, int64 [n], on the CPU.
@@ -88,7 +88,7 @@ class TaskExemplars:
             yield self.storage.features(some), theirs
 
     def offer(self, batch: Batch) -> None:
-        """Offer frames of the present task, in stream order; it takes its share.
+        """Offer frames of the current task, in stream order.
 
         Raises:
             InputError: fewer exemplars than tasks.
@@ -113,7 +113,7 @@ class TaskExemplars:
             self.memory.keep(old, [order[place] for place in taken])
 
     def check_tasks(self, tasks: int) -> None:
-        """Refuse a memory in which one of these tasks would get no exemplar.
+        """Refuse a memory in which a task would get no exemplar.
 
         Raises:
             InputError: the memory is too small; names the capacity setting.
@@ -130,7 +130,7 @@ class TaskExemplars:
         return self.memory.capacity // tasks
 
     def _offer(self, share: int, row: Tensor, label: int) -> None:
-        """Offer a frame of the present task, as :class:`crumb.memory.policies.Reservoir` does."""
+        """Offer a frame of the current task, as in :class:`crumb.memory.policies.Reservoir`."""
         task, memory = self._task, self.memory
         room = share - sum(memory.costs(task)) - memory.cost(row)
         if self._offered > memory.count(task) + 1 or room < 0:
@@ -147,12 +147,12 @@ class TaskExemplars:
         memory.add(task, row[None], {"label": torch.tensor([label])})
 
     def on_task_end(self, batches: Batches, classes: int) -> None:
-        """Give a finished task its share, reducing earlier tasks; errors as :meth:`offer`."""
+        """Offer all frames of a finished task. Raises the errors of :meth:`offer`."""
         for batch in batches:
             self.offer(batch)
 
     def check_room(self, classes: int) -> None:
-        """Nothing can be said yet: classes do not tell how many tasks there will be."""
+        """Do nothing: the number of tasks is not known from the classes."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """The exemplars, their tasks and their labels."""
