@@ -1,1 +1,1 @@
-"""Benchmarks of Crumb as ratios between two ways of doing the same work."""
+"""Benchmarks of Crumb, as ratios of two ways to do the same work."""

@@ -1,7 +1,7 @@
-"""Row ``assignment``: encoding against the whole similarity matrix, and against bare products.
+"""Row ``assignment``: encoding compared with the plain form and with bare matrix products.
 
-The plain form is ``argmax(x @ normalize(blocks).T)`` with the whole matrix in memory. The bare
-form does the same products in pieces and looks for no maximum: no encoder on top of a matrix
+The plain form is ``argmax(x @ normalize(blocks).T)`` with the whole matrix in memory. The bare form
+computes the same products in pieces, without a maximum. No encoder that is built on a matrix
 product can be faster.
 """
 
@@ -27,7 +27,7 @@ from crumb.benchmarks.workplace import Workplace
 from crumb.codebook.codebook import Codebook
 
 BLOCKS = 256
-# Slices of the bare product at a time; the fastest of them counts.
+# Numbers of slices per bare product. The fastest one counts.
 _PIECES = (512, 1024, 4096)
 
 
@@ -36,9 +36,9 @@ class Case:
     """Feature maps of one backbone.
 
     Attributes:
-        batch: maps at a time.
-        shape: (C, H, W) of a map.
-        block_length: channels of a memory block.
+        batch: number of feature maps.
+        shape: shape of a feature map, (C, H, W).
+        block_length: number of channels of a memory block.
     """
 
     batch: int
@@ -55,13 +55,13 @@ CASES = {
 
 
 def plain(codebook: Codebook, features: Tensor) -> Tensor:
-    """The whole similarity matrix at once; int64 [B, N]."""
+    """Encode with the whole similarity matrix, int64 [B, N]."""
     slices = features.permute(0, 2, 3, 1).reshape(-1, codebook.blocks.shape[1])
     return (slices @ normalize(codebook.blocks, dim=1).T).argmax(1).view(len(features), -1)
 
 
 def bare(codebook: Codebook, features: Tensor, rows: int) -> Callable[[], None]:
-    """The products of all slices with all blocks, ``rows`` slices at a time, thrown away."""
+    """Multiply all slices by all blocks, ``rows`` slices at a time, and discard the products."""
     slices = features.permute(0, 2, 3, 1).reshape(-1, codebook.blocks.shape[1])
     directions = normalize(codebook.blocks, dim=1).T.contiguous()
     similarity = slices.new_empty(rows, len(codebook.blocks))
@@ -75,7 +75,7 @@ def bare(codebook: Codebook, features: Tensor, rows: int) -> Callable[[], None]:
 
 
 def measure(place: Workplace) -> list[Comparison]:
-    """Every case, with one thread and with all."""
+    """Measure every case with one thread and with all threads."""
     found = []
     for name, case in CASES.items():
         codebook, features = _inputs(case, place.setting.device)
@@ -88,7 +88,7 @@ def measure(place: Workplace) -> list[Comparison]:
 
 
 def _inputs(case: Case, device: str) -> tuple[Codebook, Tensor]:
-    """A codebook, and feature maps half of which are zero, as after a ReLU, in channels last."""
+    """A codebook, and feature maps in channels-last memory, half of them zeros as after a ReLU."""
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(case.batch, *case.shape, generator=generator).relu()
     blocks = torch.randn(BLOCKS, case.block_length, generator=generator)

@@ -1,12 +1,12 @@
-"""Row ``avalanche``: the same stream in Avalanche's Replay strategy.
+"""Row ``avalanche``: the same stream with Avalanche's Replay strategy.
 
-Both train the same tail on the same features, with the same batch size, optimizer, readings and
-number of exemplars, all of them raw feature maps; neither tests anything, neither has a codebook.
-They differ in what replay is: Avalanche joins as many exemplars to each batch and makes one step;
-CRUMB makes a second step, on exemplars of the classes that the batch lacks, and clips gradients.
-Avalanche shuffles each task, scores all classes from the start, and fills its memory without
-reading a task again. So both send two images through the tail for each training image after the
-first task.
+Both train the same tail on the same features, with the same batch size, optimizer, number of epochs
+and number of exemplars. All exemplars are raw feature maps. Neither has a codebook, and neither is
+tested. They replay differently: Avalanche appends the same number of exemplars to each batch and
+makes one step. CRUMB makes a second step on exemplars of the classes that are not in the batch, and
+clips gradients. Avalanche shuffles each task, has outputs for all classes from the start, and fills
+its memory without a second pass. After the first task, both pass two images through the tail for
+each training image.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from crumb.methods.base import Learner
 
 NOT_INSTALLED = "not installed: pip install 'crumb-learn[bench]'"
 MEMORY_SIZE = 200
-# Readings of the two tasks.
+# Number of epochs of each of the two tasks.
 _EPOCHS = (2, 1)
 
 
 class Features(TensorDataset):
-    """Feature maps and labels, with the field that Avalanche looks for.
+    """Feature maps and labels, with the attribute that Avalanche requires.
 
     Attributes:
-        targets: the label of each map.
+        targets: label of each feature map.
     """
 
     def __init__(self, features: torch.Tensor, labels: torch.Tensor) -> None:
@@ -44,14 +44,14 @@ class Features(TensorDataset):
 
 
 def measure(place: Workplace) -> list[Comparison]:
-    """Avalanche's seconds a training image over ours, or why there are none."""
+    """Ratio of the seconds per training image, Avalanche to Crumb, or why there is none."""
     what = "a training image, same tail and features"
     if find_spec("avalanche") is None:
         return [Comparison("avalanche", what, note=NOT_INSTALLED)]
     short = place.short
     try:
         theirs(place)
-    # A foreign package on a newer torch may break in any way; the other rows are still wanted.
+    # Foreign code may fail in any way with a newer torch. The other rows must still be measured.
     except Exception as error:
         problem = " ".join(f"does not run: {type(error).__name__}: {error}".split())
         return [Comparison("avalanche", what, note=problem)]
@@ -87,14 +87,14 @@ def _learn(learner: Learner, short: ShortStream) -> None:
 def theirs(place: Workplace) -> float:
     """Seconds of learning and storing by Avalanche."""
     learner = place.learner(len(place.short.tasks.classes))
-    # It warns of its own deprecated names, whatever the filters say; none concerns the caller.
+    # It warns about its own deprecated names, whatever the filters are. The caller can ignore this.
     with warnings.catch_warnings(record=True):
         return seconds(_trainer(learner, place), place.setting.device)
 
 
 def _trainer(learner: Learner, place: Workplace) -> Callable[[], None]:
-    """The strategy over both tasks; the wrapped network keeps batch norm as it is with us."""
-    # Only here: it is an extra, and takes seconds to import.
+    """Train the strategy on both tasks. The network wrapper keeps batch norm fixed, as in Crumb."""
+    # Imported here because it is an extra and takes seconds to import.
     from avalanche.benchmarks import nc_benchmark  # pyright: ignore[reportMissingImports]
     from avalanche.training.plugins import (  # pyright: ignore[reportMissingImports]
         EvaluationPlugin,

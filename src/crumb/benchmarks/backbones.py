@@ -1,4 +1,4 @@
-"""What the frozen front of a backbone takes of an image."""
+"""Time of the front of a backbone per image."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _BATCH, _REPEATS = 4, 5
 
 
 def milliseconds_per_image(networks: Mapping[str, SplitNetwork]) -> dict[str, float]:
-    """Milliseconds that each front takes of an image on one thread, without reading the image.
+    """Milliseconds of each front per image on one thread, without reading the image.
 
     Args:
-        networks: by name, on the CPU; they take turns, four images each.
+        networks: networks on the CPU, by name. They take turns of four images each.
 
     Returns:
-        by name: the median of five turns.
+        the median of five turns, by name.
     """
     calls = {}
     for name, network in networks.items():

@@ -1,10 +1,10 @@
 """Estimate the run time of the original code from measured parts.
 
-The original is not run. What it does is counted from its training loop; what each part costs is
-measured on this machine in the form in which it does it: batches of 21 in contiguous memory, all
-threads, every image decoded and sent through the front each time it is used. Work that we cannot
-price (its printing, its look-ups by name, the drifting batch norm) is left out, and its decoding
-is given as many threads as the machine has.
+The original code is not run. Its operations are counted from its training loop. The time of each is
+measured on this machine in the same form: batches of 21 in contiguous memory, all threads, and
+every image decoded and passed through the front each time it is used. Work without a known cost
+(printing, look-ups by name, the drifting batch norm) is ignored, and decoding uses all threads of
+the machine.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from crumb.methods.base import Learner
 
 @dataclass(frozen=True)
 class Work:
-    """Number of operations of the original code; repeated use of an image counts again.
+    """Number of operations of the original code. Each use of an image counts.
 
     Attributes:
-        front: images decoded and sent through the front.
+        front: images decoded and passed through the front.
         assignment: images whose slices are assigned to memory blocks.
-        training: images through the tail, forward and backward.
-        testing: images through the tail, forward only.
-        step: steps of the optimizer.
+        training: images passed through the tail, forward and backward.
+        testing: images passed through the tail, forward only.
+        step: optimizer steps.
     """
 
     front: int
@@ -49,7 +49,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Units:
-    """Seconds for one of each kind of :class:`Work`."""
+    """Seconds of one operation of each kind in :class:`Work`."""
 
     front: float
     assignment: float
@@ -64,7 +64,7 @@ class Estimate:
 
     Attributes:
         work: number of operations.
-        units: seconds of each.
+        units: seconds of one operation of each kind.
     """
 
     work: Work
@@ -80,14 +80,15 @@ class Estimate:
 def original_work(tasks: TaskList, epochs: Sequence[int], batch_size: int) -> Work:
     """Count the work of one run of the original.
 
-    Each training image, in each epoch: the front, an assignment, and two passes of the tail where
-    one is needed. Each replayed exemplar: one pass. After each task but the last, for storage:
-    the front and an assignment of every image. After each epoch three tests, on the classes seen
-    so far, of the first task and of the current task: the front, an assignment and two passes.
+    Each training image, in each epoch: the front, an assignment, and two passes through the tail,
+    although one would be enough. Each replayed exemplar: one pass. After each task except the last,
+    for storage: the front and an assignment for every image. After each epoch, three tests, on the
+    classes seen so far, of the first task and of the current task: the front, an assignment and two
+    passes.
 
     Args:
         tasks: tasks of the run.
-        epochs: readings of each task.
+        epochs: number of epochs of each task.
         batch_size: batch size of the stream.
     """
     front = assigned = training = tested = steps = 0
@@ -113,13 +114,13 @@ def original_work(tasks: TaskList, epochs: Sequence[int], batch_size: int) -> Wo
 
 
 def _replayed(batch: Sequence[int], stored: set[int]) -> int:
-    """Exemplars replayed after a batch: equally many of each stored class that it lacks."""
+    """Exemplars replayed after a batch: equally many of each stored class that is not in it."""
     absent = len(stored - set(batch))
     return absent * math.ceil(len(batch) / absent) if absent else 0
 
 
 def measure_units(place: Workplace) -> Units:
-    """Measure every price on images of the data set."""
+    """Measure the time of every operation on images of the data set."""
     learner = place.learner(len(place.short.tasks.classes))
     assert learner.codebook is not None
     learner.network.to(memory_format=torch.contiguous_format)
@@ -171,6 +172,6 @@ def _test(learner: Learner, features: Tensor) -> Tensor:
 
 
 def _step(learner: Learner) -> None:
-    """On the gradients that the turn before has left."""
+    """Make a step with the gradients of the turn before."""
     nn.utils.clip_grad_value_(learner.parameters().values(), learner.config.clip)
     learner.optimizer.step()

@@ -1,6 +1,6 @@
-"""Row ``front``: what an engine saves of the time that torch takes for the front.
+"""Row ``front``: time of the front with torch, divided by the time with an engine.
 
-Preprocessing counts for both. Torch takes as many images at a time as suits it best.
+Both include preprocessing. Torch uses its fastest batch size.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from crumb.nets.engines import ENGINES
 from crumb.nets.fronts import Unusable, open_engine, use_engine
 from crumb.nets.split import SplitNetwork
 
-# Time does not depend on the weights, and those of one of these are not in any package.
+# The time does not depend on the weights, and one of these networks has no package of weights.
 NETWORKS = (
     NetworkConfig("efficientnet_lite0", weights="random"),
     NetworkConfig("squeezenet1_0", weights="random"),
 )
 _IMAGES = 16
-# Images that a worker gives torch at a time.
+# Batch sizes of torch.
 _TORCH_PART = 4
 
 
 def measure(place: Workplace) -> list[Comparison]:
-    """Seconds of torch over those of the engine that ``auto`` takes, for an image on one thread."""
+    """Ratio of torch's seconds per image to those of the engine of ``auto``, on one thread."""
     return [measure_front(config, place.setting.repeats) for config in NETWORKS]
 
 
@@ -39,8 +39,8 @@ def measure_front(config: NetworkConfig, repeats: int) -> Comparison:
     """The same for one network.
 
     Args:
-        config: of the network; its engine is left to ``auto``.
-        repeats: turns of which the median is taken.
+        config: configuration of the network. Its engine is replaced by ``auto``.
+        repeats: number of turns. The median counts.
     """
     what, there = f"{config.backbone}, one thread", [*filter(engines.is_installed, ENGINES)]
     none = Comparison("front", what, note="no engine can be used here: see docs/engines.md")
@@ -71,7 +71,7 @@ def measure_front(config: NetworkConfig, repeats: int) -> Comparison:
         what,
         (Figure("torch", each["torch"]), Figure(best, each[best])),
         details={"chosen": network.config.engine, "seconds_per_image": each},
-        note="" if chosen is not None else f"auto takes torch for {config.backbone}",
+        note="" if chosen is not None else f"auto uses torch for {config.backbone}",
     )
 
 

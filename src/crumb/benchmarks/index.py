@@ -1,7 +1,7 @@
 """Row ``index``: reading an index of many images.
 
-The plain way looks at one row after the other. The quick way knows the same rules for many rows at
-a time; both give the same table.
+The plain way checks one row after the other. The fast way checks the same rules for many rows at a
+time. Both give the same table.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _OF_A_CLASS = 1_300
 
 
 def measure(place: Workplace) -> list[Comparison]:
-    """The plain way by ours: seconds, and the memory needed with the table."""
+    """Ratios of the plain way to ours: seconds, and the memory including the table."""
     path = place.folder / "large_dirmap.csv"
     write_parts(path, index_parts(_index(ROWS)))
     calls: dict[str, Callable[[], object]] = {
@@ -40,7 +40,7 @@ def measure(place: Workplace) -> list[Comparison]:
 
 
 def _index(rows: int) -> pd.DataFrame:
-    """Names as in ImageNet; each image is a clip of its own."""
+    """Write an index with names as in ImageNet. Each image is a separate clip."""
     table = [
         (n // _OF_A_CLASS, n, 0, 0, f"train/n{n // _OF_A_CLASS:08}/n{n // _OF_A_CLASS:08}_{n}.JPEG")
         for n in range(rows)

@@ -1,7 +1,7 @@
-"""Row ``large``: resident memory that saving and loading a large replay memory needs.
+"""Row ``large``: resident memory needed to save and load a large replay memory.
 
-The plain way gathers the exemplars, serialises them with safetensors and writes the result. It
-loads them through a memory map and copies them into place.
+The plain way gathers the exemplars, serialises them with safetensors and writes the result. To load
+them, it maps the file and copies the exemplars.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from crumb.lazy import lazy_states
 from crumb.memory.replay import ReplayMemory
 
 SIZE, CODE_BYTES = 40_000, 5_408
-"""Exemplars, each the code of a map of SqueezeNet."""
+"""Number of exemplars, each the code of a feature map of SqueezeNet."""
 _CLASSES = 10
 _MOST = 1.05
 
 
 def measure(place: Workplace) -> list[Comparison]:
-    """Peak resident memory of the plain way by ours, and ours while loading by the exemplars."""
+    """Ratio of the peaks of resident memory, plain to ours, and of our peak to the exemplars."""
     path = place.folder / "large.safetensors"
     saving, held = _saving(path)
     loading = _peaks({"plain": lambda: _load_plainly(path), "crumb": lambda: _load(path)})
@@ -46,14 +46,14 @@ def measure(place: Workplace) -> list[Comparison]:
 
 
 def _saving(path: Path) -> tuple[dict[str, Figure], int]:
-    """Peaks while saving, the exemplars included, and the bytes of the exemplars."""
+    """Peaks while saving, including the exemplars, and the bytes of the exemplars."""
     memory = full_memory(SIZE)
     calls = {"plain": lambda: _save_plainly(memory, path), "crumb": lambda: _save(memory, path)}
     return _peaks(calls, held=memory.nbytes), memory.nbytes
 
 
 def full_memory(size: int) -> ReplayMemory:
-    """Random codes of ten classes, as they lie after some tasks: not class by class."""
+    """Random codes of ten classes in mixed order, as after some tasks."""
     memory = ReplayMemory(size, (CODE_BYTES,), torch.uint8)
     generator = torch.Generator().manual_seed(0)
     count = size // _CLASSES // 2

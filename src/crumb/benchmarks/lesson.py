@@ -1,9 +1,9 @@
-"""Row ``slda``: cost of a lesson and of the first prediction after it, beyond the feature
-extractor.
+"""Row ``slda``: time of a lesson and of the first prediction after it, compared with the front.
 
-The learner has the default method and budget. Its front is the part of the network before the cut,
-which every method runs on every frame; ``observe`` adds the rest of the network but for the head,
-and the statistics. The first prediction after a lesson solves for the classifier.
+The learner has the default method and budget. The front is the part of the network before the cut,
+which every method computes for every frame. ``observe`` also computes the rest of the network
+except the head, and updates the statistics. The first prediction after a lesson solves for the
+classifier.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from crumb.nets.backbones import build_network
 from crumb.nets.fronts import use_engine
 
 FRAMES = 100
-"""Number of frames of a lesson."""
+"""Number of frames in a lesson."""
 BEYOND_FRONT = 0.020
-"""Seconds that the first prediction after a lesson may take beyond the front."""
+"""Maximum seconds of the first prediction after a lesson, in addition to the front."""
 _CLASSES = 10
 _LESSON = 1.15
 
 
 def measure(place: Workplace) -> list[Comparison]:
-    """A lesson, and the first prediction after one, each against the front alone."""
+    """Ratios of a lesson, and of the first prediction after it, to the front alone."""
     learner = taught(place)
     return [_observing(learner, place), _predicting(learner, place)]
 
 
 def taught(place: Workplace) -> StreamingLda:
-    """A learner that was shown a few frames of each class; what they show changes no time."""
+    """A learner that has seen a few frames of each class."""
     setting = place.setting
     config = SldaConfig(**DEFAULT_SETTINGS, classes_expected=_CLASSES)
     network = build_network(setting.network)
@@ -48,7 +48,7 @@ def taught(place: Workplace) -> StreamingLda:
 
 
 def frames(learner: StreamingLda, count: int) -> Tensor:
-    """Random pixels in the size of the network's input, uint8 [count, 3, S, S]."""
+    """Random images of the network's input size, uint8 [count, 3, S, S]."""
     side = learner.network.preprocessing.size
     generator = torch.Generator().manual_seed(0)
     shape = (count, 3, side, side)
@@ -56,7 +56,7 @@ def frames(learner: StreamingLda, count: int) -> Tensor:
 
 
 def front(learner: StreamingLda, pixels: Tensor) -> Callable[[], None]:
-    """The front alone, as many frames at a time as ``observe`` takes."""
+    """The front alone, with the same batch size as ``observe``."""
 
     def run() -> None:
         for part in pixels.split(BATCH_SIZE):

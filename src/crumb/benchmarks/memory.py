@@ -1,6 +1,6 @@
-"""Row ``memory``: time of a step for replay memories that grow by factors of ten.
+"""Row ``memory``: time of a step with replay memories of increasing size.
 
-Also the time of writing and of drawing alone: these must not depend on the memory's size.
+It also measures writing and drawing alone. Their time must not depend on the size of the memory.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ SIZES = (100, 1_000, 10_000, 100_000)
 # Classes that fill the memory, and classes that arrive while it is full.
 _STORED, _NEW = 10, 2
 _STEPS = 2
-# Memories for writing and drawing alone: the largest is that of 10,000 images (1.5 GB of codes).
+# Sizes for writing and drawing alone. The largest has the bytes of 10,000 images (1.5 GB of codes).
 SMALL, LARGE = 1_000, 278_342
-# Short codes: what is measured is finding exemplars, not copying them.
+# Codes are short, so that finding exemplars is measured and not copying them.
 _CODE_BYTES = 64
 _BATCHES = 20
 _AT_MOST = 2.0
 
 
 def measure(place: Workplace) -> list[Comparison]:
-    """Ratio to the time at the smallest memory: of steps, then of writing and drawing alone."""
+    """Ratios to the time with the smallest memory: of steps, then of writing and drawing."""
     steps = [*_policy(place, "end-of-task"), *_policy(place, "on-arrival")]
     return [*steps, *_alone(place.setting.repeats)]
 
@@ -54,9 +54,9 @@ def _policy(place: Workplace, policy: WritePolicy) -> list[Comparison]:
 
 
 def _turn(place: Workplace, policy: WritePolicy, size: int) -> Callable[[], float]:
-    """Seconds of a few steps on new classes, each time from the same full memory.
+    """Seconds of a few steps on new classes, always starting from the same full memory.
 
-    Every frame of a new class is written by ``on-arrival``, in the place of an older one.
+    ``on-arrival`` writes every frame of a new class, and each replaces an older exemplar.
     """
     learner = place.learner(_STORED + _NEW, memory_size=size, write_policy=policy)
     learner.add_classes(f"class {number}" for number in range(_STORED + _NEW))
@@ -81,7 +81,7 @@ def _batch(learner: Crumb, seed: int) -> Batch:
 
 
 def _full_memory(learner: Crumb, size: int) -> dict[str, Tensor]:
-    """Random codes, as a state: equally many of each stored class, all of them counted as seen."""
+    """A state with random codes: equally many of each class, all counted as seen."""
     assert learner.codebook is not None
     generator = torch.Generator().manual_seed(0)
     shape, dtype = (size, learner.codebook.code_length), learner.codebook.dtype
@@ -107,7 +107,7 @@ def _alone(repeats: int) -> list[Comparison]:
 
 
 def _turns_alone(size: int) -> dict[str, Callable[[], object]]:
-    """Batches of one class at the end of a task, each of which is thinned, and draws."""
+    """Time batches of one class at the end of a task, which are thinned, and draws."""
     memory = ReplayMemory(size, (_CODE_BYTES,), torch.uint8)
     generator = torch.Generator().manual_seed(0)
     for label in range(_STORED):

@@ -24,7 +24,7 @@ class Figure:
 
     Attributes:
         name: name of what was measured.
-        value: in units of ``unit``.
+        value: value in units of ``unit``.
         unit: ``s`` or ``MB`` (10^6 bytes).
     """
 
@@ -42,12 +42,12 @@ class Comparison:
 
     Attributes:
         row: row of the suite, e.g. ``step``.
-        what: was measured, and under which circumstances.
-        figures: two; the ratio is the first divided by the second. None without measurement.
-        at_least: what the ratio should reach.
-        at_most: what it should not exceed.
-        details: further numbers and words, for the file.
-        note: what a reader of the table must know.
+        what: description of the measurement and its conditions.
+        figures: two figures, of which the first is divided by the second. None without measurement.
+        at_least: smallest acceptable ratio.
+        at_most: largest acceptable ratio.
+        details: further data for the file.
+        note: remark for readers of the table.
     """
 
     row: str
@@ -72,7 +72,7 @@ class Comparison:
         return [f"{self.row}: {self.what}", ratio, wanted or "-", raw or "-"]
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, as the file has it."""
+        """The comparison as JSON values."""
         return {
             "row": self.row,
             "what": self.what,
@@ -89,7 +89,7 @@ HEADER = ("row: what", "ratio", "wanted", "measured")
 
 
 def machine(device: str) -> dict[str, Any]:
-    """Facts that timings depend on."""
+    """Facts about the machine that affect timings."""
     on_gpu = device.startswith("cuda")
     return {
         "cpu": _processor(),
@@ -110,7 +110,7 @@ def headline(facts: Mapping[str, Any]) -> str:
 
 
 def _processor() -> str:
-    """The name that Linux has for the CPU; elsewhere its family."""
+    """Name of the CPU on Linux; elsewhere its family."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -120,10 +120,10 @@ def _processor() -> str:
 
 
 def check_writable(path: Path) -> None:
-    """Refuse a file that could not be written at the end.
+    """Refuse a path to which the results could not be written at the end.
 
     Raises:
-        InputError: its folder is missing, or it is a folder.
+        InputError: the folder is missing, or the path is a folder.
     """
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise InputError(f"--json {path}", "is not a file in an existing folder", _REMEDY)

@@ -1,8 +1,8 @@
 """Rows ``store``, ``experiment`` and ``checkpoint``: whole runs.
 
-The first two are runs with and without the feature store, which start with nothing computed; next
-to them stands an ESTIMATE of what the original program would take for the same images and protocol
-on this machine (see :mod:`crumb.benchmarks.estimate`).
+The first two are runs with and without the feature store, starting without cached features. They
+are compared with an ESTIMATE of the time of the original code for the same images and protocol on
+this machine (see :mod:`crumb.benchmarks.estimate`).
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from crumb.stream.record import RunRecord
 from crumb.stream.run import stream
 from crumb.stream.tasks import epochs_of, tasks_of
 
-# What the estimates should show: of one run, and of an experiment of ten.
+# Smallest acceptable ratios of the estimates: for one run, and for an experiment of ten.
 _ONE_RUN, _TEN_RUNS = 10.0, 30.0
-# Share of a run that its checkpoints may take.
+# Largest acceptable share of checkpoints in the time of a run.
 _CHECKPOINTS = 0.02
 
 
 @dataclass(frozen=True)
 class Timed:
-    """Some runs and what they took together.
+    """Some runs and their total time.
 
     Attributes:
         seconds: seconds from the call to the finished results folder.
@@ -40,10 +40,10 @@ class Timed:
 
 
 class WholeRuns:
-    """The runs that both rows share, each made when first asked for.
+    """The runs that both rows share. Each is done on first use.
 
     Args:
-        place: with settings and data.
+        place: workplace with settings and data.
     """
 
     def __init__(self, place: Workplace) -> None:
@@ -52,18 +52,18 @@ class WholeRuns:
 
     @cached_property
     def first(self) -> Timed:
-        """Run 0 with the feature store, filling it."""
+        """Run 0 with an empty feature store, which it fills."""
         return self._stream("first", 0, 1, cached=True)
 
     @cached_property
     def later(self) -> Timed:
-        """The other runs of the experiment, with the store that the first one filled."""
+        """The other runs of the experiment, with the store filled by the first one."""
         count = self._place.setting.runs - 1
         return self._stream("later", 1, count, cached=True) if count else Timed(0.0, [])
 
     @cached_property
     def without(self) -> Timed:
-        """Run 0 without a store: every image goes through the front whenever it is used."""
+        """Run 0 without a store: every use of an image computes the front."""
         return self._stream("without", 0, 1, cached=False)
 
     @cached_property
@@ -89,7 +89,7 @@ class WholeRuns:
 
 
 def measure_store(runs: WholeRuns) -> list[Comparison]:
-    """One run without the store over one with it; the estimate over the latter."""
+    """Ratios to one run with the store: of a run without it, and of the estimate."""
     ours = runs.first
     with_store = Figure("crumb", ours.seconds)
     return [
@@ -111,7 +111,7 @@ def measure_store(runs: WholeRuns) -> list[Comparison]:
 
 
 def measure_experiment(runs: WholeRuns) -> list[Comparison]:
-    """One run without the store over one of several runs that share it; the estimate likewise."""
+    """Ratios to one run of several that share the store: without it, and the estimate."""
     parts = [runs.first, runs.later]
     count = sum(len(part.records) for part in parts)
     a_run = Figure("crumb", sum(part.seconds for part in parts) / count)
@@ -134,7 +134,7 @@ def measure_experiment(runs: WholeRuns) -> list[Comparison]:
 
 
 def measure_checkpoint(runs: WholeRuns) -> list[Comparison]:
-    """Share of checkpoints in the learning and testing time of one run."""
+    """Ratio of the time of checkpoints to the time of learning and testing of one run."""
     (record,) = runs.first.records
     run = record.seconds + record.test_seconds + record.checkpoint_seconds
     return [
@@ -150,10 +150,10 @@ def measure_checkpoint(runs: WholeRuns) -> list[Comparison]:
 
 
 def profile(parts: Sequence[Timed]) -> dict[str, float]:
-    """Seconds a run, by what they were spent on; the store is filled once for all runs.
+    """Seconds per run, by purpose. The store is filled once for all runs.
 
     Args:
-        parts: parts of one experiment; the first of them filled the store.
+        parts: parts of one experiment. The first one filled the store.
     """
     records = [record for part in parts for record in part.records]
     count = len(records)

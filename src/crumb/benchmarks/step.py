@@ -1,8 +1,8 @@
-"""Row ``step``: what the stream loop adds to the arithmetic it does.
+"""Row ``step``: overhead of the stream loop.
 
-The plain loop is what one would write by hand for this one method on this one network: the same
-tail, codebook, optimizer and replay on tensors that hold all features, labels and exemplars, no
-framework around it. It may use whichever memory format and number of threads suit it best.
+The plain loop is written by hand for one method and one network: the same tail, codebook, optimizer
+and replay, on tensors that hold all features, labels and exemplars, without a framework. It uses
+its fastest memory format and number of threads.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from crumb.benchmarks.workplace import BATCH_SIZE, ShortStream, Workplace
 from crumb.methods.crumb import Crumb
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
-# Batches of the trials that choose format and threads.
+# Number of batches in the trials that choose format and threads.
 _TRIAL = 6
 
 
@@ -31,8 +31,8 @@ class PlainMemory:
 
     Attributes:
         codes: all exemplars, class after class, [n, N].
-        first: row of the first exemplar of each class, int64 [classes], on the CPU.
-        count: exemplars of each class, int64 [classes], on the CPU.
+        first: row number of the first exemplar of each class, int64 [classes], on the CPU.
+        count: number of exemplars of each class, int64 [classes], on the CPU.
     """
 
     codes: Tensor
@@ -50,14 +50,14 @@ def plain_epoch(
     """One pass over a task with replay, on plain tensors.
 
     Args:
-        learner: only its tail, codebook, optimizer, generator and settings are used.
+        learner: learner whose tail, codebook, optimizer, generator and settings are used.
         memory: exemplars of earlier classes.
         features: features of the task, float32 [n, C, H, W].
         labels: int64 [n], on the CPU.
-        memory_format: memory format of everything that enters the tail.
+        memory_format: memory format of the inputs of the tail.
 
     Returns:
-        the losses in the order of the steps.
+        the losses of the steps, in order.
     """
     tail, codebook, optimizer = learner.network.tail, learner.codebook, learner.optimizer
     assert codebook is not None
@@ -90,7 +90,7 @@ def plain_epoch(
 
 
 class Contest:
-    """Stream loop and plain loop over the second task, each time from the same state.
+    """The stream loop and the plain loop on the second task, always starting from the same state.
 
     Args:
         place: with settings and data.
@@ -113,13 +113,13 @@ class Contest:
         return seconds(lambda: self.short.read(self._ours, 1), self._device)
 
     def plain(self, form: str, count: int, images: int | None = None) -> float:
-        """Seconds of the plain loop in one memory format, with so many threads."""
+        """Seconds of the plain loop with one memory format and number of threads."""
         call = self._plain_call(form, images)
         with threads(count):
             return seconds(call, self._device)
 
     def best_plain(self) -> tuple[str, int]:
-        """The memory format and number of threads with which the plain loop is fastest."""
+        """The fastest memory format and number of threads of the plain loop."""
         images = _TRIAL * BATCH_SIZE
         choices = [(form, count) for form in FORMATS for count in thread_counts()]
         turns = {str(choice): partial(self.plain, *choice, images) for choice in choices}
@@ -127,7 +127,7 @@ class Contest:
         return min(choices, key=lambda choice: taken[str(choice)])
 
     def disagreement(self, form: str) -> float:
-        """Largest relative difference of a loss between the loops, from the same state."""
+        """Largest relative difference between the losses of the loops, from the same state."""
         self._ours.load_state_dict(self._state)
         ours = [
             loss for batch in self.short.reading(1) for loss in self._ours.learn(batch).values()
@@ -138,7 +138,7 @@ class Contest:
         return float((difference / torch.stack(plain).abs().clamp_min(1e-3)).max())
 
     def _plain_call(self, form: str, images: int | None) -> Callable[[], list[Tensor]]:
-        """The plain loop from the common state, everything laid out in one memory format."""
+        """Run the plain loop from the common state, with all tensors in one memory format."""
         learner, layout = self._plain, FORMATS[form]
         learner.load_state_dict(self._state)
         learner.network.tail.to(memory_format=layout)
@@ -178,7 +178,7 @@ def measure(place: Workplace) -> list[Comparison]:
 
 
 def _fill_memory(learner: Crumb, short: ShortStream) -> None:
-    """One step on the first task, then its exemplars; the second task has begun."""
+    """Make one step on the first task, store its exemplars, and begin the second task."""
     learner.begin_task(short.classes(0))
     learner.learn(next(iter(short.reading(0))))
     learner.end_task(short.reading(0))

@@ -1,4 +1,4 @@
-"""The rows of the suite, measured one after the other."""
+"""The rows of the suite."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ ROWS: tuple[Row, ...] = get_args(Row)
 
 
 def measure(rows: Sequence[Row], setting: Setting) -> list[Comparison]:
-    """Measure some rows; what two of them share is done once.
+    """Measure some rows. Work that several rows share is done once.
 
     Raises:
-        InputError: a data set, image or network that cannot be used.
+        InputError: a data set, image or network cannot be used.
     """
     with workplace(setting) as place:
         runs = WholeRuns(place)

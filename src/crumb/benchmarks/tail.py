@@ -1,4 +1,4 @@
-"""Row ``tail``: parts of a training step against the plain way to compute them."""
+"""Row ``tail``: parts of a training step compared with the plain way to compute them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from crumb.nets.split import SplitNetwork
 
 
 def measure(place: Workplace) -> list[Comparison]:
-    """A whole step without and with norms of their own, and the gradient of the memory blocks.
+    """Ratios for a training step with folded batch norms, and for the gradient of the memory
+    blocks.
 
-    On one thread, so that a second one that waits is not measured.
+    Uses one thread, so waiting for a second one is not measured.
     """
     network = build_network(place.setting.network).to(place.setting.device)
     with threads(1):
@@ -30,7 +31,7 @@ def measure(place: Workplace) -> list[Comparison]:
 
 
 def step(network: SplitNetwork) -> Callable[[], None]:
-    """One step of SGD on random feature maps."""
+    """One SGD step on random feature maps."""
     generator = torch.Generator().manual_seed(0)
     network.train().use_generator(None)
     parameters = list(network.tail.parameters())

@@ -1,4 +1,4 @@
-"""Seconds and bytes of calls, measured so that two of them can be compared."""
+"""Measure seconds and bytes of calls, to compare calls with each other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PAGE = 4096
 
 
 def seconds(call: Callable[[], object], device: str) -> float:
-    """Seconds of one call; a GPU is waited for before and after."""
+    """Seconds of one call. Waits for a GPU before and after."""
     _wait(device)
     started = time.perf_counter()
     call()
@@ -29,15 +29,15 @@ def seconds(call: Callable[[], object], device: str) -> float:
 def interleaved(
     contestants: Mapping[str, Callable[[], float]], repeats: int, title: str
 ) -> dict[str, float]:
-    """Median seconds of several contestants that take turns.
+    """Median seconds of several functions that take turns.
 
-    Turns (A B A B ...) make a machine that slows down meet all of them alike. A first turn of
-    each, which warms caches up, does not count.
+    They take turns (A B A B ...), so that a slowdown of the machine affects all of them equally.
+    The first turn of each warms up caches and does not count.
 
     Args:
-        contestants: contestants by name; each returns the seconds that it took, so that it can
-            prepare itself before its own clock starts.
-        repeats: turns that count.
+        contestants: functions by name. Each returns its own seconds, so it can prepare without
+            being measured.
+        repeats: number of turns that count.
         title: title of the progress bar.
     """
     times: dict[str, list[float]] = {name: [] for name in contestants}
@@ -48,13 +48,13 @@ def interleaved(
 
 
 def timed(calls: Mapping[str, Callable[[], object]], device: str) -> dict[str, Callable[[], float]]:
-    """Contestants for :func:`interleaved` that need no preparation."""
+    """Functions for :func:`interleaved` that need no preparation."""
     return {name: lambda call=call: seconds(call, device) for name, call in calls.items()}
 
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """A context in which torch computes with so many threads."""
+    """A context in which torch uses this number of threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -64,7 +64,7 @@ def threads(count: int) -> Iterator[None]:
 
 
 def thread_counts() -> list[int]:
-    """One thread, and as many as torch uses here; once where that is the same."""
+    """One thread, and torch's default number of threads if it is another."""
     return sorted({1, torch.get_num_threads()})
 
 
@@ -74,16 +74,16 @@ def in_words(count: int) -> str:
 
 
 def peak_bytes(call: Callable[[], object], device: str) -> int:
-    """Most bytes of tensors allocated at once during a call, above what was held before.
+    """Peak bytes of tensors during a call, above the bytes before it.
 
-    On a CPU it computes with one thread: what other threads allocate would not be seen.
+    Uses one thread on a CPU, because allocations of other threads are not seen.
     """
     if device.startswith("cuda"):
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         call()
         return torch.cuda.max_memory_allocated(device) - before
-    # The profiler writes to stderr when it starts and stops, and when it finds no GPU.
+    # The profiler writes to stderr when it starts and stops, and if there is no GPU.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     activities = [ProfilerActivity.CPU]
     with threads(1), profile(activities=activities, profile_memory=True) as profiler:
@@ -97,14 +97,14 @@ def peak_bytes(call: Callable[[], object], device: str) -> int:
 
 
 def peak_resident(call: Callable[[], object]) -> int | None:
-    """Most bytes of memory resident at once during a call, above what was resident before.
+    """Peak resident memory during a call, above the resident memory before it, in bytes.
 
     Returns:
-        at least one page; None where Linux's /proc/self is missing or cannot be written.
+        at least one page; None if Linux's /proc/self is missing or not writable.
     """
     try:
         before = _resident("VmRSS")
-        # Linux then counts the peak anew.
+        # This resets the peak.
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return None

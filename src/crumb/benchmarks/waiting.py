@@ -1,7 +1,7 @@
-"""Row ``waiting``: what it costs that waiting threads sleep instead of spinning.
+"""Row ``waiting``: time of a step if waiting threads sleep instead of spin.
 
-A training step of the tail on two threads, in processes that take turns. How threads wait is
-settled when torch is loaded.
+It measures a training step of the tail on two threads, in processes that take turns. Threads learn
+how to wait when torch is loaded, so each way needs its own process.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from crumb.progress import bar
 
 POLICIES = {
     "sleep": {"OMP_WAIT_POLICY": "PASSIVE"},
-    # What libgomp does when it is told nothing.
+    # The default of libgomp.
     "spin": {"GOMP_SPINCOUNT": "300000"},
 }
 _VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
@@ -30,7 +30,7 @@ _AT_MOST = 1.03
 
 
 def measure(place: Workplace) -> list[Comparison]:
-    """Time of a step whose waiting threads sleep, by that of one whose threads spin."""
+    """Ratio of the time of a step with sleeping threads to the time with spinning threads."""
     taken: dict[str, list[list[float]]] = {name: [] for name in POLICIES}
     turns = [*POLICIES] * place.setting.repeats
     for name in bar(turns, "waiting", "turn", leave=False):

@@ -34,7 +34,7 @@ from crumb.stream.run import open_store
 from crumb.stream.tasks import choose, tasks_of
 
 BATCH_SIZE = 21
-# Of each of the two tasks that rows of single steps use: enough for thirty steps.
+# Images of each of the two tasks for rows of single steps: enough for thirty steps.
 _IMAGES_OF_A_TASK = 30 * BATCH_SIZE
 
 
@@ -44,9 +44,9 @@ class Setting:
 
     Attributes:
         network: configuration of the backbone.
-        dataset: folder of an indexed data set; the sample clips of the package where it is None.
-        runs: runs of the experiment.
-        repeats: turns of each contestant of which the median is taken.
+        dataset: folder of an indexed data set. None uses the sample clips of the package.
+        runs: number of runs of the experiment.
+        repeats: number of turns of each measurement. The median counts.
         device: cpu, cuda or cuda:N.
     """
 
@@ -62,9 +62,9 @@ class ShortStream:
     """The first two tasks of a data set, shortened, with their features in memory.
 
     Attributes:
-        tasks: two, without test images.
-        store: store of their features.
-        config: config of a stream over them.
+        tasks: two tasks without test images.
+        store: feature store of their images.
+        config: configuration of a stream over them.
     """
 
     tasks: TaskList
@@ -72,12 +72,12 @@ class ShortStream:
     config: StreamConfig
 
     def reading(self, task: int, epoch: int = 0) -> Reading:
-        """One reading of a task."""
+        """One pass over a task."""
         frames = self.tasks.tasks[task]
         return Reading(frames, self.store, BATCH_SIZE, first_pass=epoch == 0)
 
     def read(self, learner: Learner, task: int, epoch: int = 0) -> RunRecord:
-        """Let a learner read a task, the way a stream does it."""
+        """Train a learner on a task, as a stream does."""
         masks = [np.zeros(len(frames.paths), bool) for frames in self.tasks.tasks]
         epochs = [1] * len(masks)
         plan = Plan(self.tasks, epochs, masks, BATCH_SIZE, learner, self.store, self.config)
@@ -86,19 +86,19 @@ class ShortStream:
         return record
 
     def classes(self, task: int) -> tuple[str, ...]:
-        """The names that a learner has met after this task."""
+        """Names of the classes that a learner knows after this task."""
         return self.tasks.classes[: 1 + max(max(f.labels) for f in self.tasks.tasks[: task + 1])]
 
 
 class Workplace:
-    """Inputs that several rows share, created on first use.
+    """Inputs that several rows share, each created on first use.
 
     Args:
         setting: setting of the suite.
-        folder: temporary, for what is written on the way.
+        folder: temporary folder for files of the suite.
 
     Raises:
-        InputError: the data set does not exist. This is checked before minutes of measuring.
+        InputError: the data set does not exist. This is checked before any measurement.
     """
 
     def __init__(self, setting: Setting, folder: Path) -> None:
@@ -108,20 +108,20 @@ class Workplace:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The data set asked for, or the sample clips, cut into frames in the folder."""
+        """The requested data set, or the sample clips, cut into frames in the folder."""
         if self._given is not None:
             return self._given
         clips = Path(str(files("crumb") / "sample" / "clips"))
         return index_toybox(clips, self.folder / "sample", cores())
 
     def stream_config(self, **changes: Any) -> StreamConfig:
-        """A stream over the data set that finds no features of an earlier call."""
+        """A stream over the data set that uses no features of earlier calls."""
         machine = MachineConfig(device=self.setting.device, feature_cache="memory")
         config = StreamConfig(self.dataset.folder, batch_size=BATCH_SIZE, machine=machine)
         return replace(config, **changes)
 
     def learner(self, outputs: int, **settings: Any) -> Crumb:
-        """A fresh CRUMB learner with a head of so many classes, before its first batch."""
+        """A new CRUMB learner with this number of classes, before its first batch."""
         network = build_network(self.setting.network)
         learner = Crumb(network, CrumbConfig(**settings), device=self.setting.device)
         use_engine(network, self.setting.network.engine)
@@ -133,12 +133,12 @@ class Workplace:
         """Two tasks for the rows that time single steps.
 
         Raises:
-            InputError: the data set has one task only, or unusable images.
+            InputError: the data set has only one task, or unusable images.
         """
         config = self.stream_config()
         whole = tasks_of(config, self.dataset, 0, offline=False)
         if len(whole.tasks) < 2:
-            problem = "has classes for one task only, so there is nothing to replay"
+            problem = "has classes for only one task, so there is nothing to replay"
             raise InputError(self.dataset.folder, problem, "index at least three classes")
         first_two = [_first(frames) for frames in whole.tasks[:2]]
         tasks = replace(whole, tasks=tuple(first_two), test=_first(whole.test, 0))
