@@ -1,4 +1,4 @@
-"""Runs the targets: ``python -m fuzz [--seconds S] [--jobs N] [TARGET ...]``."""
+"""Run the targets: ``python -m fuzz [--seconds S] [--jobs N] [TARGET ...]``."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from typing import Any
 _FOLDER = Path(__file__).parent
 _CRASHES = _FOLDER / "crashes"
 _CORPUS = _FOLDER / "corpus"
-# What the readers lean on and what is written in Python: its branches are worth following too.
+# Python modules that the readers use. Their branches guide the fuzzer too.
 _FOLLOWED = ["crumb", "tomllib", "PIL", "torch._weights_only_unpickler"]
 
 
 def main() -> int:
-    """Run every named target in a process of its own; 1 as soon as an input breaks one."""
+    """Run every named target in its own process. Returns 1 as soon as an input breaks one."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
-    parser.add_argument("targets", nargs="*", help="all by default")
-    parser.add_argument("--seconds", type=int, default=600, help="for each target")
-    parser.add_argument("--jobs", type=int, default=1, help="targets that run at the same time")
-    parser.add_argument("--seed", type=int, default=0, help="of all random changes")
+    parser.add_argument("targets", nargs="*", help="targets to run (default: all)")
+    parser.add_argument("--seconds", type=int, default=600, help="seconds for each target")
+    parser.add_argument("--jobs", type=int, default=1, help="targets to run at the same time")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random changes")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:
@@ -38,7 +38,7 @@ def main() -> int:
 
     if unknown := [name for name in options.targets if name not in TARGETS]:
         parser.error(f"no target {unknown[0]!r}; there are {', '.join(TARGETS)}")
-    kind = "atheris" if find_spec("atheris") else "the own mutation loop (no atheris here)"
+    kind = "atheris" if find_spec("atheris") else "random changes (atheris is not installed)"
     print(f"{options.seconds} s for each target with {kind}", flush=True)
     return _run_all(options.targets or [*TARGETS], options.seconds, options.jobs, options.seed)
 
@@ -60,7 +60,7 @@ def _run_all(names: list[str], seconds: int, jobs: int, seed: int) -> int:
                 print(f"{name:24}{executions:>12} executions {taken:6.0f} s", flush=True)
                 if code:
                     print(f"{output[-4000:]}\n{name} broke: the input lies in {_CRASHES}/")
-                    # Those that run already are left to end.
+                    # Running targets may finish.
                     return 1
     return 0
 
@@ -89,7 +89,7 @@ def _run_inside(name: str, seconds: int, seed: int) -> int:
 def _follow_coverage(name: str, seconds: int, seed: int, folder: Path) -> int:
     from fuzz.mutate import TOKENS
 
-    # It is no dependency, so nothing can be known of its types.
+    # It is not a dependency, so its types are unknown.
     atheris: Any = import_module("atheris")
     with atheris.instrument_imports(include=_FOLLOWED):
         from fuzz.targets import TARGETS
@@ -115,7 +115,7 @@ def _follow_coverage(name: str, seconds: int, seed: int, folder: Path) -> int:
     }
     flags = [f"-{flag}={value}" for flag, value in options.items()]
     atheris.Setup([sys.argv[0], *flags, str(corpus)], target.check)
-    # Leaves the process itself.
+    # This exits the process.
     atheris.Fuzz()
     return 0
 

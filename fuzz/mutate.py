@@ -44,7 +44,7 @@ TOKENS = (
     b"/",
     b"1979-05-27",
 )
-"""What readers stumble over more often than over random bytes."""
+"""Strings that break readers more often than random bytes."""
 
 _VALUE = re.compile(rb'-?[0-9]+(?:\.[0-9]+)?|"[^"]*"|true|false|null')
 

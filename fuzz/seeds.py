@@ -1,4 +1,4 @@
-"""Good inputs to begin with, made by code."""
+"""Good inputs to start from, made by code."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ FRAMES = json.dumps({"format": "crumb-frames", "version": 1, "clips": {"clip.mp4
 
 
 def texts() -> list[bytes]:
-    """Plain, with a byte order mark and CRLF, with letters of several bytes."""
+    """Plain files, files with a byte order mark and CRLF, and files with multi-byte characters."""
     return [b"one\ntwo\n", b"\xef\xbb\xbfone\r\ntwo\r\n", "zażółć 😀\n".encode()]
 
 
@@ -77,7 +77,7 @@ def toml() -> bytes:
 
 
 def presets() -> list[bytes]:
-    """Two that come with the package, and one with many more keys."""
+    """Two presets of the package, and one with many more keys."""
     import crumb
 
     folder = Path(crumb.__path__[0]) / "presets"
@@ -127,14 +127,14 @@ def run_json(number: int = 0) -> bytes:
 
 
 def results_toml(folder: Path) -> bytes:
-    """The settings that a results folder is opened with."""
+    """The settings with which a results folder is opened."""
     results = Results(folder / "made", {"stream": {"runs": 1, "batch_size": 3}})
     results.__enter__()
     return (folder / "made" / "config.toml").read_bytes()
 
 
 def state() -> dict[str, Tensor]:
-    """Of a network of two layers."""
+    """A state dict of a network with two layers."""
     return {
         "0.weight": torch.ones(2, 3, 1, 1),
         "0.bias": torch.zeros(2),
@@ -144,7 +144,7 @@ def state() -> dict[str, Tensor]:
 
 
 def tensor_files() -> list[bytes]:
-    """With several types, with metadata, with an empty tensor."""
+    """Files with several dtypes, with metadata, and with an empty tensor."""
     several = {
         "half": torch.ones(2, dtype=torch.float16),
         "brain": torch.ones(1, dtype=torch.bfloat16),
@@ -155,7 +155,7 @@ def tensor_files() -> list[bytes]:
 
 
 def headers() -> list[bytes]:
-    """Of the tensors of :func:`state` and filling, one for each type of numbers."""
+    """Headers for the tensors of :func:`state` and padding, one for each dtype."""
     made = []
     for kind, size in (("F32", 4), ("F16", 2), ("C64", 8), ("F8_E5M2", 1), ("F4", 0.5), ("I64", 8)):
         header: dict[str, object] = {"__metadata__": {"note": "text"}}
@@ -171,7 +171,7 @@ def headers() -> list[bytes]:
 
 
 def pth_files() -> list[bytes]:
-    """In a zip file and as a row of pickles, and below a key of a checkpoint."""
+    """State dicts in a zip file, as a sequence of pickles, and under a key of a checkpoint."""
     files = []
     for value, zipped in ((state(), True), (state(), False), ({"state_dict": state()}, True)):
         file = io.BytesIO()
@@ -221,7 +221,7 @@ def videos(folder: Path) -> list[bytes]:
 
 
 def video(path: Path, codec: str, times: Sequence[int]) -> bytes:
-    """Grey frames at these seconds; the name's suffix is the container."""
+    """Grey frames at these seconds, in the container of the name's suffix."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=1)
         assert isinstance(stream, av.VideoStream)
@@ -244,7 +244,7 @@ def new_learner(kind: type[Learner]) -> Learner:
 
 
 def learner(folder: Path, kind: type[Learner]) -> bytes:
-    """A learner that has met two classes, saved."""
+    """A saved learner that has learned two classes."""
     made = new_learner(kind)
     made.add_classes(["bed", "car"])
     made.save(folder / "seed.safetensors")
@@ -252,7 +252,7 @@ def learner(folder: Path, kind: type[Learner]) -> bytes:
 
 
 def tasks() -> TaskList:
-    """Two tasks of two images each, and their test."""
+    """Two tasks of two images each, and their test images."""
     frames = [Frames((f"{n}/a.png", f"{n}/b.png"), np.array([n, n])) for n in (0, 1)]
     return TaskList("iid", 0, False, tuple(frames), frames[0], ("bed", "car"))
 
@@ -266,6 +266,6 @@ def checkpoint(folder: Path) -> bytes:
 
 
 def description(path: Path) -> bytes:
-    """The words in the header of a learner file."""
+    """The metadata in the header of a learner file."""
     with safe_open(path, "pt") as file:
         return file.metadata()["crumb-learner"].encode()

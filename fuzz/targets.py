@@ -1,6 +1,6 @@
-"""The readers of foreign bytes, each as a function of bytes that must end well.
+"""The readers of foreign bytes, each as a function of bytes that must not fail.
 
-A target ends normally or raises ``InputError``; anything else, a warning included, is a defect.
+A target must end normally or raise ``InputError``. Anything else is a bug, including a warning.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ _REMEDY = "give another file"
 
 @dataclass(frozen=True)
 class Target:
-    """A reader that is ready to be fed.
+    """A reader that is ready to read inputs.
 
     Attributes:
-        read: writes the bytes where the reader looks for them, and reads them.
-        seeds: good inputs, which ``read`` takes.
+        read: writes the bytes to the place from which the reader reads, and reads them.
+        seeds: good inputs, which ``read`` accepts.
         largest: bytes of the largest input worth trying.
     """
 
@@ -59,7 +59,7 @@ class Target:
     largest: int = 4096
 
     def check(self, content: bytes) -> InputError | None:
-        """Read ``content``; the one-line error it ended in, if any. All else is raised."""
+        """Read ``content``. Returns its one-line error, if any, and raises all other errors."""
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             try:
@@ -91,7 +91,7 @@ def text(folder: Path) -> Target:
 
 
 def json_file(folder: Path) -> Target:
-    """A JSON object, which must be text that can be written again."""
+    """A JSON object, which must be possible to write again."""
 
     def read(path: Path) -> None:
         json.dumps(read_json(path, _REMEDY), ensure_ascii=False).encode()
@@ -113,7 +113,7 @@ def tensors(folder: Path) -> Target:
 
 
 def _with_header(path: Path, read: Callable[[Path], object]) -> Callable[[bytes], object]:
-    """A reader of the header alone: its length goes before it, and zeros after it."""
+    """A reader of the header alone, with its length before it and zeros after it."""
 
     def read_header(content: bytes) -> object:
         path.write_bytes(len(content).to_bytes(8, "little") + content + bytes(seeds.HEADER_DATA))
@@ -137,7 +137,7 @@ def index(folder: Path) -> Target:
 
 
 def dataset(folder: Path) -> Target:
-    """The record of a data set whose index is good; its words must be fit to be written."""
+    """The record of a data set with a good index. Its strings must be possible to write."""
     (folder / "index.csv").write_bytes(seeds.INDEX)
 
     def read(path: Path) -> None:
@@ -148,7 +148,7 @@ def dataset(folder: Path) -> Target:
 
 
 def filelists(folder: Path) -> Target:
-    """The lists of one run, one after the other with a line of two hyphens between."""
+    """The lists of one run, separated by lines of two hyphens."""
     lists = folder / "lists" / "iid" / "run0" / "stream"
     lists.mkdir(parents=True)
     names = ("train_task_00_filelist.txt", "train_task_01_filelist.txt", "test_filelist.txt")
@@ -185,7 +185,7 @@ def shard(folder: Path) -> Target:
 
 
 def frames_record(folder: Path) -> Target:
-    """The record of decoded clips, beside a clip that it says is done."""
+    """The record of decoded clips, with a clip that it marks as done."""
     (folder / "clip.mp4").write_bytes(b"no clip")
     for number in (1, 2):
         (folder / f"clip_{number}.png").write_bytes(seeds.images()[0])
@@ -195,10 +195,10 @@ def frames_record(folder: Path) -> Target:
 
 
 def image(folder: Path) -> Target:
-    """An image; the limit of pixels is lowered, to try many."""
+    """An image. The limit of pixels is lowered, to try more images."""
 
     def read(path: Path) -> None:
-        # Pillow's notes on EXIF tags and on large images say nothing of the picture.
+        # Pillow's warnings about EXIF tags and large images say nothing about the pixels.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, 1 << 20
         try:
@@ -213,7 +213,7 @@ def video(folder: Path) -> Target:
     """A clip of a few seconds."""
 
     def read(path: Path) -> None:
-        # More than the frames of a file of this size can last.
+        # More frames than a file of this size can hold.
         count = sum(1 for _ in islice(frames_at_one_per_second(path, 16), 1_000_000))
         assert count < 1_000_000, "frames without end"
 
@@ -254,7 +254,7 @@ def run_record(folder: Path) -> Target:
 
 
 def results_settings(folder: Path) -> Target:
-    """The settings of a results folder that is to be resumed."""
+    """The settings of a results folder to resume."""
 
     def read(path: Path) -> None:
         Results(path.parent, {"stream": {"runs": 1, "batch_size": 3}}, resume=True)
@@ -269,7 +269,7 @@ def learner(folder: Path) -> Target:
 
 
 def _described(good: Path, path: Path) -> Callable[[bytes], Path]:
-    """Writes a good learner file with other words in its header."""
+    """Write a good learner file with another description in its header."""
     with safe_open(good, "pt") as file:
         kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
@@ -290,7 +290,7 @@ def learner_description(folder: Path) -> Target:
 
 
 def pretrained(folder: Path) -> Target:
-    """A learner file that another learner is to start from."""
+    """A learner file from which another learner starts."""
     content = seeds.learner(folder, Crumb)
     new = seeds.new_learner(Crumb)
     read = _of_file(folder / "learner.safetensors", lambda path: load_pretrained(new, path))
@@ -307,7 +307,7 @@ def pretrained_description(folder: Path) -> Target:
 
 
 def rows(folder: Path) -> Target:
-    """A file of kept rows: used if it is whole, computed again if not, but never wrong."""
+    """A file of cached rows: used if it is undamaged, else computed again, but never wrong."""
     key, row = bytes(range(16)), torch.arange(6, dtype=torch.float32)
     place = folder / "rows"
 
@@ -332,14 +332,14 @@ def rows(folder: Path) -> Target:
 
 
 def checkpoint(folder: Path) -> Target:
-    """A checkpoint: used if it is whole, else passed over."""
+    """A checkpoint: used if it is undamaged, else ignored."""
     good = seeds.checkpoint(folder / "good")
     learner = seeds.new_learner(Finetune)
     tasks = seeds.tasks()
 
     def read(path: Path) -> None:
         reader = Checkpoints(path.parent, tasks)
-        # Not one byte of a value can be another without being noticed.
+        # Every changed byte of a value must be detected.
         assert reader.restore(learner) is None or path.read_bytes()[-1000:] == good[-1000:]
 
     (folder / "bad").mkdir()
@@ -368,7 +368,7 @@ def weights_header(folder: Path) -> Target:
 
 
 def weights_pth(folder: Path) -> Target:
-    """Weights as torch.save writes them, in its present and its former format."""
+    """Weights written by torch.save in its present and its old format."""
     return Target(_of_file(folder / "weights.pth", _load_into_network), seeds.pth_files())
 
 
@@ -417,4 +417,4 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
         weights_pickle,
     )
 }
-"""What makes each target ready in a folder of its own."""
+"""Functions that prepare each target in its own folder."""

@@ -1,1 +1,1 @@
-"""The soak test: streams that are killed at any moment, and a million frames in one run."""
+"""The soak test: streams that are killed at random moments, and a run over a million frames."""

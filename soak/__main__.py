@@ -1,4 +1,4 @@
-"""Kills streams and runs a long one: ``python -m soak [--kills N] [--frames N] [--seed S]``."""
+"""Kill streams, and run a long one: ``python -m soak [--kills N] [--frames N] [--seed S]``."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Run the parts; 1 if one of them found something wrong."""
+    """Run both parts. Returns 1 if one of them fails."""
     parser = argparse.ArgumentParser(prog="python -m soak", description=__doc__)
-    parser.add_argument("--kills", type=int, default=100, help="streams to kill; 0: leave it out")
+    parser.add_argument("--kills", type=int, default=100, help="streams to kill (0: none)")
     parser.add_argument(
-        "--frames", type=int, default=1_000_000, help="of the long run; 0: leave it out"
+        "--frames",
+        type=int,
+        default=1_000_000,
+        help="frames of the long run (0: no long run)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of all draws")
-    parser.add_argument("--output", type=Path, default=Path("build/soak"), help="of the report")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all draws")
+    parser.add_argument(
+        "--output", type=Path, default=Path("build/soak"), help="folder of the report"
+    )
     options = parser.parse_args()
-    # Before torch is imported: nothing here is large enough for several threads.
+    # Set before torch is imported: nothing here is large enough for several threads.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from soak.frames import SMALLEST, run_frames
     from soak.kills import run_kills
@@ -30,7 +35,7 @@ def main() -> int:
         parser.error(f"--frames {options.frames}: is below {SMALLEST:,}")
     kills = run = None
     passed = True
-    # First, while this process has done nothing else that its memory would show.
+    # Run it first, while the memory of this process holds nothing else.
     if options.frames:
         run = run_frames(options.frames, options.seed)
         print(frames_text(run), end="\n\n", flush=True)

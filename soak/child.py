@@ -1,4 +1,4 @@
-"""``crumb`` in a process of its own that can be killed, and that shows what it is at."""
+"""Run ``crumb`` in a process that can be killed and that reports its phase."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _PLACES: tuple[tuple[str, type | ModuleType, str], ...] = (
 )
 _POLL_SECONDS = 0.0005
 
-# What a stream imports in the course of things: to import it takes longer than to stream.
+# Modules that a stream imports later. Importing them takes longer than streaming.
 _IMPORTED = (
     "crumb.cli.stream",
     "crumb.methods.offline",
@@ -64,19 +64,19 @@ _IMPORTED = (
     "timm",
     "torchvision.ops",
 )
-# Children are forks of a server, a fresh process that has imported all this and done nothing
-# else. A fork copies the one thread that calls it: were there others, their locks would stay shut
-# for ever. The server has no others, and has run no operation of torch that starts some; what the
-# caller of this module has done meanwhile, in whatever threads, is not in it.
+# Children are forks of a server, a new process that has only imported these modules. A fork copies
+# # only the calling thread, so locks of other threads would stay locked forever. The server has no
+# # other threads, because it has run no operation of torch that starts some. Threads of the caller
+# of # this module are not in the server.
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload([__name__, *_IMPORTED])
 
 
 class Marks:
-    """What a child is at, in memory that outlives it.
+    """The phase of a child, in memory that survives the child.
 
     Args:
-        path: of the file behind the memory; made if missing.
+        path: path of the file behind the memory, made if missing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,11 +86,11 @@ class Marks:
 
     @property
     def phase(self) -> str:
-        """The one that was entered last and is not left."""
+        """The innermost phase that has not ended."""
         return PHASES[self._numbers[0]]
 
     def count(self, phase: str) -> int:
-        """How often a phase was entered."""
+        """Number of times that a phase was entered."""
         return int(self._numbers[1 + PHASES.index(phase)])
 
     def enter(self, phase: str) -> None:
@@ -104,15 +104,15 @@ class Marks:
 
 
 class Child:
-    """One call of ``crumb`` in a process of its own.
+    """One call of ``crumb`` in its own process.
 
     Args:
-        words: of the command line.
-        folder: exists; marks and output of the call come to lie in it.
+        words: words of the command line.
+        folder: existing folder for marks and output of the call.
 
     Attributes:
-        marks: of the phases.
-        log: what it wrote to the terminal.
+        marks: marks of the phases.
+        log: output of the process.
     """
 
     def __init__(self, words: list[str], folder: Path) -> None:
@@ -127,7 +127,7 @@ class Child:
 
     @property
     def killed(self) -> bool:
-        """Whether it was ended by a kill, not by itself."""
+        """Whether it was killed before it ended by itself."""
         return self._process.exitcode is not None and self._process.exitcode < 0
 
     def end(self) -> int:
@@ -137,17 +137,17 @@ class Child:
         return self._process.exitcode
 
     def seconds(self) -> float:
-        """Wait for its end; seconds since it began."""
+        """Wait for its end. Returns the seconds since its start."""
         self.end()
         return time.monotonic() - self._began
 
     def kill_after(self, seconds: float) -> None:
-        """Kill it so many seconds after it began, or let it end before."""
+        """Kill it this many seconds after its start, unless it ends before."""
         self._process.join(max(0.0, self._began + seconds - time.monotonic()))
         self._kill()
 
     def kill_in(self, phase: str, occurrence: int, delay: float) -> None:
-        """Kill it ``delay`` seconds after it has entered a phase for the nth time, if it does."""
+        """Kill it ``delay`` seconds after it enters a phase for the nth time."""
         while self.marks.count(phase) < occurrence and self._process.is_alive():
             time.sleep(_POLL_SECONDS)
         self._process.join(delay)
@@ -159,11 +159,11 @@ class Child:
 
 
 def _call(words: list[str], marks: Path, log: Path) -> None:
-    """In the child: run the command and leave without further ado."""
+    """In the child: run the command and exit immediately."""
     with log.open("wb") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
-    # The usual lock is one between processes, and would outlast a killed one.
+    # The usual lock is shared by processes, and would stay locked after a kill.
     tqdm.set_lock(threading.RLock())
     shown = Marks(marks)
     for phase, owner, name in _PLACES:
@@ -179,7 +179,7 @@ def _marked(function: Callable[..., Any], phase: str, marks: Marks) -> Callable[
         try:
             return function(*arguments, **named)
         finally:
-            # After its first run a stream is no longer starting.
+            # The start phase of a stream ends with its first run.
             if phase == BATCHES:
                 marks.enter(RUNS)
             else:

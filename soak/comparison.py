@@ -1,4 +1,4 @@
-"""Whether two results folders hold the same."""
+"""Compare two results folders."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 
 from crumb.files import read_json, read_tensors
 
-# It names the folder.
+# It contains the name of the folder.
 _NOT_COMPARED = "hyperparams.csv"
-# What no two runs have in common.
+# Values that differ between any two runs.
 _MEASURED = (
     "seconds",
     "test_seconds",
@@ -23,18 +23,17 @@ _MEASURED = (
 
 
 def differences(whole: Path, other: Path) -> list[str]:
-    """What an interrupted run left otherwise than an undisturbed one.
+    """Differences between an interrupted run and an undisturbed one.
 
-    Compared are the names of all files, so that nothing may be left over; every table byte by
-    byte; every tensor and the words about it; and what is recorded of each run, but for times and
-    memory.
+    It compares the names of all files, every table byte by byte, every tensor and its metadata, and
+    the record of each run except times and memory.
 
     Args:
         whole: results folder of the undisturbed runs.
-        other: of the interrupted ones.
+        other: results folder of the interrupted runs.
 
     Returns:
-        a line for each file that differs; none where all is the same.
+        one line for each file that differs.
     """
     expected, found = _names(whole), _names(other)
     lines = [f"{name}: is missing" for name in sorted(expected - found)]
@@ -66,7 +65,7 @@ def _tensor_difference(one: Path, other: Path) -> str | None:
     for name, value in tensors.items():
         if value.dtype != others[name].dtype or not torch.equal(value, others[name]):
             return f"{name} differs"
-    return None if about == other_about else "has other words about its tensors"
+    return None if about == other_about else "has other metadata of its tensors"
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A long run over generated features: memory and time of a step must not grow."""
+"""A long run over generated features. The memory and the time of a step must not grow."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ BATCH_SIZE = 100
 TASKS, _CLASSES_PER_TASK = 10, 2
 CLASSES = TASKS * _CLASSES_PER_TASK
 _MEMORY_SIZE = 500
-# Frames that follow one another and are of one class.
+# Number of successive frames of one class.
 _CLIP = 250
 _TEST_FRAMES_OF_A_CLASS = 20
 _CHECKPOINT_BATCHES = 2_000
 SMALLEST = 20_000
-"""Frames that a run has at least; a tenth of fewer says nothing."""
-# Resident memory is looked at this often.
+"""Minimum number of frames. A tenth of a shorter run says nothing."""
+# Number of frames between measurements of resident memory.
 BATCHES_OF_A_LOOK = 10
 _CHANNELS, _SIDE = 16, 2
-# Noise repeats itself only after as many frames as the product of two primes.
+# The noise repeats only after as many frames as the product of two primes.
 _NOISE_ROWS = (4093, 4099)
 _NOISE = 1.0
 
@@ -66,14 +66,14 @@ def small_network() -> SplitNetwork:
 
 
 class GeneratedFeatures(FeatureStore):
-    """Features of frames that are numbers: the mean of the class and noise that the number names.
+    """Features of numbered frames: the mean of the class plus noise that depends on the number.
 
-    Nothing is held; workers compute every batch whenever it is asked for.
+    Nothing is cached: workers compute each requested batch.
 
     Args:
-        network: that will see them.
+        network: network of the features.
         labels: (n,) int64, the label of each frame.
-        seed: of means and noise.
+        seed: seed of means and noise.
     """
 
     def __init__(self, network: SplitNetwork, labels: np.ndarray, seed: int) -> None:
@@ -96,11 +96,11 @@ class GeneratedFeatures(FeatureStore):
 
 
 class _Watched(Crumb):
-    """Crumb that notes times after each step, and now and then the memory.
+    """CRUMB that records the time after each step, and sometimes the memory.
 
     Args:
-        batches: of the run; room for all that is noted is taken before it begins.
-        seed: of the learner.
+        batches: number of batches of the run. All records are allocated before it starts.
+        seed: seed of the learner.
 
     Attributes:
         ends: (batches, 2) seconds of processor time and on the clock after each step.
@@ -128,15 +128,15 @@ class _Watched(Crumb):
 
 @dataclass(frozen=True)
 class LongRun:
-    """What a long run took.
+    """Measurements of a long run.
 
     Attributes:
         resident: (n,) bytes of resident memory, after every 1,000 frames.
-        steps: (batches,) seconds of processor time from the end of one step to that of the next,
-            with all that lies in between: reading, and now and then a checkpoint or a test. Unlike
-            time on the clock it depends little on what else the machine does. The first is 0.
-        seconds: on the clock, from the first step to the last.
-        accuracy: percent of all classes at the end.
+        steps: (batches,) seconds of processor time from the end of one step to the end of the next,
+            including reading, checkpoints and tests. Unlike wall time, it hardly depends on other
+            work on the machine. The first is 0.
+        seconds: wall time from the first step to the last.
+        accuracy: final accuracy over all classes in percent.
     """
 
     resident: np.ndarray
@@ -146,14 +146,14 @@ class LongRun:
 
     @property
     def frames(self) -> int:
-        """Frames learned from."""
+        """Number of frames learned from."""
         return BATCH_SIZE * len(self.steps)
 
     @property
     def resident_before(self) -> float:
         """Median bytes in the second half of the first tenth.
 
-        A median, as memory goes up and down by some MB from one return of free memory to the next.
+        The median is used because memory varies by some MB.
         """
         tenth = _part(self.resident, 0)
         return float(np.median(tenth[len(tenth) // 2 :]))
@@ -165,22 +165,22 @@ class LongRun:
 
     @property
     def most_before(self) -> float:
-        """The most bytes in the first tenth."""
+        """Maximum bytes in the first tenth."""
         return float(_part(self.resident, 0).max())
 
     @property
     def most_after(self) -> float:
-        """The most bytes in the last tenth."""
+        """Maximum bytes in the last tenth."""
         return float(_part(self.resident, 9).max())
 
     @property
     def growth(self) -> float:
-        """Share by which resident memory grew."""
+        """Relative growth of resident memory."""
         return self.resident_after / self.resident_before - 1
 
     @property
     def step_before(self) -> float:
-        """Median seconds in the second tenth; the first has no memory to replay from at first."""
+        """Median seconds in the second tenth, because the first tenth starts without exemplars."""
         return float(np.median(_part(self.steps, 1)))
 
     @property
@@ -190,7 +190,7 @@ class LongRun:
 
     @property
     def slowdown(self) -> float:
-        """A step in the last tenth divided by one in the second."""
+        """Time of a step in the last tenth, divided by that in the second."""
         return self.step_after / self.step_before
 
 
@@ -202,8 +202,9 @@ def run_frames(frames: int, seed: int) -> LongRun:
     """Stream generated features of 10 tasks of 2 classes each through CRUMB.
 
     Args:
-        frames: of all tasks together, at least ``SMALLEST``; rounded down to whole batches of each.
-        seed: of features and learner.
+        frames: number of frames of all tasks, at least ``SMALLEST``; rounded down to whole batches
+            per task.
+        seed: seed of features and learner.
     """
     of_a_task = frames // (TASKS * BATCH_SIZE) * BATCH_SIZE
     labels = _labels(of_a_task)
@@ -228,7 +229,7 @@ def run_frames(frames: int, seed: int) -> LongRun:
 
 
 def _labels(of_a_task: int) -> np.ndarray:
-    """Of training frames, task after task in clips of one class; then of test frames."""
+    """Labels of the training frames, in clips of one class, and of the test frames."""
     number = np.arange(TASKS * of_a_task)
     train = number // of_a_task * _CLASSES_PER_TASK + number // _CLIP % _CLASSES_PER_TASK
     return np.concatenate([train, np.repeat(np.arange(CLASSES), _TEST_FRAMES_OF_A_CLASS)])
@@ -251,7 +252,7 @@ def _frames(labels: np.ndarray, start: int, end: int) -> Frames:
 
 
 def resident_bytes() -> int:
-    """Resident memory of this process; where the system does not tell, the most so far."""
+    """Resident memory of this process, or its peak if the system gives only that."""
     try:
         pages = int(Path("/proc/self/statm").read_bytes().split()[1])
     except OSError:

@@ -1,4 +1,4 @@
-"""Streams that are killed at random moments, and must end in the same bytes all the same."""
+"""Kill streams at random moments, and check that their results are still the same bytes."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ CASES: Mapping[str, Sequence[str]] = {
     "offline": ("--method", "offline"),
 }
 _ALWAYS = ("--runs", "2", "--classes-per-task", "1", "--epochs-first-task", "2", "--save-model")
-# Of the trials, those that fill a cache of their own: kills fall into the filling.
+# Trials that fill their own cache, so that kills hit the filling.
 _FRESH_SHARE = 0.3
 _LARGEST_DELAY = 0.02
-# A stream that is always faster than its kill will not be slower the next time.
+# Give up if a stream always ends before its kill.
 _ATTEMPTS = 50
 
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """What a case is when nothing happens.
+    """The undisturbed streams of a case.
 
     Attributes:
-        results: its folder.
-        features: its cache, filled.
-        seconds: it took, by whether it filled a cache of its own.
-        entered: how often each phase that there is was entered.
+        results: results folder.
+        features: its filled feature cache.
+        seconds: its seconds, by whether it filled its own cache.
+        entered: number of times that each phase was entered.
     """
 
     results: Path
@@ -53,14 +53,14 @@ class Undisturbed:
 
 @dataclass(frozen=True)
 class Trial:
-    """One stream that was killed and went on.
+    """One stream that was killed and resumed.
 
     Attributes:
-        number: counted from 0.
-        case: one of ``CASES``.
-        phases: in which the kills fell.
-        differences: from the undisturbed runs; none are as it should be.
-        folder: of everything about it; removed if nothing differs.
+        number: number of the trial, from 0.
+        case: case, one of ``CASES``.
+        phases: phases that were killed.
+        differences: differences from the undisturbed runs; empty if all is well.
+        folder: folder of the trial, removed if nothing differs.
     """
 
     number: int
@@ -75,8 +75,8 @@ class Kills:
     """All trials.
 
     Attributes:
-        seed: of their draws.
-        trials: in order.
+        seed: seed of their draws.
+        trials: the trials, in order.
     """
 
     seed: int
@@ -84,25 +84,25 @@ class Kills:
 
     @property
     def failed(self) -> list[Trial]:
-        """The trials that ended otherwise."""
+        """The trials with other results."""
         return [trial for trial in self.trials if trial.differences]
 
     def by_phase(self) -> dict[str, int]:
-        """Kills in each phase."""
+        """Number of kills in each phase."""
         counts = Counter(phase for trial in self.trials for phase in trial.phases)
         return {phase: counts[phase] for phase in PHASES}
 
 
 def run_kills(count: int, seed: int, cases: Sequence[str] = tuple(CASES)) -> Kills:
-    """Kill streams, let them go on, compare.
+    """Kill streams, resume them, and compare their results.
 
     Args:
-        count: of trials.
-        seed: of all draws. When exactly a kill falls depends on the machine as well.
-        cases: that take turns.
+        count: number of trials.
+        seed: seed of all draws. The exact moment of a kill also depends on the machine.
+        cases: cases, which take turns.
 
     Returns:
-        the trials; the folders of those that failed are kept.
+        the trials. The folders of failed trials are kept.
     """
     root = Path(tempfile.mkdtemp(prefix="crumb-soak-"))
     words = short_stream(root)
@@ -121,7 +121,7 @@ def run_kills(count: int, seed: int, cases: Sequence[str] = tuple(CASES)) -> Kil
 
 
 def _undisturbed(root: Path, case: str, words: Sequence[str]) -> Undisturbed:
-    """Stream twice: the first fills the cache that the second and later trials find."""
+    """Stream twice. The first stream fills the cache for the second one and for later trials."""
     folder = root / "undisturbed" / case.replace(" ", "-")
     folder.mkdir(parents=True)
     seconds, entered, features = dict[bool, float](), dict[str, int](), folder / "features"
@@ -159,7 +159,7 @@ def _last_line(log: Path) -> str:
 
 
 class _Attempt:
-    """A trial while it goes on; arguments as in :class:`Trial` and :func:`run_kills`."""
+    """A running trial. Arguments as in :class:`Trial` and :func:`run_kills`."""
 
     def __init__(
         self,
@@ -180,7 +180,7 @@ class _Attempt:
         self._words = _stream(words, case, self._results, cache, batches)
 
     def trial(self) -> Trial:
-        """Kill, once or twice; go on to the end; compare."""
+        """Kill once or twice, resume until the end, and compare."""
         phases = [self._first_kill()]
         child = self._go_on()
         if self._number % 3 == 0:
@@ -198,7 +198,7 @@ class _Attempt:
 
     def _first_kill(self) -> str:
         for _ in range(_ATTEMPTS):
-            # One that ended before its kill is no killed one.
+            # A stream that ended before its kill does not count.
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder.mkdir()
             child = Child(self._words, self._folder)
@@ -209,21 +209,22 @@ class _Attempt:
         raise RuntimeError(f"trial {self._number}: every one of {_ATTEMPTS} streams was too fast")
 
     def _kill(self, child: Child) -> None:
-        """At any time of the undisturbed stream; half of the trials begin with a phase.
+        """Kill at a random time of the undisturbed stream, or in half of the trials after a phase
+        starts.
 
-        Otherwise hardly a kill would fall into what takes a few milliseconds.
+        Otherwise kills would rarely hit phases of a few milliseconds.
         """
         if self._number % 2:
             child.kill_after(self._draw.random() * self._whole.seconds[self._fresh])
         else:
             phase = self._draw.choice([*self._whole.entered])
             occurrence = self._draw.randint(1, self._whole.entered[phase])
-            # What takes less than a millisecond is over after any delay.
+            # A phase of less than a millisecond ends before any delay.
             delay = self._draw.choice((0.0, self._draw.random() * _LARGEST_DELAY))
             child.kill_in(phase, occurrence, delay)
 
     def _go_on(self) -> Child:
-        """As a user does: with --resume, or once more where nothing had begun."""
+        """Continue as a user does: with --resume, or with a new call if nothing was written."""
         begun = (self._results / "config.toml").exists()
         resume = ["stream", "--resume", str(self._results)]
         return Child(resume if begun else self._words, self._folder)

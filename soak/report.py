@@ -1,4 +1,4 @@
-"""What was found: a table for the screen, ``reliability.json`` and ``reliability.png``."""
+"""The report: a table for the screen, ``reliability.json`` and ``reliability.png``."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ FORMAT, VERSION = "crumb-soak", 1
 LARGEST_GROWTH, LARGEST_SLOWDOWN = 0.01, 1.1
 _CHANCE = 100 / CLASSES
 _MIB = 1 << 20
-# Points of the plot, of which each stands for as many steps.
+# Number of points in the plot, each for the same number of steps.
 _BINS = 100
-# Okabe and Ito's palette, as in the other pictures.
+# The palette of Okabe and Ito, as in other figures.
 _COLOUR = "#0072B2"
 
 
@@ -31,17 +31,17 @@ def kills_pass(kills: Kills) -> bool:
 
 
 def frames_pass(run: LongRun) -> bool:
-    """Whether memory stayed the same, and something was learned meanwhile."""
+    """Whether memory did not grow, and the learner learned something."""
     return run.growth < LARGEST_GROWTH and learned(run)
 
 
 def learned(run: LongRun) -> bool:
-    """Whether the accuracy is well above that of guessing."""
+    """Whether the accuracy is well above chance."""
     return run.accuracy > 3 * _CHANCE
 
 
 def kills_text(kills: Kills) -> str:
-    """Where kills fell, what failed, and the verdict."""
+    """The phases of the kills, the failures, and the verdict."""
     rows = [["killed while", "kills"], *([p, str(n)] for p, n in kills.by_phase().items())]
     lines = [plain(rows[0], rows[1:]).text()]
     for trial in kills.failed:
@@ -53,7 +53,7 @@ def kills_text(kills: Kills) -> str:
 
 
 def frames_text(run: LongRun) -> str:
-    """Figures of memory, time and accuracy, with what they should be."""
+    """Memory, time and accuracy, with their targets."""
     flat = "flat" if 1 / LARGEST_SLOWDOWN < run.slowdown < LARGEST_SLOWDOWN else "not flat"
     rows = [
         [f"{run.frames:,} frames in {run.seconds:,.0f} s", "at first", "last tenth", "change"],
@@ -82,12 +82,12 @@ def _memory_row(name: str, before: float, after: float) -> list[str]:
 
 
 def write_report(folder: Path, kills: Kills | None, run: LongRun | None) -> list[Path]:
-    """Write the figures and, of the long run, the picture.
+    """Write the numbers, and the figure of the long run.
 
     Args:
         folder: made if missing.
-        kills: of the first part, if it was done.
-        run: of the second part, if it was done.
+        kills: result of the first part, if it ran.
+        run: result of the second part, if it ran.
 
     Returns:
         the files.
@@ -149,8 +149,8 @@ def _frames_json(run: LongRun) -> dict[str, Any]:
 
 
 def step_bands(run: LongRun) -> Mapping[str, np.ndarray]:
-    """Milliseconds of a step, (bins,): the frames so far, and three percentiles of each bin."""
-    # The first step has no earlier one that it could be timed from.
+    """Frames so far, and three percentiles of the milliseconds of a step, (bins,) each."""
+    # The first step has no earlier step to measure from.
     parts = np.array_split(run.steps[1:], min(_BINS, len(run.steps) - 1))
     low, median, high = np.array([np.percentile(1000 * part, (10, 50, 90)) for part in parts]).T
     frames = np.cumsum([len(part) for part in parts]) * run.frames / len(run.steps)

@@ -30,11 +30,11 @@ def short_stream(folder: Path) -> list[str]:
     """Make what a short stream needs.
 
     Args:
-        folder: empty; data set and weights come to lie in it.
+        folder: empty folder for data set and weights.
 
     Returns:
-        words for ``crumb stream``: the data set (4 classes, 84 images to train on, 36 to test on),
-        the network, and a rate and a size of batches that learn something.
+        words for ``crumb stream``: the data set (4 classes, 84 training images, 36 test images),
+        the network, and a learning rate and batch size that are enough to learn something.
     """
     dataset, weights = _dataset(folder), folder / "weights.safetensors"
     _write_weights(dataset, weights)
@@ -55,7 +55,7 @@ def _dataset(folder: Path) -> Dataset:
 
 
 def _write_weights(dataset: Dataset, path: Path) -> None:
-    """Random weights with the batch norm of the data set, with which the tail learns."""
+    """Random weights with batch norm statistics of the data set, with which the tail can learn."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         model = timm.create_model(_BACKBONE).train()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-# Before torch is imported: tests run side by side, one thread each unless the caller says so.
+# Set before torch is imported: tests run in parallel, by default with one thread each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import gc
@@ -37,7 +37,7 @@ from crumb.stream.results import Results
 from crumb.stream.run import stream
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-# How fast an example is depends on what else the machine does.
+# The time of an example depends on the load of the machine.
 hypothesis.settings.register_profile("crumb", deadline=None)
 hypothesis.settings.load_profile("crumb")
 
@@ -54,15 +54,15 @@ CACHE = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Flags of our own."""
+    """Add our own options."""
     parser.addoption("--write-golden-table", action="store_true", help="see test_golden_table.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """On a processor that rounds differently, if CRUMB_TEST_ULPS says by how much.
+    """Simulate a processor that rounds differently if CRUMB_TEST_ULPS is set.
 
-    Numbers that were written down are of torch's features, so no other engine seems installed.
-    Fronts that processes export are kept in a folder of this session.
+    Recorded numbers belong to torch's features, so other engines are hidden. Fronts exported by
+    other processes are cached in a folder of this session.
     """
     engines.is_installed = lambda name: False
     config.stash[CACHE] = tempfile.TemporaryDirectory(prefix="crumb-test-cache-")
@@ -72,33 +72,33 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """What is imported stays, and need not be searched for garbage again and again."""
+    """Exclude imported objects from garbage collection."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_power_cut() -> Iterator[None]:
-    """Files need not outlast one, so nobody waits for the disk; tests of waiting patch this too."""
+    """Do not wait for the disk, because files of tests need not survive a power failure."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove that folder."""
+    """Remove the folder of exported fronts."""
     config.stash[CACHE].cleanup()
 
 
 @pytest.fixture
 def all_engines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engines that are installed can be used in this test."""
+    """Make the installed engines usable in this test."""
     monkeypatch.setattr(engines, "is_installed", IS_INSTALLED)
 
 
 @pytest.fixture
 def fastest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
-    """Sets what is found to be fastest, by a process that remembers nothing."""
+    """Set the engine that a process without a stored choice finds to be the fastest."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     def is_now(name: str) -> None:
@@ -122,7 +122,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def dataset(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Three frames of each clip: 84 images to train on, 36 to test on."""
+    """Three frames of each clip: 84 training images and 36 test images."""
     folder = tmp_path_factory.mktemp("data")
     whole = index_toybox(clips, folder / "whole", workers=1)
     index = whole.index[whole.index["im_num"].isin(FRAMES)].reset_index(drop=True)
@@ -137,15 +137,15 @@ def dataset(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture
 def dataset_copy(dataset: Dataset, tmp_path: Path) -> Path:
-    """The folder of a copy of the data set, to be damaged."""
+    """Folder of a copy of the data set that a test may damage."""
     return shutil.copytree(dataset.folder, tmp_path / "copy")
 
 
 @pytest.fixture(scope="session")
 def weights(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of the tiny network: random ones, with the batch norm of the data set.
+    """Random weights of the tiny network, with batch norm statistics of the data set.
 
-    The same front in every run, and one that lets the tail learn.
+    The front is the same in every run, and the tail can learn from its features.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
@@ -171,12 +171,12 @@ def network_words(weights: Path) -> list[str]:
 
 @pytest.fixture(scope="session")
 def words(dataset: Dataset, network_words: list[str]) -> list[str]:
-    """A short stream: data set, network, rate and size of batches that learn something."""
+    """Flags of a short stream whose learning rate and batch size are enough to learn something."""
     return [str(dataset.folder), *network_words, "--lr", "0.02", "--batch-size", "12"]
 
 
 class Kept(dict[str, FeatureStore]):
-    """Stores of every network and data set: those of one are not dropped for those of another."""
+    """Feature stores of all networks and data sets, none of which is dropped."""
 
     def clear(self) -> None:
         """Nothing."""
@@ -184,19 +184,19 @@ class Kept(dict[str, FeatureStore]):
 
 @pytest.fixture(scope="session")
 def stores() -> dict[str, FeatureStore]:
-    """Features, computed once for all streams that need no others."""
+    """Features that all streams of the session share."""
     return {}
 
 
 @pytest.fixture(scope="session")
 def kept() -> Kept:
-    """Features that commands have computed."""
+    """Features computed by commands."""
     return Kept()
 
 
 @pytest.fixture
 def shared_features(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands find the features that others computed; for tests that change no image."""
+    """Commands share their features. Only for tests that change no image."""
     original = run.open_store
 
     def opened(*given: Any) -> FeatureStore:
@@ -208,7 +208,7 @@ def shared_features(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are made and not drawn: most of the time of a table with three figures."""
+    """Create figures without drawing them, because drawing takes most of the time."""
     picture = b'<svg width="72pt" height="72pt" viewBox="0 0 72 72"></svg>'
     monkeypatch.setattr(panels, "_drawn", lambda *figure, **how: picture)
 
@@ -217,7 +217,7 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 def streamed(
     words: list[str], stores: dict[str, FeatureStore], tmp_path: Path
 ) -> Callable[..., Results]:
-    """Streams with further flags into a folder of its own, with shared features."""
+    """Run a stream with further flags in its own folder, with shared features."""
     count = 0
 
     def streamed(

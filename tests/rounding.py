@@ -1,9 +1,9 @@
-"""How far apart two float computations of the same numbers may lie, and a processor to try it on.
+"""Tolerances for two float computations of the same numbers, and a simulated processor.
 
-Processors add in different orders: by the width of their vectors, the number of threads, the
-length of a batch, the kernel that a library picks. So a test asks for equal bytes only where the
-same computation is repeated on the same machine. Where numbers are computed in two ways, or were
-written down on another machine, it allows what the rounding may come to: :func:`tolerance`.
+Processors add in different orders, depending on their vector width, the number of threads, the
+batch size and the kernel that a library chooses. A test therefore expects equal bytes only if the
+same computation is repeated on the same machine. If numbers are computed in two ways, or come from
+another machine, it allows a rounding error: :func:`tolerance`.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ UNIT = 2.0**-24
 
 
 SURE = 16
-"""Standard errors that are allowed for."""
+"""Number of standard errors that are allowed."""
 
 
 def tolerance(terms: int, magnitude: float, layers: int = 1) -> float:
-    """The largest difference between two float32 computations of the same sums, absolute.
+    """Largest absolute difference between two float32 computations of the same sums.
 
-    Each of n additions of a sum is off by at most u times the partial sum, u the unit roundoff, up
-    or down. Their errors add up to about sqrt(n) u times the size of the result, with a tail that
-    falls as that of a normal distribution (Higham and Mary, "A New Approach to Probabilistic
-    Rounding Error Analysis", SIAM J. Sci. Comput. 2019). Errors of layers one after another are
-    taken to add up.
+    Each of the n additions of a sum has an error of at most u times the partial sum, where u is the
+    unit roundoff. The errors add up to about sqrt(n) u times the magnitude of the result, with the
+    tail of a normal distribution (Higham and Mary, "A New Approach to Probabilistic Rounding Error
+    Analysis", SIAM J. Sci. Comput. 2019). Errors of successive layers are added.
 
     Args:
-        terms: n, of the longest sum: inputs x kernel area of a convolution, inputs of a linear
-            layer, numbers of a mean; those added up where nothing is between them.
-        magnitude: largest absolute value that enters or leaves the sums. Differences of large
-            numbers are as uncertain as the large numbers.
-        layers: sums of this length, one after another.
+        terms: number of terms of the longest sum, n: inputs x kernel area of a convolution, inputs
+            of a linear layer, values of a mean. Add these numbers for operations without a
+            nonlinearity between them.
+        magnitude: largest absolute input or output of the sums. Differences of large numbers have
+            the errors of the large numbers.
+        layers: number of successive sums of this length.
     """
     return SURE * UNIT * layers * math.sqrt(terms) * magnitude
 
 
 def sums_of(module: nn.Module) -> tuple[int, int]:
-    """Of a network: the terms of its longest sum, and the layers that have weights."""
+    """``terms`` and ``layers`` of a network."""
     weights = [p for p in module.parameters() if p.ndim > 1]
     return max(p[0].numel() for p in weights), len(weights)
 
@@ -57,14 +57,14 @@ def sums_of(module: nn.Module) -> tuple[int, int]:
 def assert_rounded(
     found: Any, expected: Any, terms: int, layers: int = 1, magnitude: float | None = None
 ) -> None:
-    """Two computations of the same numbers differ by no more than float32 rounds.
+    """Assert that two computations of the same numbers differ only by float32 rounding.
 
     Args:
-        found: tensor, array, number, or a mapping of such.
-        expected: likewise, of the same shape; not all zeros unless ``magnitude`` is given.
+        found: tensor, array, number, or a mapping of these.
+        expected: the same type and shape; not all zeros unless ``magnitude`` is given.
         terms: see :func:`tolerance`.
         layers: see :func:`tolerance`.
-        magnitude: see :func:`tolerance`; by default the largest absolute value expected.
+        magnitude: see :func:`tolerance`. Default: the largest absolute expected value.
     """
     if isinstance(expected, Mapping):
         assert found.keys() == expected.keys()
@@ -93,15 +93,15 @@ def _plain(value: Any) -> Any:
 
 
 class OtherProcessor(TorchDispatchMode):
-    """Every kernel that adds rounds a little differently, by operation and shapes.
+    """A mode that changes the rounding of every kernel that adds, by operation and shapes.
 
-    The same operation on the same shapes rounds the same again, at any place of a batch; on a
-    batch of another size it does not. That is what a processor may do, and more than any one does.
-    Values that are short in binary (counts, halves, sums of a few of them) are exact on every
-    processor, and stay.
+    The same operation on the same shapes always rounds in the same way, for every image of a batch,
+    but differently with another batch size. Real processors differ by less than this. Values with
+    few binary digits (counts, halves, small sums of them) are exact on every processor, so they are
+    not changed.
 
     Args:
-        ulps: by how many units in the last place, at most.
+        ulps: maximum change in units in the last place.
     """
 
     def __init__(self, ulps: int = 2) -> None:
@@ -124,7 +124,7 @@ class OtherProcessor(TorchDispatchMode):
         place = (key, value.shape, str(value.stride()))
         if place not in self._noise:
             generator = torch.Generator().manual_seed(zlib.crc32(key.encode()))
-            # The same for each image of a batch, whatever its place in it.
+            # The same for each image of a batch.
             shape = (1, *value.shape[1:]) if value.ndim > 1 else tuple(value.shape)
             steps = torch.randint(-self.ulps, self.ulps + 1, shape, generator=generator)
             self._noise[place] = 1 + steps.float() * 2.0**-23
@@ -150,7 +150,7 @@ ADDING = frozenset(
 
 
 def enter(mode: OtherProcessor) -> None:
-    """Compute in this mode from now on, in this thread and in those that are started later."""
+    """Enter this mode permanently, in this thread and in all threads started later."""
     started = threading.Thread.run
 
     def run(self: threading.Thread) -> None:

@@ -117,7 +117,7 @@ def test_a_change_is_noticed(pair: tuple[Path, Path], name: str, expected: str):
     [
         ({"a": torch.zeros(3)}, "bed car", "has other tensors: ['b']"),
         ({"a": torch.zeros(3), "b": torch.arange(4.0)}, "bed car", "b differs"),
-        ({"a": torch.zeros(3), "b": torch.arange(4)}, "bed", "has other words about its tensors"),
+        ({"a": torch.zeros(3), "b": torch.arange(4)}, "bed", "has other metadata of its tensors"),
     ],
 )
 def test_a_changed_learner_is_noticed(pair: tuple[Path, Path], tensors, about, expected):
