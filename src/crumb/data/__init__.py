@@ -1,1 +1,1 @@
-"""Data sets, the four task protocols, and the file lists that hold their result."""
+"""Data sets, the four task protocols, and file lists."""

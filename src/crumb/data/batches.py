@@ -15,12 +15,12 @@ class Batch:
     """Consecutive frames of a stream.
 
     Attributes:
-        labels: int64 [B], indices into the learner's classes; always on the CPU, where they can be
-            looked at without waiting for a GPU.
-        features: float32 [B, C, H, W], what the frozen front makes of the images, on the device.
-        images: uint8 [B, 3, S, S] on the device; only for learners that ask for it.
-        first_pass: the frames are seen for the first time; what is stored on arrival is stored
-            only then.
+        labels: indices of the learner's classes, int64 [B], always on the CPU, so reading them
+            never waits for a GPU.
+        features: feature maps of the images, float32 [B, C, H, W], on the device.
+        images: images, uint8 [B, 3, S, S], on the device; only for learners that need them.
+        first_pass: whether the frames are seen for the first time. On-arrival policies store frames
+            only in the first pass.
     """
 
     labels: Tensor

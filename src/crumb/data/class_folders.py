@@ -30,18 +30,18 @@ def read_split(
 ) -> Split:
     """The images below ``{split}/{class}/``; hidden files are ignored, folders of the system too.
 
-    Nothing is opened, so that a million files take seconds.
+    No file is opened, so a million files take seconds.
 
     Args:
-        folder: folder of the split; its name is the first part of the paths.
-        suffixes: suffixes of images, in lower case; either case is taken.
-        others: takes in how many files of each other kind there are (:func:`suffix`), for
+        folder: folder of the split. Its name is the first part of the paths.
+        suffixes: suffixes of images in lower case. Files may use either case.
+        others: counter to which other files are added by kind (:func:`suffix`), for
             :func:`others_lines`.
-        unsorted: what to do with images that lie in no class folder, for the message.
+        unsorted: remedy for images outside class folders, for the message.
 
     Raises:
-        InputError: the folder cannot be listed or has no class folders, one of them has no image,
-            an image lies in none, or is a link to nothing or another thing than a file.
+        InputError: the folder cannot be listed or has no class folders, a class folder has no
+            image, or an image is outside class folders, a broken link or not a file.
     """
     split: Split = {}
     stray = []
@@ -95,7 +95,7 @@ def _visible(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def suffix(name: str) -> str:
-    """The suffix of a file's name in lower case, with its dot; empty if it has none."""
+    """The suffix of a file name in lower case, with its dot; empty if there is none."""
     stem, dot, end = name.rpartition(".")
     return dot + end.lower() if stem else ""
 
@@ -114,7 +114,7 @@ def others_lines(others: Mapping[str, int]) -> list[str]:
 
 
 def beside_lines(root: Path, used: Iterable[str]) -> list[str]:
-    """A line for what lies in the root and is not used; hidden files are ignored."""
+    """A line about unused contents of the root. Hidden files are ignored."""
     names = [entry.name for entry in _visible(root)]
     if beside := [name for name in names if name not in set(used)]:
         return [f"other contents of {root}: {listed(beside)}"]
@@ -122,7 +122,7 @@ def beside_lines(root: Path, used: Iterable[str]) -> list[str]:
 
 
 def listed(names: Sequence[object]) -> str:
-    """The first few names, and how many more there are."""
+    """The first few names, and the number of further ones."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(_printable(str(name)) for name in names[:_SHOWN]) + more
 
@@ -132,14 +132,14 @@ def _printable(name: str) -> str:
 
 
 def check_same_classes(root: Path, splits: Mapping[str, Split]) -> None:
-    """Refuse a class that one of the splits does not have.
+    """Refuse a class that is missing in one of the splits.
 
     Args:
         root: root of the data set.
         splits: splits by name.
 
     Raises:
-        InputError: a class is missing in a split; names the first one.
+        InputError: a class is missing in a split. The message names the first one.
     """
     classes = set().union(*splits.values())
     for name, split in splits.items():
@@ -154,22 +154,22 @@ def check_same_classes(root: Path, splits: Mapping[str, Split]) -> None:
 def class_index(
     root: Path, train: Split, test: Split, class_ids: Mapping[str, int]
 ) -> pd.DataFrame:
-    """The index as published for sets of single images.
+    """The index in the published form for data sets of single images.
 
-    Every class is one object, 0; its session 0 is for training and 1 for testing; im_num counts
-    from 1 in the order of the paths.
+    Every class has one object, 0. Its session 0 is the training set and session 1 the test set.
+    im_num counts from 1 in the order of the paths.
 
     Args:
         root: root of the paths, for messages.
-        train: images of every class.
-        test: the same.
-        class_ids: class ids of the classes that are taken.
+        train: training images of every class.
+        test: test images of every class.
+        class_ids: class ids of the used classes.
 
     Returns:
-        Rows ordered by class, object, session, im_path; columns ``COLUMNS``.
+        Rows sorted by class, object, session and im_path, with columns ``COLUMNS``.
 
     Raises:
-        InputError: a path that an index cannot hold.
+        InputError: an index cannot hold a path.
     """
     paths: list[str] = []
     clips: list[tuple[int, int]] = []
@@ -201,5 +201,5 @@ def _check_paths(root: Path, images: Sequence[str]) -> None:
 
 
 def _is_text(name: str) -> bool:
-    # Bytes that are no UTF-8 are handed over as halves of characters.
+    # Python decodes bytes that are not UTF-8 to surrogates.
     return not any("\ud800" <= letter <= "\udfff" for letter in name)

@@ -1,4 +1,4 @@
-"""Decode clips into PNG files in parallel, without repeating finished ones."""
+"""Decode clips to PNG files in parallel, and skip finished clips."""
 
 from __future__ import annotations
 
@@ -74,19 +74,18 @@ def decode_clips(
 ) -> dict[str, Decoded]:
     """Write one frame a second of each clip as 224 x 224 PNG files.
 
-    A clip is left alone if ``record`` has it with its present size and time of change, it was
-    decoded as it would be now, and all its frames are there, each to its last byte. The record is
-    written at the end and also on the way out of an error or an interruption, so that what was
-    decoded is not decoded again.
+    A clip is skipped if ``record`` contains it with its present size and modification time, it was
+    decoded in the same way, and all its frames are complete. The record is written at the end, also
+    after an error or an interruption, so no clip is decoded twice.
 
     Args:
         clips: Clips with different keys.
-        record: JSON file that says which clips are done.
-        workers: Processes that decode; 1 decodes in this one.
-        resize: What becomes of the aspect ratio.
+        record: JSON file that lists the finished clips.
+        workers: Number of processes; 1 decodes in this process.
+        resize: How frames are made square.
 
     Returns:
-        What each clip gave, by key.
+        The result of each clip, by key.
 
     Raises:
         InputError: ``workers`` is below 1, a clip or the record is broken, or a file cannot be
@@ -125,7 +124,7 @@ def decode_clips(
 def _decode_all(
     clips: Sequence[ClipFile], workers: int, resize: Resize
 ) -> Generator[tuple[ClipFile, Decoded], None, None]:
-    """Each clip and what it gave, in the order they are finished."""
+    """Yield each clip and its result, in the order in which they finish."""
     if workers == 1 or len(clips) <= 1:
         for clip in clips:
             yield clip, _decode(clip, resize)
@@ -142,11 +141,11 @@ def _decode_all(
 
 
 def _pool(workers: int) -> Executor:
-    """Processes, as Pillow holds the interpreter while it compresses; or else threads.
+    """A pool of processes, or of threads if processes do not work.
 
-    Processes are spawned, as a fork of a process with threads can hang. They share semaphores,
-    which are files of /dev/shm: where nothing can be written there, as in some containers, threads
-    do the same in more time.
+    Pillow holds the interpreter lock while it compresses, so processes are faster. They are
+    spawned, because a fork of a process with threads can hang. They need semaphores, which are
+    files in /dev/shm. If that folder is not writable, as in some containers, threads are used.
     """
     try:
         return ProcessPoolExecutor(workers, get_context("spawn"), signals.ignore)
@@ -169,10 +168,11 @@ def _decode(clip: ClipFile, resize: Resize) -> Decoded:
 
 
 def _save(image: Image.Image, path: Path) -> None:
-    """Write a PNG whole or not at all.
+    """Write a PNG file atomically.
 
-    Unlike ``crumb.files`` it does not wait for the disk, which would take twice the time of
-    decoding: a frame lost with the power is noticed by its missing end and decoded again.
+    Unlike ``crumb.files`` it does not wait for the disk, which would take twice as long as
+    decoding. A frame that is lost in a power failure has no valid end, so it is detected and
+    decoded again.
     """
     temporary = path.with_name(f".{os.getpid()}.{get_ident()}")
     try:
@@ -192,7 +192,7 @@ def _file(path: Path) -> dict[str, int]:
 
 
 def _same_file(entry: Mapping[str, Any], file: Mapping[str, Any]) -> bool:
-    # Older records do not know when a clip was changed, nor how it was decoded.
+    # Older records have no modification time and no decoder version.
     return all(entry.get(key, _FORMERLY.get(key, value)) == value for key, value in file.items())
 
 

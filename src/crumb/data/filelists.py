@@ -1,9 +1,9 @@
 """File lists: the tasks of a run as text files in the published format.
 
 ``<protocol>/run<r>/<stream|offline>/`` holds ``train_task_00_filelist.txt`` and so on, and
-``test_filelist.txt``: one ``path label`` a line, the label after the last blank. Beside them lies
-``train_all.txt``, a table of all training rows with their index columns, task and label; nothing
-here reads it back.
+``test_filelist.txt``, with one ``path label`` per line. The label follows the last blank.
+``train_all.txt`` is a table of all training rows with their index columns, task and label. It is
+never read back.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def list_folder(folder: Path, protocol: str, run: int, offline: bool) -> Path:
 
 
 def write_task_list(tasks: TaskList, folder: Path) -> None:
-    """Write the lists of one run below ``folder``; lists of an earlier layout are removed.
+    """Write the lists of one run below ``folder``, and remove lists of an earlier layout.
 
-    ``train_all.txt`` is written for a task list that has its table, that is one laid out here.
+    ``train_all.txt`` is written only for task lists with a table, which were laid out here.
 
     Raises:
         InputError: the folder cannot be written.
@@ -45,7 +45,7 @@ def write_task_list(tasks: TaskList, folder: Path) -> None:
     for name, frames in zip([*names, _TEST_LIST], [*tasks.tasks, tasks.test], strict=True):
         lines = zip(frames.paths, frames.labels.tolist(), strict=True)
         content = "".join([f"{path} {label}\n" for path, label in lines]).encode()
-        # A list that a power failure emptied is refused, and can be written again.
+        # A list that a power failure emptied is refused when it is read, and can be written again.
         write_bytes(target / name, content, sync=False)
     for path in target.iterdir():
         if _TRAIN_LIST.fullmatch(path.name) and path.name not in names:
@@ -68,7 +68,7 @@ def read_task_list(
         folder: Folder that holds ``<protocol>/run<r>/``.
         protocol: One of ``crumb.data.protocol.PROTOCOLS``.
         run: Number of the run.
-        offline: Read the offline lists in place of the stream.
+        offline: Read the offline lists instead of the stream.
         images: Root that the listed paths are relative to.
         class_names: Name of label 0, 1, ...; None names each class by its label.
 
@@ -76,10 +76,10 @@ def read_task_list(
         The run, without its table.
 
     Raises:
-        InputError: a list is missing or empty, or a line of it is malformed, names an image that
-            is missing or outside ``images``, gives an image two labels, leaves out a label (the
-            labels up to each task must count 0, 1, ... without a gap), tests on a label that is
-            not trained on, or tests on an image twice.
+        InputError: a list is missing or empty; or a line is malformed, names an image that is
+            missing or outside ``images``, gives an image a second label, skips a label (the labels
+            up to each task must be 0, 1, ... without gaps), or tests an image twice or a label
+            without training images.
     """
     if protocol not in PROTOCOLS:
         raise InputError(
@@ -120,7 +120,7 @@ def _train_lists(source: Path) -> Iterator[Path]:
             if path.name != (name := _train_list(number)):
                 raise InputError(path, f"is not called {name}", "rename or remove it")
             last = max(last, number)
-    # A gap in the numbers shows as a missing file when it is read.
+    # A gap in the numbers is detected when the missing file is read.
     for number in range(last + 1):
         yield source / _train_list(number)
 
@@ -152,7 +152,7 @@ class _Checker:
         return Frames(tuple(paths), np.array(labels, dtype=np.int64))
 
     def check_gap(self, path: Path, frames: Frames) -> None:
-        """Take in the labels of a training list; with those before they must be 0, 1, ...."""
+        """Add the labels of a training list. With earlier labels, they must be 0, 1, ...."""
         self.labels |= set(frames.labels.tolist())
         missing = next(label for label in range(len(self.labels) + 1) if label not in self.labels)
         for line, label in enumerate(frames.labels.tolist(), 1):
@@ -163,7 +163,7 @@ class _Checker:
     def _check_image(self, where: str, image: str) -> None:
         try:
             self._check_place(where, image)
-        # A name may be longer than the file system allows, or lie where nobody may look.
+        # A name may be too long for the file system, or lie in an unreadable folder.
         except OSError as error:
             problem = f"the image {shown(image)} cannot be looked at ({error.strerror})"
             raise InputError(where, problem, "check the images root") from error
@@ -184,7 +184,7 @@ class _Checker:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str, int]]:
-    """Place, image path and label of each line."""
+    """Location, image path and label of each line."""
     text = read_text(path, _REMEDY)
     # An editor may have left blank lines at the end.
     lines = text.rstrip("\n").split("\n") if text.strip("\n") else []

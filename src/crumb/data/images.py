@@ -45,21 +45,21 @@ def _tensor(square: np.ndarray) -> Tensor:
 def as_images(
     inputs: Any, size: int, resize: Resize = "squash", interpolation: Interpolation = "bilinear"
 ) -> Tensor:
-    """Images in any of the usual forms as one batch.
+    """Convert images in any usual form to one batch.
 
     Args:
-        inputs: one image or a sequence of them: Pillow images, uint8 arrays [H, W, 3],
-            tensors [3, H, W] (uint8, or floating point in [0, 1]), or one array or tensor with
-            a leading batch dimension.
+        inputs: one image or a sequence of images: Pillow images, uint8 arrays [H, W, 3], or tensors
+            [3, H, W] (uint8, or floating point in [0, 1]); or one array or tensor with a leading
+            batch dimension.
         size: side of the result.
-        resize: what becomes of the aspect ratio.
+        resize: how images are made square.
         interpolation: name of the filter.
 
     Returns:
         uint8 [B, 3, size, size].
 
     Raises:
-        InputError: another type, shape or range, or no image at all.
+        InputError: the type, shape or range is invalid, or there is no image.
     """
     several = isinstance(inputs, Iterable)
     if isinstance(inputs, (Set, Mapping)):
@@ -82,7 +82,7 @@ def _as_image(image: Any, size: int, resize: Resize, interpolation: Interpolatio
             return pil_to_tensor(image, size, "images", resize, interpolation)
         except InputError:
             raise
-        # Pillow reads a file when its pixels are asked for, and then fails in many ways.
+        # Pillow reads a file only when its pixels are used, and may then raise many errors.
         except Exception as error:
             problem = f"an image that cannot be read ({error})"
             raise InputError("images", problem, "repair it, or leave it out") from error
@@ -105,7 +105,7 @@ def _as_image(image: Any, size: int, resize: Resize, interpolation: Interpolatio
             )
         _refuse_no_pixels(image.shape)
         if array.shape[:2] == (size, size):
-            # A copy, because torch warns of arrays that cannot be written.
+            # Copy the array, because torch warns about read-only arrays.
             return _tensor(np.array(array, order="C"))
     else:
         raise InputError(
@@ -131,7 +131,7 @@ def _bytes_of(image: Tensor) -> Tensor:
     if image.dtype == torch.uint8:
         return image
     if image.is_floating_point() and image.dtype.itemsize < 4:
-        # Not every operation below knows each of the short ones.
+        # The operations below do not support all short dtypes.
         image = image.float()
     if not image.is_floating_point():
         raise InputError(

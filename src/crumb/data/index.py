@@ -25,7 +25,7 @@ from crumb.files import csv_text, read_json, read_text, write_json, write_parts
 RECORD = "dataset.json"
 _FORMAT, _VERSION = "crumb-dataset", 1
 _REINDEX = "write it again with `crumb index`"
-# Rows that are written at a time.
+# Number of rows written at a time.
 _ROWS = 1 << 12
 
 
@@ -34,21 +34,21 @@ class Dataset:
     """An indexed data set.
 
     Attributes:
-        name: Short name, such as "toybox".
-        folder: Holds dataset.json and the index.
-        images: Root that the index's im_path is relative to.
-        index: One row an image, columns ``COLUMNS``; class holds integer ids.
+        name: Short name, for example "toybox".
+        folder: Folder of dataset.json and the index.
+        images: Root folder of the paths in im_path.
+        index: One row per image, with columns ``COLUMNS``. Column class holds integer ids.
         class_names: Name of each class id.
-        test_sessions: Sessions whose images are tested on, none if nothing is; all others are
-            trained on.
-        class_groups: Class ids, each in one group, where the order of classes is shuffled group by
-            group: classes of the first group come first. Empty: all are shuffled together.
-        resize: what becomes of the aspect ratio where images are made square.
-        made_of: kind and folder of the raw data, such as ("folder", "/home/me/videos"); None where
-            an earlier version wrote it.
+        test_sessions: Sessions of the test set, empty if there is none. All other sessions are the
+            training set.
+        class_groups: Groups of class ids, with each id in one group. Classes are shuffled within
+            each group, and groups follow one another. If empty, all classes are shuffled together.
+        resize: How images are made square.
+        made_of: Kind and folder of the raw data, such as ("folder", "/home/me/videos"); None if an
+            earlier version wrote the data set.
 
     Raises:
-        InputError: there are groups, and they do not hold each class id once.
+        InputError: there are groups, but they do not contain each class id once.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Dataset:
 
     @property
     def digest(self) -> str:
-        """Digest that changes whenever the images or their preprocessing change."""
+        """Digest of the index and the preprocessing of images."""
         found = hashlib.sha256()
         for part in index_parts(self.index):
             found.update(part)
@@ -78,15 +78,15 @@ class Dataset:
         return found.hexdigest()
 
     def select(self, classes: Sequence[str]) -> Dataset:
-        """The same data set with only the named classes, in the index's own row order.
+        """The same data set with only the named classes, in the row order of the index.
 
         Raises:
-            InputError: no class, a class twice, or one that the data set does not have.
+            InputError: no class is named, a class is named twice, or the data set does not have it.
         """
         known = f"name classes among {', '.join(self.class_names.values())}"
         if not classes:
             raise InputError(setting("classes"), "is empty", known)
-        # What is typed and what a folder was called may be the same name in two forms.
+        # A typed name and a folder name may be two Unicode forms of the same name.
         forms = {canonical(name): name for name in self.class_names.values()}
         known_names = set(self.class_names.values())
         classes = [
@@ -129,15 +129,15 @@ def table_parts(table: pd.DataFrame) -> Iterator[bytes]:
 
 
 def read_index(path: Path) -> pd.DataFrame:
-    """Read an index file; columns beyond ``COLUMNS``, the row number included, are dropped.
+    """Read an index file. Columns that are not in ``COLUMNS`` are dropped, such as row numbers.
 
     Returns:
-        One row an image in the file's order; im_path is text, the other columns int64.
+        One row per image in the order of the file. im_path is text, and other columns are int64.
 
     Raises:
-        InputError: the file is missing or empty, lacks a column or has it twice, or a row is
-            malformed (no whole number, negative, unusable path, the clip and frame of an earlier
-            row, or the image of another clip).
+        InputError: the file is missing or empty, a column is missing or repeated, or a row is
+            malformed (not an integer, negative, an unusable path, the same clip and frame as an
+            earlier row, or an image of another clip).
     """
     index = read_usual(path)
     return read_carefully(path) if index is None else index
@@ -171,7 +171,7 @@ def read_carefully(path: Path) -> pd.DataFrame:
         if key in records:
             problem = "has the class, object, session and im_num of an earlier row"
             raise InputError(where, problem, "keep one row for each frame")
-        # A short clip is continued backwards, so its images may come again; those of others not.
+        # A short clip is continued backwards, so only its own images may repeat.
         if clip_of.setdefault(image, key[:-1]) != key[:-1]:
             problem = f"the image {shown(image)} is of another clip in an earlier row"
             raise InputError(where, problem, "give each image one class, object and session")
@@ -186,13 +186,13 @@ def read_carefully(path: Path) -> pd.DataFrame:
 def csv_rows(
     path: Path, remedy: str, delimiter: str = ",", text: str | None = None
 ) -> Iterator[tuple[int, list[str]]]:
-    """Line number (from 1) and fields of each row of a CSV file that is not blank.
+    """Yield line number (from 1) and fields of each row of a CSV file, without blank rows.
 
     Args:
         path: path of the file.
         remedy: for the message.
-        delimiter: between two fields.
-        text: text of the file, where it has been read.
+        delimiter: delimiter of fields.
+        text: text of the file, if it has been read.
 
     Raises:
         InputError: the file cannot be read or is not CSV.
@@ -215,7 +215,7 @@ def write_dataset(dataset: Dataset) -> None:
         InputError: the folder cannot be written.
     """
     index_name = f"{dataset.name}_dirmap.csv"
-    # An earlier record says what the numbers of an earlier index mean.
+    # The old record belongs to the old index, so remove it first.
     with contextlib.suppress(OSError):
         (dataset.folder / RECORD).unlink(missing_ok=True)
     folder, images = dataset.folder.resolve(), dataset.images.resolve()
@@ -241,11 +241,11 @@ def write_dataset(dataset: Dataset) -> None:
 def load_dataset(folder: Path) -> Dataset:
     """Read a data set that ``write_dataset`` wrote.
 
-    The images themselves are not looked at: task lists can be laid out without them.
+    The image files are not checked: task lists can be made without them.
 
     Raises:
-        InputError: ``folder`` does not exist or holds no data set, dataset.json has another format
-            or version or lacks an entry, or the index is missing, broken or has unnamed class ids.
+        InputError: ``folder`` does not exist or holds no data set; dataset.json has another format
+            or version or lacks an entry; or the index is missing, damaged or has unnamed class ids.
     """
     remedy = "give the folder that `crumb index` wrote"
     path = folder / RECORD
@@ -280,7 +280,7 @@ def load_dataset(folder: Path) -> Dataset:
         class_names=class_names,
         test_sessions=tuple(record["test_sessions"]),
         class_groups=tuple(map(tuple, record.get("class_groups", []))),
-        # Older versions squashed all images, and did not write it down.
+        # Older versions squashed all images, and did not record it.
         resize=record.get("resize", "squash"),
         made_of=tuple(record["made_of"]) if "made_of" in record else None,
     )
@@ -292,7 +292,7 @@ def _check_record(path: Path, record: dict[str, Any]) -> None:
         value = record.get(key)
         if not (isinstance(value, str) and value and "\0" not in value):
             raise InputError(path, f"{key!r} is missing or not a string", _REINDEX)
-    # It names the folder of the results.
+    # It becomes part of the name of the results folder.
     if "/" in record["name"] or record["name"] in (".", ".."):
         raise InputError(
             path, f"'name' {shown(record['name'])} is not a name of a folder", _REINDEX

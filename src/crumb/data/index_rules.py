@@ -1,4 +1,4 @@
-"""What the rows of an index may hold."""
+"""Rules for the rows of an index."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ COLUMNS = ("class", "object", "session", "im_num", "im_path")
 """Category id, physical instance, clip of that instance, frame of that clip, relative path."""
 
 MOST_DIGITS = 18
-"""Of a number, so that it fits into 64 bits."""
+"""Maximum number of digits, so that a number fits in 64 bits."""
 _WHOLE_NUMBER = re.compile(r"-?[0-9]+")
-# Among them the ends of lines: an index and file lists are read line by line.
+# These include line breaks: an index and file lists are read line by line.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-# Python puts these in place of bytes of a file name that are not text.
+# Python replaces bytes of a file name that are not text by these.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SHOWN = 200
 
@@ -20,7 +20,7 @@ _SHOWN = 200
 def path_problem(path: str) -> str | None:
     """Why ``path`` cannot be in an index or file list; None if it can.
 
-    Blanks inside a path do no harm: the label of a line is what follows its last blank.
+    Blanks inside a path are allowed: the label of a line follows its last blank.
     """
     if not path:
         return "the path is empty"
@@ -38,7 +38,7 @@ def path_problem(path: str) -> str | None:
 
 
 def shown(text: str) -> str:
-    """``text`` as a message quotes it: on one line, and not the whole of a very long one."""
+    """Quote ``text`` for a message, on one line. A very long text is shortened."""
     quoted = repr(text)
     if len(quoted) <= _SHOWN:
         return quoted

@@ -6,28 +6,28 @@ import struct
 from collections.abc import Iterator, Sequence
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-# Lower case marks chunks without which a picture can be shown; this one says what is transparent.
+# Lower case marks optional chunks. This one defines transparency.
 _PNG_PIXELS = b"tRNS"
 _PNG_TURNS = (b"tEXtRaw profile type exif\0", b"zTXtRaw profile type exif\0", b"iTXtXML:com.adobe.")
 _JPEG_START, _JPEG_SCAN, _JPEG_COMMENT = b"\xff\xd8", 0xDA, 0xFE
 _JPEG_METADATA = frozenset(range(0xE1, 0xF0)) - {0xEE} | {_JPEG_COMMENT}
 _JPEG_TURNS = (b"\xe1Exif\0", b"\xe1http://ns.adobe.com/xap/")
-# These say how colours are stored, where they are long enough to say anything.
+# These define how colours are stored, if they are long enough.
 _JPEG_COLOURS = ((b"\xe0JFIF\0", 14), (b"\xeeAdobe", 12))
 
-# A part of a file, whether it is metadata, and whether it may tell which side of a picture is up.
+# A part of a file, whether it is metadata, and whether it may hold the orientation.
 _Part = tuple[bytes, bool, bool]
 
 
 def with_less_metadata(content: bytes) -> Iterator[bytes]:
-    """A PNG or JPEG file with less and less of its texts, EXIF, colour profile and the like.
+    """Yield a PNG or JPEG file with less and less metadata (texts, EXIF, colour profile).
 
-    What may tell which side is up is left out last: first all of it is kept, then each part of it
-    alone, then nothing. Everything else, check sums included, stays as it is: damage to pixels is
-    still noticed.
+    Metadata with the orientation is removed last: first all of it is kept, then each part alone,
+    then nothing. Everything else is unchanged, including checksums, so damaged pixels are still
+    detected.
 
     Yields:
-        shorter files; none where there is nothing to leave out, or the file is of another kind.
+        shorter files; none if there is nothing to remove, or if the file has another format.
     """
     if content.startswith(_PNG):
         parts = [*_png_parts(content)]

@@ -9,15 +9,16 @@ from collections.abc import Iterable
 from crumb.errors import InputError
 
 UNKNOWN = "unknown"
-"""The answer for inputs too far from every class. No class may have this name."""
+"""Prediction for inputs that are too far from every class. No class may have this name."""
 _JOINERS = "\u200c\u200d"
 _ONE = {"classes": "class", "objects": "object", "sessions": "session"}
 
 
 def canonical(name: str) -> str:
-    """The one form of a name that Unicode can write in several, such as ä or a with two dots.
+    """The canonical form of a name. Unicode has several forms, such as ä or a with two dots.
 
-    macOS writes the parts, Linux and Windows the letter; both are read as the letter (NFC).
+    macOS writes the decomposed form, Linux and Windows the composed one. Names are converted to the
+    composed form (NFC).
     """
     return unicodedata.normalize("NFC", name)
 
@@ -26,12 +27,12 @@ def class_name(name: str, where: object) -> str:
     """Check a class name and return its canonical form.
 
     Args:
-        name: as it was given.
-        where: it was given, for the message.
+        name: name as given.
+        where: where it was given, for the message.
 
     Raises:
-        InputError: it is empty, begins or ends with a blank, holds a sign that cannot be seen or
-            that a terminal obeys, or is "unknown", which is not a class.
+        InputError: the name is empty, begins or ends with a blank, contains an invisible or control
+            character, or is "unknown", which is reserved.
     """
     name = canonical(name)
     given = f"{where} {name!r}"
@@ -50,13 +51,13 @@ def class_name(name: str, where: object) -> str:
 
 def _is_hidden(name: str, place: int) -> bool:
     if name[place] in _JOINERS:
-        # Persian words and pictures of people need them; they join no letters of ours.
+        # Persian words and emoji need them.
         return place == 0 or name[place - 1].isascii()
     return unicodedata.category(name[place]) in ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def alike_line(names: Iterable[str], what: str = "classes", where: str = "") -> list[str]:
-    """A line about classes whose names look the same; no line if there are none.
+    """A line about classes whose names look the same; empty if there are none.
 
     They differ only in case, blanks, invisible characters or the width of letters.
 
@@ -94,5 +95,5 @@ def _is_seen(letter: str) -> bool:
 
 
 def _has_hidden(name: str) -> bool:
-    # Blanks at the ends and signs without ink are told by quotes and escapes only.
+    # Only quotes and escapes show leading, trailing and invisible characters.
     return name != name.strip() or not name.isprintable()

@@ -1,4 +1,4 @@
-"""Image files in, square uint8 arrays out."""
+"""Read image files as square uint8 arrays."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from crumb.data.shards import member_size, open_image
 from crumb.errors import InputError
 from crumb.files import file_size
 
-# What Pillow logs as an error it also raises; without a handler it would be printed.
+# Pillow also raises the errors that it logs. Without a handler they would be printed.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 DECODING = 1
 """Version of the image reader, part of the feature cache key. Raise it whenever pixels change.
 ``tests/data/test_pinned_pixels.py`` fails otherwise."""
 _REPAIR = "repair or remove it, then index again"
-# Uncompressed, the most pixels that Pillow reads have 1.4 GB.
+# The largest images that Pillow reads take 1.4 GB uncompressed.
 _LARGEST_FILE = 2**31
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -46,21 +46,21 @@ def load_picture(
     """Read one image file.
 
     Args:
-        path: image file of any format of Pillow, or HEIC with the extra ``heic``, identified by
-            content. Only the first of several images is read. It is turned upright by its EXIF
-            tag; unreadable metadata is ignored. A JPEG of more than twice the size is decoded at
-            half, a quarter or an eighth of its resolution. It may lie inside a tar file
+        path: image file in any format of Pillow, or HEIC with the extra ``heic``, identified by
+            content. Only the first of several images is read. It is rotated according to its EXIF
+            tag, and unreadable metadata is ignored. A JPEG of more than twice the size is decoded
+            at a half, a quarter or an eighth of its resolution. The file may be inside a tar file
             (:mod:`crumb.data.shards`).
         size: side of the result.
-        resize: what becomes of the aspect ratio (:func:`crumb.data.resize.to_square`).
+        resize: how the image is made square (:func:`crumb.data.resize.to_square`).
         interpolation: name of the antialiased filter.
 
     Returns:
         uint8 [size, size, 3], RGB; see :func:`pil_to_square` for images that are not RGB.
 
     Raises:
-        InputError: missing, no file, broken, of more than 178,956,970 pixels (Pillow's own limit)
-            or of pixels that :func:`pil_to_square` refuses.
+        InputError: the file is missing, not a file, damaged, has more than 178,956,970 pixels
+            (Pillow's limit) or pixels that :func:`pil_to_square` refuses.
     """
     if not check_image_file(path):
         raise InputError(path, "cannot be read as an image (it is empty)", _REPAIR)
@@ -72,20 +72,20 @@ def load_picture(
         raise InputError(path, "cannot be read as an image (unknown format)", _REPAIR) from error
     except (OSError, Image.DecompressionBombError) as error:
         raise InputError(path, f"cannot be read as an image ({error})", _REPAIR) from error
-    # Each of Pillow's decoders has its own ways to fail on a damaged file.
+    # Decoders of Pillow raise different errors on damaged files.
     except Exception as error:
         reason = str(error) or type(error).__name__
         raise InputError(path, f"is a damaged image ({reason})", _REPAIR) from error
 
 
 def _read(path: Path, size: int, resize: Resize, interpolation: Interpolation) -> np.ndarray:
-    """The pixels of a file; metadata that cannot be read is no reason to refuse them."""
+    """Read the pixels of a file, even if its metadata cannot be read."""
     try:
         with open_image(path) as file:
             return _decode(file, path, size, resize, interpolation)
     except InputError:
         raise
-    # Each kind of metadata has its own ways to be broken.
+    # Damaged metadata can raise many errors.
     except Exception as error:
         with open_image(path) as file:
             content = file.read()
@@ -106,7 +106,7 @@ def _decode(
         image.draft("RGB", (size, size))
         pixels = pil_to_square(image, size, path, resize, interpolation)
     if image.format == "PNG":
-        # Reading ends with the last row, before the check sum that tells damage in it.
+        # Pillow stops after the last row, before the checksum that detects damage in it.
         file.seek(0)
         with Image.open(file) as image:
             image.verify()
@@ -129,11 +129,11 @@ def _opened(file: IO[bytes], path: Path) -> Image.Image:
 def check_image_file(path: Path) -> int:
     """Bytes of a file or of a member of a tar file.
 
-    Refuses what need not be opened to see that it is no image.
+    Refuses paths that cannot be images without opening them.
 
     Raises:
-        InputError: nothing is there, or a folder, a pipe, a device, or a file that is larger than
-            any image that is read; or a tar file that cannot be read.
+        InputError: the path does not exist, is a folder, a pipe or a device, is larger than any
+            readable image, or is in a tar file that cannot be read.
     """
     try:
         count = member_size(path)
@@ -153,7 +153,7 @@ def check_image_file(path: Path) -> int:
 
 @cache
 def _quieten_tiff() -> None:
-    """Keep libtiff from printing what Pillow raises as well, if it is a library of its own."""
+    """Keep libtiff from printing errors that Pillow also raises, if it is a separate library."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
@@ -167,15 +167,15 @@ def pil_to_square(
 ) -> np.ndarray:
     """A Pillow image to uint8 [size, size, 3], RGB.
 
-    Transparency is dropped: a pixel has the colour that is stored for it, however transparent it
-    is, as in most loaders of training images. Of 16 bits a channel the upper eight are kept.
+    Transparency is ignored: a pixel gets its stored colour, as in most loaders of training images.
+    From 16 bits per channel, the upper eight are used.
 
     Args:
-        image: of any mode but I and F, whose pixels have no known range (Pillow would clip them at
-            255, which makes nearly every such image white); 16-bit PGM files excepted.
+        image: image of any mode except I and F, whose pixels have no known range (Pillow would clip
+            them at 255, so nearly all such images would be white). 16-bit PGM files are allowed.
         size: side of the result.
-        name: of the image, for the message.
-        resize: what becomes of the aspect ratio.
+        name: name of the image, for the message.
+        resize: how the image is made square.
         interpolation: name of the filter.
 
     Raises:
@@ -193,7 +193,7 @@ def pil_to_square(
         problem = f"has pixels that are {kind}, of unknown range"
         raise InputError(name, problem, "convert it to 8 or 16 bits a channel, then try again")
     if image.mode == "P" and "transparency" in image.info:
-        # Same colours, without the warning that the shorter way gives.
+        # Same colours as the direct conversion, but without its warning.
         image = image.convert("RGBA")
     if image.mode == "La":
         image = image.convert("LA")
@@ -206,7 +206,7 @@ def _orientation(image: Image.Image) -> int:
     """EXIF orientation, from 1 (upright) to 8; 1 if unreadable."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    # Each way of storing EXIF has its own ways to be broken.
+    # Damaged EXIF data can raise many errors.
     except Exception:
         return 1
     return value if isinstance(value, int) else 1

@@ -9,16 +9,16 @@ protocol                a task holds                   order inside a task
 ``class_instance``      all clips of a few classes     clips shuffled, frames in time order
 ======================  =============================  ============================================
 
-Run r of a protocol is laid out with seed r and is equal, line for line, to the lists published
-with CRUMB for ``class_iid`` and ``class_instance``. The other two depart from them on purpose:
+Run r of a protocol is laid out with seed r. For ``class_iid`` and ``class_instance`` it equals the
+lists published with CRUMB, line by line. The other two protocols differ on purpose:
 
-* ``iid``: the published tasks are cut one row too long, so that the last row of a task opens the
-  next one as well. Here tasks do not overlap.
+* ``iid``: the published tasks are one row too long, so the last row of a task is also the first row
+  of the next one. Here tasks do not overlap.
 * ``instance``: the published lookup compares a clip's class with the object column and its object
   with the session column, which loses most clips. Here a clip is (class, object, session).
 
-Where a data set groups its classes, their order is shuffled group by group, and the groups follow
-one another. Test images keep the order of the index.
+If a data set has groups of classes, classes are shuffled within each group, and groups follow one
+another. Test images keep the order of the index.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from crumb.kinds import check_kinds
 
 PROTOCOLS = ("iid", "class_iid", "instance", "class_instance")
 
-# Arrays of class ids whose order is shuffled one after the other.
+# Arrays of class ids, each shuffled separately.
 _Groups = Sequence[np.ndarray]
 
 
@@ -46,7 +46,7 @@ class Frames:
     """Images in order.
 
     Attributes:
-        paths: n paths relative to the data set's images root.
+        paths: n paths relative to the images root of the data set.
         labels: (n,) int64, the label of each image.
     """
 
@@ -63,9 +63,9 @@ class TaskList:
         run: Number of the run, which is its seed.
         offline: Whether task t holds the images of tasks 0..t (an upper bound, not a stream).
         tasks: The training images of each task, in the order they arrive.
-        test: The test images of all classes; empty where the data set has no test session.
+        test: The test images of all classes; empty if the data set has no test session.
         classes: Class name of label 0, 1, ...; labels count classes in order of first appearance.
-        laid_out: Where the rows of the tasks come from; None if read from file lists.
+        laid_out: Index rows of the tasks; None if the tasks were read from file lists.
     """
 
     protocol: str
@@ -78,20 +78,20 @@ class TaskList:
 
     @property
     def table(self) -> pd.DataFrame | None:
-        """The rows of all tasks one below the other; None if read from file lists.
+        """The rows of all tasks in one table; None if the tasks were read from file lists.
 
-        Its columns are ``Unnamed: 0`` (row number in the index), ``COLUMNS``, task and label. It
-        takes more memory than all else, so it is made anew each time.
+        Its columns are ``Unnamed: 0`` (row number in the index), ``COLUMNS``, task and label. It is
+        large, so it is made again at each use.
         """
         return None if self.laid_out is None else self.laid_out.table(self.tasks)
 
 
 @dataclass(frozen=True)
 class LaidOut:
-    """The rows of an index that make the tasks of a run.
+    """The rows of an index that form the tasks of a run.
 
     Attributes:
-        index: one row an image; shared by all runs.
+        index: one row per image; shared by all runs.
         rows: (n,) int64, row numbers in the index, task by task.
     """
 
@@ -112,7 +112,7 @@ class TaskLayout:
     """Sizes of tasks.
 
     Raises:
-        InputError: a number below 1, or above every count there is.
+        InputError: a number is below 1 or too large.
     """
 
     classes_per_task: int = 2
@@ -143,18 +143,19 @@ def lay_out(
 
     ``class_iid`` and ``class_instance`` equal the published lists. Unlike the published lists,
     ``iid`` tasks do not overlap and ``instance`` finds every clip (see the module). The result
-    depends on the arguments alone: no global generator is used.
+    depends only on the arguments: no global generator is used.
 
     Args:
-        dataset: Rows of its test sessions are the test set, all others the training set.
+        dataset: The data set. Rows of its test sessions are the test set, all others the training
+            set.
         protocol: One of ``PROTOCOLS``.
-        run: Seed of the run, 0 or more; the published runs are 0 to 9.
-        offline: Let task t hold everything of tasks 0..t, shuffled anew.
+        run: Seed of the run, 0 or more. The published runs are 0 to 9.
+        offline: Let task t contain all images of tasks 0..t, shuffled again.
         layout: Sizes of the tasks.
 
     Raises:
-        InputError: the protocol is unknown, the run out of range, the training set empty, the
-            data set without an image of its test sessions, or a class has test images only.
+        InputError: the protocol is unknown, the run is out of range, the training set is empty, the
+            data set has test sessions without images, or a class has only test images.
     """
     if protocol not in PROTOCOLS:
         raise InputError(
@@ -188,7 +189,7 @@ def lay_out(
 
 
 def _split(dataset: Dataset) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Training and test rows; the row labels are row numbers of the index."""
+    """Training and test rows. Their row labels are row numbers of the index."""
     index = dataset.index.reset_index(drop=True)
     is_test = index["session"].isin(dataset.test_sessions).to_numpy()
     train, test = index.loc[~is_test], index.loc[is_test]
@@ -208,14 +209,14 @@ def _split(dataset: Dataset) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _frames(table: pd.DataFrame, rows: np.ndarray, order: pd.Index) -> Frames:
-    """Some rows of a table; the label of a class is its place in ``order``."""
+    """Some rows of a table. The label of a class is its position in ``order``."""
     paths = table["im_path"].to_numpy(object)[rows]
     labels = order.get_indexer(table["class"].to_numpy()[rows]).astype(np.int64)
     return Frames(tuple(paths), labels)
 
 
 def _class_groups(dataset: Dataset, train: pd.DataFrame) -> _Groups:
-    """Ids of the classes to train on, group by group, each in order of first appearance."""
+    """Ids of the training classes by group, each group in order of first appearance."""
     classes = pd.unique(train["class"].to_numpy())
     if not dataset.class_groups:
         return [classes]
@@ -240,7 +241,7 @@ def _class_iid(
     tasks = []
     for start, end in _bounds(len(classes), layout.classes_per_task):
         rows = _places_of(rows_of, classes[0 if offline else start : end])
-        # A fresh generator each time: the published tasks of one run share their permutation.
+        # Use a new generator each time: the published tasks of one run share their permutation.
         tasks.append(rows[np.random.RandomState(run).permutation(len(rows))])
     return tasks
 
@@ -268,7 +269,8 @@ def _class_instance(
     tasks = []
     for start, end in _bounds(len(classes), layout.classes_per_task):
         if offline:
-            # Drops nothing, but the published offline lists draw these numbers before the clips'.
+            # This drops nothing, but the published offline lists draw these numbers before the
+            # clips.
             generator.shuffle(classes[:end])
         of_task = _places_of(clips_of, classes[0 if offline else start : end])
         tasks.append(clips.rows_of(of_task[generator.permutation(len(of_task))]))
@@ -276,14 +278,14 @@ def _class_instance(
 
 
 def _by_class(classes: np.ndarray) -> dict[int, np.ndarray]:
-    """The places of each class, ascending."""
+    """The positions of each class, ascending."""
     order = np.argsort(classes, kind="stable")
     found, starts = np.unique(classes[order], return_index=True)
     return dict(zip(found.tolist(), np.split(order, starts[1:]), strict=True))
 
 
 def _places_of(by_class: dict[int, np.ndarray], chosen: np.ndarray) -> np.ndarray:
-    """The places of some classes, ascending."""
+    """The positions of some classes, ascending."""
     return np.sort(np.concatenate([by_class[number] for number in chosen.tolist()]))
 
 
@@ -297,7 +299,7 @@ class _Clips:
 
     Attributes:
         keys: (clips, 3) int64, the key of each clip.
-        rows: (n,) row positions, clip by clip, each clip in time order.
+        rows: (n,) row positions, clip by clip, with each clip in time order.
         starts: (clips + 1,) where each clip starts in ``rows``, and the end of the last.
     """
 
@@ -306,7 +308,7 @@ class _Clips:
     starts: np.ndarray
 
     def rows_of(self, clips: np.ndarray) -> np.ndarray:
-        """The row positions of some clips, one after the other."""
+        """The row positions of some clips, concatenated."""
         starts, lengths = self.starts[clips], np.diff(self.starts)[clips]
         ends = np.cumsum(lengths)
         within = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)

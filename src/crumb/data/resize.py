@@ -14,7 +14,7 @@ FILTERS: dict[Interpolation, Image.Resampling] = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
-"""Pillow's, all antialiased."""
+"""Filters of Pillow, all antialiased."""
 
 
 def to_square(
@@ -24,22 +24,22 @@ def to_square(
     interpolation: Interpolation = "bilinear",
     pixel_aspect: Fraction = Fraction(1),
 ) -> Image.Image:
-    """A picture as ``size`` x ``size`` pixels.
+    """Resize an image to ``size`` x ``size`` pixels.
 
-    * crop: the shorter side becomes ``size`` and the centre is kept, as torchvision's ``Resize``
-      and ``CenterCrop`` do, with which the backbones were trained.
-    * squash: both sides become ``size``, whatever they were, as in the paper.
+    * crop: the shorter side becomes ``size`` and the centre is kept, as with ``Resize`` and
+      ``CenterCrop`` of torchvision, with which the backbones were trained.
+    * squash: both sides become ``size``, as in the paper.
     * pad: the longer side becomes ``size``, and the rest is black.
 
     Args:
-        image: image of mode RGB, or any other that Pillow can resize.
+        image: image of mode RGB, or any other mode that Pillow can resize.
         size: size of the result.
-        resize: one of the three.
+        resize: one of the three rules.
         interpolation: name of the filter.
-        pixel_aspect: width of a pixel divided by its height; ``squash`` needs none.
+        pixel_aspect: width of a pixel divided by its height. ``squash`` ignores it.
     """
     resample = FILTERS[interpolation]
-    # A pixel that is not square makes the picture wider or narrower.
+    # Pixels that are not square make the image wider or narrower.
     width, height = image.width * pixel_aspect, Fraction(image.height)
     if resize == "squash" or width == height:
         if image.size == (size, size):
@@ -57,7 +57,7 @@ def to_square(
         _kept(length, int(size * side / shorter), size)
         for length, side in ((image.width, width), (image.height, height))
     )
-    # The part that is kept is resized alone: a strip of a pixel would become a huge picture.
+    # Resize only the part that is kept: an image one pixel high would become huge.
     return image.resize((size, size), resample, box=(left, top, right, bottom))
 
 

@@ -1,12 +1,12 @@
 """Read images inside tar files, so that a data set needs hundreds of files instead of a million.
 
-The path of such an image is that of the tar file followed by the name of the member:
-``train-000.tar/n01440764/x.JPEG``. The headers of a tar file are scanned once in a process (about
-30 microseconds a member); from then on an image is one read at a known place. Tar files stay open,
-256 at most, so that reading asks the file system's directories for nothing.
+The path of such an image is the path of the tar file followed by the name of the member:
+``train-000.tar/n01440764/x.JPEG``. The headers of a tar file are scanned once per process (about 30
+microseconds per member). After that, an image is a single read at a known offset. Up to 256 tar
+files stay open, so reading needs no look-up in directories.
 
-A member is found by name, and the table of names is made anew when the tar file was changed or
-replaced. All of this may be called from several threads.
+A member is found by name. The table of names is made again if the tar file was changed or replaced.
+All functions may be called from several threads.
 """
 
 from __future__ import annotations
@@ -70,14 +70,13 @@ def member_size(path: Path) -> int | None:
 
 
 def members(tar: Path) -> Mapping[str, MemberSpan]:
-    """Every plain file in a tar file, in its order, by name.
+    """All regular files in a tar file by name, in file order.
 
-    Hidden ones are left out, and what lies in folders of the system. A name has no leading or
-    doubled ``./``.
+    Hidden files and files in system folders are left out. A name has no leading or repeated ``./``.
 
     Raises:
-        InputError: the tar file is missing, compressed, cut short or damaged, or holds a link, a
-            device, the same name twice or a name that leads out of the data set.
+        InputError: the tar file is missing, compressed, truncated or damaged, or contains a link, a
+            device, a repeated name or a name that leads out of the data set.
     """
     status = _status(str(tar))
     if stat.S_ISDIR(status.st_mode):
@@ -104,7 +103,7 @@ class _Member(NamedTuple):
 
 
 def _member(path: Path) -> _Member | None:
-    """None for a plain file, which may lie in a folder called x.tar."""
+    """Location of a member; None for a regular file, which may lie in a folder called x.tar."""
     text = str(path)
     end = text.find(SUFFIX + "/")
     while end >= 0:
@@ -131,7 +130,7 @@ class _Shard:
         self._error: InputError | None = None
 
     def table(self, version: _Version) -> Mapping[str, MemberSpan]:
-        """Scans the headers unless they are known; other threads wait meanwhile."""
+        """Scan the headers unless they are known. Other threads wait."""
         with self._lock:
             if self._version != version:
                 self._table, self._error = {}, None
@@ -146,7 +145,7 @@ class _Shard:
 
 
 class _Handle:
-    """An open file, closed when it is forgotten and no thread reads from it any more."""
+    """An open file. It is closed when it is dropped and no thread reads from it."""
 
     def __init__(self, tar: str) -> None:
         self.descriptor = os.open(tar, os.O_RDONLY | os.O_CLOEXEC)
@@ -186,7 +185,7 @@ def _read(tar: str, version: _Version, place: MemberSpan) -> bytes:
     try:
         handle = _handle(tar, version)
         content = os.pread(handle.descriptor, size, offset)
-        # The system may return less than it was asked for.
+        # The system may return fewer bytes than requested.
         while len(content) < size:
             more = os.pread(handle.descriptor, size - len(content), offset + len(content))
             if not more:
@@ -213,7 +212,7 @@ def _handle(tar: str, version: _Version) -> _Handle:
 
 @cache
 def _most_open() -> int:
-    """A quarter of the files that the system lets this process open, if that is less."""
+    """At most a quarter of the files that this process may open."""
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _OPEN if allowed == resource.RLIM_INFINITY else max(1, min(_OPEN, allowed // 4))
 
@@ -228,7 +227,7 @@ def _scan(tar: Path) -> Iterator[tuple[str, MemberSpan]]:
             file.seek(0)
             seen: set[str] = set()
             for member in _headers(tar, file):
-                # A reader that believes such a size may never come to the end.
+                # A reader that trusts this size may never reach the end.
                 if member.size < 0:
                     raise InputError(tar, "is damaged (a member of negative size)", _AGAIN)
                 name = _name(tar, member)
@@ -244,13 +243,13 @@ def _scan(tar: Path) -> Iterator[tuple[str, MemberSpan]]:
 
 
 def _headers(tar: Path, file: io.FileIO) -> Iterator[tarfile.TarInfo]:
-    """All headers up to the end; unlike tarfile, which takes a damaged header for the end."""
+    """All headers up to the end. Unlike tarfile, it does not take a damaged header for the end."""
     try:
         with tarfile.open(fileobj=file, mode="r:") as archive:
             while (member := archive.next()) is not None:
                 yield member
             position = archive.offset
-    # Its ways to fail on damaged headers are several.
+    # It raises different errors on damaged headers.
     except (tarfile.TarError, ValueError, RecursionError, OverflowError) as error:
         raise InputError(tar, f"is cut short, damaged or no tar file ({error})", _AGAIN) from error
     file.seek(position)
@@ -263,7 +262,7 @@ def _headers(tar: Path, file: io.FileIO) -> Iterator[tarfile.TarInfo]:
 
 
 def _name(tar: Path, member: tarfile.TarInfo) -> str | None:
-    """The name under which a member is found; None for a folder, a hidden or a system's file."""
+    """The name of a member; None for a folder, a hidden file or a file of the system."""
     if problem := path_problem(member.name):
         raise InputError(tar, f"has a member that cannot be used: {problem}", _PLAIN)
     parts = [part for part in member.name.split("/") if part not in ("", ".")]

@@ -25,7 +25,7 @@ def is_path(what: Any) -> TypeGuard[AnyPath]:
 
 
 def paths_in(what: Any) -> list[Path] | None:
-    """The paths, where this is one or a list, tuple or array of them; None for anything else.
+    """The paths if this is a path or a list, tuple or array of paths, else None.
 
     Raises:
         InputError: paths and images are mixed.
@@ -45,7 +45,7 @@ def check_file(path: AnyPath) -> None:
     """Check that a path names a video or an image, without reading it.
 
     Raises:
-        InputError: missing, a folder, or neither by its name.
+        InputError: the file is missing, a folder, or neither by its name.
     """
     path = Path(path)
     try:
@@ -63,19 +63,19 @@ def check_file(path: AnyPath) -> None:
 def pixels_of_file(
     path: AnyPath, size: int, resize: Resize, interpolation: Interpolation = "bilinear"
 ) -> Tensor:
-    """The frames of a clip, one for each second, or one image.
+    """Read the frames of a clip, one per second, or one image.
 
     Args:
         path: a video or an image, identified by its suffix.
         size: side of the result.
-        resize: what becomes of the aspect ratio.
-        interpolation: name of the filter for an image; frames of a clip are always bicubic.
+        resize: how frames are made square.
+        interpolation: name of the filter for an image. Frames of a clip always use bicubic.
 
     Returns:
         uint8 [frames, 3, size, size].
 
     Raises:
-        InputError: missing, neither a video nor an image, broken, or without frames.
+        InputError: the file is missing, neither a video nor an image, damaged, or has no frames.
     """
     check_file(path)
     path = Path(path)

@@ -49,16 +49,17 @@ def balance_report(
     """Counts of images, sessions and objects as aligned text.
 
     Args:
-        index: One row an image, columns ``crumb.data.index.COLUMNS``.
+        index: One row per image, with columns ``crumb.data.index.COLUMNS``.
         class_names: Name of each class id.
         name: Name of the data set.
-        published: Counts, by the names of :func:`counts`; the last line says which of them hold.
+        published: Published counts, by the names of :func:`counts`. The last line names those that
+            differ.
 
     Returns:
-        Lines without a line end after the last.
+        Lines of text, without a line break at the end.
     """
     figures = counts(index)
-    # Not the last im_num: some data sets count frames from 0, some number them in larger steps.
+    # The last im_num is not the count: some data sets count from 0 or in larger steps.
     full = np.count_nonzero(figures["images per session"] >= _FULL_SESSION)
     numbers = list(_counts(index["class"].to_numpy()))
     of_classes = [figures[f"{what} per class"].tolist() for what in _PER_CLASS]
@@ -104,7 +105,7 @@ def _verdict(wrong: Sequence[str]) -> str:
 
 
 def aligned(header: Sequence[object], rows: Sequence[Sequence[object]]) -> list[str]:
-    """A table as lines with the first column to the left and the others to the right."""
+    """A table as lines, with the first column left-aligned and the others right-aligned."""
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [

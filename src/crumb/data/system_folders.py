@@ -1,7 +1,7 @@
-"""Folders that are never data, made by NAS boxes, Windows, macOS, phones and programs.
+"""Folders that are never data: made by NAS devices, Windows, macOS, phones and programs.
 
-What lies in them is copies, thumbnails and deleted files of the data beside them, and looks like
-images. This is the one list of them; every reader of folders uses it.
+They contain copies, thumbnails and deleted files that look like images of the data set. Every
+reader of folders uses this list.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NAMES = frozenset(
         *("System Volume Information", "$WinREAgent", "$SysReset", "$Extend", "$GetCurrent"),
         *("$AV_ASW", "Config.Msi", "MSOCache"),
         *("msdownld.tmp", "WindowsImageBackup", "WpSystem", "_gsdata_"),
-        # macOS, and what it leaves on other file systems and in ZIP files.
+        # macOS, also on other file systems and in ZIP files.
         *("__MACOSX", ".Trash", ".Trashes", ".Spotlight-V100", ".fseventsd", ".TemporaryItems"),
         *(".DocumentRevisions-V100", ".AppleDouble", ".AppleDB", ".AppleDesktop"),
         *("Network Trash Folder", "Temporary Items", "TheVolumeSettingsFolder"),
@@ -37,35 +37,36 @@ _NAMES = frozenset(
         # Linux desktops, phones, cameras.
         *(".thumbnails", ".thumb", ".thumbs", ".xvpics", ".comments", ".dtrash", "LOST.DIR"),
         *(".picasaoriginals", ".globalTrash", ".trashbin", ".estrongs"),
-        # Programs that keep files in step, versions of them, or notebooks.
+        # Programs for file synchronisation, version control or notebooks.
         *(".stfolder", ".stversions", ".sync", ".dropbox.cache"),
         *(".tmp.drivedownload", ".tmp.driveupload", ".ipynb_checkpoints", "__pycache__"),
     )
 )
-# Words that a class may have, in other letters.
+# Words that a class may have in other letter case.
 _EXACT = frozenset(["RECYCLER", "RECYCLED", "THMBNL"])
 _PATTERNS = re.compile(
     r"\.trash-[0-9]+|found\.[0-9]{3}|\$recycle\.bin.*|@gmt-[0-9.-]+|network recycle bin [0-9]+"
-    # Of Windows Setup: $Windows.~BT, $WINDOWS.~Q, $INPLACE.~TR and others.
+    # Windows Setup: $Windows.~BT, $WINDOWS.~Q, $INPLACE.~TR and others.
     r"|\$[^/]+\.~[a-z]+"
-    # Photo libraries of macOS and Lightroom: one file to their owner, thousands of previews within.
+    # Photo libraries of macOS and Lightroom: they look like one file and hold thousands of
+    # previews.
     r"|.+\.(photoslibrary|photolibrary|migratedphotolibrary|aplibrary|lrdata)",
     re.IGNORECASE,
 )
 
 
 def is_system_folder(name: str) -> bool:
-    """Whether a folder of this name is never data; case does not matter, as on Windows."""
+    """Whether a folder with this name is never data. Letter case is ignored, as on Windows."""
     return name in _EXACT or name.casefold() in _NAMES or bool(_PATTERNS.fullmatch(name))
 
 
 def in_system_folder(folders: Iterable[str]) -> bool:
-    """Whether one of the folders on a path is never data."""
+    """Whether any folder on a path is never data."""
     return any(map(is_system_folder, folders))
 
 
 def system_line(skipped: Sequence[object]) -> list[str]:
-    """A line that counts and names what was skipped; none where nothing was."""
+    """A line that counts and names skipped folders; empty if there are none."""
     if not skipped:
         return []
     many = "folder" if len(skipped) == 1 else "folders"

@@ -1,4 +1,4 @@
-"""Read an index file quickly: many rows at a time, as long as nothing in them is unusual."""
+"""Read an index file fast: many rows at a time, if nothing in the file is unusual."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import pandas as pd
 from crumb.data.index_rules import COLUMNS, MOST_DIGITS, path_problem
 from crumb.files import file_size
 
-# Rows at a time. More do not fit into the cache of a processor.
+# Number of rows at a time. More do not fit in the cache of a processor.
 _ROWS = 256
 
 
 def read_usual(path: Path) -> pd.DataFrame | None:
     """Read an index file in which nothing is unusual; None if a rule may be broken.
 
-    It knows the rules of :func:`read_index` for many rows at a time. Which row breaks one, and
-    whether it is only unusual, is left to the careful way.
+    It checks the rules of :func:`read_index` for many rows at a time. If it returns None, the
+    row-by-row reader finds the row that breaks a rule, or accepts the file.
     """
     numbers: list[list[np.ndarray]] = [[] for _ in COLUMNS[:-1]]
     images: list[str] = []
@@ -52,7 +52,7 @@ def read_usual(path: Path) -> pd.DataFrame | None:
 
 
 def _usual_numbers(column: Sequence[str]) -> bool:
-    """Whether all are digits, and not too many."""
+    """Whether all texts are numbers with few enough digits."""
     joined, lengths = "".join(column), {*map(len, column)}
     return (
         joined.isascii() and joined.isdigit() and min(lengths) > 0 and max(lengths) <= MOST_DIGITS
@@ -60,7 +60,7 @@ def _usual_numbers(column: Sequence[str]) -> bool:
 
 
 def _usual_paths(paths: Sequence[str]) -> bool:
-    """Whether all can be paths of an index."""
+    """Whether all texts are valid paths of an index."""
     joined = "\n".join(paths)
     plain = joined.replace("\n", "").isprintable() and joined.count("\n") == len(paths) - 1
     if plain and ".." not in joined and "\n/" not in f"\n{joined}":
@@ -69,7 +69,7 @@ def _usual_paths(paths: Sequence[str]) -> bool:
 
 
 def _repeats(index: pd.DataFrame) -> bool:
-    """Whether two rows are of one frame, or two clips have an image in common."""
+    """Whether two rows have the same frame, or two clips share an image."""
     if index.duplicated(list(COLUMNS[:-1])).any():
         return True
     if len(set(index["im_path"].tolist())) == len(index):
