@@ -140,3 +140,25 @@ def test_vision_transformers_of_timm(name: str, shape: tuple[int, ...], prefix: 
     """Those that take images of any size are built for one."""
     network = build_network(NetworkConfig(name, "blocks.1", "random"))
     assert (network.feature_shape, network.prefix_tokens, network.grid) == (shape, prefix, (10, 10))
+
+
+def test_scr_crops_the_patches_alone(monkeypatch: pytest.MonkeyPatch):
+    kind = find_method("scr")
+    with pytest.raises(InputError, match="^method='scr': needs a map"):
+        kind(split(None), kind.Config())
+    learner = kind(split(1), kind.Config(memory_size=4))
+    learner.add_classes(["a", "b"])
+    seen, whole = [], learner.network.penultimate
+
+    def penultimate(maps: Tensor) -> Tensor:
+        seen.append(maps)
+        return whole(maps)
+
+    monkeypatch.setattr(learner.network, "penultimate", penultimate)
+    features = learner.network.features(images(4, 16))
+    learner.learn(Batch(torch.tensor([0, 1, 0, 1]), features, images(4, 16)))
+    new, cropped = seen[0].split(4)
+    assert torch.equal(new, features)
+    # The class token is the same in both views, and the patches are not.
+    assert torch.equal(cropped[:, :, 0], features[:, :, 0])
+    assert not torch.equal(cropped[:, :, 1:], features[:, :, 1:])

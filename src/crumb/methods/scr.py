@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -22,6 +23,7 @@ from crumb.methods.described import Ranges
 from crumb.methods.registry import register
 from crumb.methods.rehearsal import PolicyRehearsal, PolicyRehearsalConfig
 from crumb.nets.split import SplitNetwork
+from crumb.nets.tokens import check_grid, on_grid
 
 MIN_AREA = 0.2
 """Smallest share of a feature map that a view shows (the authors', of images)."""
@@ -117,6 +119,7 @@ class Scr(PolicyRehearsal):
             raise InputError(
                 setting("cut", network.backbone.cut), problem, "choose an earlier layer"
             )
+        check_grid(network, setting("method", self.name))
         self.projection = self._projection().to(self.device)
         self.train_also(self.projection.parameters())
 
@@ -128,7 +131,8 @@ class Scr(PolicyRehearsal):
         if held := len(self.exemplars):
             stored = self.exemplars.sample(min(held, self.config.replay_size), generator)
             features, labels = torch.cat([features, stored[0]]), torch.cat([labels, stored[1]])
-        views = torch.cat([features, random_crops(features, MIN_AREA, generator)])
+        crops = partial(random_crops, least_area=MIN_AREA, generator=generator)
+        views = torch.cat([features, on_grid(self.network, features, crops)])
         vectors = normalize(self.projection(self.network.penultimate(views)))
         labels = labels.repeat(2).to(vectors.device, non_blocking=True)
         loss = contrastive_loss(vectors, labels, self.config.temperature)
