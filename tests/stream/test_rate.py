@@ -34,6 +34,9 @@ Streamed = Callable[..., Results]
         (2.0, 1.0, [0, 1, 2, 4, 5, 6, 8, 9]),
         (1.0, 2.5, [0, 1, 2, 5, 6, 7]),
         (10.0, 9.0, [0, 1, 2]),
+        # The number of lost frames has no end.
+        (1e300, 9.0, [0, 1, 2]),
+        (1e308, 9e9, [0, 1, 2]),
     ],
 )
 def test_frames_that_are_kept_worked_by_hand(rate: float, seconds: float, kept: list[int]):

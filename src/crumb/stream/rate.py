@@ -8,6 +8,7 @@ once and kept beside the results, so every run and every resumed run loses the s
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -44,8 +45,8 @@ def lost_frames(count: int, rate: float, seconds: float, batch_size: int) -> NDA
         bool [count].
     """
     lost = np.zeros(count, bool)
-    # A frame late by rounding alone is not lost.
-    missed = int(np.ceil(round(seconds * rate, 9))) - 1
+    # A frame late by rounding alone is not lost. The product may be infinite.
+    missed = math.ceil(round(min(seconds * rate, count + 1.0), 9)) - 1
     if missed > 0:
         lost[np.arange(count) % (batch_size + missed) >= batch_size] = True
     return lost
