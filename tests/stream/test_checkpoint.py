@@ -434,11 +434,13 @@ def test_other_threads_and_versions_are_told(
     kept: Path, fresh: Learner, monkeypatch: pytest.MonkeyPatch
 ):
     assert restored(kept, fresh).changed == []
-    now = {"device": "cpu", "threads": 7, "torch": "9.9", "engine": "torch"}
+    now = {"device": "cpu", "threads": 7, "torch": "9.9", "engine": "torch", "tail": "compiled"}
     monkeypatch.setattr(checkpoint, "_machine", lambda _: now)
-    threads, version = restored(kept, fresh).changed
+    threads, version, tail = restored(kept, fresh).changed
     assert threads == f"{torch.get_num_threads()} threads of torch, now 7"
     assert version == f"{torch.__version__} as torch's version, now 9.9"
+    # The choice of --compile is measured again at each start.
+    assert tail == "not compiled as the tail, now compiled"
 
 
 def test_another_kind_of_device_is_refused(

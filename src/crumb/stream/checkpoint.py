@@ -34,6 +34,7 @@ _ROUNDING = {
     "threads": "threads of torch",
     "torch": "as torch's version",
     "engine": "as the engine of the front",
+    "tail": "as the tail",
 }
 """What of a machine may change between two calls, in words."""
 
@@ -214,8 +215,8 @@ class Checkpoints:
         if then["device"] != now["device"]:
             problem = f"was made with {setting('device', then['device'])}, this is {now['device']}"
             raise InputError(path, problem, f"give {setting('device', then['device'])}")
-        # Earlier versions had no other engine.
-        then = {"engine": "torch", **then}
+        # Earlier versions had no other engine, and did not record whether the tail is compiled.
+        then = {"engine": "torch", "tail": now["tail"], **then}
         engine, own = (str(machine["engine"]).partition(" ")[0] for machine in (then, now))
         if engine != own:
             problem = f"was made with {setting('engine', engine)}, this is {own}"
@@ -265,12 +266,14 @@ class Checkpoints:
 
 def _machine(learner: Learner) -> dict[str, str | int]:
     """Properties of the machine that affect rounding."""
-    engine = learner.network.front_engine()
+    network = learner.network
+    engine, compiled = network.front_engine(), network.tail._compiled_call_impl is not None
     return {
         "device": learner.device.type,
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
         "engine": "torch" if engine is None else version_of(engine.name),
+        "tail": "compiled" if compiled else "not compiled",
     }
 
 
