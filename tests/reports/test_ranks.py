@@ -45,7 +45,9 @@ def test_ranks_worked_by_hand(tmp_path: Path):
 def test_with_two_data_sets_only_ranks_are_shown(tmp_path: Path):
     report = gather([made(tmp_path)])
     (panel,) = rank_panels(report)
-    assert panel.title.endswith("2,000 bytes, paper mode (10 and 1 epochs), class_instance")
+    assert panel.title.endswith(
+        "2,000 bytes, paper mode (10 and 1 epochs), class_instance, efficientnet_lite0"
+    )
     assert "with 2 data sets no p-value can be below 1" in panel.caption
     assert panel.rows[0] == ["crumb", 1.5, 1.0, 2.0, ""]
     html = draw(report).html
@@ -95,6 +97,27 @@ def test_a_data_set_with_two_streams_counts_once(tmp_path: Path):
     assert one.datasets == ["set0", "set1"]
     means = dict(zip(one.methods, one.accuracies.tolist(), strict=True))
     assert means == {"crumb": [60, 70], "er": [60, 75], "agem": [50, 50]}
+
+
+def test_backbones_are_ranked_apart(tmp_path: Path):
+    """Each data set has two methods with another backbone, at which er wins."""
+    folder = made(tmp_path)
+    for number in range(2):
+        for method, final in (("crumb", 1.0), ("er", 2.0)):
+            write(
+                folder / f"wide{number}" / method,
+                {0: final},
+                method,
+                stream_dataset=f"/data/set{number}",
+                files_index=f"{number}" * 64,
+                network_backbone="resnet18",
+                method_budget_bytes=BUDGET,
+            )
+    own, other = rankings(gather([folder]))
+    assert own.methods == ["crumb", "er", "finetune", "agem"]
+    assert other.methods == ["er", "crumb"]
+    assert other.accuracies.tolist() == [[2, 2], [1, 1]]
+    assert other.title.endswith("class_instance, resnet18")
 
 
 def ranking(*accuracies: list[float]) -> Ranking:

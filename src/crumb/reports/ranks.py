@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +27,7 @@ from crumb.reports.wording import LEVEL, count, dataset_name
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_BACKBONE = "network.backbone"
 _CONDITION = ("stream.protocol", *EPOCHS)
 _SIZE, _ROW, _BAR = 8, 0.42, 0.22
 """Size of the names in points, and distances of names and of bars on the vertical axis."""
@@ -36,10 +37,10 @@ _ROOM = 0.4
 
 @dataclass(frozen=True)
 class Ranking:
-    """Methods that several data sets have in common, in the same mode and budget.
+    """Methods that several data sets have in common, with one mode, budget and backbone.
 
     Attributes:
-        title: budget, mode and protocol, in words.
+        title: budget, mode, protocol and backbone, in words.
         methods: names of the methods, best mean rank first.
         datasets: names of the data sets.
         accuracies: mean final accuracy in percent, float [methods, data sets].
@@ -86,7 +87,7 @@ class Ranking:
 
 
 def rank_panels(report: Report) -> list[Panel]:
-    """A critical-difference diagram for each budget and mode with several data sets."""
+    """A critical-difference diagram for each budget, mode and backbone with several data sets."""
     found = rankings(report)
     names = ["ranks"] if len(found) == 1 else [f"ranks_{n}" for n in range(1, 1 + len(found))]
     return [_panel(one, name) for one, name in zip(found, names, strict=True)]
@@ -103,8 +104,8 @@ def rankings(report: Report) -> list[Ranking]:
     names = _dataset_names(report)
     for experiment in report.experiments:
         settings = experiment.results[0].settings
-        for budget, results in _by_budget(experiment):
-            key = (budget, *map(settings.get, _CONDITION))
+        for (budget, backbone), results in _groups(experiment):
+            key = (budget, backbone, *map(settings.get, _CONDITION))
             methods = [one.method for one in results]
             values = {
                 one.method: one.figures.final.mean
@@ -116,16 +117,18 @@ def rankings(report: Report) -> list[Ranking]:
     return [one for one in drawn if one is not None]
 
 
-def _by_budget(experiment: Experiment) -> Iterator[tuple[int | None, list[Result]]]:
-    """The ranked results of each budget; None stands for results without one."""
+def _groups(experiment: Experiment) -> Iterator[tuple[tuple[int | None, object], list[Result]]]:
+    """The ranked results of each budget and backbone; budget None: results without one."""
     budgets = sorted({one.budget for one in experiment.results if one.budget is not None})
-    for budget in budgets or [None]:
+    backbones = dict.fromkeys(one.settings.get(_BACKBONE) for one in experiment.results)
+    for budget, backbone in product(budgets or [None], backbones):
         yield (
-            budget,
+            (budget, backbone),
             [
                 one
                 for one in experiment.results
-                if not one.is_bound
+                if one.settings.get(_BACKBONE) == backbone
+                and not one.is_bound
                 and not is_over(one, budget)
                 and (one.budget == budget or not one.figures.replay_bytes)
             ],
@@ -159,12 +162,12 @@ def _ranking(
         dtype=np.float64,
     )
     order = np.argsort(_ranks(accuracies).mean(1), kind="stable")
-    budget, protocol, mode, first, later, rate = key
+    budget, backbone, protocol, mode, first, later, rate = key
     said = [] if budget is None else [in_bytes(int(str(budget)))]
     said.append(f"{mode} mode" + (f" ({first} and {later} epochs)" if mode == "paper" else ""))
     if rate is not None:
         said.append(f"{rate:g} frames per second")
-    title = ", ".join([*said, str(protocol)])
+    title = ", ".join([*said, str(protocol), str(backbone)])
     return Ranking(title, [shared[place] for place in order], datasets, accuracies[order])
 
 
