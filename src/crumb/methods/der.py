@@ -61,9 +61,10 @@ class Der(PolicyRehearsal):
     that no class uses yet. The cross entropy of early classes pushes the free outputs down, and the
     stored logits hold them down for old exemplars when new classes take them. Without the free
     outputs nothing would, and ``der`` forgets as fine-tuning does. The authors' network has an
-    output for each class of the data set. Here it has 16 outputs, and twice as many whenever they
-    are used up. Exemplars then get the logits of the fresh outputs, in one pass over the memory.
-    Predictions are over the classes seen so far.
+    output for each class of the data set, and so has the network of a stream. A learner that is
+    created in Python has 16 outputs, and twice as many whenever they are used up. Exemplars then
+    get the logits of the new outputs, in one pass over the memory. Predictions are over the classes
+    seen so far.
 
     Stored logits are float32, one for each output, and count as bytes. Each epoch of a task offers
     its frames to the memory, as in that program, so a frame may be stored twice. The first epoch
