@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from split_networks import images
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 
 from crumb.data.batches import Batch
 from crumb.errors import InputError
-from crumb.methods import remind
+from crumb.methods import rainbow, remind
 from crumb.methods.registry import find_method
 from crumb.nets.backbones import build_network
 from crumb.nets.config import Backbone, NetworkConfig, Preprocessing
@@ -162,3 +164,33 @@ def test_scr_crops_the_patches_alone(monkeypatch: pytest.MonkeyPatch):
     # The class token is the same in both views, and the patches are not.
     assert torch.equal(cropped[:, :, 0], features[:, :, 0])
     assert not torch.equal(cropped[:, :, 1:], features[:, :, 1:])
+
+
+@pytest.mark.parametrize(
+    "settings", [{"perturb": "feature"}, {"perturb": "image", "cutmix_probability": 1.0}]
+)
+def test_rainbow_changes_the_patches_alone(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
+    kind = find_method("rainbow")
+    config = kind.Config(memory_size=2, memory_only_epochs=1, views=2, **settings)
+    with pytest.raises(InputError, match="^(perturb|cutmix_prob).*: needs a map"):
+        kind(split(None), config)
+    shapes = []
+
+    def crop(maps: Tensor, *_: Any) -> Tensor:
+        shapes.append(tuple(maps.shape[1:]))
+        return maps
+
+    def mix(maps: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
+        return crop(maps), torch.arange(len(maps)), 1.0
+
+    if settings["perturb"] == "feature":
+        monkeypatch.setattr(rainbow, "random_crops", crop)
+    monkeypatch.setattr(rainbow, "cutmix", mix)
+    learner = kind(split(1), config)
+    learner.add_classes(["cup", "duck"])
+    batch = Batch(torch.tensor([0, 1] * 2), learner.network.features(images(4, 16)), images(4, 16))
+    learner.learn(batch)
+    learner.end_task(Task([batch]))
+    assert set(shapes) == {(6, 4, 4)}

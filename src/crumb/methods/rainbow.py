@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from crumb.methods.augmentation import cutmix, random_crops
 from crumb.methods.registry import register
 from crumb.methods.rehearsal import Rehearsal, RehearsalConfig
 from crumb.nets.split import SplitNetwork
+from crumb.nets.tokens import check_grid, on_grid
 from crumb.progress import bar
 
 MIN_AREA = 0.25
@@ -138,6 +139,10 @@ class Rainbow(Rehearsal[ChosenExemplars]):
         self, network: SplitNetwork, config: RainbowConfig, seed: int = 0, device: str = "cpu"
     ) -> None:
         super().__init__(network, config, seed, device)
+        if config.perturb == "feature":
+            check_grid(network, setting("perturb", "feature"))
+        if config.cutmix_probability:
+            check_grid(network, setting("cutmix_probability", config.cutmix_probability))
         memory = self.generators["memory"]
         self.exemplars = ChosenExemplars(self.config, self.storage(), memory, self.device)
 
@@ -181,8 +186,15 @@ class Rainbow(Rehearsal[ChosenExemplars]):
         labels = labels.to(features.device, non_blocking=True)
         if not chosen or torch.rand((), generator=generator) >= chosen:
             return cross_entropy(self.active(self.network(features)), labels, reduction="none")
-        mixed, partners, own = cutmix(features, generator)
-        logits = self.active(self.network(mixed))
+        found: list[Any] = []
+
+        def mix(maps: Tensor) -> Tensor:
+            mixed, *others = cutmix(maps, generator)
+            found.extend(others)
+            return mixed
+
+        logits = self.active(self.network(on_grid(self.network, features, mix)))
+        partners, own = found
         theirs = cross_entropy(logits, labels[partners.to(labels.device)], reduction="none")
         return own * cross_entropy(logits, labels, reduction="none") + (1 - own) * theirs
 
@@ -228,7 +240,9 @@ class Rainbow(Rehearsal[ChosenExemplars]):
         """Predicted class of one perturbed view of each, int64 [n]."""
         generator = self.generators["memory"]
         if self.config.perturb == "feature":
-            view = random_crops(shown, MIN_AREA, generator)
+            view = on_grid(
+                self.network, shown, lambda maps: random_crops(maps, MIN_AREA, generator)
+            )
         else:
             crops = random_crops(shown.float(), MIN_AREA, generator)
             view = self.network.features(crops.round().byte())
