@@ -38,8 +38,8 @@ class Mir(PolicyRehearsal):
     A virtual step on the new batch gives weights theta - lr * gradient. Of ``candidates`` random
     exemplars, those with the largest CE(virtual weights) - CE(weights) are replayed, as many as the
     batch has images. The step is on the sum of two mean cross entropies, of the new batch and of
-    these exemplars. This is criterion MI-1 of the paper. If the memory or ``candidates`` holds fewer
-    exemplars than the batch has images, all candidates are replayed once.
+    these exemplars. This is criterion MI-1 of the paper. If there are fewer candidates than
+    the batch has images, all are replayed once.
 
     The virtual step is plain, as in the authors' program, which has no momentum or weight decay in
     its real steps either. The real step here has both, as for every method. That program leaves
