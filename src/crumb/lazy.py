@@ -1,4 +1,4 @@
-"""Large tensors that are made and read a few rows at a time, so that none is held twice."""
+"""Large tensors that are written and read a few rows at a time, so that none is in memory twice."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 PART_BYTES = 4 << 20
-"""Most bytes of a part, unless a single row is larger."""
+"""Maximum bytes of a part, unless a single row is larger."""
 
 _SAVING: ContextVar[bool] = ContextVar("saving", default=False)
 
 
 @contextmanager
 def lazy_states() -> Iterator[None]:
-    """Let replay memories give their rows as a :class:`LazyTensor` in a state.
+    """A context in which state dicts hold the rows of replay memories as :class:`LazyTensor`.
 
-    Such a state is written before the memory changes, and not kept.
+    Such a state must be written before the memory changes.
     """
     token = _SAVING.set(True)
     try:
@@ -31,19 +31,19 @@ def lazy_states() -> Iterator[None]:
 
 
 def states_are_lazy() -> bool:
-    """Whether :func:`lazy_states` applies."""
+    """Whether :func:`lazy_states` is active."""
     return _SAVING.get()
 
 
 class LazyTensor(Tensor):
-    """A tensor on the CPU whose values are made when they are used.
+    """A tensor on the CPU whose values are computed when they are used.
 
-    :func:`parts_of` makes a few rows at a time. Any operation of torch makes all of them.
+    :func:`parts_of` computes a few rows at a time. Any operation of torch computes all of them.
 
     Args:
         shape: at least one dimension.
-        dtype: type of the values.
-        rows: gives the rows from a start to a stop, contiguous on the CPU.
+        dtype: dtype of the values.
+        rows: returns the rows from a start to a stop, contiguous on the CPU.
     """
 
     rows: Callable[[int, int], Tensor]
@@ -54,7 +54,7 @@ class LazyTensor(Tensor):
         dtype: torch.dtype,
         rows: Callable[[int, int], Tensor],
     ) -> LazyTensor:
-        """Make a tensor without memory of its own."""
+        """Make a tensor without allocated values."""
         made = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=dtype)
         made.rows = rows
         return made
@@ -76,7 +76,7 @@ class LazyTensor(Tensor):
 
 
 def parts_of(tensor: Tensor) -> Iterator[Tensor]:
-    """The rows of a tensor in order, some at a time, contiguous on the CPU.
+    """Yield the rows of a tensor in order, some at a time, contiguous on the CPU.
 
     Rows are copied if they are not contiguous or not on the CPU, but not all at the same time.
     """

@@ -1,4 +1,4 @@
-"""The format of safetensors files: written part by part, and read where they are used."""
+"""The safetensors format: written part by part, and read when tensors are used."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from crumb.errors import InputError
 from crumb.files import bytes_of
 from crumb.lazy import LazyTensor, parts_of
 
-# Bytes of the length of the header.
+# Bytes that store the length of the header.
 _LENGTH_BYTES = 8
 
 
 def content_of(
     tensors: Mapping[str, Tensor], meta: Mapping[str, str]
 ) -> Iterator[bytes | memoryview]:
-    """The content of a safetensors file, part by part.
+    """Yield the content of a safetensors file, part by part.
 
-    It is that of ``safetensors.torch.save``, which makes several copies of it.
+    It equals the result of ``safetensors.torch.save``, which copies all tensors several times.
     """
     header, names = _header(tensors, meta)
     yield header
@@ -34,8 +34,8 @@ def content_of(
 
 
 def _header(tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> tuple[bytes, list[str]]:
-    """The beginning of a safetensors file, and the names of its tensors in the file's order."""
-    # The library knows the order of the tensors and the names of their types.
+    """The header of a safetensors file, and the names of its tensors in file order."""
+    # The library determines the order of the tensors and the names of their dtypes.
     empty = save({name: torch.empty(0, dtype=tensor.dtype) for name, tensor in tensors.items()})
     entries, end = json.loads(empty[_LENGTH_BYTES:]), 0
     for name, entry in entries.items():
@@ -43,7 +43,7 @@ def _header(tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> tuple[byt
         entry |= {"shape": list(tensors[name].shape), "data_offsets": [start, end]}
     about = {"__metadata__": dict(meta)} if meta else {}
     text = json.dumps(about | entries, ensure_ascii=False, separators=(",", ":")).encode()
-    # The values begin at a multiple of eight bytes.
+    # The values start at a multiple of eight bytes.
     text += b" " * (-len(text) % _LENGTH_BYTES)
     return len(text).to_bytes(_LENGTH_BYTES, "little") + text, list(entries)
 
@@ -54,7 +54,7 @@ def stored(path: Path, name: str, about: Any, remedy: str) -> Tensor:
     Args:
         path: path of the file, whose header has been checked.
         name: name of the tensor.
-        about: its slice, as ``safe_open`` gives it.
+        about: its slice from ``safe_open``.
         remedy: for messages.
     """
     shape = tuple(about.get_shape())
@@ -79,7 +79,7 @@ def stored(path: Path, name: str, about: Any, remedy: str) -> Tensor:
 
 
 def _start(path: Path, name: str) -> int:
-    """The place of a tensor in a safetensors file."""
+    """Offset of a tensor in a safetensors file."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
         entries = json.loads(file.read(length))

@@ -1,4 +1,4 @@
-"""The settings of each method of a comparison, from files: by hand, or from ``crumb tune``."""
+"""Settings of the methods of a comparison from files, written by hand or by ``crumb tune``."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def files_of(pairs: Sequence[str], names: Sequence[str]) -> dict[str, Path]:
     """The file of each method.
 
     Args:
-        pairs: ``METHOD=FILE`` each.
+        pairs: pairs of the form ``METHOD=FILE``.
         names: the compared methods.
 
     Raises:
-        InputError: a pair has no file, or names an unknown method or one for the second time.
+        InputError: a pair has no file, names a method that is not compared, or repeats a method.
     """
     found: dict[str, Path] = {}
     for pair in pairs:
@@ -40,12 +40,12 @@ def files_of(pairs: Sequence[str], names: Sequence[str]) -> dict[str, Path]:
 def read_given(
     file: Path, method: str, backbone: str, mode: str, budget: int | None
 ) -> Mapping[str, Any]:
-    """The settings of a method in a TOML file whose keys are its settings, or in a ``tuned.toml``.
+    """Read settings of a method from a TOML file of settings, or from a ``tuned.toml``.
 
     Args:
         file: the file.
         method: name of the method.
-        backbone: the backbone, which a search must have had.
+        backbone: the backbone. A search must have used the same.
         mode: the mode, likewise.
         budget: memory budget in bytes, likewise; None for a method without exemplars.
 
@@ -73,14 +73,15 @@ def read_given(
 
 
 def tuned_files(folder: Path, cells: Mapping[str, str]) -> dict[str, Path]:
-    """The file ``tuned.toml`` of each cell that has one.
+    """Find the file ``tuned.toml`` of each cell that has one.
 
     Args:
-        folder: holds ``CELL/tuned.toml``, for a method with one budget, or ``METHOD/tuned.toml``.
-        cells: method of each cell by the name of the cell.
+        folder: folder of the files ``CELL/tuned.toml`` (a method with one budget) or
+            ``METHOD/tuned.toml``.
+        cells: method of each cell, by the name of the cell.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such file.
     """
     found: dict[str, Path] = {}
     for cell, method in cells.items():

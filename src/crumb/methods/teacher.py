@@ -36,22 +36,22 @@ class EmaTeacher:
         self._lent = False
 
     def start(self) -> None:
-        """Before the first step: the average is that of the present weights."""
+        """Set the average to the present weights, before the first step."""
         if not self.weights:
             self.weights = {n: p.detach().clone() for n, p in self._network.trained().items()}
 
     @torch.no_grad()
     def follow(self) -> None:
-        """After a step."""
+        """Update the average after a step."""
         present = self._network.trained()
         for name, average in self.weights.items():
             average.lerp_(present[name].detach(), 1 - self._decay)
 
     def replace_head(self, keep: int) -> None:
-        """After the head was replaced: averages of the first outputs are kept, others start anew.
+        """Follow a replaced head. Averages of the first outputs are kept, and others start again.
 
         Args:
-            keep: number of outputs that are kept.
+            keep: number of outputs to keep.
         """
         for part, parameter in self._network.head.named_parameters():
             name = f"tail.{self._network.head_name}.{part}"
@@ -62,7 +62,7 @@ class EmaTeacher:
 
     @contextmanager
     def predicting(self) -> Iterator[None]:
-        """Context in which the network has the averaged weights; the weights themselves return."""
+        """A context in which the network has the averaged weights."""
         if self._lent:
             yield
             return
@@ -78,7 +78,7 @@ class EmaTeacher:
         present: dict[str, nn.Parameter] = self._network.trained()
         for name, average in self.weights.items():
             parameter = present[name]
-            # Only the storage changes hands, so no bit is lost and the optimizer sees nothing.
+            # Only the storages are swapped, so no bit is lost and the optimizer is not affected.
             self.weights[name], parameter.data = parameter.data, average
 
     @property

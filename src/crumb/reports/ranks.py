@@ -53,7 +53,7 @@ class Ranking:
 
     @cached_property
     def ranks(self) -> NDArray[np.float64]:
-        """Rank on each data set, float [methods, data sets]; 1 is best, equals share the mean."""
+        """Rank on each data set, float [methods, data sets]; 1 is best, ties share the mean."""
         return _ranks(self.accuracies)
 
     @property
@@ -64,7 +64,7 @@ class Ranking:
 
     @cached_property
     def p_values(self) -> Mapping[tuple[int, int], float]:
-        """p-value of each pair of methods after Holm's correction, by their places."""
+        """p-value of each pair of methods after Holm's correction, by their positions."""
         pairs = [*combinations(range(len(self.methods)), 2)]
         plain = {
             str(n): wilcoxon(*self.accuracies[[*pair]].tolist()) for n, pair in enumerate(pairs)
@@ -73,7 +73,7 @@ class Ranking:
 
     @property
     def groups(self) -> list[tuple[int, int]]:
-        """First and last place of the largest groups without a significant difference."""
+        """First and last position of the largest groups without a significant difference."""
         found: list[tuple[int, int]] = []
         for first in range(len(self.methods)):
             last = first
@@ -94,11 +94,11 @@ def rank_panels(report: Report) -> list[Panel]:
 
 
 def rankings(report: Report) -> list[Ranking]:
-    """The rankings of a report; empty with a single data set.
+    """The rankings of a report; empty for a single data set.
 
-    Upper bounds, methods over the budget, methods that a data set lacks and methods with several
-    results on one stream are left out. A data set with several streams counts once, with the mean
-    of them.
+    It leaves out upper bounds, methods over the budget, methods without a result on some data set,
+    and methods with several results on one stream. A data set with several streams counts once,
+    with their mean.
     """
     conditions: dict[tuple[object, ...], list[tuple[str, dict[str, float]]]] = {}
     names = _dataset_names(report)

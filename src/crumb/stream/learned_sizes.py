@@ -10,7 +10,7 @@ from pathlib import Path
 
 from crumb.data.protocol import Frames
 
-# On a network drive most of the time of a look at a file is waiting.
+# On a network drive, most of the time to read a file size is waiting.
 _THREADS = 16
 _FILES = 1024
 
@@ -18,8 +18,8 @@ _FILES = 1024
 class LearnedSizes:
     """Digests of the image sizes of the first tasks of a run.
 
-    Each image is looked at once, when its task is first asked for. Images of later tasks may still
-    be repaired.
+    The size of each image is read once, when its task is first requested. Images of later tasks may
+    still be repaired.
 
     Args:
         images: root folder of the image paths.

@@ -49,14 +49,14 @@ class Plan:
     batch_seconds: float | None = None
 
     def learned(self, task: int) -> Frames:
-        """The frames of a task that are learned from: neither held out nor lost."""
+        """The frames of a task to learn from: neither held out nor lost."""
         left_out = self.held_out[task]
         if self.lost:
             left_out = left_out | self.lost[task]
         return choose(self.tasks.tasks[task], ~left_out)
 
     def reading(self, task: int, epoch: int = 0, start: int = 0) -> Reading:
-        """One pass over these frames, from a batch on, with pixels where the learner needs them."""
+        """One pass over these frames from a batch on, with pixels if the learner needs them."""
         # Pixels are needed to learn from them or to store them, on arrival or in the second pass.
         learner, first = self.learner, epoch == 0
         stored = learner.needs_images and not learner.needs_second_pass and first
@@ -64,7 +64,7 @@ class Plan:
         return Reading(self.learned(task), self.store, self.batch_size, pixels, first, start)
 
     def begin(self, task: int, known: int) -> None:
-        """Tell a learner that wants to know it that a task begins.
+        """Tell a learner that needs task boundaries that a task starts.
 
         Args:
             task: number of the task.

@@ -1,9 +1,9 @@
-"""A stream that does not wait: frames that arrive while the learner is busy are lost.
+"""Streams with a rate: frames that arrive while the learner is busy are lost.
 
-The clock is simulated. Frames arrive one by one, ``stream_rate`` a second. The learner collects a
-batch and is then busy for a constant time, in which frames are lost. It is idle when a task begins:
+The clock is simulated. Frames arrive one by one, ``stream_rate`` per second. The learner collects a
+batch and is then busy for a constant time, in which frames are lost. It is idle when a task starts:
 the clock stops for tests and for the work at the end of a task. The time of a batch is measured
-once and kept beside the results, so every run and every resumed run loses the same frames.
+once and stored with the results, so every run and every resumed run loses the same frames.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ _WARM_UP, _MEASURED = 3, 20
 
 
 def lost_frames(count: int, rate: float, seconds: float, batch_size: int) -> NDArray[np.bool_]:
-    """Which frames of a task arrive while the learner is busy.
+    """Find the frames of a task that arrive while the learner is busy.
 
-    Frame i arrives at i / rate seconds. A frame that arrives at the moment at which the learner is
-    done is kept.
+    Frame i arrives at i / rate seconds. A frame that arrives exactly when the learner is done is
+    not lost.
 
     Args:
         count: number of frames.
         rate: frames per second.
-        seconds: seconds for which a full batch keeps the learner busy.
-        batch_size: frames of a batch.
+        seconds: seconds for which a batch keeps the learner busy.
+        batch_size: batch size in frames.
 
     Returns:
         bool [count].
     """
     lost = np.zeros(count, bool)
-    # A frame late by rounding alone is not lost. The product may be infinite.
+    # A frame that is late only by rounding is not lost. The product may be infinite.
     missed = math.ceil(round(min(seconds * rate, count + 1.0), 9)) - 1
     if missed > 0:
         lost[np.arange(count) % (batch_size + missed) >= batch_size] = True
@@ -64,15 +64,15 @@ def with_losses(plan: Plan, seconds: float) -> Plan:
 
 
 def seconds_per_batch(folder: Path, begun: bool, measure: Callable[[], float]) -> float:
-    """The recorded seconds of a batch, or those that are measured now and recorded.
+    """Read the recorded seconds of a batch, or measure and record them.
 
     Args:
         folder: results folder.
-        begun: whether it holds runs, which have lost frames already.
-        measure: measures the seconds of a batch.
+        begun: whether it already holds runs, which have lost frames.
+        measure: function that measures the seconds of a batch.
 
     Raises:
-        InputError: the file is damaged, missing though there are runs, or cannot be written.
+        InputError: the file is damaged, is missing although there are runs, or cannot be written.
     """
     path = folder / TIMING
     if path.exists():
@@ -93,10 +93,10 @@ def seconds_per_batch(folder: Path, begun: bool, measure: Callable[[], float]) -
 
 
 def measured(plan: Plan) -> float:
-    """Mean seconds that a learner takes for a batch of the first task, after a few others.
+    """Measure the mean seconds of a batch of the first task, after a few warm-up batches.
 
     Args:
-        plan: plan of a run, with a learner that is not used afterwards.
+        plan: plan of a run, with a learner that is discarded afterwards.
     """
     learner, record = plan.learner, RunRecord(plan.tasks.run, [*plan.tasks.classes])
     learner.start_head(len(plan.tasks.classes))
