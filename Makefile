@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 SITE_INSTALLED := .venv/site-installed
-SOURCES := src tests tools fuzz soak
+SOURCES := src tests tools fuzz soak lite
 FUZZ_SECONDS ?= 600
 FUZZ_JOBS ?= 1
 

@@ -136,6 +136,7 @@ NUMBERLESS = {
     "teach",
     "forget",
     "info",
+    "export",
     "completion",
 }
 FIRST_OF_EACH = {
