@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -11,26 +10,19 @@ import av
 import av.error
 from av.container import InputContainer
 from av.format import Flags
-from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image
 
 from crumb_lite.boxes import is_cut_short
-from crumb_lite.clock import AHEAD, FrameClock
+from crumb_lite.clock import FrameClock, with_ahead
 from crumb_lite.errors import InputError
 from crumb_lite.resize import Resize, to_square
+from crumb_lite.turns import turn_of
 
 _REMEDY = "copy the clip again or remove it"
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
-# Degrees counterclockwise of a frame, by the rotation that the clip asks for.
-_TURNS = {
-    90: Image.Transpose.ROTATE_90,
-    180: Image.Transpose.ROTATE_180,
-    -180: Image.Transpose.ROTATE_180,
-    -90: Image.Transpose.ROTATE_270,
-}
 
 
 def frames(path: Path, size: int, resize: Resize) -> Iterator[Image.Image]:
@@ -63,7 +55,7 @@ def _sample(
     clock = FrameClock(stream.time_base or Fraction(1), jumps)
     aspect = stream.sample_aspect_ratio or Fraction(1)
     taken = 0
-    for packet, ahead in _with_ahead(container.demux(stream)):
+    for packet, ahead in with_ahead(container.demux(stream)):
         clock.send(packet)
         for frame in packet.decode():
             assert isinstance(frame, VideoFrame)
@@ -84,19 +76,9 @@ def _stream(path: Path, container: InputContainer) -> VideoStream:
     return max(videos, key=lambda one: one.codec_context.width * one.codec_context.height)
 
 
-def _with_ahead(packets: Iterator[Packet]) -> Iterator[tuple[Packet, deque[Packet]]]:
-    """Each packet with the packets that follow it, by which the clock judges time stamps."""
-    ahead: deque[Packet] = deque()
-    for packet in packets:
-        ahead.append(packet)
-        if len(ahead) > AHEAD:
-            yield ahead.popleft(), ahead
-    while ahead:
-        yield ahead.popleft(), ahead
-
-
 def _square(frame: VideoFrame, size: int, resize: Resize, aspect: Fraction) -> Image.Image:
     side = size if resize == "squash" else None
     image = frame.reformat(side, side, format="rgb24", interpolation="BICUBIC").to_image()
     image = to_square(image, size, resize, "bicubic", aspect)
-    return image.transpose(_TURNS[frame.rotation]) if frame.rotation in _TURNS else image
+    turn = turn_of(frame.side_data.get("DISPLAYMATRIX"))
+    return image if turn is None else image.transpose(turn)
