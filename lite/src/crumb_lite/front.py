@@ -28,7 +28,7 @@ class Front:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = _ERRORS
         providers = ["CPUExecutionProvider"]
-        self._session = onnxruntime.InferenceSession(path.read_bytes(), options, providers)
+        self._session = onnxruntime.InferenceSession(path, options, providers)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Images, uint8 [n, S, S, 3], to features, float32 [n, D].

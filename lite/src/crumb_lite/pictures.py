@@ -13,7 +13,12 @@ from PIL import Image, ImageOps
 from crumb_lite.errors import InputError
 from crumb_lite.resize import to_square
 
-_IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_IMAGES = frozenset(
+    [
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".webp", ".avif"),
+        *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2"),
+    ]
+)
 _REMEDY = "repair or remove it"
 Square = tuple[int, Any, Any]
 """Side in pixels, what becomes of the aspect ratio, and the filter (:func:`to_square`)."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from crumb import portable
+from crumb.device import usual_torch
 from crumb.errors import InputError, setting
 from crumb.files import WRITE_REMEDY, short_name, write_bytes, write_json, write_tensors
 from crumb.methods.answers import probabilities, scores_of
@@ -29,19 +30,21 @@ _TOLERANCE = 1e-3
 """Largest difference of a feature from PyTorch's, in standard deviations; of a probability, too."""
 
 
+@usual_torch()
 def export(learner: Learner, folder: Path, source: object) -> None:
     """Write a learner as a folder that crumb-lite and Crumb can load.
 
     Both networks are run by ONNX Runtime and compared with PyTorch before the folder gets its name.
 
     Args:
-        learner: on the CPU; of slda or ncm, with at least one class.
+        learner: of slda or ncm, on the CPU, with at least one class.
         folder: folder to make. Nothing may have this name.
         source: where the learner comes from, for messages.
 
     Raises:
-        InputError: the method or the network cannot be exported, no class is known, the results
-            differ from PyTorch's, or the folder cannot be written. Nothing is left behind.
+        InputError: the method or the network cannot be exported, the learner is on a GPU, no class
+            is known, the results differ from PyTorch's, or the folder cannot be written. Nothing is
+            left behind.
     """
     known = _refuse_others(learner, source)
     _refuse_existing(folder)
@@ -78,6 +81,9 @@ def _refuse_others(learner: Learner, source: object) -> ClosedForm:
         problem = f"is of method {learner.name}, which cannot be exported"
         raise InputError(source, problem, f"use a model of {' or '.join(portable.METHODS)}")
     assert isinstance(learner, ClosedForm)
+    if learner.device.type != "cpu":
+        problem = "is on a GPU, where it cannot be exported"
+        raise InputError(source, problem, f"load it with {setting('device', 'cpu')}")
     if not learner.frames_seen():
         raise InputError(source, "knows no class", "teach it a class with crumb teach")
     return learner
