@@ -25,7 +25,7 @@ from crumb.testing.networks import TERMS, images_of
 def run(path, images):
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
-    return session.run(None, {portable.INPUT: pixels})[0]
+    return np.asarray(session.run(None, {portable.INPUT: pixels})[0])
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

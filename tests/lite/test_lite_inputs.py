@@ -23,6 +23,7 @@ from crumb.files import read_tensors, write_tensors
 from crumb.methods.exporting import export
 from crumb_lite import InputError, load
 from crumb_lite.__main__ import main
+from crumb_lite.front import Front
 from crumb_lite.pictures import frames_of
 
 ROOT = Path(__file__).parents[2]
@@ -117,6 +118,19 @@ def test_a_clip_counts_as_one_input(exported, tmp_path):
     expected = model.scores(frames).mean(0)
     np.testing.assert_allclose(model.scores(clip)[0], expected, rtol=1e-5)
     assert isinstance(model.predict(clip), str)
+
+
+def test_an_empty_list_is_refused(exported):
+    model = load(exported, threads=1)
+    for call in (model.predict, lambda none: model.observe(none, "red")):
+        with pytest.raises(InputError, match="images: are none"):
+            call([])
+
+
+def test_a_network_that_onnx_runtime_cannot_run_is_refused(tmp_path):
+    (tmp_path / "front.onnx").write_bytes(b"no network")
+    with pytest.raises(InputError, match=r"front.onnx: cannot be run by ONNX Runtime \("):
+        Front(tmp_path / "front.onnx", 1)
 
 
 # The commands.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -167,7 +169,7 @@ def test_forgetting_is_the_same_to_the_bit(folder_of, name, settings):
 def test_the_budget_is_divided_in_the_same_way(name, settings):
     """Directions and stored vectors for each number of classes, until not one direction fits."""
     kind = find_method(name)
-    learner = kind(tiny_network(), kind.Config(**settings))
+    learner: Any = kind(tiny_network(), kind.Config(**settings))
     budget = Budget(vars(learner.config), learner.covariance)
     dimensions, each = learner.dimensions, settings.get("crumbs", 16)
     for classes in range(1, 200):
@@ -194,7 +196,7 @@ def test_a_lesson_that_needs_room_drops_directions_and_stays_in_the_budget(folde
         model.observe(arrays(label, 10), f"class {label}")
     assert model.directions.shape[1] < before
     model.save()
-    loaded = load_learner(model.folder, "cpu")
+    loaded: Any = load_learner(model.folder, "cpu")
     total = loaded.bytes_held()
     assert total.replay + total.extra <= 300
     assert loaded.dimensions == model.directions.shape[1]

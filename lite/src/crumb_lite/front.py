@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from crumb_lite.errors import InputError
 from crumb_lite.portable import INPUT
 
 _ERRORS = 3
@@ -19,6 +20,9 @@ class Front:
     Args:
         path: ``front.onnx``.
         threads: number of threads; 0 for one per core.
+
+    Raises:
+        InputError: ONNX Runtime cannot run it.
     """
 
     def __init__(self, path: Path, threads: int) -> None:
@@ -28,7 +32,13 @@ class Front:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = _ERRORS
         providers = ["CPUExecutionProvider"]
-        self._session = onnxruntime.InferenceSession(path, options, providers)
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers)
+        # What it raises depends on what it lacks.
+        except Exception as error:
+            reason = str(error).partition("\n")[0]
+            problem = f"cannot be run by ONNX Runtime ({reason})"
+            raise InputError(path, problem, "install a later onnxruntime") from error
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Images, uint8 [n, S, S, 3], to features, float32 [n, D].

@@ -43,6 +43,8 @@ class Model:
     Attributes:
         folder: the folder that it was loaded from.
         classes: class names; a label is an index into it.
+        settings: settings of the method.
+        directions: feature directions in use, float32 [D, d].
         moments: statistics of the features.
         sample: stored features; None if the model stores none.
         temperature: temperature of the probabilities.

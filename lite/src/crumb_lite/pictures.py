@@ -52,8 +52,15 @@ def frames_of(what: Any, square: Square) -> np.ndarray:
 
 
 def several(what: Any) -> Sequence[Any]:
-    """Inputs as a list, also a single one."""
-    return what if isinstance(what, (list, tuple)) else [what]
+    """Inputs as a list, also a single one.
+
+    Raises:
+        InputError: the list is empty.
+    """
+    found = what if isinstance(what, (list, tuple)) else [what]
+    if not found:
+        raise InputError("images", "are none", "give at least one")
+    return found
 
 
 def _file(path: Path, square: Square) -> np.ndarray:

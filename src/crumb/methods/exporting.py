@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
-import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -97,11 +97,9 @@ def _refuse_existing(folder: Path) -> None:
 
 def _write_folder(learner: ClosedForm, folder: Path, front: bytes, predict: bytes) -> None:
     """Write all files under another name, then rename the folder."""
-    part: Path | None = None
+    part = folder.with_name(f".{short_name(folder.name)}.{os.getpid()}.part")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(".part", f".{short_name(folder.name)}.", folder.parent))
-        part.chmod(0o755)
+        part.mkdir(parents=True)
         write_bytes(part / portable.FRONT, front)
         write_bytes(part / portable.PREDICT, predict)
         others = {n: v for n, v in learner.state_dict().items() if n not in learner.kept()}
@@ -109,12 +107,11 @@ def _write_folder(learner: ClosedForm, folder: Path, front: bytes, predict: byte
         _write_state(learner, part)
         write_json(part / portable.MODEL, _manifest(learner, part))
         part.rename(folder)
-        part = None
     except OSError as error:
         raise InputError(folder, f"cannot be written ({error.strerror})", WRITE_REMEDY) from error
     finally:
-        if part is not None:
-            shutil.rmtree(part, ignore_errors=True)
+        # After the rename nothing has this name.
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _manifest(learner: ClosedForm, folder: Path) -> dict[str, Any]:
