@@ -101,6 +101,12 @@ def test_a_model_without_classes_is_refused(tmp_path):
     refused(taught("ncm", 0), tmp_path / "device", "knows no class")
 
 
+def test_a_learner_on_a_gpu_is_refused(tmp_path):
+    learner = taught("ncm")
+    learner.device = torch.device("cuda")
+    refused(learner, tmp_path / "device", "is on a GPU.*; load it with device='cpu'")
+
+
 def test_a_folder_is_not_overwritten(tmp_path):
     (tmp_path / "device").mkdir()
     refused(taught("ncm"), tmp_path / "device", "exists and is not overwritten")

@@ -167,11 +167,14 @@ def _classifier(learner: ClosedForm, front: bytes) -> bytes:
 
     The score of a class is linear in the features but for a term that all classes have.
     """
-    means, directions = learner.moments.mean_vectors().double(), learner.directions.double()
+    means, directions = (
+        value.cpu().double() for value in (learner.moments.mean_vectors(), learner.directions)
+    )
     if isinstance(learner, StreamingLda):
-        whitener = learner.prepare()[0].double()
+        whitener = learner.prepare()[0].cpu().double()
         means, directions = means @ whitener, directions @ whitener
-    bias = (-means.square().sum(1) / 2).masked_fill(learner.moments.counts == 0, -torch.inf)
+    unseen = learner.moments.counts.cpu() == 0
+    bias = (-means.square().sum(1) / 2).masked_fill(unseen, -torch.inf)
     weights = directions @ means.T
     heat, root = learner.temperature, learner.config.transform == "sqrt"
     metadata = {"classes": json.dumps(learner.classes)}
