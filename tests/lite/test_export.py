@@ -19,6 +19,7 @@ from crumb.cli.main import main
 from crumb.errors import InputError
 from crumb.methods import exporting
 from crumb.methods.exporting import export
+from crumb.nets.pooled import with_classifier
 from crumb.testing.networks import TERMS, images_of
 
 
@@ -126,7 +127,15 @@ def test_a_network_that_computes_other_features_is_refused(tmp_path, monkeypatch
         other.network.front.stem.weight.mul_(1.01)
     front = exporting.export_pooled(other.network)
     monkeypatch.setattr(exporting, "export_pooled", lambda network: front)
-    refused(taught("ncm"), tmp_path / "device", "other features")
+    refused(taught("ncm"), tmp_path / "device", "other results")
+
+
+def test_a_classifier_that_computes_other_probabilities_is_refused(tmp_path, monkeypatch):
+    def wrong(front, weights, *others):
+        return with_classifier(front, 1.01 * weights, *others)
+
+    monkeypatch.setattr(exporting, "with_classifier", wrong)
+    refused(taught("ncm"), tmp_path / "device", "other results")
 
 
 def test_the_command_names_its_files_and_what_is_next(tmp_path, monkeypatch, capsys):

@@ -18,7 +18,6 @@ from crumb import portable
 from crumb.device import usual_torch
 from crumb.errors import InputError, setting
 from crumb.files import WRITE_REMEDY, short_name, write_bytes, write_json, write_tensors
-from crumb.methods.answers import probabilities, scores_of
 from crumb.methods.base import Learner
 from crumb.methods.closed_form import ClosedForm
 from crumb.methods.saving import described
@@ -27,7 +26,8 @@ from crumb.nets.export import OPSET, ExportError
 from crumb.nets.pooled import export_pooled, with_classifier
 
 _TOLERANCE = 1e-3
-"""Largest difference of a feature from PyTorch's, in standard deviations; of a probability, too."""
+"""Largest difference of a feature from PyTorch's, in standard deviations; and of a logarithm of a
+probability, as a share of the largest logit."""
 
 
 @usual_torch()
@@ -163,9 +163,17 @@ def _reference(learner: Learner) -> Tensor:
 
 
 def _classifier(learner: ClosedForm, front: bytes) -> bytes:
-    """The front followed by the linear classifier that the scores amount to.
+    """The front followed by the linear classifier that the scores amount to."""
+    weights, bias = _linear(learner)
+    root = learner.config.transform == "sqrt"
+    return with_classifier(front, weights, bias, root, {"classes": json.dumps(learner.classes)})
 
-    The score of a class is linear in the features but for a term that all classes have.
+
+def _linear(learner: ClosedForm) -> tuple[np.ndarray, np.ndarray]:
+    """Weights, float64 [D, classes], and bias, float64 [classes], of the logits.
+
+    A score is linear in the features but for a term that all classes have. What the logits of all
+    classes have in common is left out, so that float32 is precise enough for their differences.
     """
     means, directions = (
         value.cpu().double() for value in (learner.moments.mean_vectors(), learner.directions)
@@ -173,16 +181,15 @@ def _classifier(learner: ClosedForm, front: bytes) -> bytes:
     if isinstance(learner, StreamingLda):
         whitener = learner.prepare()[0].cpu().double()
         means, directions = means @ whitener, directions @ whitener
-    unseen = learner.moments.counts.cpu() == 0
-    bias = (-means.square().sum(1) / 2).masked_fill(unseen, -torch.inf)
-    weights = directions @ means.T
-    heat, root = learner.temperature, learner.config.transform == "sqrt"
-    metadata = {"classes": json.dumps(learner.classes)}
-    return with_classifier(front, (weights / heat).numpy(), (bias / heat).numpy(), root, metadata)
+    seen = learner.moments.counts.cpu() > 0
+    bias = -means.square().sum(1) / 2
+    means, bias = means - means[seen].mean(0), bias - bias[seen].mean()
+    bias = bias.masked_fill(~seen, -torch.inf) / learner.temperature
+    return (directions @ means.T / learner.temperature).numpy(), bias.numpy()
 
 
 def _compare(learner: ClosedForm, front: bytes, predict: bytes, source: object) -> None:
-    """Run both networks and compare them with PyTorch.
+    """Run both networks. Compare features with PyTorch's, and probabilities with those of features.
 
     Raises:
         InputError: they differ by more than rounding.
@@ -190,13 +197,19 @@ def _compare(learner: ClosedForm, front: bytes, predict: bytes, source: object) 
     images = _reference(learner)
     with learner.inference():
         features = learner.network.penultimate(learner.network.features(images))
+        entering = learner.pooled(learner.network.features(images)).double().numpy()
     # Of one image too: a network may have learned the number of images in the export.
     found = np.concatenate([_run(front, images[:1]), _run(front, images[1:])])
     difference = float(np.abs(found - features.numpy()).max() / (features.std() + 1e-30))
-    chances = probabilities(learner, scores_of(learner, images)).numpy()
-    difference = max(difference, float(np.abs(_run(predict, images) - chances).max()))
+    weights, bias = _linear(learner)
+    logits = entering @ weights + bias
+    # Generated images are far from every class, so a logit can be large, and uncertain by a share.
+    size = max(1.0, float(np.abs(logits[np.isfinite(logits)]).max()))
+    chances = torch.from_numpy(logits).softmax(1).numpy()
+    one, other = (np.log(values.clip(1e-30)) for values in (_run(predict, images), chances))
+    difference = max(difference, float(np.abs(one - other).max()) / size)
     if not difference <= _TOLERANCE:
-        problem = f"has a network whose export computes other features (by {difference:.1e})"
+        problem = f"has a network whose export gives other results (by {difference:.1e})"
         raise InputError(source, problem, "use another backbone")
 
 
