@@ -3,12 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 SITE_INSTALLED := .venv/site-installed
-SOURCES := src tests tools fuzz soak
+SOURCES := src tests tools fuzz soak lite
 FUZZ_SECONDS ?= 600
 FUZZ_JOBS ?= 1
 
 # What computes with floats. Other tests do the same on every processor.
-NUMERIC := $(addprefix tests/,analysis codebook memory methods nets stream versions)
+NUMERIC := $(addprefix tests/,analysis codebook lite memory methods nets stream versions)
 PROCESSORS := default avx2 onednn-avx2 threads ulps
 
 .PHONY: demo test test-lowest test-processors $(PROCESSORS:%=test-%) lint type format docs bench fuzz soak clean

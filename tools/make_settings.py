@@ -61,8 +61,8 @@ class Create(Protocol):
 '''
 WIDTH = 100
 _ALONE = (
-    *("learn", "teach", "predict", "forget", "info", "demo", "tasks", "pretrain", "stream"),
-    *("compare", "ablate", "completion"),
+    *("learn", "teach", "predict", "forget", "info", "export", "demo", "tasks", "pretrain"),
+    *("stream", "compare", "ablate", "completion"),
     *("analyse", "report", "pareto", "bench", "methods", "backbones"),
 )
 

@@ -144,6 +144,7 @@ NUMBERLESS = {
     "teach",
     "forget",
     "info",
+    "export",
     "completion",
 }
 FIRST_OF_EACH = {

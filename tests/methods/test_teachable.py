@@ -254,7 +254,7 @@ def test_reach_is_saved(tmp_path, monkeypatch):
 def test_what_an_editor_completes_is_what_users_call():
     """None of what the stream loop calls, whatever the method."""
     calls = {"observe", "predict", "predict_proba", "top", "calibrate", "forget", "merge", "rename"}
-    calls |= {"label_of", "save", "classes_", "partial_fit"}
+    calls |= {"label_of", "save", "export", "classes_", "partial_fit"}
     for method in ("slda", "er", "icarl"):
         learner = make(method)
         assert isinstance(learner, crumb.Learner)

@@ -46,7 +46,7 @@ def _facts(learner: Learner, model: Path) -> list[tuple[str, str]]:
         ("input", f"{size} x {size} pixels ({resize}, {interpolation})"),
         ("features", " x ".join(map(str, shape))),
         ("memory", f"{held.replay + held.extra:,} bytes beside the network"),
-        ("file", f"{model.stat().st_size:,} bytes"),
+        ("file", f"{_bytes_of(model):,} bytes"),
         ("temperature", f"{learner.temperature:.2f}"),
     ]
     if (digest := learner.network.weights_sha256) is not None:
@@ -55,6 +55,12 @@ def _facts(learner: Learner, model: Path) -> list[tuple[str, str]]:
     if isinstance(learner, ClosedForm):
         facts.insert(-2, ("dimensions", str(learner.dimensions)))
     return facts
+
+
+def _bytes_of(model: Path) -> int:
+    """Bytes of a model file, or of all files of an exported folder."""
+    files = model.iterdir() if model.is_dir() else [model]
+    return sum(file.stat().st_size for file in files)
 
 
 def _classes(learner: Learner) -> str:

@@ -27,6 +27,7 @@ COMMANDS = {
     "predict": "ask a model what a clip, an image or a camera shows",
     "forget": "take a class out of a model",
     "info": "describe a model file",
+    "export": "write a model for a small device without PyTorch",
     "demo": "compare three methods on the sample clips",
     "index": "build a data set from a folder of videos",
     "data": "list, check and show data sets",

@@ -31,7 +31,8 @@ class Predict:
     """Classify clips, images or a camera's frames with a model; one line per clip."""
 
     model: Annotated[Path, Argument(positional=True)]
-    """Model file, written by crumb learn, crumb stream or learner.save."""
+    """Model file, written by crumb learn, crumb stream or learner.save, or folder written by
+    crumb export."""
     what: Annotated[tuple[str, ...], Argument(positional=True)]
     """Clips, images, folders of them, or camera:0 for the first camera."""
     frames: bool = False

@@ -14,7 +14,7 @@ from crumb.errors import InputError, setting
 from crumb.kinds import Argument
 from crumb.reports.table import plain
 from crumb.teaching.asking import files_below
-from crumb.teaching.files import held, replace_model, undo
+from crumb.teaching.files import former, held, replace_model, undo
 from crumb.teaching.lesson import Change, changes, load_to_teach, self_test, show
 from crumb.teaching.material import Clip
 
@@ -24,7 +24,8 @@ class Teach:
     """Teach a model a new or known class from one or more clips, in a single pass."""
 
     model: Annotated[Path, Argument(positional=True)]
-    """Model file, written by crumb learn, crumb stream or learner.save."""
+    """Model file, written by crumb learn, crumb stream or learner.save, or folder written by
+    crumb export."""
     label: Annotated[str, Argument(positional=True)] = ""
     """Name of the class."""
     clips: Annotated[tuple[Path, ...], Argument(positional=True)] = ()
@@ -62,7 +63,9 @@ def run(words: Sequence[str]) -> None:
     print(f"taught {label} ({kind}) from {frames:,} frames")
     tell_changes(changes(before, learner))
     model = shlex.quote(str(command.model))
-    print(f"\nnext: crumb predict {model} CLIP, or crumb teach {model} --undo")
+    # What a folder held before a lesson is not kept.
+    undone = "" if former(command.model) is None else f", or crumb teach {model} --undo"
+    print(f"\nnext: crumb predict {model} CLIP{undone}")
 
 
 def tell_changes(found: Sequence[Change]) -> None:

@@ -63,6 +63,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "predict": ("crumb predict kitchen.crumb bed.mp4", "crumb predict kitchen.crumb camera:0"),
     "forget": ("crumb forget kitchen.crumb bed", "crumb forget 'my kitchen.crumb' 'table lamp'"),
     "info": ("crumb info kitchen.crumb", "crumb info results/learner_run0.safetensors"),
+    "export": ("crumb export kitchen.crumb", "crumb export kitchen.crumb --output device"),
     "demo": ("crumb demo", "crumb demo my-demo --runs 5"),
     "index folder": (
         "crumb index folder my-videos --dry-run",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
@@ -237,3 +238,14 @@ class FrameClock:
             self._sent.clear()
             return decoded
         return shown if self._shown.faults <= self._decoded.faults else decoded
+
+
+def with_ahead(packets: Iterator[Packet]) -> Iterator[tuple[Packet, deque[Packet]]]:
+    """Each packet with up to ``AHEAD`` packets that follow it."""
+    ahead: deque[Packet] = deque()
+    for packet in packets:
+        ahead.append(packet)
+        if len(ahead) > AHEAD:
+            yield ahead.popleft(), ahead
+    while ahead:
+        yield ahead.popleft(), ahead

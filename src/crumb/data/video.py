@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,18 +12,17 @@ from pathlib import Path
 
 import av
 import av.error
-import numpy as np
 from av.container import InputContainer
 from av.format import Flags
-from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image
 
 from crumb.data.boxes import is_cut_short, runs_over
-from crumb.data.clock import AHEAD, Clock, FrameClock, Times, clock_of
+from crumb.data.clock import AHEAD, Clock, FrameClock, Times, clock_of, with_ahead
 from crumb.data.resize import Resize, to_square
+from crumb.data.turns import turn_of
 from crumb.errors import InputError
 from crumb.files import file_size
 from crumb.kinds import given, whole_number
@@ -49,16 +48,6 @@ _MAX_COUNTED = 250
 # the first two (Matroska).
 _JOINED = (b"ftyp", b"FLV\x01", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", b"nut/", b"\x1aE\xdf\xa3")
 _BEGINNING = 12
-# Transpositions by the signs of the four numbers of a display matrix.
-_TURNS = {
-    (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
-    (1, 0, 0, -1): Image.Transpose.FLIP_TOP_BOTTOM,
-    (-1, 0, 0, -1): Image.Transpose.ROTATE_180,
-    (0, 1, 1, 0): Image.Transpose.TRANSPOSE,
-    (0, 1, -1, 0): Image.Transpose.ROTATE_270,
-    (0, -1, 1, 0): Image.Transpose.ROTATE_90,
-    (0, -1, -1, 0): Image.Transpose.TRANSVERSE,
-}
 
 
 def frames_at_one_per_second(
@@ -261,7 +250,7 @@ def _sample(
     # Some formats give 0 for unknown.
     pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
     taken = 0
-    for packet, ahead in _with_ahead(container.demux(stream)):
+    for packet, ahead in with_ahead(container.demux(stream)):
         clock.send(packet)
         for frame in packet.decode():
             assert isinstance(frame, VideoFrame)
@@ -274,41 +263,10 @@ def _sample(
         raise InputError(path, "has no frames", _REMEDY)
 
 
-def _with_ahead(packets: Iterator[Packet]) -> Iterator[tuple[Packet, deque[Packet]]]:
-    """Each packet with up to ``AHEAD`` packets that follow it."""
-    ahead: deque[Packet] = deque()
-    for packet in packets:
-        ahead.append(packet)
-        if len(ahead) > AHEAD:
-            yield ahead.popleft(), ahead
-    while ahead:
-        yield ahead.popleft(), ahead
-
-
 def _square(frame: VideoFrame, size: int, resize: Resize, pixel_aspect: Fraction) -> Image.Image:
     # The published data sets were cut with FFmpeg's filter.
     side = size if resize == "squash" else None
     image = frame.reformat(side, side, format="rgb24", interpolation="BICUBIC").to_image()
     image = to_square(image, size, resize, "bicubic", pixel_aspect)
-    turn = _turn(frame)
+    turn = turn_of(frame.side_data.get("DISPLAYMATRIX"))
     return image if turn is None else image.transpose(turn)
-
-
-def _turn(frame: VideoFrame) -> Image.Transpose | None:
-    """The transposition of the clip's display matrix, rounded to the nearest one.
-
-    Its numbers a, b, c, d move the pixel at (x, y), with y downwards, to (ax + cy, bx + dy).
-    """
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return None
-    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
-    if abs(a) + abs(d) < abs(b) + abs(c):
-        a = d = 0
-    else:
-        b = c = 0
-    return _TURNS.get((_sign(a), _sign(b), _sign(c), _sign(d)))
-
-
-def _sign(value: int) -> int:
-    return (value > 0) - (value < 0)

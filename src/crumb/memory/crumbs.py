@@ -68,6 +68,11 @@ class ClassCrumbs:
         return self.codes.shape[1]
 
     @property
+    def blocks(self) -> Tensor:
+        """The memory blocks, float32 [256, 4], which follow from the seed."""
+        return self._blocks
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the codes."""
         return self.codes.nbytes

@@ -158,6 +158,11 @@ class ClosedForm(Learner):
         """
         return directions(classifier, generator(self.seed, "directions"))[:, :count]
 
+    @property
+    def directions(self) -> Tensor:
+        """The feature directions in use, float32 [D, dimensions]."""
+        return self._directions
+
     # Room for classes.
 
     @property

@@ -20,6 +20,7 @@ from crumb.lazy import lazy_states
 from crumb.memory.checked import check_finite, check_forms
 from crumb.memory.replay import EXEMPLARS
 from crumb.methods.base import Learner, strip_prefix
+from crumb.methods.exported import check_reference, read_folder
 from crumb.methods.older import (
     EARLIER,
     LATER,
@@ -57,7 +58,7 @@ def load(
     the same up to rounding.
 
     Args:
-        path: file written by ``save``.
+        path: file written by ``save``, or folder written by ``crumb export``.
         device: device: auto (a GPU if available), cpu, cuda or cuda:N.
         write_policy: replaces the saved write policy.
 
@@ -115,6 +116,8 @@ def load_learner(
         raise InputError(file, f"is damaged ({error})", _REMEDY) from error
     network.config = NetworkConfig(**described)
     use_engine(network, network.config.engine, or_torch=True)
+    if file.is_dir():
+        check_reference(learner, about.get("reference"), file)
     return learner
 
 
@@ -225,20 +228,31 @@ def _load_tail(learner: Learner, tensors: dict[str, Tensor], path: Path) -> None
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    tensors, meta = read_tensors(path, _REMEDY, EXEMPLARS)
-    if KEY not in meta:
-        raise InputError(path, "is not a learner file", _REMEDY)
+    tensors, about = read_folder(path) if path.is_dir() else _read_file(path)
     try:
-        about = json.loads(meta[KEY])
         version = about["version"]
         complete = all(isinstance(about.get(key), kind) for key, kind in _ABOUT.items())
         names = about["classes"] if complete else []
         complete = complete and all(isinstance(name, str) and name for name in names)
         complete = complete and len(set(names)) == len(names)
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise InputError(path, "is damaged: its description is unreadable", _REMEDY) from error
+    except (AttributeError, KeyError, TypeError) as error:
+        raise _unreadable(path) from error
     if version != VERSION:
         raise InputError(path, f"has format version {version}", _REMEDY)
     if not complete:
         raise InputError(path, "is damaged: its description is wrong", _REMEDY)
     return tensors, about
+
+
+def _read_file(path: Path) -> tuple[dict[str, Tensor], Any]:
+    tensors, meta = read_tensors(path, _REMEDY, EXEMPLARS)
+    if KEY not in meta:
+        raise InputError(path, "is not a learner file", _REMEDY)
+    try:
+        return tensors, json.loads(meta[KEY])
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(path) from error
+
+
+def _unreadable(path: Path) -> InputError:
+    return InputError(path, "is damaged: its description is unreadable", _REMEDY)

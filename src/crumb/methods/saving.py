@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crumb.device import usual_torch
 from crumb.files import followed, write_tensors
@@ -26,8 +26,17 @@ def save(learner: Learner, path: str | Path) -> None:
         InputError: the file cannot be written.
     """
     file: Path = given("path", path, Path)
+    # Use one metadata key, because the order of several would vary between files.
+    with lazy_states():
+        state = learner.state_dict()
+    write_tensors(followed(file), state, {KEY: json.dumps(described(learner))})
+
+
+def described(learner: Learner) -> dict[str, Any]:
+    """What a file says of a learner beside its tensors."""
     preprocessing = learner.network.preprocessing
-    about = {
+    return {
+        "version": VERSION,
         "method": learner.name,
         "config": asdict(learner.config),
         "network": asdict(learner.network.config),
@@ -41,8 +50,3 @@ def save(learner: Learner, path: str | Path) -> None:
         "reach": learner.reach,
         "outputs": learner.network.outputs,
     }
-    described = {"version": VERSION, **about}
-    # Use one metadata key, because the order of several would vary between files.
-    with lazy_states():
-        state = learner.state_dict()
-    write_tensors(followed(file), state, {KEY: json.dumps(described)})

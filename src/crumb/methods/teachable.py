@@ -10,6 +10,7 @@ import numpy as np
 
 from crumb.data.names import canonical, class_name
 from crumb.errors import InputError, shown
+from crumb.kinds import given
 from crumb.methods import calls, saving
 
 if TYPE_CHECKING:
@@ -175,6 +176,17 @@ class Teachable:
             InputError: the file cannot be written, or ``path`` is invalid.
         """
         saving.save(_learner(self), path)
+
+    def export(self, folder: str | Path) -> None:
+        """Write a folder that the package crumb-lite runs without PyTorch (docs/device.md).
+
+        Raises:
+            InputError: the method is neither ``slda`` nor ``ncm``, the learner is on a GPU or knows
+                no class, the network cannot be exported, or the folder exists or cannot be written.
+        """
+        from crumb.methods.exporting import export
+
+        export(_learner(self), given("folder", folder, Path), "this learner")
 
     # Names of scikit-learn.
 

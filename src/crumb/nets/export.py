@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import torch
+from torch import Tensor, nn
 from torch.jit import TracerWarning  # pyright: ignore[reportPrivateImportUsage]
 
 from crumb.errors import InputError
@@ -112,17 +113,37 @@ def export(network: SplitNetwork) -> bytes:
     Raises:
         ExportError: the exporter does not support an operation of the front, or lacks a package.
     """
-    side, file = network.preprocessing.size, io.BytesIO()
+    side = network.preprocessing.size
+    return to_onnx(network.front, torch.zeros(1, 3, side, side), INPUT, "features")
+
+
+def to_onnx(
+    module: nn.Module, example: Tensor, input_name: str, output_name: str, any_number: bool = False
+) -> bytes:
+    """Export a module of one input and one output as an ONNX model.
+
+    Args:
+        module: in eval mode, on the CPU.
+        example: an input.
+        input_name: name of the input.
+        output_name: name of the output.
+        any_number: let the first dimension have any length, instead of that of the example.
+
+    Raises:
+        ExportError: the exporter does not know an operation of the module, or lacks a package.
+    """
+    file, axes = io.BytesIO(), {0: "N"}
     try:
         with _quiet(), torch.no_grad():
             torch.onnx.export(
-                network.front,
-                (torch.zeros(1, 3, side, side),),
+                module,
+                (example,),
                 file,  # pyright: ignore[reportArgumentType]
                 dynamo=False,
                 opset_version=OPSET,
-                input_names=[INPUT],
-                output_names=["features"],
+                input_names=[input_name],
+                output_names=[output_name],
+                dynamic_axes={input_name: axes, output_name: axes} if any_number else None,
             )
     # The type of the exception depends on the operation.
     except Exception as error:

@@ -16,6 +16,8 @@ from pathlib import Path
 from crumb.errors import InputError
 from crumb.files import followed, locked, short_name, write_bytes
 from crumb.methods.base import Learner
+from crumb.methods.exporting import write_state
+from crumb.portable import STATE
 
 UNDO = ".before-"
 """Between the name of a model and a digest of it in the name of what it was before its lesson."""
@@ -33,13 +35,15 @@ def held(model: Path) -> Iterator[Path]:
         the file itself, where ``model`` is a link to it.
     """
     file = followed(model)
-    with locked(file):
+    with locked(file / STATE if file.is_dir() else file):
         yield file
 
 
 def former(model: Path) -> Path | None:
     """Path of the model before its last lesson; None if it cannot be undone."""
     file = followed(model)
+    if file.is_dir():
+        return None
     before = _before(file, file.read_bytes())
     return before if before.is_file() else None
 
@@ -47,10 +51,15 @@ def former(model: Path) -> Path | None:
 def replace_model(learner: Learner, model: Path) -> None:
     """Write a learner over the file of a model that is :func:`held`; keep the file as it was.
 
+    Of a folder that ``crumb export`` wrote, the state is replaced, and nothing is kept.
+
     Raises:
         InputError: nothing can be written there; the model is as it was, and so is what its last
             lesson is taken back with.
     """
+    if model.is_dir():
+        write_state(learner, model)
+        return
     new = model.with_name(f".{short_name(model.name)}.new")
     written: Path | None = None
     try:

@@ -1,0 +1,1 @@
+../../../src/crumb/data/boxes.py

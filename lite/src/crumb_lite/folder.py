@@ -1,0 +1,135 @@
+"""Exported folders on disk: read and checked, and the state written back whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from crumb_lite.errors import InputError
+from crumb_lite.portable import (
+    FORMAT,
+    FRONT,
+    KEY,
+    METHODS,
+    MODEL,
+    PREDICT,
+    STATE,
+    VERSION,
+    digest_of,
+    sha256_of,
+)
+
+_REMEDY = "export the model again"
+Tensors = dict[str, np.ndarray]
+
+
+@dataclass
+class State:
+    """What a lesson changes.
+
+    Attributes:
+        tensors: all arrays by name.
+        about: classes, temperature, reach, and scores of the generated images.
+        sha256: of both, as in the file.
+    """
+
+    tensors: Tensors
+    about: dict[str, Any]
+    sha256: str
+
+
+def read_learner(folder: Path) -> dict[str, Any]:
+    """What ``model.json`` says of the learner; ``front.onnx`` is checked against it.
+
+    Raises:
+        InputError: a file is missing or damaged, or of another format version.
+    """
+    path, front = folder / MODEL, folder / FRONT
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+        known = (manifest["format"], manifest["version"]) == (FORMAT, VERSION)
+        learner, expected = manifest["learner"], manifest["sha256"][FRONT]
+        known = known and learner["method"] in METHODS
+        found = sha256_of(front)
+    except OSError as error:
+        raise InputError(error.filename, f"cannot be read ({error.strerror})", _REMEDY) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(path, "is damaged or of another format", _REMEDY) from error
+    if not known:
+        raise InputError(path, "is of another format version", "update crumb-lite")
+    if found != expected:
+        raise InputError(front, "is damaged: its SHA-256 differs", _REMEDY)
+    return learner
+
+
+def read_state(folder: Path) -> State:
+    """Read ``state.safetensors``.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    path = folder / STATE
+    try:
+        with safe_open(path, framework="numpy") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            about = json.loads((file.metadata() or {})[KEY])
+        expected = about.pop("sha256")
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror or error})"
+        raise InputError(path, problem, _REMEDY) from error
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(path, "is damaged", _REMEDY) from error
+    if digest_of(tensors, about) != expected:
+        raise InputError(path, "is damaged: its SHA-256 differs", _REMEDY)
+    return State(tensors, about, expected)
+
+
+def write_state(folder: Path, tensors: Tensors, about: dict[str, Any], before: State) -> State:
+    """Replace ``state.safetensors`` as a whole, and remove ``predict.onnx``, which is now outdated.
+
+    Args:
+        folder: the exported folder.
+        tensors: all arrays.
+        about: classes, temperature, reach and reference.
+        before: the state that was read.
+
+    Raises:
+        InputError: another process has changed the state meanwhile, or it cannot be written.
+    """
+    if read_state(folder).sha256 != before.sha256:
+        problem = "was changed by another process"
+        raise InputError(folder / STATE, problem, "load the folder again")
+    about = json.loads(json.dumps(about))
+    tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    after = State(tensors, about, digest_of(tensors, about))
+    meta = {KEY: json.dumps(about | {"sha256": after.sha256})}
+    try:
+        _replace(folder / STATE, save(tensors, meta))
+        (folder / PREDICT).unlink(missing_ok=True)
+    except OSError as error:
+        problem = f"cannot be written ({error.strerror})"
+        raise InputError(folder, problem, "make it writable or free space") from error
+    return after
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file under another name, wait for the disk, and rename it."""
+    handle, temporary = tempfile.mkstemp(".part", f".{path.name}.", path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(file.fileno(), path.stat().st_mode & 0o777)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)  # noqa: PTH105
+    except BaseException:
+        os.unlink(temporary)  # noqa: PTH108
+        raise

@@ -1,0 +1,1 @@
+../../../src/crumb/data/resize.py
