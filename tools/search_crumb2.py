@@ -40,9 +40,7 @@ HEADS: dict[str, dict[str, Any]] = {
 }
 TAILS: dict[str, dict[str, Any]] = {
     "frozen": {"tail": "frozen"},
-    "tuned, anchor 0.1": {},
-    "tuned, no anchor": {"anchor": 0.0},
-    "tuned, anchor 0.3": {"anchor": 0.3},
+    "tuned": {},
     "tuned, 2 epochs": {"tuning_epochs": 2},
     "tuned, 10 epochs": {"tuning_epochs": 10},
     "tuned, lr 0.002": {"lr": 0.002},

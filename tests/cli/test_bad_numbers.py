@@ -18,7 +18,6 @@ MAY_BE_ZERO = {
     "run",
     "base_weight_decay",
     "alpha",
-    "anchor",
     "beta",
     "bias_steps",
     "class_share",

@@ -24,7 +24,6 @@ METHOD = Crumb2Config(
     shrinkage=0.2,
     crumbs=8,
     tail="first-task",
-    anchor=0.2,
     tuning_epochs=3,
 )
 CHANGES: dict[str, dict[str, Any]] = {
@@ -41,8 +40,6 @@ CHANGES: dict[str, dict[str, Any]] = {
     "no_transform": {"transform": "none"},
     "no_crumbs": {"crumbs": 0},
     "frozen_tail": {"tail": "frozen"},
-    "no_anchor": {"anchor": 0.0},
-    "anchor_0.3": {"anchor": 0.3},
     "tuning_epochs_2": {"tuning_epochs": 2},
     "tuning_epochs_10": {"tuning_epochs": 10},
 }

@@ -332,7 +332,7 @@ def _with_effect(learner: Learner) -> Any:
     tail is frozen.
     """
     if isinstance(learner, Crumb2) and not learner.trains:
-        tuning = {name: getattr(Crumb2Config, name) for name in ("anchor", "tuning_epochs")}
+        tuning = {name: getattr(Crumb2Config, name) for name in ("tuning_epochs",)}
         return replace(learner.config, **tuning)
     if not isinstance(learner, Crumb) or not isinstance(learner.exemplars, Exemplars):
         return learner.config

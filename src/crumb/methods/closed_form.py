@@ -23,7 +23,7 @@ from crumb.seeds import generator
 MIN_SPREAD = 1e-3
 """Assumed standard deviation within classes, in units of the feature norm."""
 
-_OF_LEARNERS = ("network.", "generator.", "start.", "momentum.", "optimizer.")
+_OF_LEARNERS = ("network.", "generator.", "momentum.", "optimizer.")
 """Prefixes of the tensors that every learner saves."""
 
 

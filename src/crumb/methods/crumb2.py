@@ -6,16 +6,13 @@ says how the parts were found.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.functional import kl_div, linear
 
-from crumb.data.batches import Batch, Batches
+from crumb.data.batches import Batches
 from crumb.errors import require
 from crumb.memory.capacity import FIRST_TASK, by_mode
 from crumb.memory.class_factors import FactoredMoments
@@ -26,8 +23,6 @@ from crumb.methods.registry import register
 from crumb.nets.split import SplitNetwork
 
 _MOST_RANK = 16
-_SOFTNESS = 2.0
-"""Temperature of the distillation."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +32,6 @@ class Crumb2Config(FsaConfig):
     tail: Literal["first-task", "frozen"] | None = None
     """Whether the tail is tuned on the first task, which takes more passes over it (first-task), or
     stays as pretrained (frozen). Default: first-task, or frozen in strict mode."""
-    anchor: float = 0.1
-    """Weight of the distillation from the pretrained network while the tail is tuned."""
     rank: int | None = None
     """Number of axes stored per class. Default: as many as take at most a quarter of the bytes of
     the shared covariance, up to 16."""
@@ -50,9 +43,8 @@ class Crumb2Config(FsaConfig):
         super().__post_init__()
         if self.rank is not None:
             require("rank", self.rank, 0 <= self.rank <= 256, "from 0 to 256")
-        share, anchor = self.class_share, self.anchor
+        share = self.class_share
         require("class_share", share, 0 <= share < 1, "at least 0 and below 1")
-        require("anchor", anchor, 0 <= anchor <= 1e6, "from 0 to 1000000")
 
 
 class Metrics(NamedTuple):
@@ -84,14 +76,11 @@ class Crumb2(FirstSessionAdaptation):
     ``prior_frames``) after n frames of the class. This is regularised discriminant analysis
     (Friedman, JASA 1989) at low rank.
 
-    The tail is tuned on the first task as in ``fsa``, and anchored: the outputs of the pretrained
-    network's own classifier on the tuned features are kept near those on the pretrained features.
-    Without the anchor, a first task that is easy makes the features worse for later classes. The
-    pretrained weights follow from the loaded network and do not count as memory.
+    In paper mode the tail is tuned on the first task, as in ``fsa``.
     """
 
     name = "crumb2"
-    summary = "a shared covariance and the main axes of each class, on an anchored tail"
+    summary = "a shared covariance and the main axes of each class"
     paper = "this project"
     keeps = "class means and axes, one covariance"
     Config = Crumb2Config
@@ -105,12 +94,7 @@ class Crumb2(FirstSessionAdaptation):
     def __init__(
         self, network: SplitNetwork, config: Any, seed: int = 0, device: str = "cpu"
     ) -> None:
-        head = network.head
-        kernel = head.weight.detach().flatten(2).mean(2) if head.weight.ndim > 2 else head.weight
-        self._classifier = {"classifier.weight": kernel.detach().clone().to(device)}
-        if head.bias is not None:
-            self._classifier["classifier.bias"] = head.bias.detach().clone().to(device)
-        self.trains = self.keeps_start = by_mode(config).tail == FIRST_TASK
+        self.trains = by_mode(config).tail == FIRST_TASK
         super().__init__(network, config, seed, device)
         self._settle()
 
@@ -150,31 +134,6 @@ class Crumb2(FirstSessionAdaptation):
         axes, sizes, offsets = (torch.stack(part) for part in zip(*parts, strict=True))
         return Metrics(whitener, means, axes, sizes, offsets - offsets.min())
 
-    def tuning_loss(self, batch: Batch) -> Tensor:
-        """Cross entropy of the softmax head, plus the weighted distillation."""
-        loss = super().tuning_loss(batch)
-        if not self.config.anchor:
-            return loss
-        start = {f"network.{n}": v for n, v in self._start.items() if n not in self._classifier}
-        penultimate = _Penultimate(self.network)
-        # Without dropout, which would make both differ.
-        mode = self.network.training
-        self.network.eval()
-        with torch.no_grad():
-            before = functional_call(penultimate, start, (batch.features,))
-        after = penultimate(batch.features)
-        self.network.train(mode)
-        return loss + self.config.anchor * self._divergence(before, after)
-
-    def _divergence(self, before: Tensor, after: Tensor) -> Tensor:
-        """Mean Kullback-Leibler divergence of the pretrained classifier's soft outputs on features,
-        float32 [B, D].
-        """
-        weight, bias = self._start["classifier.weight"], self._start.get("classifier.bias")
-        target, found = (linear(one, weight, bias) / _SOFTNESS for one in (before, after))
-        divergence = kl_div(found.log_softmax(1), target.softmax(1), reduction="batchmean")
-        return _SOFTNESS**2 * divergence
-
     def end_task(self, batches: Batches) -> None:
         """At the end of the first task, tune the tail and compute the statistics anew."""
         if self.needs_second_pass:
@@ -186,8 +145,6 @@ class Crumb2(FirstSessionAdaptation):
         tunes = self.config.tail == FIRST_TASK and not self.adapted
         self.needs_task_boundaries = self.needs_second_pass = tunes
         self.tested_after_task_end = self.learns_at_task_end = tunes
-        if not tunes:
-            self._start = {}
 
     # Room for classes.
 
@@ -225,17 +182,6 @@ class Crumb2(FirstSessionAdaptation):
         """The tail, if it is tuned."""
         return super().parameters() if self.trains else {}
 
-    def add_classes(self, names: Iterable[str]) -> None:
-        """Give each new class a label. Drops directions and axes if room is needed.
-
-        Raises:
-            InputError: the budget does not hold a single direction for so many classes.
-        """
-        first = self.keeps_start and not self.classes
-        super().add_classes(names)
-        if first:
-            self._start |= self._classifier
-
     def _mean_distance(self) -> float:
         """Mean squared distance of all frames from their own class."""
         found: Metrics = self.prepare()
@@ -270,14 +216,3 @@ class Crumb2(FirstSessionAdaptation):
         """
         super().load_state_dict(state)
         self._settle()
-
-
-class _Penultimate(nn.Module):
-    """What enters the head, as a module whose weights can be replaced for a call."""
-
-    def __init__(self, network: SplitNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.network.penultimate(features)

@@ -36,7 +36,7 @@ class Described:
     no loss."""
     usual_temperature: ClassVar[float] = 1.0
     """Temperature of the probabilities before calibration."""
-    keeps_start: bool = False
+    keeps_start: ClassVar[bool] = False
     """Whether it keeps the initial weights for :meth:`reset`. They follow from the loaded network,
     so they do not count as memory."""
     total_counts: ClassVar[bool] = False

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from crumb.data.batches import Batch, Batches
+from crumb.data.batches import Batches
 from crumb.errors import require
 from crumb.methods.base import BytesHeld, Learner
 from crumb.methods.registry import register
@@ -77,16 +77,12 @@ class FirstSessionAdaptation(StreamingLda):
         draws, epochs = self.generators["replay"], range(self.config.tuning_epochs)
         for _ in bar(epochs, f"{self.name}, tuning", "epoch", leave=False):
             for batch in batches.shuffled(draws):
-                self.step(self.tuning_loss(batch))
+                self.step(self.loss(batch.features, batch.labels))
         self.optimizer.state.clear()
         self.adapted = True
         self.clear()
         for batch in batches:
             self.learn(replace(batch, first_pass=True))
-
-    def tuning_loss(self, batch: Batch) -> Tensor:
-        """Cross entropy of the softmax head."""
-        return self.loss(batch.features, batch.labels)
 
     # The rest of the contract.
 

@@ -165,7 +165,6 @@ class Crumb2Settings(CommonSettings, total=False):
     crumbs: int
     tuning_epochs: int
     tail: Literal["first-task", "frozen"] | None
-    anchor: float
     rank: int | None
     class_share: float
 
