@@ -306,6 +306,14 @@ def test_a_compiled_tail_learns_the_same(streamed: Streamed, monkeypatch: pytest
             torch.testing.assert_close(compiled[name], value, rtol=1e-3, atol=1e-3)
 
 
+def test_a_method_that_trains_nothing_is_not_compiled(
+    streamed: Streamed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: pytest.fail("compiled"))
+    streamed("--method", "ncm", "--compile", epochs=None)
+    assert "compile: ncm trains nothing, so the tail is not compiled" in capsys.readouterr().err
+
+
 def test_what_cannot_be_compiled_is_one_line(streamed: Streamed, monkeypatch: pytest.MonkeyPatch):
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("no compiler\nand a long tale")

@@ -11,10 +11,12 @@ from crumb.nets.split import SplitNetwork
 from crumb.progress import announce
 
 _ROUNDS = 4
+_FASTER = 0.97
+"""A compiled step must take at most this share of the time. Less is within the noise."""
 
 
 def keep_if_faster(network: SplitNetwork, batch_size: int) -> float:
-    """Undo the compilation if compiled steps are slower, and print one line about it.
+    """Undo the compilation unless compiled steps are faster, and print one line about it.
 
     The measurement changes no weights, no gradients and no later dropout masks. The choice changes
     results only by rounding.
@@ -39,7 +41,7 @@ def keep_if_faster(network: SplitNetwork, batch_size: int) -> float:
     network.train(training).maps = maps
     # The first round warms up.
     compiled, plain = (min(taken[name][1:]) for name in ways)
-    if (ratio := compiled / plain) > 1:
+    if (ratio := compiled / plain) > _FASTER:
         announce(
             f"compile: a compiled step takes {ratio:.2f} times as long as a plain one, "
             "so the tail is not compiled"

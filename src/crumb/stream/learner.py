@@ -20,6 +20,7 @@ from crumb.nets.compiled import keep_if_faster
 from crumb.nets.config import NetworkConfig
 from crumb.nets.fronts import use_engine
 from crumb.nets.split import SplitNetwork
+from crumb.progress import announce
 from crumb.stream.config import MachineConfig, Mode, StreamConfig
 
 OF_RUN = "{run}"
@@ -69,7 +70,9 @@ def new_learner(
         problem = f"cannot be used with {kind.name}, whose state is more than its weights"
         raise InputError(setting("select_best_epoch"), problem, "leave it out")
     use_engine(built, network.engine, or_torch)
-    if machine.compile:
+    if machine.compile and not learner.trains:
+        announce(f"compile: {kind.name} trains nothing, so the tail is not compiled")
+    elif machine.compile:
         built.compile_tail()
         keep_if_faster(built, config.batch_size)
     if config.pretrained is not None:
