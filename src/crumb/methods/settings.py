@@ -502,20 +502,20 @@ class RemindSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["feature"]
+    base_lr: float | None
+    base_weight_decay: float
+    base_batch_size: int | None
+    pq_codebooks: int | None
+    pq_centroids: int | None
+    pq_centroids_source: Literal["fitted", "crumb"]
     schedule: Literal["constant", "class"]
     final_lr: float
     lr_step: int
     images_per_class: int
-    base_lr: float | None
-    base_weight_decay: float
-    base_batch_size: int | None
     images_per_step: int
     rehearsal_samples_per_update: int
     mixup_alpha: float
     random_resized_crops: bool
-    pq_codebooks: int | None
-    pq_centroids: int | None
-    pq_centroids_source: Literal["fitted", "crumb"]
 
 
 class ScrSettings(CommonSettings, total=False):
