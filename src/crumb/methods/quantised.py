@@ -196,6 +196,10 @@ class QuantisedRehearsal(Learner):
         """
         if self.quantiser.ready:
             features = self.quantiser.decode(self.quantiser.encode(features))
+        return self.logits(features)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits of the classes seen so far, [B, classes], from features or reconstructions."""
         return super().scores(features)
 
     def bytes_held(self) -> BytesHeld:

@@ -553,6 +553,29 @@ class SiSettings(CommonSettings, total=False):
     damping: float
 
 
+class SiestaSettings(CommonSettings, total=False):
+    """Of siesta."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    memory_size: int | None
+    memory_bytes: int | None
+    budget_bytes: int | None
+    storage: Literal["feature"]
+    base_lr: float | None
+    base_weight_decay: float
+    base_batch_size: int | None
+    pq_codebooks: int | None
+    pq_centroids: int | None
+    pq_centroids_source: Literal["fitted", "crumb"]
+    temperature: float
+    sleep_steps: int
+    sleep_batch_size: int
+    sleep_every: int | None
+
+
 class SldaSettings(CommonSettings, total=False):
     """Of slda."""
 
@@ -670,6 +693,10 @@ class Create(Protocol):
     def __call__(self, method: Literal["scr"], **settings: Unpack[ScrSettings]) -> Teachable: ...
     @overload
     def __call__(self, method: Literal["si"], **settings: Unpack[SiSettings]) -> Teachable: ...
+    @overload
+    def __call__(
+        self, method: Literal["siesta"], **settings: Unpack[SiestaSettings]
+    ) -> Teachable: ...
     @overload
     def __call__(
         self, method: Literal["slda"] | None = None, **settings: Unpack[SldaSettings]
