@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from crumb.data.batches import Batch, Batches
-from crumb.memory.capacity import AT_TASK_END, CapacityConfig, MemoryConfig
+from crumb.memory.capacity import AT_TASK_END, CapacityConfig, DrawConfig, MemoryConfig
+from crumb.memory.draws import balanced
 from crumb.memory.end_of_task import EndOfTask
+from crumb.memory.grasp import Grasp
 from crumb.memory.greedy import Greedy
 from crumb.memory.herding import Herding, embedded
 from crumb.memory.payload import Fields
@@ -92,9 +94,12 @@ class ChosenExemplars:
         device: device of the exemplars.
         fields: fields of the payload, instead of those of the class.
         counted: bytes of what the choice counts, whatever the number of exemplars and classes.
+        embed: from feature maps, float [n, C, H, W], to the vectors of grasp, float [n, D], without
+            gradients. Only needed if the configuration asks for this draw policy.
 
     Attributes:
         memory: the exemplars, by class.
+        grasp: what draws instead of a uniform choice, if the configuration asks for it.
         generator: as given.
         fields: fields of the payload that is stored with each exemplar, if there is one.
 
@@ -112,10 +117,17 @@ class ChosenExemplars:
         device: torch.device | str,
         fields: Fields | None = None,
         counted: int = 0,
+        embed: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.storage, self.generator = storage, generator
         fields = self.fields if fields is None else fields
+        ranked = isinstance(config, DrawConfig) and config.draw_policy == "grasp"
+        fields = {**fields, **Grasp.fields} if ranked else fields
         self.memory = config.memory(storage, device, fields, counted)
+        self.grasp: Grasp | None = None
+        if ranked:
+            assert embed is not None
+            self.grasp = Grasp(self.memory, storage, embed)
         self._setting = config.capacity_setting(self.memory.capacity)
 
     def __len__(self) -> int:
@@ -156,22 +168,31 @@ class ChosenExemplars:
 
     def draw(self, labels: list[int], generator: torch.Generator) -> Tensor:
         """One exemplar for each entry of ``labels``, as feature maps, float [n, C, H, W]."""
+        if self.grasp is not None:
+            return self.storage.features(self.memory.at(self.grasp.draw(labels, generator)))
         return self.storage.features(self.memory.draw(labels, generator))
 
+    def _choose(self, count: int, generator: torch.Generator) -> tuple[list[int], Tensor]:
+        """Row numbers of exemplars of any class, and their labels."""
+        if self.grasp is None:
+            return self.memory.sample_slots(count, generator)
+        labels = balanced(list(self.memory.counts), count, generator)
+        return self.grasp.draw(labels, generator), torch.tensor(labels)
+
     def sample(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Exemplars of any class, chosen as by :meth:`ReplayMemory.sample`.
+        """Exemplars of any class, by the draw policy; uniformly as :meth:`ReplayMemory.sample`.
 
         Returns:
             feature maps, float [count, C, H, W], and labels, int64 [count], on the CPU.
         """
-        rows, labels = self.memory.sample(count, generator)
-        return self.storage.features(rows), labels
+        slots, labels = self._choose(count, generator)
+        return self.storage.features(self.memory.at(slots)), labels
 
     def sample_with_payload(
         self, count: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """The same exemplars as :meth:`sample`, and their payload: [count, *shape] by name."""
-        slots, labels = self.memory.sample_slots(count, generator)
+        slots, labels = self._choose(count, generator)
         payload = self.memory.payload.get(slots)
         return self.storage.features(self.memory.at(slots)), labels, payload
 
@@ -256,8 +277,8 @@ class Exemplars(ChosenExemplars):
         generator: of the choices.
         device: of the exemplars.
         fields: of the payload.
-        embed: from feature maps, float [n, C, H, W], to the vectors of herding, float [n, D]. Only
-            needed for this policy.
+        embed: from feature maps, float [n, C, H, W], to the vectors of herding and grasp, float
+            [n, D]. Only needed for these policies.
     """
 
     def __init__(
@@ -274,7 +295,7 @@ class Exemplars(ChosenExemplars):
         stored_later = fields and chosen in AT_TASK_END
         assert not stored_later, "a second reading has no payload: allow no policy of task ends"
         counted = Reservoir.nbytes if chosen == "reservoir" else 0
-        super().__init__(config, storage, generator, device, fields, counted)
+        super().__init__(config, storage, generator, device, fields, counted, embed)
         self.policy: EndOfTask | Herding | OnArrival | Reservoir | Greedy
         if chosen == "herding":
             assert embed is not None

@@ -23,6 +23,8 @@ from crumb.methods.rehearsal import PolicyRehearsal, PolicyRehearsalConfig
 class ReferenceConfig(PolicyRehearsalConfig):
     """Settings shared by A-GEM and A-GEM-R."""
 
+    draw_policy: Literal["uniform"] = "uniform"  # pyright: ignore[reportIncompatibleVariableOverride]
+    """No other draw: the reference batch is a random one."""
     reference_size: int | None = None
     """Number of exemplars in the reference batch. Default: the batch size."""
 

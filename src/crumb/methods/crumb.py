@@ -130,7 +130,8 @@ class Crumb(Learner):
             storage = forms.EnhancedFeatureStorage(self.network, self.loss)
         else:
             storage = forms.RawFeatureStorage(self.network)
-        return Exemplars(self.config, storage, self.generators["memory"], self.device)
+        memory = self.generators["memory"]
+        return Exemplars(self.config, storage, memory, self.device, embed=self.embed_quietly)
 
     # The codebook.
 

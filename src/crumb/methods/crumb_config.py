@@ -19,6 +19,7 @@ from crumb.nets.config import Backbone
 
 WITH_CODEBOOK = ("feature", "none")
 """Kinds of storage that use a codebook."""
+_OF_REPLAY: dict[str, tuple[float, ...]] = {"replay_coefficient": (), "draw_policy": ()}
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,12 @@ def _unused(storage: str, replay_times: int) -> tuple[str, dict[str, tuple[float
     part = f"{setting('storage', storage)}, which"
     if storage not in WITH_CODEBOOK:
         settings = {"blocks": (), "block_length": (), "initialiser": (), "frozen_blocks": ()}
+        settings |= {"draw_policy": ()} if storage == "merec" else {}
         return f"{part} has no codebook", {**settings, "codebook_loss": (0,), "direct_loss": (1,)}
     if storage == "none":
-        return f"{part} replays nothing", {"replay_times": (0,), "replay_coefficient": ()}
+        return f"{part} replays nothing", {"replay_times": (0,), **_OF_REPLAY}
     if replay_times == 0:
-        return setting("replay_times", 0), {"replay_coefficient": ()}
+        return setting("replay_times", 0), _OF_REPLAY
     return "", {}
 
 

@@ -38,6 +38,8 @@ class GdumbConfig(PolicyRehearsalConfig):
     within a task need exemplars of its classes, so all of them store on arrival."""
     teacher: Literal["none"] = "none"  # pyright: ignore[reportIncompatibleVariableOverride]
     """No teacher: no step is taken on the stream."""
+    draw_policy: Literal["uniform"] = "uniform"  # pyright: ignore[reportIncompatibleVariableOverride]
+    """No other draw: each epoch is over the whole memory."""
     memory_epochs: int = 256
     """Number of epochs over the shuffled memory before a test."""
     memory_batch_size: int = 16

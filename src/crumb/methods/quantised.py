@@ -125,7 +125,9 @@ class QuantisedRehearsal(Learner):
             network.feature_shape, config.pq_codebooks, config.pq_centroids, self.device
         )
         storage, memory = QuantisedStorage(self.quantiser), self.generators["memory"]
-        self.exemplars = ChosenExemplars(config, storage, memory, self.device)
+        self.exemplars = ChosenExemplars(
+            config, storage, memory, self.device, embed=self.embed_quietly
+        )
         self._set_rates()
 
     def _set_rates(self) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Generic, Literal, Self, TypeVar
 
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from crumb.data.batches import Batches
 from crumb.errors import InputError, require, setting
@@ -190,12 +189,8 @@ class PolicyRehearsal(Rehearsal[Exemplars]):
         )
         memory, fields = self.generators["memory"], self.fields()
         self.exemplars = Exemplars(
-            self.config, self.storage(), memory, self.device, fields, self.embed
+            self.config, self.storage(), memory, self.device, fields, self.embed_quietly
         )
-
-    def embed(self, features: Tensor) -> Tensor:
-        """What enters the head, scaled to length 1: float [n, C, H, W] to float [n, D]."""
-        return normalize(self.network.penultimate(features))
 
     def fields(self) -> Fields:
         """Additional tensors to store with each exemplar, passed to :meth:`Exemplars.on_batch`."""

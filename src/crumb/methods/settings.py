@@ -52,6 +52,7 @@ class AgemSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
+    draw_policy: Literal["uniform"]
     write_policy: Literal["end-of-task"]
     exemplar_side: int | None
     jpeg_quality: int | None
@@ -72,6 +73,7 @@ class AgemRSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
+    draw_policy: Literal["uniform"]
     write_policy: Literal["reservoir", "on-arrival", "greedy"]
     exemplar_side: int | None
     jpeg_quality: int | None
@@ -113,6 +115,7 @@ class CopeSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature", "none"]
+    draw_policy: Literal["uniform", "grasp"]
     write_policy: Literal["end-of-task", "herding", "on-arrival", "reservoir", "greedy"]
     exemplar_side: int | None
     jpeg_quality: int | None
@@ -138,6 +141,7 @@ class CrumbSettings(CommonSettings, total=False):
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    draw_policy: Literal["uniform", "grasp"]
     write_policy: Literal["end-of-task", "on-arrival"] | None
     blocks: int
     block_length: int | None
@@ -160,6 +164,7 @@ class DerSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
+    draw_policy: Literal["uniform", "grasp"]
     write_policy: Literal["reservoir", "on-arrival", "greedy"]
     exemplar_side: int | None
     jpeg_quality: int | None
@@ -180,6 +185,7 @@ class DerppSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
+    draw_policy: Literal["uniform", "grasp"]
     write_policy: Literal["reservoir", "on-arrival", "greedy"]
     exemplar_side: int | None
     jpeg_quality: int | None
@@ -201,6 +207,7 @@ class ErSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
+    draw_policy: Literal["uniform", "grasp"]
     write_policy: Literal["end-of-task", "herding", "on-arrival", "reservoir", "greedy"]
     exemplar_side: int | None
     jpeg_quality: int | None
@@ -221,6 +228,7 @@ class ErAceSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
+    draw_policy: Literal["uniform", "grasp"]
     write_policy: Literal["end-of-task", "herding", "on-arrival", "reservoir", "greedy"]
     exemplar_side: int | None
     jpeg_quality: int | None
@@ -292,6 +300,7 @@ class GdumbSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
+    draw_policy: Literal["uniform"]
     write_policy: Literal["greedy", "on-arrival", "reservoir"]
     exemplar_side: int | None
     jpeg_quality: int | None
@@ -429,6 +438,7 @@ class MirSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
+    draw_policy: Literal["uniform"]
     write_policy: Literal["end-of-task", "herding", "on-arrival", "reservoir", "greedy"]
     exemplar_side: int | None
     jpeg_quality: int | None
@@ -529,6 +539,7 @@ class ScrSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
+    draw_policy: Literal["uniform", "grasp"]
     write_policy: Literal["reservoir", "on-arrival", "greedy"]
     exemplar_side: int | None
     jpeg_quality: int | None
@@ -564,6 +575,7 @@ class SiestaSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["feature"]
+    draw_policy: Literal["uniform", "grasp"]
     base_lr: float | None
     base_weight_decay: float
     base_batch_size: int | None

@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from crumb.data.batches import Batch, Batches
 from crumb.errors import require
+from crumb.memory.capacity import DrawConfig
 from crumb.memory.draws import balanced
 from crumb.methods.base import BytesHeld
 from crumb.methods.described import Ranges
@@ -26,7 +27,7 @@ from crumb.progress import bar
 
 
 @dataclass(frozen=True)
-class SiestaConfig(QuantisedConfig):
+class SiestaConfig(QuantisedConfig, DrawConfig):
     """Settings of SIESTA."""
 
     temperature: float = 0.1
@@ -107,7 +108,7 @@ class Siesta(QuantisedRehearsal):
             return {"direct": torch.stack([step["direct"] for step in steps]).mean()}
         codes = self.exemplars.storage.encode(batch)
         with self.inference():
-            vectors = self._vectors(self.exemplars.storage.features(codes))
+            vectors = self.embed(self.exemplars.storage.features(codes))
             if batch.first_pass:
                 self._average(vectors, batch.labels)
             losses = {"quantised": self._cross_entropy(vectors, batch.labels)}
@@ -166,10 +167,6 @@ class Siesta(QuantisedRehearsal):
 
     # The cosine classifier.
 
-    def _vectors(self, features: Tensor) -> Tensor:
-        """Penultimate features scaled to length 1, float [B, D]."""
-        return normalize(self.network.penultimate(features))
-
     def _weights(self) -> Tensor:
         """Weights of the classes seen so far, float [classes, D]; a kernel counts as its sum."""
         weight = self.network.head.weight[: len(self.classes)]
@@ -191,11 +188,11 @@ class Siesta(QuantisedRehearsal):
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
         """Mean cross entropy of features through the tail and the cosine classifier."""
-        return self._cross_entropy(self._vectors(features), labels)
+        return self._cross_entropy(self.embed(features), labels)
 
     def logits(self, features: Tensor) -> Tensor:
         """Cosines with the weights of the classes seen so far, over the temperature."""
-        return self._cosines(self._vectors(features))
+        return self._cosines(self.embed(features))
 
     # The rest of the contract.
 
