@@ -214,20 +214,25 @@ class ChosenExemplars:
         return self.draw(labels.tolist(), generator), labels
 
     def beside(
-        self, batch: Batch, generator: torch.Generator, classes: Sequence[int] | None = None
+        self,
+        batch: Batch,
+        generator: torch.Generator,
+        classes: Sequence[int] | None = None,
+        count: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """A batch followed by as many exemplars; the batch alone while the memory is empty.
+        """A batch followed by exemplars; the batch alone while the memory is empty.
 
         Args:
             batch: batch of new images.
             generator: generator of the choices (CPU).
             classes: draw the class of each exemplar out of these, then one of the class; by
                 default any exemplar is drawn.
+            count: number of exemplars; by default as many as the batch has images.
 
         Returns:
             feature maps, float [n, C, H, W], and labels, int64 [n], on the CPU.
         """
-        count = len(batch)
+        count = len(batch) if count is None else count
         if not count or not (len(self) if classes is None else classes):
             return batch.features, batch.labels
         if classes is None:

@@ -90,6 +90,7 @@ class Agem(PolicyRehearsal):
     paper = "Chaudhry et al., ICLR 2019"
     keeps = "images or feature maps"
     Config = AgemConfig
+    why_no_budget = "the reference batch holds no exemplar twice"
     needs_task_boundaries = True
     needs_second_pass = True
 

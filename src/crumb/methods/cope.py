@@ -181,6 +181,7 @@ class Cope(PolicyRehearsal):
     paper = "De Lange and Tuytelaars, ICCV 2021"
     keeps = "images or feature maps, prototypes"
     Config = CopeConfig
+    why_no_budget = "the number of its steps on a batch is a setting"
     supports_best_epoch = False
     tuned: ClassVar[Ranges] = {"temperature": (0.01, 1.0), "prototype_momentum": (0.5, 0.995)}
 

@@ -80,6 +80,7 @@ class Gdumb(PolicyRehearsal):
     paper = "Prabhu et al., ECCV 2020"
     keeps = "images or feature maps"
     Config = GdumbConfig
+    why_no_budget = "it trains before tests, not on the stream"
     trains = False
     supports_best_epoch = False
     tuned: ClassVar[Ranges] = {"lr": (0.0003, 0.05)}

@@ -58,6 +58,7 @@ class Mir(PolicyRehearsal):
     paper = "Aljundi et al., NeurIPS 2019"
     keeps = "images or feature maps"
     Config = MirConfig
+    why_no_budget = "candidates pass through the tail before they are chosen"
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step on new images and the exemplars they interfere with, then update the

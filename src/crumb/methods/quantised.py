@@ -24,7 +24,8 @@ from crumb.memory.quantiser import (
     centroid_bytes,
     check_codebooks,
 )
-from crumb.methods.base import BytesHeld, Learner, strip_prefix
+from crumb.methods.base import BytesHeld, strip_prefix
+from crumb.methods.compute import Budgeted, ComputeConfig
 from crumb.methods.training import MAX_FLOAT, TrainingConfig, refuse_trainable_front
 from crumb.nets.split import SplitNetwork
 from crumb.progress import bar
@@ -33,7 +34,7 @@ CHANNELS_PER_CODEBOOK = 16
 
 
 @dataclass(frozen=True)
-class QuantisedConfig(CapacityConfig, TrainingConfig):
+class QuantisedConfig(CapacityConfig, TrainingConfig, ComputeConfig):
     """Settings of the first task, the quantiser and the memory of codes."""
 
     storage: Literal["feature"] = "feature"
@@ -95,7 +96,7 @@ class QuantisedConfig(CapacityConfig, TrainingConfig):
         return replace(config, pq_codebooks=codebooks, pq_centroids=centroids)
 
 
-class QuantisedRehearsal(Learner):
+class QuantisedRehearsal(Budgeted):
     """Learns the first task on features, then fits a product quantiser and stores codes.
 
     At the end of the first task, the quantiser is fitted to a random sample of the channel vectors
@@ -207,7 +208,7 @@ class QuantisedRehearsal(Learner):
     def bytes_held(self) -> BytesHeld:
         """Codes; plus their row numbers and the quantiser."""
         held = self.exemplars
-        extra = held.bookkeeping_bytes + self.quantiser.nbytes
+        extra = held.bookkeeping_bytes + self.quantiser.nbytes + self.counted_bytes
         return BytesHeld(held.nbytes, extra, held.reading_bytes)
 
     def state_dict(self) -> dict[str, Tensor]:

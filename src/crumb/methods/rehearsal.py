@@ -22,14 +22,15 @@ from crumb.memory.capacity import (
 from crumb.memory.exemplars import Exemplars, ReplayStore
 from crumb.memory.payload import Fields
 from crumb.memory.storage import ImageStorage, RawFeatureStorage, Storage
-from crumb.methods.base import BytesHeld, Learner, strip_prefix
+from crumb.methods.base import BytesHeld, strip_prefix
+from crumb.methods.compute import Budgeted, ComputeConfig
 from crumb.methods.teacher import EmaTeacher
 from crumb.methods.training import TrainingConfig
 from crumb.nets.split import SplitNetwork
 
 
 @dataclass(frozen=True)
-class RehearsalConfig(ImageConfig, TrainingConfig):
+class RehearsalConfig(ImageConfig, TrainingConfig, ComputeConfig):
     """Settings of the exemplar memory."""
 
     memory_size: int | None = None
@@ -46,6 +47,7 @@ class RehearsalConfig(ImageConfig, TrainingConfig):
     def __post_init__(self) -> None:
         ImageConfig.__post_init__(self)
         TrainingConfig.__post_init__(self)
+        self.check_budget()
         require("teacher_decay", self.teacher_decay, 0 <= self.teacher_decay < 1, "in [0, 1)")
         usual = RehearsalConfig.__dataclass_fields__["teacher_decay"].default
         if self.teacher == "none" and self.teacher_decay != usual:
@@ -89,7 +91,7 @@ class ReservoirConfig(PolicyRehearsalConfig):
 M = TypeVar("M", bound=ReplayStore)
 
 
-class Rehearsal(Learner, Generic[M]):
+class Rehearsal(Budgeted, Generic[M]):
     """A learner with exemplars, which subclasses create in their constructor.
 
     Attributes:
@@ -155,7 +157,7 @@ class Rehearsal(Learner, Generic[M]):
         """Exemplars; plus row numbers, counts, the shared JPEG header and the teacher."""
         held = self.exemplars
         extra = held.bookkeeping_bytes + held.reader_bytes
-        extra += self.teacher.nbytes if self.teacher else 0
+        extra += (self.teacher.nbytes if self.teacher else 0) + self.counted_bytes
         return BytesHeld(held.nbytes, extra, held.reading_bytes)
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -67,6 +67,7 @@ class RemindConfig(QuantisedConfig):
             require(
                 name, (value := getattr(self, name)), 1 <= value < 1 << 31, "from 1 to 2^31 - 1"
             )
+        self.check_budget("rehearsal_samples_per_update")
         for name in ("images_per_step", "rehearsal_samples_per_update"):
             require(name, (value := getattr(self, name)), 1 <= value <= 1 << 16, "from 1 to 65536")
 
@@ -110,6 +111,7 @@ class Remind(QuantisedRehearsal):
     paper = "Hayes et al., ECCV 2020"
     keeps = "codes, quantiser"
     Config = RemindConfig
+    why_no_budget = ""
     tuned: ClassVar[Ranges] = {
         "mixup_alpha": (0.01, 1.0),
         "rehearsal_samples_per_update": (10, 100),
@@ -134,7 +136,11 @@ class Remind(QuantisedRehearsal):
             mean losses over the steps.
         """
         if not self.quantiser.ready:
+            if self.budget:
+                self.budget.begin(len(batch))
             steps = self.learn_base(batch)
+            while self.budget and self.budget.left >= len(batch):
+                steps += self.learn_base(batch)
         else:
             steps = []
             size, codes = self.config.images_per_step, self.exemplars.storage.encode(batch)
@@ -151,7 +157,11 @@ class Remind(QuantisedRehearsal):
         config, generator, new = self.config, self.generators["replay"], len(codes)
         if self.rates is not None:
             self.optimizer.param_groups[0]["lr"] = self.rates.next(labels)
-        drawn = config.rehearsal_samples_per_update * (2 if config.mixup_alpha else 1)
+        count = config.rehearsal_samples_per_update
+        if self.budget:
+            # A step without exemplars would have no share of them to mix.
+            count = max(1, self.replay_count(new))
+        drawn = count * (2 if config.mixup_alpha else 1)
         stored, theirs = self.exemplars.memory.sample(drawn, generator)
         maps = self.exemplars.storage.features(torch.cat([codes, stored]))
         targets = one_hot(torch.cat([labels, theirs]), len(self.classes)).float().to(self.device)

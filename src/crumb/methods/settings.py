@@ -23,6 +23,7 @@ class CommonSettings(TypedDict, total=False):
 class AanetsSettings(CommonSettings, total=False):
     """Of aanets."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -44,6 +45,7 @@ class AanetsSettings(CommonSettings, total=False):
 class AgemSettings(CommonSettings, total=False):
     """Of agem."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -65,6 +67,7 @@ class AgemSettings(CommonSettings, total=False):
 class AgemRSettings(CommonSettings, total=False):
     """Of agem_r."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -86,6 +89,7 @@ class AgemRSettings(CommonSettings, total=False):
 class BicSettings(CommonSettings, total=False):
     """Of bic."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -107,6 +111,7 @@ class BicSettings(CommonSettings, total=False):
 class CopeSettings(CommonSettings, total=False):
     """Of cope."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -130,6 +135,7 @@ class CopeSettings(CommonSettings, total=False):
 class CrumbSettings(CommonSettings, total=False):
     """Of crumb."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -156,6 +162,7 @@ class CrumbSettings(CommonSettings, total=False):
 class DerSettings(CommonSettings, total=False):
     """Of der."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -177,6 +184,7 @@ class DerSettings(CommonSettings, total=False):
 class DerppSettings(CommonSettings, total=False):
     """Of derpp."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -199,6 +207,7 @@ class DerppSettings(CommonSettings, total=False):
 class ErSettings(CommonSettings, total=False):
     """Of er."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -220,6 +229,7 @@ class ErSettings(CommonSettings, total=False):
 class ErAceSettings(CommonSettings, total=False):
     """Of er_ace."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -292,6 +302,7 @@ class FsaSettings(CommonSettings, total=False):
 class GdumbSettings(CommonSettings, total=False):
     """Of gdumb."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -314,6 +325,7 @@ class GdumbSettings(CommonSettings, total=False):
 class GemSettings(CommonSettings, total=False):
     """Of gem."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -334,6 +346,7 @@ class GemSettings(CommonSettings, total=False):
 class GssSettings(CommonSettings, total=False):
     """Of gss."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -357,6 +370,7 @@ class GssSettings(CommonSettings, total=False):
 class IcarlSettings(CommonSettings, total=False):
     """Of icarl."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -430,6 +444,7 @@ class MasSettings(CommonSettings, total=False):
 class MirSettings(CommonSettings, total=False):
     """Of mir."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -471,6 +486,7 @@ class OfflineSettings(CommonSettings, total=False):
 class RainbowSettings(CommonSettings, total=False):
     """Of rainbow."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -504,6 +520,7 @@ class RanpacSettings(CommonSettings, total=False):
 class RemindSettings(CommonSettings, total=False):
     """Of remind."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -531,6 +548,7 @@ class RemindSettings(CommonSettings, total=False):
 class ScrSettings(CommonSettings, total=False):
     """Of scr."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -567,6 +585,7 @@ class SiSettings(CommonSettings, total=False):
 class SiestaSettings(CommonSettings, total=False):
     """Of siesta."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float

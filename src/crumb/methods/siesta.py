@@ -41,6 +41,7 @@ class SiestaConfig(QuantisedConfig, DrawConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_budget("sleep_steps")
         holds = 1e-3 <= self.temperature <= 1e3
         require("temperature", self.temperature, holds, "from 0.001 to 1000")
         for name in ("sleep_steps", "sleep_batch_size", "sleep_every"):
@@ -82,6 +83,7 @@ class Siesta(QuantisedRehearsal):
     paper = "Harun et al., TMLR 2023"
     keeps = "codes, quantiser, counts of images"
     Config = SiestaConfig
+    why_no_budget = ""
     tuned: ClassVar[Ranges] = {"temperature": (0.02, 0.5), "sleep_steps": (20, 500)}
     learns_at_task_end = True
 
@@ -101,6 +103,8 @@ class Siesta(QuantisedRehearsal):
             mean losses of steps in the first task and of sleeps; the loss of new images, from
                 which nothing is learned, as ``quantised``.
         """
+        if self.budget:
+            self.budget.begin(len(batch))
         if not self.quantiser.ready:
             if batch.first_pass:
                 self._count(batch.labels)
@@ -112,10 +116,12 @@ class Siesta(QuantisedRehearsal):
             if batch.first_pass:
                 self._average(vectors, batch.labels)
             losses = {"quantised": self._cross_entropy(vectors, batch.labels)}
+        if self.budget:
+            self.budget.note()
         if batch.first_pass:
             self.store(codes, batch.labels)
-            if self._tired(len(batch)):
-                losses["replay"] = self._sleep()
+            if self._tired(len(batch)) and (replay := self._sleep()) is not None:
+                losses["replay"] = replay
         return losses
 
     def _tired(self, images: int) -> bool:
@@ -150,12 +156,19 @@ class Siesta(QuantisedRehearsal):
         if first or self.config.sleep_every is None:
             self._sleep()
 
-    def _sleep(self) -> Tensor:
-        """Train on exemplars; returns the mean loss."""
-        config, generator = self.config, self.generators["replay"]
+    def _sleep(self) -> Tensor | None:
+        """Train on exemplars; returns the mean loss, or None without any step."""
+        generator, size = self.generators["replay"], self.config.sleep_batch_size
         stored, losses = list(self.exemplars.memory.counts), []
-        for _ in bar(range(config.sleep_steps), "sleep", "step", leave=False):
-            labels = balanced(stored, config.sleep_batch_size, generator)
+        steps = self.config.sleep_steps
+        if self.budget:
+            # Maps of tests since the last batch do not count.
+            self.budget.begin(0)
+            steps = self.budget.left // size
+        for _ in bar(range(steps), "sleep", "step", leave=False):
+            if self.budget and self.budget.left < size:
+                break
+            labels = balanced(stored, size, generator)
             loss = self.loss(self.exemplars.draw(labels, generator), torch.tensor(labels))
             self.step(loss)
             losses.append(loss.detach())
@@ -163,7 +176,7 @@ class Siesta(QuantisedRehearsal):
         with torch.no_grad():
             known = torch.arange(len(self.classes), device=self.device)
             self._set_weights(known, normalize(self._weights()))
-        return torch.stack(losses).mean()
+        return torch.stack(losses).mean() if losses else None
 
     # The cosine classifier.
 
