@@ -410,6 +410,16 @@ class L2Settings(CommonSettings, total=False):
     trained_outputs: Literal["task", "all"]
 
 
+class LoraSettings(CommonSettings, total=False):
+    """Of lora."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    rank: int
+
+
 class LwfSettings(CommonSettings, total=False):
     """Of lwf."""
 
@@ -692,6 +702,8 @@ class Create(Protocol):
     def __call__(self, method: Literal["klda"], **settings: Unpack[KldaSettings]) -> Teachable: ...
     @overload
     def __call__(self, method: Literal["l2"], **settings: Unpack[L2Settings]) -> Teachable: ...
+    @overload
+    def __call__(self, method: Literal["lora"], **settings: Unpack[LoraSettings]) -> Teachable: ...
     @overload
     def __call__(self, method: Literal["lwf"], **settings: Unpack[LwfSettings]) -> Teachable: ...
     @overload
