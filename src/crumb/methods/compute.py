@@ -6,39 +6,14 @@ Learning: What Does Matter?", CVPR 2023, compare methods by a fixed computation 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from crumb.errors import InputError, require, setting
+from crumb.errors import InputError, setting
 from crumb.methods.base import Learner
 from crumb.nets.split import SplitNetwork
-
-
-@dataclass(frozen=True)
-class ComputeConfig:
-    """Settings of the computation per new image."""
-
-    compute_budget: int | None = None
-    """Number of feature maps through the tail per new image, new and replayed ones together. It
-    sets how many exemplars are replayed. Default: as many as the method replays by itself."""
-
-    def check_budget(self, *replaced: str) -> None:
-        """Check the budget; ``replaced`` are the settings that it replaces.
-
-        Raises:
-            InputError: it leaves nothing for replay, or one of these settings is given too.
-        """
-        if (budget := self.compute_budget) is None:
-            return
-        require("compute_budget", budget, 2 <= budget <= 1 << 20, "from 2 to 2^20")
-        usual = {field.name: field.default for field in fields(self)}
-        for name in replaced:
-            if (value := getattr(self, name)) != usual[name]:
-                problem = f"has no effect with {setting('compute_budget', budget)}"
-                raise InputError(setting(name, value), problem, "leave one of them out")
 
 
 class TailBudget:

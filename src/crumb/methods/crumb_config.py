@@ -14,8 +14,7 @@ from crumb.memory.capacity import (
     ImageConfig,
     MemoryConfig,
 )
-from crumb.methods.compute import ComputeConfig
-from crumb.methods.training import MAX_FLOAT, TrainingConfig
+from crumb.methods.training import MAX_FLOAT, ComputeConfig, TrainingConfig
 from crumb.nets.config import Backbone
 
 WITH_CODEBOOK = ("feature", "none")

@@ -82,7 +82,7 @@ class Lora(Finetune):
         layers = attention_layers(network)
         if not layers:
             problem = f"has no attention layer after {setting('cut', network.backbone.cut)}"
-            remedy = f"choose a vision transformer, or an earlier {setting('cut')}"
+            remedy = f"choose a vision transformer of timm, or an earlier {setting('cut')}"
             raise InputError(setting("backbone", network.config.backbone), problem, remedy)
         largest = min(min(layer.in_features, layer.out_features) for layer in layers.values())
         require("rank", config.rank, config.rank <= largest, f"at most {largest}")

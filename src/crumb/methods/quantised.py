@@ -25,8 +25,13 @@ from crumb.memory.quantiser import (
     check_codebooks,
 )
 from crumb.methods.base import BytesHeld, strip_prefix
-from crumb.methods.compute import Budgeted, ComputeConfig
-from crumb.methods.training import MAX_FLOAT, TrainingConfig, refuse_trainable_front
+from crumb.methods.compute import Budgeted
+from crumb.methods.training import (
+    MAX_FLOAT,
+    ComputeConfig,
+    TrainingConfig,
+    refuse_trainable_front,
+)
 from crumb.nets.split import SplitNetwork
 from crumb.progress import bar
 

@@ -23,9 +23,9 @@ from crumb.memory.exemplars import Exemplars, ReplayStore
 from crumb.memory.payload import Fields
 from crumb.memory.storage import ImageStorage, RawFeatureStorage, Storage
 from crumb.methods.base import BytesHeld, strip_prefix
-from crumb.methods.compute import Budgeted, ComputeConfig
+from crumb.methods.compute import Budgeted
 from crumb.methods.teacher import EmaTeacher
-from crumb.methods.training import TrainingConfig
+from crumb.methods.training import ComputeConfig, TrainingConfig
 from crumb.nets.split import SplitNetwork
 
 
