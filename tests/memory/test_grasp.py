@@ -94,6 +94,20 @@ def test_a_class_is_measured_anew_after_as_many_draws_as_it_has_exemplars():
     assert memory.payload_of(3)["draws"].sum() == 4
 
 
+def test_a_method_with_cycles_starts_each_itself():
+    grasp, memory, embed = grasp_of()
+    grasp.in_cycles = True
+    memory.add(1, torch.eye(4)[:2])
+    draws = generator()
+    for expected in (1, 1, 2, 2):
+        grasp.draw([3] * 9, draws)
+        assert len(embed) == expected
+        if memory.payload_of(3)["draws"].sum() == 18:
+            grasp.restart()
+            assert memory.payload_of(3)["distance"].tolist() == [-1.0] * 5
+            assert memory.payload_of(1)["distance"].tolist() == [-1.0] * 2
+
+
 def test_an_exemplar_stored_later_counts_as_the_mean_until_the_class_is_measured():
     grasp, memory, embed = grasp_of(FIVE[1:])
     grasp.draw([3], generator())

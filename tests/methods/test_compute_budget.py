@@ -126,7 +126,8 @@ def test_what_it_replaces_has_no_effect(name: str, settings: dict[str, int]):
 
 
 def test_impossible_settings():
-    for settings in ({"storage": "none"}, {"replay_times": 0}):
+    unused: list[dict[str, Any]] = [{"storage": "none"}, {"replay_times": 0}]
+    for settings in unused:
         with pytest.raises(InputError, match=r"^compute_budget=4: has no effect"):
             CrumbConfig(compute_budget=4, **settings)
     with pytest.raises(InputError, match=r"^compute_budget=4: cannot be kept with storage="):

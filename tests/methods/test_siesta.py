@@ -165,7 +165,8 @@ def test_a_kernel_counts_as_its_sum():
 
 @pytest.mark.parametrize("name", ["temperature", "sleep_steps", "sleep_batch_size", "sleep_every"])
 def test_impossible_settings(name: str):
+    impossible: dict[str, Any] = {name: 0}
     with pytest.raises(InputError, match=f"^{name}=0.*from"):
-        SiestaConfig(**{name: 0})
+        SiestaConfig(**impossible)
     with pytest.raises(TypeError, match="mixup_alpha"):
         SiestaConfig(mixup_alpha=0.1)  # type: ignore[call-arg]

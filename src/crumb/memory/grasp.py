@@ -32,14 +32,18 @@ class Grasp:
     class). After each draw the distance of the drawn exemplar grows by the largest distance in its
     class, so harder exemplars follow.
 
-    The authors measure all distances at the start of each rehearsal cycle. Here a class is measured
-    anew once it has been drawn from as often as it has exemplars. An exemplar that was stored in
-    the meantime counts as far as the mean distance of its class until then.
+    The authors measure all distances at the start of each rehearsal cycle. A method with such
+    cycles calls :meth:`restart`. For others, a class is measured anew once it has been drawn from
+    as often as it has exemplars. An exemplar that was stored in the meantime counts as far as the
+    mean distance of its class until then.
 
     Args:
         memory: the exemplars; :attr:`fields` are part of its payload.
         storage: how they are decoded.
         embed: from feature maps, float [n, C, H, W], to vectors, float [n, D], without gradients.
+
+    Attributes:
+        in_cycles: whether distances are measured anew after :meth:`restart` alone.
     """
 
     fields: ClassVar[Fields] = {
@@ -53,6 +57,13 @@ class Grasp:
         self, memory: ReplayMemory, storage: Storage, embed: Callable[[Tensor], Tensor]
     ) -> None:
         self._memory, self._storage, self._embed = memory, storage, embed
+        self.in_cycles = False
+
+    def restart(self) -> None:
+        """Measure each class anew before the next draw from it."""
+        for label, count in self._memory.counts.items():
+            unknown = torch.full((count,), _UNMEASURED)
+            self._memory.replace_field(label, "distance", unknown)
 
     def draw(self, labels: Sequence[int], generator: torch.Generator) -> list[int]:
         """Row number of one exemplar for each label.
@@ -72,7 +83,8 @@ class Grasp:
         payload = self._memory.payload.get(slots)
         distances, draws = payload["distance"].double(), payload["draws"].long()
         known = distances >= 0
-        if not known.any() or draws.sum() >= len(slots):
+        over = not self.in_cycles and draws.sum() >= len(slots)
+        if over or not known.any():
             distances, draws = self._measured(label), torch.zeros_like(draws)
         elif not known.all():
             distances = torch.where(known, distances, distances[known].mean())

@@ -91,6 +91,8 @@ class Siesta(QuantisedRehearsal):
         self, network: SplitNetwork, config: SiestaConfig, seed: int = 0, device: str = "cpu"
     ) -> None:
         super().__init__(network, config, seed, device)
+        if self.exemplars.grasp:
+            self.exemplars.grasp.in_cycles = True
         self.seen = torch.zeros(0, dtype=torch.int64, device=self.device)
         self.awake = torch.zeros(1, dtype=torch.int64)
 
@@ -160,6 +162,8 @@ class Siesta(QuantisedRehearsal):
         """Train on exemplars; returns the mean loss, or None without any step."""
         generator, size = self.generators["replay"], self.config.sleep_batch_size
         stored, losses = list(self.exemplars.memory.counts), []
+        if self.exemplars.grasp:
+            self.exemplars.grasp.restart()
         steps = self.config.sleep_steps
         if self.budget:
             # Maps of tests since the last batch do not count.
