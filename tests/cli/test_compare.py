@@ -237,7 +237,7 @@ def test_files_of_the_user_are_not_written_over(words, tmp_path: Path, capsys, n
         (["--budget-bytes", "9", "9"], "--budget-bytes: names one twice"),
         (["--methods", "lwf", "--budget-bytes", "9"], "--budget-bytes: has no effect with methods"),
         (["--methods", "lwf", "--compute-budget", "9"], "--compute-budget: has no effect with"),
-        (["--compute-budget", "1"], "--compute-budget 1: is below 2"),
+        (["--compute-budget", "1"], "--compute-budget 1: is out of range"),
         (["--methods"], "--methods: has no value"),
         (["--preset", "core50/crumb"], "crumb compare: "),
     ],

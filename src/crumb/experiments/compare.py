@@ -17,6 +17,7 @@ from crumb.experiments.given import files_of, read_given, tuned_files
 from crumb.experiments.grid import Grid, default_folder, with_one_engine
 from crumb.kinds import Argument
 from crumb.methods.registry import find_method, is_method, methods
+from crumb.methods.training import require_compute_budget
 from crumb.nets.config import NetworkConfig
 from crumb.stream import tensorboard
 from crumb.stream.config import ProtocolConfig, StreamConfig, at_least, shared_settings
@@ -77,7 +78,7 @@ class CompareConfig(ProtocolConfig):
             )
         files_of(self.settings, self.names)
         if self.compute_budget is not None:
-            at_least("compute_budget", self.compute_budget, 2)
+            require_compute_budget(self.compute_budget)
         if self.compute_budget is not None and not any(map(replays, self.names)):
             problem = "has no effect with methods that replay nothing"
             raise InputError(

@@ -46,6 +46,15 @@ class TrainingConfig:
         return 0.0
 
 
+def require_compute_budget(maps: int) -> None:
+    """Refuse a compute budget that leaves nothing for replay, or is beyond all use.
+
+    Raises:
+        InputError: the number of maps per image is out of range.
+    """
+    require("compute_budget", maps, 2 <= maps <= 1 << 20, "from 2 to 2^20")
+
+
 @dataclass(frozen=True)
 class ComputeConfig:
     """Settings of the computation per new image."""
@@ -62,7 +71,7 @@ class ComputeConfig:
         """
         if (budget := self.compute_budget) is None:
             return
-        require("compute_budget", budget, 2 <= budget <= 1 << 20, "from 2 to 2^20")
+        require_compute_budget(budget)
         usual = {field.name: field.default for field in fields(self)}
         for name in replaced:
             if (value := getattr(self, name)) != usual[name]:
