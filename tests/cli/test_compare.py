@@ -58,6 +58,19 @@ def test_a_matrix_is_filled_once(words, tmp_path: Path, capsys, monkeypatch):
 
 
 @pytest.mark.usefixtures("no_pictures")
+def test_a_compute_budget_is_kept_or_refused(words, tmp_path: Path, capsys):
+    """Fine-tuning sends each image through the tail once."""
+    methods = ["--methods", "finetune", "crumb", "mir"]
+    assert main([*words, *methods, "--compute-budget", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert "--compute-budget 3: cannot be kept by mir" in printed
+    with (tmp_path / "out" / "comparison.csv").open() as file:
+        maps = {row["method"]: int(row["tail_maps"]) for row in csv.DictReader(file)}
+    assert maps.keys() == {"finetune", "crumb"}
+    assert maps["crumb"] / maps["finetune"] == pytest.approx(3, abs=0.1)
+
+
+@pytest.mark.usefixtures("no_pictures")
 def test_a_network_is_built_once_for_all_checks_and_once_a_run(words, monkeypatch):
     built = []
     original = learner.build_network
@@ -223,6 +236,8 @@ def test_files_of_the_user_are_not_written_over(words, tmp_path: Path, capsys, n
         (["--budget-bytes", "0"], "--budget-bytes 0: is below 1"),
         (["--budget-bytes", "9", "9"], "--budget-bytes: names one twice"),
         (["--methods", "lwf", "--budget-bytes", "9"], "--budget-bytes: has no effect with methods"),
+        (["--methods", "lwf", "--compute-budget", "9"], "--compute-budget: has no effect with"),
+        (["--compute-budget", "1"], "--compute-budget 1: is out of range"),
         (["--methods"], "--methods: has no value"),
         (["--preset", "core50/crumb"], "crumb compare: "),
     ],
@@ -297,6 +312,7 @@ def test_a_file_of_settings_for_one_method(words, tmp_path: Path, capsys):
         ("er={}", "lr = -1", "own.toml, --lr -1.0: is out of range"),
         ("er={}", 'lr = "much"', "own.toml, --lr much: is of the wrong type"),
         ("er={}", "budget_bytes = 9", "own.toml: sets budget_bytes, which a comparison gives"),
+        ("er={}", "compute_budget = 9", "own.toml: sets compute_budget, which a comparison"),
         ("er={}", "lr = ", "own.toml: is not valid TOML"),
         ("er={}", None, "own.toml: cannot be read"),
     ],

@@ -24,6 +24,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "klda": {"dimensions": 24},
     "rainbow": {"memory_only_epochs": 8},
     "ranpac": {"dimensions": 24},
+    "siesta": {"sleep_steps": 20},
 }
 """Settings with which a method does the same in less time."""
 

@@ -133,8 +133,9 @@ SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
 HELPS_WITH: dict[str, str] = dict.fromkeys(
     ("aanets", "crumb", "der", "icarl", "lwf", "lwf_mc"), "new classes"
 )
-# A memory that holds images of the present task as well hardly ever conflicts with it.
-NO_HELP = ("finetune", "agem_r")
+# A memory that holds images of the present task as well hardly ever conflicts with it. LoRA is
+# fine-tuning of fewer weights.
+NO_HELP = ("finetune", "agem_r", "lora")
 # What a method cannot learn, and why: the test fails if it learns it all the same.
 CANNOT = {
     ("ncm", "returning classes"): "one mean does not stand for two looks of a class",
@@ -149,9 +150,11 @@ def shown(colours: Colours, labels: Sequence[int], generator: torch.Generator) -
 
 
 @cache
-def features_of(stream: Stream) -> tuple[list[Reading], list[tuple[Tensor, Tensor]]]:
+def features_of(
+    stream: Stream, attention: bool
+) -> tuple[list[Reading], list[tuple[Tensor, Tensor]]]:
     """Batches of the tasks; features and labels of the test of each."""
-    network, generator = tiny_network(), torch.Generator().manual_seed(0)
+    network, generator = tiny_network(attention=attention), torch.Generator().manual_seed(0)
     tasks, tests = [], []
     for classes, colours in zip(stream.classes, stream.colours, strict=True):
         labels = torch.tensor(classes * (SIZE // 2))
@@ -200,8 +203,9 @@ def accuracy(kind: type[Learner], name: str, seed: int) -> dict[str, float]:
     if getattr(kind.Config, "storage", None) == "image":
         # JPEG would leave little of 8 x 8 pixels; features here are those of images as they are.
         settings["jpeg_quality"] = 0
-    learner = kind(tiny_network(), kind.Config(**settings), seed)
-    tasks, tests = features_of(stream)
+    attention = kind.needs_attention
+    learner = kind(tiny_network(attention=attention), kind.Config(**settings), seed)
+    tasks, tests = features_of(stream, attention)
     learn(learner, stream, tasks)
     with learner.evaluation():
         right = [learner.scores(features).argmax(1) == labels for features, labels in tests]

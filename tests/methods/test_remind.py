@@ -372,7 +372,7 @@ def test_forgets_less_than_without_exemplars():
             learner.learn(batch)
         learner.end_task(Task(batches))
         if size == 1:
-            learner._store = lambda codes, labels: None
+            learner.store = lambda codes, labels: None
             learner.exemplars.memory.keep(0, [0])
             learner.exemplars.memory.keep(1, [])
         learner.begin_task(["c", "d"])

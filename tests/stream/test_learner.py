@@ -23,6 +23,8 @@ def test_methods_fill_in_what_was_left_open_and_nothing_else(words: list[str], m
     build, built = module.build_network, []
     monkeypatch.setattr(module, "build_network", lambda *a: built.append(a) or build(*a))
     for name, kind in methods().items():
+        if kind.needs_attention:
+            continue
         for mode in ("paper", "strict") if kind.strict() else ("paper",):
             stream = replace(config, method=name, mode=mode)
             method = kind.Config(**({"budget_bytes": 60_000} if kind.stores_exemplars() else {}))

@@ -17,6 +17,7 @@ from crumb.experiments.given import files_of, read_given, tuned_files
 from crumb.experiments.grid import Grid, default_folder, with_one_engine
 from crumb.kinds import Argument
 from crumb.methods.registry import find_method, is_method, methods
+from crumb.methods.training import require_compute_budget
 from crumb.nets.config import NetworkConfig
 from crumb.stream import tensorboard
 from crumb.stream.config import ProtocolConfig, StreamConfig, at_least, shared_settings
@@ -44,6 +45,9 @@ class CompareConfig(ProtocolConfig):
     budget_bytes: tuple[int, ...] = ()
     """Memory budgets in bytes for exemplars and everything needed to decode them. Default: 250000.
     Methods without exemplars run once for all budgets."""
+    compute_budget: int | None = None
+    """Number of feature maps through the tail per new image, the same for all methods with replay.
+    Default: as many as each method replays by itself."""
     tuned: Path | None = None
     """Folder with METHOD/tuned.toml of `crumb tune` for the tuned methods. With several budgets:
     METHOD_BUDGET/tuned.toml."""
@@ -73,6 +77,13 @@ class CompareConfig(ProtocolConfig):
                 "leave out the other names",
             )
         files_of(self.settings, self.names)
+        if self.compute_budget is not None:
+            require_compute_budget(self.compute_budget)
+        if self.compute_budget is not None and not any(map(replays, self.names)):
+            problem = "has no effect with methods that replay nothing"
+            raise InputError(
+                setting("compute_budget"), problem, "leave it out or name other methods"
+            )
         if self.budget_bytes and not self.storing:
             problem = "has no effect with methods that keep no exemplars"
             raise InputError(setting("budget_bytes"), problem, "leave it out or name other methods")
@@ -163,12 +174,25 @@ class Matrix:
             InputError: the budget is too small for the method.
         """
         stream = replace(stream_config(self.config, cell, self.folder), resume=True)
-        method = method_config(cell, self.given_to(cell))
+        method = self.method_config(cell, self.given_to(cell))
         offline = find_method(cell.method).offline
         if offline not in self.task_lists:
             self.task_lists[offline] = lay_out_runs(self.config, self.dataset, offline)
         tasks = self.task_lists[offline]
         return stream_job(stream, self.network, method, self.dataset, tasks, self.broken)
+
+    def method_config(self, cell: Cell, given: Mapping[str, Any]) -> Any:
+        """The settings of one cell: defaults, what replaces them and the budgets.
+
+        Raises:
+            InputError: a budget is too small for the method.
+        """
+        budgets: dict[str, int] = {}
+        if cell.budget is not None:
+            budgets["budget_bytes"] = cell.budget
+        if (maps := self.config.compute_budget) is not None and replays(cell.method):
+            budgets["compute_budget"] = maps
+        return find_method(cell.method).Config(**given, **budgets)
 
     def given_to(self, cell: Cell) -> Mapping[str, Any]:
         """Settings of a cell that replace defaults.
@@ -178,7 +202,7 @@ class Matrix:
         """
         if cell in self.config.cells:
             return self.given.get(cell, {})
-        usual, settings = method_config(cell, {}), read_settings(self.folder / cell.name)
+        usual, settings = self.method_config(cell, {}), read_settings(self.folder / cell.name)
         recorded = {
             field.name: settings[f"method.{field.name}"]
             for field in fields(usual)
@@ -322,11 +346,6 @@ def stream_config(config: CompareConfig, cell: Cell, folder: Path) -> StreamConf
     return StreamConfig(**shared, method=cell.method, output=folder / cell.name)
 
 
-def method_config(cell: Cell, given: Mapping[str, Any]) -> Any:
-    """The settings of one cell: defaults, what replaces them and the budget.
-
-    Raises:
-        InputError: the budget is too small for the method.
-    """
-    budget = {} if cell.budget is None else {"budget_bytes": cell.budget}
-    return find_method(cell.method).Config(**given, **budget)
+def replays(method: str) -> bool:
+    """Whether the number of exemplars that a method replays is a matter of its settings."""
+    return hasattr(find_method(method).Config, "compute_budget")

@@ -64,9 +64,10 @@ def read_given(
             problem = f"has an unknown key {name!r}{meant(name, known)}"
             remedy = f"use settings of crumb stream --method {method} --help-all"
             raise InputError(file, problem, remedy)
-    if BUDGET in values:
-        problem = f"sets {BUDGET}, which a comparison gives to every method"
-        raise InputError(file, problem, f"remove it and give {setting(BUDGET)}")
+    for name in (BUDGET, "compute_budget"):
+        if name in values:
+            problem = f"sets {name}, which a comparison gives to every method"
+            raise InputError(file, problem, f"remove it and give {setting(name)}")
     with about(file):
         kind.Config(**values, **({} if budget is None else {BUDGET: budget}))
     return values

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 StorageKind = Literal["feature", "image", "raw_feature", "enhanced_feature", "merec", "none"]
 WritePolicy = Literal["end-of-task", "herding", "on-arrival", "reservoir", "greedy"]
+DrawPolicy = Literal["uniform", "grasp"]
 END_OF_TASK, ON_ARRIVAL = "end-of-task", "on-arrival"
 AT_TASK_END = (END_OF_TASK, "herding")
 """Write policies that read each task a second time."""
@@ -134,8 +135,18 @@ class CapacityConfig:
 
 
 @dataclass(frozen=True)
-class MemoryConfig(CapacityConfig):
-    """Settings of capacity, storage and write policy."""
+class DrawConfig(CapacityConfig):
+    """Settings of capacity, storage and draws."""
+
+    draw_policy: DrawPolicy = "uniform"
+    """How exemplars are drawn for replay: at random (uniform), or from all classes equally often,
+    those near the class mean first and then harder ones (grasp), with five more bytes per
+    exemplar."""
+
+
+@dataclass(frozen=True)
+class MemoryConfig(DrawConfig):
+    """Settings of capacity, storage, draws and write policy."""
 
     write_policy: WritePolicy | None = None
     """How exemplars are chosen: in a second pass over each task at even steps (end-of-task, as in

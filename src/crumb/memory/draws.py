@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import torch
@@ -50,3 +50,14 @@ def without_replacement(count: int, limit: int, generator: torch.Generator) -> l
         return list(islice(in_random_order(limit, generator), count))
     rounds = [torch.randperm(limit, generator=generator) for _ in range(-(-count // limit))]
     return torch.cat(rounds)[:count].tolist()
+
+
+def balanced(labels: Sequence[int], count: int, generator: torch.Generator) -> list[int]:
+    """Draw labels so that each occurs equally often, give or take one, in random order.
+
+    Args:
+        labels: different labels, at least one.
+        count: how many, 1 or more.
+        generator: generator of the draws (CPU).
+    """
+    return [labels[place] for place in without_replacement(count, len(labels), generator)]

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from crumb.data.batches import Batch, Batches
-from crumb.memory.capacity import AT_TASK_END, CapacityConfig, MemoryConfig
+from crumb.memory.capacity import AT_TASK_END, CapacityConfig, DrawConfig, MemoryConfig
+from crumb.memory.draws import balanced
 from crumb.memory.end_of_task import EndOfTask
+from crumb.memory.grasp import Grasp
 from crumb.memory.greedy import Greedy
 from crumb.memory.herding import Herding, embedded
 from crumb.memory.payload import Fields
@@ -93,9 +95,12 @@ class ChosenExemplars:
         fields: fields of the payload, instead of those of the class.
         counted: bytes of the counts of the policy, which do not depend on the numbers of exemplars
             and classes.
+        embed: maps feature maps, float [n, C, H, W], to the vectors of grasp, float [n, D], without
+            gradients. Needed only for this draw policy.
 
     Attributes:
         memory: the exemplars, by class.
+        grasp: what draws instead of a uniform choice, if the configuration asks for it.
         generator: as given.
         fields: fields of the payload of each exemplar, if any.
 
@@ -113,10 +118,17 @@ class ChosenExemplars:
         device: torch.device | str,
         fields: Fields | None = None,
         counted: int = 0,
+        embed: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.storage, self.generator = storage, generator
         fields = self.fields if fields is None else fields
+        ranked = isinstance(config, DrawConfig) and config.draw_policy == "grasp"
+        fields = {**fields, **Grasp.fields} if ranked else fields
         self.memory = config.memory(storage, device, fields, counted)
+        self.grasp: Grasp | None = None
+        if ranked:
+            assert embed is not None
+            self.grasp = Grasp(self.memory, storage, embed)
         self._setting = config.capacity_setting(self.memory.capacity)
 
     def __len__(self) -> int:
@@ -157,22 +169,31 @@ class ChosenExemplars:
 
     def draw(self, labels: list[int], generator: torch.Generator) -> Tensor:
         """One exemplar for each entry of ``labels``, as feature maps, float [n, C, H, W]."""
+        if self.grasp is not None:
+            return self.storage.features(self.memory.at(self.grasp.draw(labels, generator)))
         return self.storage.features(self.memory.draw(labels, generator))
 
+    def _choose(self, count: int, generator: torch.Generator) -> tuple[list[int], Tensor]:
+        """Row numbers of exemplars of any class, and their labels."""
+        if self.grasp is None:
+            return self.memory.sample_slots(count, generator)
+        labels = balanced(list(self.memory.counts), count, generator)
+        return self.grasp.draw(labels, generator), torch.tensor(labels)
+
     def sample(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Exemplars of any class, chosen as by :meth:`ReplayMemory.sample`.
+        """Exemplars of any class, by the draw policy; uniformly as :meth:`ReplayMemory.sample`.
 
         Returns:
             feature maps, float [count, C, H, W], and labels, int64 [count], on the CPU.
         """
-        rows, labels = self.memory.sample(count, generator)
-        return self.storage.features(rows), labels
+        slots, labels = self._choose(count, generator)
+        return self.storage.features(self.memory.at(slots)), labels
 
     def sample_with_payload(
         self, count: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """The same exemplars as :meth:`sample`, and their payload: [count, *shape] by name."""
-        slots, labels = self.memory.sample_slots(count, generator)
+        slots, labels = self._choose(count, generator)
         payload = self.memory.payload.get(slots)
         return self.storage.features(self.memory.at(slots)), labels, payload
 
@@ -194,21 +215,25 @@ class ChosenExemplars:
         return self.draw(labels.tolist(), generator), labels
 
     def beside(
-        self, batch: Batch, generator: torch.Generator, classes: Sequence[int] | None = None
+        self,
+        batch: Batch,
+        generator: torch.Generator,
+        classes: Sequence[int] | None = None,
+        count: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """A batch followed by the same number of exemplars, or the batch alone if the memory is
-        empty.
+        """A batch followed by exemplars, or the batch alone if the memory is empty.
 
         Args:
             batch: batch of new images.
             generator: generator of the choices (CPU).
             classes: draw the class of each exemplar from these, then an exemplar of this class. By
                 default all exemplars are drawn with equal probability.
+            count: number of exemplars; as many as the batch has images by default.
 
         Returns:
             feature maps, float [n, C, H, W], and labels, int64 [n], on the CPU.
         """
-        count = len(batch)
+        count = len(batch) if count is None else count
         if not count or not (len(self) if classes is None else classes):
             return batch.features, batch.labels
         if classes is None:
@@ -258,8 +283,8 @@ class Exemplars(ChosenExemplars):
         generator: generator of the choices (CPU).
         device: device of the exemplars.
         fields: fields of the payload, instead of those of the class.
-        embed: maps feature maps, float [n, C, H, W], to the vectors of herding, float [n, D].
-            Needed only for this policy.
+        embed: maps feature maps, float [n, C, H, W], to the vectors of herding and grasp,
+            float [n, D]. Needed only for these policies.
     """
 
     def __init__(
@@ -276,7 +301,7 @@ class Exemplars(ChosenExemplars):
         stored_later = fields and chosen in AT_TASK_END
         assert not stored_later, "a second reading has no payload: allow no policy of task ends"
         counted = Reservoir.nbytes if chosen == "reservoir" else 0
-        super().__init__(config, storage, generator, device, fields, counted)
+        super().__init__(config, storage, generator, device, fields, counted, embed)
         self.policy: EndOfTask | Herding | OnArrival | Reservoir | Greedy
         if chosen == "herding":
             assert embed is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,10 +18,12 @@ class Field:
     Attributes:
         shape: shape of the tensor of one exemplar; () for a number.
         dtype: dtype of the tensor.
+        default: every element of the tensor of a new exemplar, unless a tensor is given for it.
     """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
+    default: float | None = None
 
     @property
     def nbytes(self) -> int:
@@ -57,7 +59,7 @@ class Payload:
         """
         before, slots = self.fields[name], [*self._data]
         stored = self.get(slots)
-        after = Field((size,), before.dtype)
+        after = replace(before, shape=(size,))
         self.fields[name] = after
         self._sizes = [field.nbytes for field in self.fields.values()]
         if slots:
@@ -76,8 +78,15 @@ class Payload:
 
         Args:
             slots: numbers of the rows.
-            values: [len(slots), *shape] by name of the field.
+            values: [len(slots), *shape] by name of the field. Those with a default may be left
+                out.
         """
+        usual = {
+            name: torch.full((len(slots), *field.shape), field.default, dtype=field.dtype)
+            for name, field in self.fields.items()
+            if field.default is not None and name not in values
+        }
+        values = {**values, **usual}
         if values.keys() != self.fields.keys():
             raise ValueError(f"{sorted(values)} are stored, and {sorted(self.fields)} are expected")
         if not self.fields:

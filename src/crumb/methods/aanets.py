@@ -83,6 +83,7 @@ class Aanets(Icarl):
     paper = "Liu et al., CVPR 2021"
     keeps = "as icarl, a second branch of the tail"
     Config = AanetsConfig
+    why_no_budget = "a copy of the tail computes the targets"
     tuned: ClassVar[Ranges] = {"distillation": (0.025, 2.5), "fusion_lr": (1e-9, 0.1)}
 
     def __init__(

@@ -23,6 +23,8 @@ from crumb.methods.rehearsal import PolicyRehearsal, PolicyRehearsalConfig
 class ReferenceConfig(PolicyRehearsalConfig):
     """Settings shared by A-GEM and A-GEM-R."""
 
+    draw_policy: Literal["uniform"] = "uniform"  # pyright: ignore[reportIncompatibleVariableOverride]
+    """No other draw: the reference batch is a random one."""
     reference_size: int | None = None
     """Number of exemplars in the reference batch. Default: the batch size."""
 
@@ -88,6 +90,7 @@ class Agem(PolicyRehearsal):
     paper = "Chaudhry et al., ICLR 2019"
     keeps = "images or feature maps"
     Config = AgemConfig
+    why_no_budget = "the reference batch holds no exemplar twice"
     needs_task_boundaries = True
     needs_second_pass = True
 

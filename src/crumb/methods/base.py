@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, normalize
 
 from crumb.data.batches import Batch, Batches
 from crumb.data.names import canonical
@@ -271,6 +271,15 @@ class Learner(Described, Teachable, ABC):
         """Mean cross entropy of features through the tail, over the classes seen so far."""
         labels = labels.to(features.device, non_blocking=True)
         return cross_entropy(self.active(self.network(features)), labels)
+
+    def embed(self, features: Tensor) -> Tensor:
+        """What enters the head, scaled to length 1: float [n, C, H, W] to float [n, D]."""
+        return normalize(self.network.penultimate(features))
+
+    def embed_quietly(self, features: Tensor) -> Tensor:
+        """As :meth:`embed`, without gradients and dropout, for the choice of exemplars."""
+        with self.inference():
+            return self.embed(features)
 
     def step(self, loss: Tensor) -> None:
         """Take one optimizer step with clipped gradients. Parameters without gradient are

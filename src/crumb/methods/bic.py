@@ -89,6 +89,7 @@ class Bic(Rehearsal[SplitExemplars]):
     paper = "Wu et al., CVPR 2019"
     keeps = "images or feature maps, a copy of the tail"
     Config = BicConfig
+    why_no_budget = "a copy of the tail computes the targets"
     supports_best_epoch = False
     tuned: ClassVar[Ranges] = {"temperature": (0.5, 10.0)}
     needs_task_boundaries = True

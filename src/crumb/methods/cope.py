@@ -54,6 +54,10 @@ class CopeConfig(PolicyRehearsalConfig):
         require("prototype_momentum", momentum, 0 <= momentum < 1, "in [0, 1)")
         require("temperature", temperature, 0.001 <= temperature <= 1000, "from 0.001 to 1000")
         require("n_iter", steps, 1 <= steps < 1 << 31, "from 1 to 2^31 - 1")
+        if self.storage == "none" and self.draw_policy != "uniform":
+            problem = f"has no effect with {setting('storage', 'none')}"
+            given = setting("draw_policy", self.draw_policy)
+            raise InputError(given, problem, "leave one of them out")
 
     def resolved(self, network: SplitNetwork) -> Self:
         """As in :class:`RehearsalConfig`. Without exemplars no task boundaries are needed."""
@@ -177,6 +181,7 @@ class Cope(PolicyRehearsal):
     paper = "De Lange and Tuytelaars, ICCV 2021"
     keeps = "images or feature maps, prototypes"
     Config = CopeConfig
+    why_no_budget = "the number of its steps on a batch is a setting"
     supports_best_epoch = False
     tuned: ClassVar[Ranges] = {"temperature": (0.01, 1.0), "prototype_momentum": (0.5, 0.995)}
 

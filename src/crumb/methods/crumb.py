@@ -17,9 +17,11 @@ from crumb.codebook.statistics import reconstruction_statistics
 from crumb.data.batches import Batch, Batches
 from crumb.errors import InputError
 from crumb.memory import storage as forms
+from crumb.memory.draws import balanced
 from crumb.memory.exemplars import ClassReplay, Exemplars
 from crumb.memory.gaussian import GaussianMemory
-from crumb.methods.base import BytesHeld, Learner, strip_prefix
+from crumb.methods.base import BytesHeld, strip_prefix
+from crumb.methods.compute import Budgeted
 from crumb.methods.crumb_config import WITH_CODEBOOK, CrumbConfig, resolved
 from crumb.methods.described import Ranges
 from crumb.methods.registry import register
@@ -28,7 +30,7 @@ from crumb.nets.split import SplitNetwork
 
 
 @register
-class Crumb(Learner):
+class Crumb(Budgeted):
     """Learns on reconstructions; replays exemplars rebuilt from stored block indices.
 
     The losses follow the paper (its code inverts a flag): the reconstruction loss on new images in
@@ -41,6 +43,7 @@ class Crumb(Learner):
     paper = "Talbot et al., TNNLS 2025"
     keeps = "block indices, codebook"
     Config = CrumbConfig
+    why_no_budget = ""
     tuned: ClassVar[Ranges] = {"replay_coefficient": (0.5, 50.0)}
 
     def __init__(
@@ -63,17 +66,27 @@ class Crumb(Learner):
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step on the new batch, then replay the classes that are not in it."""
+        if self.budget:
+            self.budget.begin(len(batch))
+        losses = self._step_on_new(batch)
+        cost = len(losses) * len(batch)
+        for turn in range(self.config.replay_times):
+            times = self.config.replay_times - turn
+            if (replay := self._replay(batch.labels, times)) is not None:
+                losses["replay"] = replay
+        while self.budget and "replay" not in losses and self.budget.left >= cost:
+            self._step_on_new(batch)
+        if self.exemplars is not None:
+            self.exemplars.on_batch(batch)
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def _step_on_new(self, batch: Batch) -> dict[str, Tensor]:
         losses = self._losses_on_new(batch)
         weights = {"codebook": self.config.codebook_loss, "direct": self.config.direct_loss}
         if self.codebook is None:
             weights = {"direct": 1.0}
         self.step(torch.stack([weights[name] * loss for name, loss in losses.items()]).sum())
-        for _ in range(self.config.replay_times):
-            if (replay := self._replay(batch.labels)) is not None:
-                losses["replay"] = replay
-        if self.exemplars is not None:
-            self.exemplars.on_batch(batch)
-        return {name: loss.detach() for name, loss in losses.items()}
+        return losses
 
     def _losses_on_new(self, batch: Batch) -> dict[str, Tensor]:
         losses = {}
@@ -85,9 +98,9 @@ class Crumb(Learner):
             losses["direct"] = self.loss(batch.features, batch.labels)
         return losses
 
-    def _replay(self, labels: Tensor) -> Tensor | None:
+    def _replay(self, labels: Tensor, times: int) -> Tensor | None:
         """Draw exemplars of all stored classes missing from the batch, equally often, at least one
-        batch.
+        batch. With a compute budget, draw as many as it leaves for each of ``times`` steps.
         """
         if self.exemplars is None:
             return None
@@ -95,8 +108,13 @@ class Crumb(Learner):
         stored = [label for label in range(len(self.classes)) if self.exemplars.count(label)]
         if not (absent := [label for label in stored if label not in present]):
             return None
+        generator = self.generators["replay"]
         drawn = absent * -(-len(labels) // len(absent))
-        features = self.exemplars.draw(drawn, self.generators["replay"])
+        if self.budget:
+            if (count := self.budget.after(len(labels)) // times) == 0:
+                return None
+            drawn = balanced(absent, count, generator)
+        features = self.exemplars.draw(drawn, generator)
         loss = self.loss(features, torch.tensor(drawn))
         self.step(self.config.replay_coefficient * loss)
         return loss
@@ -130,7 +148,8 @@ class Crumb(Learner):
             storage = forms.EnhancedFeatureStorage(self.network, self.loss)
         else:
             storage = forms.RawFeatureStorage(self.network)
-        return Exemplars(self.config, storage, self.generators["memory"], self.device)
+        memory = self.generators["memory"]
+        return Exemplars(self.config, storage, memory, self.device, embed=self.embed_quietly)
 
     # The codebook.
 
@@ -196,6 +215,7 @@ class Crumb(Learner):
         if self.exemplars is None:
             return BytesHeld(0, self.codebook.blocks.nbytes if self.codebook is not None else 0)
         extra = self.exemplars.bookkeeping_bytes + self.exemplars.reader_bytes
+        extra += self.counted_bytes
         return BytesHeld(self.exemplars.nbytes, extra, self.exemplars.reading_bytes)
 
     def parameters(self) -> dict[str, nn.Parameter]:

@@ -14,15 +14,20 @@ from crumb.memory.capacity import (
     ImageConfig,
     MemoryConfig,
 )
-from crumb.methods.training import MAX_FLOAT, TrainingConfig
+from crumb.methods.training import MAX_FLOAT, ComputeConfig, TrainingConfig
 from crumb.nets.config import Backbone
 
 WITH_CODEBOOK = ("feature", "none")
 """Kinds of storage that use a codebook."""
+_OF_REPLAY: dict[str, tuple[float, ...]] = {
+    "replay_coefficient": (),
+    "draw_policy": (),
+    "compute_budget": (),
+}
 
 
 @dataclass(frozen=True)
-class CrumbConfig(MemoryConfig, ImageConfig, TrainingConfig):
+class CrumbConfig(MemoryConfig, ImageConfig, TrainingConfig, ComputeConfig):
     """Settings of CRUMB; the defaults are the paper's for video data sets."""
 
     blocks: int = 256
@@ -49,6 +54,11 @@ class CrumbConfig(MemoryConfig, ImageConfig, TrainingConfig):
     def __post_init__(self) -> None:
         ImageConfig.__post_init__(self)
         TrainingConfig.__post_init__(self)
+        self.check_budget()
+        if self.compute_budget is not None and self.storage == "enhanced_feature":
+            problem = f"cannot be kept with {setting('storage', self.storage)}"
+            remedy = f"use another {setting('storage')}: this one takes a step of its own per image"
+            raise InputError(setting("compute_budget", self.compute_budget), problem, remedy)
         for name in ("blocks", "block_length"):
             if (value := getattr(self, name)) is not None:
                 require(name, value, 1 <= value <= 1 << 16, "from 1 to 65536")
@@ -85,11 +95,14 @@ def _unused(storage: str, replay_times: int) -> tuple[str, dict[str, tuple[float
     part = f"{setting('storage', storage)}, which"
     if storage not in WITH_CODEBOOK:
         settings = {"blocks": (), "block_length": (), "initialiser": (), "frozen_blocks": ()}
-        return f"{part} has no codebook", {**settings, "codebook_loss": (0,), "direct_loss": (1,)}
+        missing = "codebook"
+        if storage == "merec":
+            missing, settings = "codebook and no exemplars", {**settings, "draw_policy": ()}
+        return f"{part} has no {missing}", {**settings, "codebook_loss": (0,), "direct_loss": (1,)}
     if storage == "none":
-        return f"{part} replays nothing", {"replay_times": (0,), "replay_coefficient": ()}
+        return f"{part} replays nothing", {"replay_times": (0,), **_OF_REPLAY}
     if replay_times == 0:
-        return setting("replay_times", 0), {"replay_coefficient": ()}
+        return setting("replay_times", 0), _OF_REPLAY
     return "", {}
 
 

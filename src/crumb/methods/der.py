@@ -79,7 +79,10 @@ class Der(PolicyRehearsal):
     paper = "Buzzega et al., NeurIPS 2020"
     keeps = "images or feature maps, logits"
     Config = DerConfig
+    why_no_budget = ""
     tuned: ClassVar[Ranges] = {"alpha": (0.05, 2.0)}
+    draws: ClassVar[int] = 1
+    """Draws of exemplars in each step."""
 
     def __init__(
         self, network: SplitNetwork, config: DerConfig, seed: int = 0, device: str = "cpu"
@@ -95,12 +98,13 @@ class Der(PolicyRehearsal):
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step on new images and exemplars, then store images with their logits."""
+        count = self.replay_count(len(batch), draws=self.draws)
         logits = self.network(batch.features)
         labels = batch.labels.to(logits.device, non_blocking=True)
         losses = {"direct": cross_entropy(logits, labels)}
         total = losses["direct"]
-        if len(self.exemplars):
-            for name, (weight, loss) in self.replayed(len(batch)).items():
+        if count and len(self.exemplars):
+            for name, (weight, loss) in self.replayed(count).items():
                 losses[name] = loss
                 total = total + weight * loss
         self.step(total)

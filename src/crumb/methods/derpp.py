@@ -47,6 +47,7 @@ class Derpp(Der):
     summary = "DER, and cross entropy on a second draw of exemplars"
     Config = DerppConfig
     tuned: ClassVar[Ranges] = {"alpha": (0.05, 2.0), "beta": (0.1, 2.0)}
+    draws = 2
 
     def replayed(self, count: int) -> dict[str, tuple[float, Tensor]]:
         """Losses on two draws of this many exemplars, with their weights."""

@@ -42,6 +42,8 @@ class Described:
     total_counts: ClassVar[bool] = False
     """Whether ``budget_bytes`` bounds all stored bytes, including ``extra``. A comparison does not
     rank the method if it stores more."""
+    needs_attention: ClassVar[bool] = False
+    """Whether it refuses networks without attention layers after the cut."""
     offline: ClassVar[bool] = False
     """Whether it trains on all data so far at each task (an upper bound)."""
     needs_task_boundaries: bool = False

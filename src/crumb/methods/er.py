@@ -57,6 +57,7 @@ class ExperienceReplay(PolicyRehearsal):
     paper = "Chaudhry et al., 2019"
     keeps = "images or feature maps"
     Config = ErConfig
+    why_no_budget = ""
     tuned: ClassVar[Ranges] = {"replay_coefficient": (0.1, 10.0)}
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
@@ -64,7 +65,8 @@ class ExperienceReplay(PolicyRehearsal):
         memory.
         """
         new = len(batch)
-        features, labels = self.exemplars.beside(batch, self.generators["replay"])
+        count = self.replay_count(new)
+        features, labels = self.exemplars.beside(batch, self.generators["replay"], count=count)
         logits = self.active(self.network(features))
         each = cross_entropy(logits, labels.to(logits.device), reduction="none")
         weighed = torch.cat([each[:new], self.config.replay_coefficient * each[new:]])

@@ -49,11 +49,13 @@ class ErAce(PolicyRehearsal):
     paper = "Caccia et al., ICLR 2022"
     keeps = "images or feature maps"
     Config = ReservoirConfig
+    why_no_budget = ""
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step on new images and exemplars, then update the memory."""
         new = len(batch)
-        features, labels = self.exemplars.beside(batch, self.generators["replay"])
+        count = self.replay_count(new)
+        features, labels = self.exemplars.beside(batch, self.generators["replay"], count=count)
         logits = self.active(self.network(features))
         labels = labels.to(logits.device, non_blocking=True)
         if len(logits) == new:

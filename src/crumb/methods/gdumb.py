@@ -38,6 +38,8 @@ class GdumbConfig(PolicyRehearsalConfig):
     within a task need exemplars of its classes, so all of them store on arrival."""
     teacher: Literal["none"] = "none"  # pyright: ignore[reportIncompatibleVariableOverride]
     """No teacher: no step is taken on the stream."""
+    draw_policy: Literal["uniform"] = "uniform"  # pyright: ignore[reportIncompatibleVariableOverride]
+    """No other draw: each epoch is over the whole memory."""
     memory_epochs: int = 256
     """Number of epochs over the shuffled memory before a test."""
     memory_batch_size: int = 16
@@ -78,6 +80,7 @@ class Gdumb(PolicyRehearsal):
     paper = "Prabhu et al., ECCV 2020"
     keeps = "images or feature maps"
     Config = GdumbConfig
+    why_no_budget = "it trains before tests, not on the stream"
     trains = False
     supports_best_epoch = False
     tuned: ClassVar[Ranges] = {"lr": (0.0003, 0.05)}

@@ -119,6 +119,7 @@ class Gem(Rehearsal[TaskExemplars]):
     paper = "Lopez-Paz and Ranzato, NIPS 2017"
     keeps = "images or feature maps"
     Config = GemConfig
+    why_no_budget = "each step is on all exemplars of past tasks"
     tuned: ClassVar[Ranges] = {"margin": (0.05, 5.0)}
     needs_task_boundaries = True
 

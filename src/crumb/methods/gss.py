@@ -138,6 +138,7 @@ class Gss(Rehearsal[ScoredExemplars]):
     paper = "Aljundi et al., NeurIPS 2019"
     keeps = "images or feature maps, scores"
     Config = GssConfig
+    why_no_budget = "each image is compared with exemplars before it is stored"
 
     def __init__(
         self, network: SplitNetwork, config: GssConfig, seed: int = 0, device: str = "cpu"

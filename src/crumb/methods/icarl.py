@@ -91,6 +91,7 @@ class Icarl(Rehearsal[ChosenExemplars]):
     paper = "Rebuffi et al., CVPR 2017"
     keeps = "images or feature maps, a copy of the tail"
     Config = RehearsalConfig
+    why_no_budget = "a copy of the tail computes the targets"
     supports_best_epoch = False
     needs_task_boundaries = True
     needs_second_pass = True

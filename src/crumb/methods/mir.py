@@ -7,6 +7,7 @@ Maximally Interfered Retrieval", NeurIPS 2019, arXiv 1908.04742.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 from torch.func import functional_call
@@ -22,6 +23,8 @@ from crumb.methods.rehearsal import PolicyRehearsal, ReservoirConfig
 class MirConfig(ReservoirConfig):
     """Settings of MIR."""
 
+    draw_policy: Literal["uniform"] = "uniform"  # pyright: ignore[reportIncompatibleVariableOverride]
+    """No other draw: the exemplars whose loss would increase most are replayed."""
     candidates: int = 50
     """Number of random exemplars that are compared at each step. As many of them as the batch has
     images are replayed."""
@@ -55,6 +58,7 @@ class Mir(PolicyRehearsal):
     paper = "Aljundi et al., NeurIPS 2019"
     keeps = "images or feature maps"
     Config = MirConfig
+    why_no_budget = "candidates pass through the tail before they are chosen"
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step on new images and the exemplars they interfere with, then update the

@@ -130,6 +130,7 @@ class Rainbow(Rehearsal[ChosenExemplars]):
     paper = "Bang et al., CVPR 2021"
     keeps = "images or feature maps"
     Config = RainbowConfig
+    why_no_budget = "it trains on the memory alone at the end of a task"
     needs_task_boundaries = True
     needs_second_pass = True
     tested_after_task_end = True

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Generic, Literal, Self, TypeVar
 
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from crumb.data.batches import Batches
 from crumb.errors import InputError, require, setting
@@ -23,14 +22,15 @@ from crumb.memory.capacity import (
 from crumb.memory.exemplars import Exemplars, ReplayStore
 from crumb.memory.payload import Fields
 from crumb.memory.storage import ImageStorage, RawFeatureStorage, Storage
-from crumb.methods.base import BytesHeld, Learner, strip_prefix
+from crumb.methods.base import BytesHeld, strip_prefix
+from crumb.methods.compute import Budgeted
 from crumb.methods.teacher import EmaTeacher
-from crumb.methods.training import TrainingConfig
+from crumb.methods.training import ComputeConfig, TrainingConfig
 from crumb.nets.split import SplitNetwork
 
 
 @dataclass(frozen=True)
-class RehearsalConfig(ImageConfig, TrainingConfig):
+class RehearsalConfig(ImageConfig, TrainingConfig, ComputeConfig):
     """Settings of the exemplar memory."""
 
     memory_size: int | None = None
@@ -47,6 +47,7 @@ class RehearsalConfig(ImageConfig, TrainingConfig):
     def __post_init__(self) -> None:
         ImageConfig.__post_init__(self)
         TrainingConfig.__post_init__(self)
+        self.check_budget()
         require("teacher_decay", self.teacher_decay, 0 <= self.teacher_decay < 1, "in [0, 1)")
         usual = RehearsalConfig.__dataclass_fields__["teacher_decay"].default
         if self.teacher == "none" and self.teacher_decay != usual:
@@ -90,7 +91,7 @@ class ReservoirConfig(PolicyRehearsalConfig):
 M = TypeVar("M", bound=ReplayStore)
 
 
-class Rehearsal(Learner, Generic[M]):
+class Rehearsal(Budgeted, Generic[M]):
     """A learner with exemplars, which subclasses create in their constructor.
 
     Attributes:
@@ -156,7 +157,7 @@ class Rehearsal(Learner, Generic[M]):
         """Exemplars; plus row numbers, counts, the shared JPEG header and the teacher."""
         held = self.exemplars
         extra = held.bookkeeping_bytes + held.reader_bytes
-        extra += self.teacher.nbytes if self.teacher else 0
+        extra += (self.teacher.nbytes if self.teacher else 0) + self.counted_bytes
         return BytesHeld(held.nbytes, extra, held.reading_bytes)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -190,12 +191,8 @@ class PolicyRehearsal(Rehearsal[Exemplars]):
         )
         memory, fields = self.generators["memory"], self.fields()
         self.exemplars = Exemplars(
-            self.config, self.storage(), memory, self.device, fields, self.embed
+            self.config, self.storage(), memory, self.device, fields, self.embed_quietly
         )
-
-    def embed(self, features: Tensor) -> Tensor:
-        """What enters the head, scaled to length 1: float [n, C, H, W] to float [n, D]."""
-        return normalize(self.network.penultimate(features))
 
     def fields(self) -> Fields:
         """Additional tensors to store with each exemplar, passed to :meth:`Exemplars.on_batch`."""

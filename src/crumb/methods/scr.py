@@ -48,6 +48,7 @@ class ScrConfig(PolicyRehearsalConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_budget("replay_size")
         for name in ("replay_size", "hidden_size", "projection_size"):
             require(
                 name, getattr(self, name), 1 <= getattr(self, name) <= 1 << 16, "from 1 to 65536"
@@ -107,6 +108,7 @@ class Scr(PolicyRehearsal):
     paper = "Mai et al., CVPR Workshops 2021"
     keeps = "images or feature maps, a projection"
     Config = ScrConfig
+    why_no_budget = ""
     supports_best_epoch = False
     tuned: ClassVar[Ranges] = {"temperature": (0.02, 0.5)}
 
@@ -128,8 +130,11 @@ class Scr(PolicyRehearsal):
     def learn(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step on two views of new images and exemplars, then update the memory."""
         features, labels, generator = batch.features, batch.labels, self.generators["replay"]
-        if held := len(self.exemplars):
-            stored = self.exemplars.sample(min(held, self.config.replay_size), generator)
+        count = min(len(self.exemplars), self.config.replay_size)
+        if self.budget:
+            count = self.replay_count(len(batch), passes=2)
+        if count and len(self.exemplars):
+            stored = self.exemplars.sample(count, generator)
             features, labels = torch.cat([features, stored[0]]), torch.cat([labels, stored[1]])
         crops = partial(random_crops, least_area=MIN_AREA, generator=generator)
         views = torch.cat([features, on_grid(self.network, features, crops)])

@@ -23,6 +23,7 @@ class CommonSettings(TypedDict, total=False):
 class AanetsSettings(CommonSettings, total=False):
     """Of aanets."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -44,6 +45,7 @@ class AanetsSettings(CommonSettings, total=False):
 class AgemSettings(CommonSettings, total=False):
     """Of agem."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -52,6 +54,7 @@ class AgemSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
+    draw_policy: Literal["uniform"]
     write_policy: Literal["end-of-task"]
     exemplar_side: int | None
     jpeg_quality: int | None
@@ -64,6 +67,7 @@ class AgemSettings(CommonSettings, total=False):
 class AgemRSettings(CommonSettings, total=False):
     """Of agem_r."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -72,6 +76,7 @@ class AgemRSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
+    draw_policy: Literal["uniform"]
     write_policy: Literal["reservoir", "on-arrival", "greedy"]
     exemplar_side: int | None
     jpeg_quality: int | None
@@ -84,6 +89,7 @@ class AgemRSettings(CommonSettings, total=False):
 class BicSettings(CommonSettings, total=False):
     """Of bic."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -105,6 +111,7 @@ class BicSettings(CommonSettings, total=False):
 class CopeSettings(CommonSettings, total=False):
     """Of cope."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -113,6 +120,7 @@ class CopeSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature", "none"]
+    draw_policy: Literal["uniform", "grasp"]
     write_policy: Literal["end-of-task", "herding", "on-arrival", "reservoir", "greedy"]
     exemplar_side: int | None
     jpeg_quality: int | None
@@ -127,6 +135,7 @@ class CopeSettings(CommonSettings, total=False):
 class CrumbSettings(CommonSettings, total=False):
     """Of crumb."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -138,6 +147,7 @@ class CrumbSettings(CommonSettings, total=False):
     exemplar_side: int | None
     jpeg_quality: int | None
     new_as_stored: bool
+    draw_policy: Literal["uniform", "grasp"]
     write_policy: Literal["end-of-task", "on-arrival"] | None
     blocks: int
     block_length: int | None
@@ -172,6 +182,7 @@ class Crumb2Settings(CommonSettings, total=False):
 class DerSettings(CommonSettings, total=False):
     """Of der."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -180,6 +191,7 @@ class DerSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
+    draw_policy: Literal["uniform", "grasp"]
     write_policy: Literal["reservoir", "on-arrival", "greedy"]
     exemplar_side: int | None
     jpeg_quality: int | None
@@ -192,6 +204,7 @@ class DerSettings(CommonSettings, total=False):
 class DerppSettings(CommonSettings, total=False):
     """Of derpp."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -200,6 +213,7 @@ class DerppSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
+    draw_policy: Literal["uniform", "grasp"]
     write_policy: Literal["reservoir", "on-arrival", "greedy"]
     exemplar_side: int | None
     jpeg_quality: int | None
@@ -213,6 +227,7 @@ class DerppSettings(CommonSettings, total=False):
 class ErSettings(CommonSettings, total=False):
     """Of er."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -221,6 +236,7 @@ class ErSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
+    draw_policy: Literal["uniform", "grasp"]
     write_policy: Literal["end-of-task", "herding", "on-arrival", "reservoir", "greedy"]
     exemplar_side: int | None
     jpeg_quality: int | None
@@ -233,6 +249,7 @@ class ErSettings(CommonSettings, total=False):
 class ErAceSettings(CommonSettings, total=False):
     """Of er_ace."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -241,6 +258,7 @@ class ErAceSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
+    draw_policy: Literal["uniform", "grasp"]
     write_policy: Literal["end-of-task", "herding", "on-arrival", "reservoir", "greedy"]
     exemplar_side: int | None
     jpeg_quality: int | None
@@ -305,6 +323,7 @@ class FsaSettings(CommonSettings, total=False):
 class GdumbSettings(CommonSettings, total=False):
     """Of gdumb."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -313,6 +332,7 @@ class GdumbSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
+    draw_policy: Literal["uniform"]
     write_policy: Literal["greedy", "on-arrival", "reservoir"]
     exemplar_side: int | None
     jpeg_quality: int | None
@@ -326,6 +346,7 @@ class GdumbSettings(CommonSettings, total=False):
 class GemSettings(CommonSettings, total=False):
     """Of gem."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -346,6 +367,7 @@ class GemSettings(CommonSettings, total=False):
 class GssSettings(CommonSettings, total=False):
     """Of gss."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -369,6 +391,7 @@ class GssSettings(CommonSettings, total=False):
 class IcarlSettings(CommonSettings, total=False):
     """Of icarl."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -408,6 +431,16 @@ class L2Settings(CommonSettings, total=False):
     trained_outputs: Literal["task", "all"]
 
 
+class LoraSettings(CommonSettings, total=False):
+    """Of lora."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    rank: int
+
+
 class LwfSettings(CommonSettings, total=False):
     """Of lwf."""
 
@@ -442,6 +475,7 @@ class MasSettings(CommonSettings, total=False):
 class MirSettings(CommonSettings, total=False):
     """Of mir."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -450,6 +484,7 @@ class MirSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
+    draw_policy: Literal["uniform"]
     write_policy: Literal["end-of-task", "herding", "on-arrival", "reservoir", "greedy"]
     exemplar_side: int | None
     jpeg_quality: int | None
@@ -482,6 +517,7 @@ class OfflineSettings(CommonSettings, total=False):
 class RainbowSettings(CommonSettings, total=False):
     """Of rainbow."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -515,6 +551,7 @@ class RanpacSettings(CommonSettings, total=False):
 class RemindSettings(CommonSettings, total=False):
     """Of remind."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -523,25 +560,26 @@ class RemindSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["feature"]
+    base_lr: float | None
+    base_weight_decay: float
+    base_batch_size: int | None
+    pq_codebooks: int | None
+    pq_centroids: int | None
+    pq_centroids_source: Literal["fitted", "crumb"]
     schedule: Literal["constant", "class"]
     final_lr: float
     lr_step: int
     images_per_class: int
-    base_lr: float | None
-    base_weight_decay: float
-    base_batch_size: int | None
     images_per_step: int
     rehearsal_samples_per_update: int
     mixup_alpha: float
     random_resized_crops: bool
-    pq_codebooks: int | None
-    pq_centroids: int | None
-    pq_centroids_source: Literal["fitted", "crumb"]
 
 
 class ScrSettings(CommonSettings, total=False):
     """Of scr."""
 
+    compute_budget: int | None
     lr: float
     momentum: float
     weight_decay: float
@@ -550,6 +588,7 @@ class ScrSettings(CommonSettings, total=False):
     memory_bytes: int | None
     budget_bytes: int | None
     storage: Literal["image", "raw_feature"]
+    draw_policy: Literal["uniform", "grasp"]
     write_policy: Literal["reservoir", "on-arrival", "greedy"]
     exemplar_side: int | None
     jpeg_quality: int | None
@@ -572,6 +611,31 @@ class SiSettings(CommonSettings, total=False):
     regularisation: float
     trained_outputs: Literal["task", "all"]
     damping: float
+
+
+class SiestaSettings(CommonSettings, total=False):
+    """Of siesta."""
+
+    compute_budget: int | None
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    memory_size: int | None
+    memory_bytes: int | None
+    budget_bytes: int | None
+    storage: Literal["feature"]
+    draw_policy: Literal["uniform", "grasp"]
+    base_lr: float | None
+    base_weight_decay: float
+    base_batch_size: int | None
+    pq_codebooks: int | None
+    pq_centroids: int | None
+    pq_centroids_source: Literal["fitted", "crumb"]
+    temperature: float
+    sleep_steps: int
+    sleep_batch_size: int
+    sleep_every: int | None
 
 
 class SldaSettings(CommonSettings, total=False):
@@ -664,6 +728,8 @@ class Create(Protocol):
     @overload
     def __call__(self, method: Literal["l2"], **settings: Unpack[L2Settings]) -> Teachable: ...
     @overload
+    def __call__(self, method: Literal["lora"], **settings: Unpack[LoraSettings]) -> Teachable: ...
+    @overload
     def __call__(self, method: Literal["lwf"], **settings: Unpack[LwfSettings]) -> Teachable: ...
     @overload
     def __call__(
@@ -695,6 +761,10 @@ class Create(Protocol):
     def __call__(self, method: Literal["scr"], **settings: Unpack[ScrSettings]) -> Teachable: ...
     @overload
     def __call__(self, method: Literal["si"], **settings: Unpack[SiSettings]) -> Teachable: ...
+    @overload
+    def __call__(
+        self, method: Literal["siesta"], **settings: Unpack[SiestaSettings]
+    ) -> Teachable: ...
     @overload
     def __call__(
         self, method: Literal["slda"] | None = None, **settings: Unpack[SldaSettings]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
 
 from crumb.errors import InputError, require, setting
@@ -44,6 +44,39 @@ class TrainingConfig:
     def least_lr(self) -> float:
         """Lower bound of the learning rate, given the other settings."""
         return 0.0
+
+
+def require_compute_budget(maps: int) -> None:
+    """Refuse a compute budget that leaves nothing for replay, or is beyond all use.
+
+    Raises:
+        InputError: the number of maps per image is out of range.
+    """
+    require("compute_budget", maps, 2 <= maps <= 1 << 20, "from 2 to 2^20")
+
+
+@dataclass(frozen=True)
+class ComputeConfig:
+    """Settings of the computation per new image."""
+
+    compute_budget: int | None = None
+    """Number of feature maps through the tail per new image, new and replayed ones together. It
+    sets how many exemplars are replayed. Default: as many as the method replays by itself."""
+
+    def check_budget(self, *replaced: str) -> None:
+        """Check the budget; ``replaced`` are the settings that it replaces.
+
+        Raises:
+            InputError: it leaves nothing for replay, or one of these settings is given too.
+        """
+        if (budget := self.compute_budget) is None:
+            return
+        require_compute_budget(budget)
+        usual = {field.name: field.default for field in fields(self)}
+        for name in replaced:
+            if (value := getattr(self, name)) != usual[name]:
+                problem = f"has no effect with {setting('compute_budget', budget)}"
+                raise InputError(setting(name, value), problem, "leave one of them out")
 
 
 def refuse_trainable_front(network: SplitNetwork) -> None:

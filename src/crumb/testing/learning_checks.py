@@ -9,7 +9,7 @@ from crumb.data.batches import Batch
 from crumb.errors import InputError
 from crumb.methods.base import Learner
 from crumb.testing.expecting import assert_same, refused
-from crumb.testing.networks import Task, batch_of, images_of, tiny_network
+from crumb.testing.networks import Task, batch_of, images_of
 from crumb.testing.runs import main_run
 from crumb.testing.variants import Variant
 
@@ -77,7 +77,7 @@ def check_new_classes_at_any_time_beyond_the_room_of_the_head(variant: Variant) 
 
 def check_front_never_changes(variant: Variant) -> None:
     """Nor its batch norm's running statistics, which steps in train mode would move."""
-    before = tiny_network(norm_in_front=True).front.state_dict()
+    before = variant.network().front.state_dict()
     after = main_run(variant).learner.network.front.state_dict()
     assert before.keys() == after.keys() >= {"stem.norm.running_mean"}
     wrong = [name for name, value in before.items() if not torch.equal(value, after[name])]

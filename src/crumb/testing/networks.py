@@ -47,11 +47,44 @@ class NormInFront(TinyClassifier):
         self.stem = nn.Sequential(OrderedDict(conv=self.stem, norm=nn.BatchNorm2d(8)))
 
 
-def classifier(model: str, pretrained: bool) -> TinyClassifier:
+class TinyAttention(nn.Module):
+    """Attention with one head over tokens, float [B, T, D]."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Float [B, T, D]."""
+        queries, keys, values = self.qkv(tokens).chunk(3, 2)
+        return self.proj((queries @ keys.transpose(1, 2)).softmax(2) @ values)
+
+
+class TinyTransformer(nn.Module):
+    """3 x 8 x 8 images, 4 tokens of 8 channels at ``attention``, one linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        convolution = nn.Conv2d(3, 8, 4, stride=4)
+        self.stem = nn.Sequential(OrderedDict(conv=convolution, norm=nn.BatchNorm2d(8)))
+        self.attention = TinyAttention(8)
+        self.dropout = nn.Dropout(0.0)
+        self.classifier = nn.Linear(8, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images, float [B, 3, 8, 8]."""
+        tokens = self.stem(images).flatten(2).transpose(1, 2)
+        tokens = tokens + self.attention(tokens)
+        return self.classifier(self.dropout(tokens.mean(1)))
+
+
+def classifier(model: str, pretrained: bool) -> nn.Module:
     """The one that a backbone names; the same weights at every call."""
+    kinds = {"tiny": TinyClassifier, "norm_in_front": NormInFront, "attention": TinyTransformer}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return {"tiny": TinyClassifier, "norm_in_front": NormInFront}[model]()
+        return kinds[model]()
 
 
 TINY = Backbone(
@@ -62,17 +95,27 @@ TINY = Backbone(
     block_length=4,
 )
 NORM_IN_FRONT = replace(TINY, model="norm_in_front")
+ATTENTION = replace(TINY, model="attention", cut="attention")
 
 
-def tiny_network(dropout: float = 0.0, norm_in_front: bool = False) -> SplitNetwork:
-    """The same weights at every call; files of learners find it by name."""
-    return deepcopy(_built(dropout, norm_in_front))
+def tiny_network(
+    dropout: float = 0.0, norm_in_front: bool = False, attention: bool = False
+) -> SplitNetwork:
+    """The same weights at every call; files of learners find it by name.
+
+    Args:
+        dropout: dropout of the tail.
+        norm_in_front: with a batch norm before the cut.
+        attention: with a tail of attention, and a batch norm before the cut.
+    """
+    name = "ATTENTION" if attention else "NORM_IN_FRONT" if norm_in_front else "TINY"
+    return deepcopy(_built(dropout, name))
 
 
 @cache
-def _built(dropout: float, norm_in_front: bool) -> SplitNetwork:
+def _built(dropout: float, name: str) -> SplitNetwork:
     # Splitting a network takes seven times as long as copying one.
-    name, backbone = ("NORM_IN_FRONT", NORM_IN_FRONT) if norm_in_front else ("TINY", TINY)
+    backbone: Backbone = globals()[name]
     config = NetworkConfig(f"{__name__}:{name}", backbone.cut, "random", dropout)
     return SplitNetwork(classifier(backbone.model, False), backbone, config)
 

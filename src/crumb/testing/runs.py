@@ -195,7 +195,8 @@ def kept_beyond_one_network(learner: Learner) -> int:
 
 @cache
 def _names_of_a_network() -> frozenset[str]:
-    return frozenset(f"network.{n}" for n in tiny_network(norm_in_front=True).state_dict())
+    networks = (tiny_network(norm_in_front=True), tiny_network(attention=True))
+    return frozenset(f"network.{name}" for one in networks for name in one.state_dict())
 
 
 def saved(learner: Learner) -> bytes:

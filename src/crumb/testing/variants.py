@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 
 from crumb.kinds import choices_of
 from crumb.methods.base import Learner
+from crumb.nets.split import SplitNetwork
 from crumb.testing.networks import tiny_network
 
 MEMORY = 6
@@ -40,8 +41,11 @@ class Variant:
         chosen = {**dict(self.settings), **more}
         if "budget_bytes" in more:
             chosen.pop("memory_size", None)
-        network = tiny_network(dropout, norm_in_front=True)
-        return self.kind(network, self.kind.Config(**chosen), seed, device)
+        return self.kind(self.network(dropout), self.kind.Config(**chosen), seed, device)
+
+    def network(self, dropout: float = 0.0) -> SplitNetwork:
+        """A network that the method can use, with a batch norm before the cut."""
+        return tiny_network(dropout, norm_in_front=True, attention=self.kind.needs_attention)
 
     @property
     def keeps_exemplars(self) -> bool:
