@@ -45,7 +45,15 @@ TAILS: dict[str, dict[str, Any]] = {
     "tuned, 10 epochs": {"tuning_epochs": 10},
     "tuned, lr 0.002": {"lr": 0.002},
 }
-FIELDS = ("part", "trial", "settings", "budget_bytes", "runs", "final_accuracy", "deviation")
+FIELDS: tuple[str, ...] = (
+    "part",
+    "trial",
+    "settings",
+    "budget_bytes",
+    "runs",
+    "final_accuracy",
+    "deviation",
+)
 
 
 def trials(part: str | None) -> Iterator[dict[str, Any]]:
@@ -93,7 +101,7 @@ def main() -> None:
                 (row["part"], row["trial"], row["budget_bytes"]) for row in csv.DictReader(file)
             }
     with asked.log.open("a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+        writer: csv.DictWriter[str] = csv.DictWriter(file, FIELDS, lineterminator="\n")
         if not done:
             writer.writeheader()
         for row in trials(asked.only):
