@@ -11,6 +11,7 @@ import gc
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -28,11 +29,14 @@ from crumb.data.images import load_images
 from crumb.data.index import Dataset, write_dataset
 from crumb.data.sets.toybox import index_toybox
 from crumb.features.features import FeatureStore
+from crumb.methods import persistence
 from crumb.methods.registry import find_method
 from crumb.nets import engines, fronts
-from crumb.nets.config import Preprocessing
+from crumb.nets.backbones import build_network
+from crumb.nets.config import NetworkConfig, Preprocessing
+from crumb.nets.split import SplitNetwork
 from crumb.reports import panels
-from crumb.stream import run
+from crumb.stream import learner, run
 from crumb.stream.results import Results
 from crumb.stream.run import stream
 
@@ -82,6 +86,32 @@ def _no_power_cut() -> Iterator[None]:
     """Files need not outlast one, so nobody waits for the disk; tests of waiting patch this too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _small_networks_are_copied() -> Iterator[None]:
+    """To copy one takes a quarter of the time that building and splitting it takes."""
+    built: dict[tuple[object, ...], SplitNetwork] = {}
+
+    def copied(
+        config: NetworkConfig, seed: int = 0, preprocessing: Preprocessing | None = None
+    ) -> SplitNetwork:
+        file = Path(config.weights)
+        if config.weights != "random" and not file.is_file():
+            return build_network(config, seed, preprocessing)
+        if config.backbone != BACKBONE and not config.backbone.startswith("crumb.testing."):
+            return build_network(config, seed, preprocessing)
+        content = file.stat() if file.is_file() else None
+        state = content and (content.st_ino, content.st_size, content.st_mtime_ns)
+        key = (config, seed, preprocessing, state)
+        if key not in built:
+            built[key] = build_network(config, seed, preprocessing)
+        return deepcopy(built[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (learner, persistence):
+            patch.setattr(module, "build_network", copied)
         yield
 
 
