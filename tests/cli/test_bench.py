@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from crumb.benchmarks import assignment, avalanche, index, lesson, memory, waiting
+from crumb.benchmarks import assignment, avalanche, index, large, lesson, memory, waiting
 from crumb.benchmarks.assignment import Case
 from crumb.benchmarks.suite import ROWS
 from crumb.benchmarks.workplace import Workplace
@@ -19,6 +19,7 @@ def tiny(monkeypatch, network_words):
     monkeypatch.setattr(memory, "SIZES", (100, 200))
     monkeypatch.setattr(memory, "LARGE", 2_000)
     monkeypatch.setattr(index, "ROWS", 2_000)
+    monkeypatch.setattr(large, "SIZE", 400)
     monkeypatch.setattr(avalanche, "find_spec", lambda name: None)
     monkeypatch.setattr(lesson, "FRAMES", 20)
     monkeypatch.setattr(waiting, "_in_process", lambda *_: [1.0, 1.0])
