@@ -22,6 +22,7 @@ from crumb.features.store import Store
 from crumb.methods.base import Learner
 from crumb.methods.crumb import Crumb
 from crumb.methods.finetune import Finetune
+from crumb.methods.registry import methods
 from crumb.stream.checkpoint import Checkpoints
 from crumb.stream.results import Results
 
@@ -59,11 +60,13 @@ _POLL_SECONDS = 0.0005
 # What a stream imports in the course of things: to import it takes longer than to stream.
 _IMPORTED = (
     "crumb.cli.stream",
-    "crumb.methods.offline",
+    "crumb.cli.tables",
     "crumb.methods.persistence",
+    "scipy.special",
     "timm",
     "torchvision.ops",
 )
+methods()
 # Children are forks of a server, a fresh process that has imported all this and done nothing
 # else. A fork copies the one thread that calls it: were there others, their locks would stay shut
 # for ever. The server has no others, and has run no operation of torch that starts some; what the
