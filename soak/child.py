@@ -22,6 +22,7 @@ from crumb.features.store import Store
 from crumb.methods.base import Learner
 from crumb.methods.crumb import Crumb
 from crumb.methods.finetune import Finetune
+from crumb.methods.registry import methods
 from crumb.stream.checkpoint import Checkpoints
 from crumb.stream.results import Results
 
@@ -59,15 +60,17 @@ _POLL_SECONDS = 0.0005
 # Modules that a stream imports later. Importing them takes longer than streaming.
 _IMPORTED = (
     "crumb.cli.stream",
-    "crumb.methods.offline",
+    "crumb.cli.tables",
     "crumb.methods.persistence",
+    "scipy.special",
     "timm",
     "torchvision.ops",
 )
+methods()
 # Children are forks of a server, a new process that has only imported these modules. A fork copies
-# # only the calling thread, so locks of other threads would stay locked forever. The server has no
-# # other threads, because it has run no operation of torch that starts some. Threads of the caller
-# of # this module are not in the server.
+# only the calling thread, so locks of other threads would stay locked forever. The server has no
+# other threads, because it has run no operation of torch that starts some. Threads of the caller of
+# this module are not in the server.
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload([__name__, *_IMPORTED])
 

@@ -106,6 +106,8 @@ def run_kills(count: int, seed: int, cases: Sequence[str] = tuple(CASES)) -> Kil
     """
     root = Path(tempfile.mkdtemp(prefix="crumb-soak-"))
     words = short_stream(root)
+    # What forks the streams starts slowly; a stream timed with it would be killed too late.
+    Child(["--version"], root).end()
     wholes, trials = dict[str, Undisturbed](), list[Trial]()
     with tqdm(total=count, desc="kills", unit="stream", disable=None) as progress:
         for number in range(count):

@@ -33,7 +33,7 @@ def test_one_file_and_one_row_make_a_method_that_conforms(tmp_path: Path):
     code, row = block("py"), block("markdown")
     shutil.copytree(ROOT / "src/crumb", tmp_path / "src/crumb", ignore=lambda *_: ["sample"])
     shutil.copytree(ROOT / "tests/methods", tmp_path / "tests/methods")
-    for name in ("conftest", "rounding"):
+    for name in ("conftest", "fixtures", "rounding"):
         shutil.copy(ROOT / f"tests/{name}.py", tmp_path / "tests")
     (tmp_path / "src/crumb/methods/labels_trick.py").write_text(code)
     (tmp_path / "docs").mkdir()

@@ -16,6 +16,11 @@ from crumb.errors import InputError, flag_of
 MAY_BE_ZERO = {
     "first_run",
     "run",
+    "alpha",
+    "beta",
+    "diagonal_shrinkage",
+    "off_diagonal_shrinkage",
+    "pooled_share",
     "base_weight_decay",
     "alpha",
     "beta",

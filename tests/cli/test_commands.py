@@ -291,20 +291,3 @@ def test_an_interrupted_stream_is_resumed(
     assert tables(folder) == undisturbed
     assert run.read_bytes() == first
     assert not (folder / "checkpoints").exists()
-
-
-def test_a_stream_interrupted_in_its_first_run_leaves_a_checkpoint_or_nothing(
-    started: Started, long_stream: list[str], undisturbed: dict[str, bytes], tmp_path: Path
-):
-    """By SIGTERM while features are computed or the first task is learned."""
-    folder = tmp_path / "out"
-    process = started(*long_stream, "--output", folder)
-    wait_for(folder / "hyperparams.csv", process)
-    time.sleep(0.1)
-    os.kill(process.pid, signal.SIGTERM)
-    process.communicate(timeout=60)
-    assert process.returncode == 143
-    if folder.exists():
-        assert list((folder / "checkpoints").iterdir())
-        assert main(["stream", "--resume", str(folder)]) == 0
-        assert tables(folder) == undisturbed

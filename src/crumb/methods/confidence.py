@@ -108,7 +108,7 @@ def distance_limits(means: Tensor, variance: float, share: float) -> Tensor:
     Returns:
         float64 [classes].
     """
-    from scipy.stats import gamma
+    from scipy.special import gammainccinv
 
     variance = max(variance, 1e-6)
-    return torch.from_numpy(gamma.isf(share, 1 / variance, scale=means.numpy() * variance))
+    return torch.from_numpy(gammainccinv(1 / variance, share) * means.numpy() * variance)

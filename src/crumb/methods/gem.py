@@ -12,7 +12,6 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 from torch import Tensor
 
 from crumb.data.batches import Batch, Batches
@@ -86,6 +85,9 @@ def solve_dual(
     Returns:
         float64 [T].
     """
+    # To import it takes longer than most commands that never solve this.
+    from scipy.optimize import nnls
+
     values, vectors = np.linalg.eigh(gram)
     # Rounding may make a zero eigenvalue slightly negative.
     roots = np.sqrt(values.clip(min=0) + EPSILON)

@@ -50,7 +50,7 @@ class Klda(RandomFeatures, StreamingLda):
     paper = "Momeni et al., AAAI 2025"
     keeps = "class means, one covariance, of random features"
     Config = KldaConfig
-    tuned: ClassVar[Ranges] = {**StreamingLda.tuned, "gamma": (0.1, 10.0)}
+    tuned: ClassVar[Ranges] = {"shrinkage": (0.001, 1.0), "gamma": (0.1, 10.0)}
 
     # The update rule. (That of StreamingLda.)
 

@@ -59,9 +59,10 @@ def estimate(values: Sequence[float]) -> Estimate:
     mean, deviation = mean_and_deviation(values)
     if deviation is None:
         return Estimate(mean, None, None, mean, mean)
-    from scipy.stats import t
+    # Student's t, as scipy.stats computes it, whose import takes longer than a short command.
+    from scipy.special import stdtrit
 
-    quantile = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
+    quantile = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2))
     half = quantile * deviation / math.sqrt(len(values))
     return Estimate(mean, deviation, half, min(values), max(values))
 

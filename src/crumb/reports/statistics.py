@@ -237,12 +237,12 @@ def batch_t_test(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]
         sign = float(np.sign(steps[0]))
         statistic, p = (sign * math.inf, 0.0) if sign else (0.0, 1.0)
         return BatchTTest(statistic, p, len(steps), len(one))
-    from scipy.stats import t
+    from scipy.special import stdtr
 
     mean, deviation = mean_and_deviation(differences(*pooled).tolist())
     assert deviation is not None
     statistic = mean / deviation * math.sqrt(len(steps))
-    p = 2 * float(t.sf(abs(statistic), len(steps) - 1))
+    p = 2 * float(stdtr(len(steps) - 1, -abs(statistic)))
     return BatchTTest(statistic, p, len(steps), len(one))
 
 

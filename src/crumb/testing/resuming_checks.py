@@ -54,14 +54,16 @@ def check_global_random_state_is_left_alone(variant: Variant) -> None:
 def check_saved_and_loaded_it_goes_on_to_the_bit(variant: Variant) -> None:
     """From within each task and from after one, each time up to where it was saved next."""
     run = main_run(variant)
+    learner = run.copy(SAVED[0])
     for start, stop in pairwise(SAVED):
-        learner = run.copy(start)
         state, before = learner.state_dict(), run.states[start]
         wrong = [name for name, value in before.items() if not torch.equal(value, state[name])]
         assert not wrong, f"after event {start}: {wrong} differ when it is loaded"
         finish(learner, start + 1, stop + 1)
-        assert_same(learner, run.copy(stop), f"gone on from event {start} to {stop}")
-    assert_same(run.copy(LAST), run.learner, "the file and the learner")
+        found = run.copy(stop)
+        assert_same(learner, found, f"gone on from event {start} to {stop}")
+        learner = found
+    assert_same(learner, run.learner, "the file and the learner")
 
 
 def check_saved_twice_gives_the_same_bytes(variant: Variant) -> None:
