@@ -127,3 +127,16 @@ def test_without_axes_it_is_the_plain_statistics():
     made.merge(0, 2)
     assert made.factor_of(0)[0].shape == (0, 4)
     assert made.bytes_of_factors(2, 4, 0) == 4
+
+
+def test_two_frames_that_alternate_are_no_trouble():
+    """Their factors have many rows of zeros, and with them equal eigenvalues."""
+    draws = torch.Generator().manual_seed(4)
+    pair = torch.randn(2, 64, generator=draws)
+    made = moments(64, 1, 32)
+    for size in (8, 32, 32):
+        made.add(pair[torch.arange(size) % 2], torch.zeros(size, dtype=torch.int64))
+    factor, captured = made.factor_of(0)
+    expected = (pair[0] - pair[1]).square().sum() / 4
+    assert factor.square().sum() == pytest.approx(expected.item(), rel=0.02)
+    assert captured == pytest.approx(1, abs=0.01)

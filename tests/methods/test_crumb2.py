@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from networks import Task, batch_of, images_of, tiny_network
+from networks import Task, batch_of, images_of, learn_task, tiny_network
 from tests.rounding import assert_rounded
 
 import crumb
@@ -53,8 +53,9 @@ def test_hand_computed(monkeypatch):
     settings = {"dimensions": 2, "rank": 1, "shrinkage": 1e-9, "prior_frames": 0}
     learner = given(make(**settings, **FROZEN), table, [0] * 4 + [1] * 4, monkeypatch)
     found = learner.nearness(torch.tensor([[1.0, 1]]))[0]
-    # Squared distances: 1 / 2.2 + 1 / 0.3 and 9 / 2.2 + 1 / 0.3. The determinants are equal.
-    expected = [-(1 / 2.2 + 1 / 0.3) / 2, -(9 / 2.2 + 1 / 0.3) / 2]
+    # Squared distances: 1 / 2.2 + 1 / 0.3 and 9 / 2.2 + 1 / 0.3. Determinants: as shares of S's.
+    determinant = np.log(2.2 / 2 * 0.3 / 0.5)
+    expected = [-(x / 2.2 + 1 / 0.3 + determinant) / 2 for x in (1, 9)]
     assert found.tolist() == pytest.approx(expected, rel=0.02)
 
 
@@ -180,3 +181,35 @@ def test_a_frozen_tail_learns_in_one_pass():
 def test_settings_are_checked(setting, value):
     with pytest.raises(InputError, match=f"{setting}={value}"):
         make(**{setting: value})
+
+
+def test_the_mean_distance_is_that_of_the_frames_learned(monkeypatch):
+    draws = np.random.default_rng(2)
+    labels = [0, 1, 2] * 100
+    spread = np.array([[4, 1, 1, 0.3, 1, 1], [1, 4, 0.3, 1, 1, 1], [1, 1, 1, 1, 4, 0.3]])
+    vectors = draws.normal(size=(300, 6)) * spread[labels] + 5 * np.array(labels)[:, None]
+    for rank in (1, 4):
+        settings = {"dimensions": 6, "rank": rank, "prior_frames": 20}
+        learner = given(make(**settings, **FROZEN), vectors, labels, monkeypatch)
+        distances = -2 * learner.nearness(torch.from_numpy(vectors).float())
+        own = distances[torch.arange(300), torch.tensor(labels)].mean().item()
+        assert learner._mean_distance() == pytest.approx(own, rel=0.1)
+
+
+def test_forgetting_a_class_leaves_the_distances_to_others(monkeypatch):
+    draws = np.random.default_rng(3)
+    labels = [0, 1, 2] * 40
+    vectors = draws.normal(size=(120, 4)) * (0.2 + np.array(labels)[:, None])
+    settings = {"dimensions": 4, "rank": 2, "prior_frames": 0}
+    learner = given(make(**settings, **FROZEN), vectors, labels, monkeypatch)
+    asked = torch.from_numpy(draws.normal(size=(5, 4))).float()
+    before = learner.nearness(asked)
+    learner.forget("class 0")
+    assert torch.equal(learner.nearness(asked), before[:, 1:])
+
+
+def test_weights_that_diverge_are_named_by_the_rate():
+    learner = tuning(lr=1e30)
+    with pytest.raises(InputError, match=r"lr=1e\+30: made the weights infinite"):
+        learn_task(learner, 0, 1, 0, 1)
+    assert not learner.adapted

@@ -95,9 +95,11 @@ class FactoredMoments(ClassMoments):
             share = max(float(self.captured[part]), torch.finfo(torch.float16).tiny)
             total += count * float(factor.square().sum()) / share
         stacked = torch.cat(rows)
-        # The leading axes in the space of the rows, which are few.
+        stacked = stacked[stacked.any(1)].double()
+        # The leading axes in the space of the rows, which are few. In single precision, equal
+        # eigenvalues can be too much for the solver.
         _, axes = torch.linalg.eigh(stacked @ stacked.T)
-        leading = axes[:, -self.rank :].T @ stacked
+        leading = (axes[:, -self.rank :].T @ stacked).float()
         held = float(leading.square().sum())
         self.captured[label] = min(held / total, 1.0) if total > 0 else 0.0
         leading = leading / frames**0.5

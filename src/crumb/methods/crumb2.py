@@ -56,7 +56,7 @@ class Metrics(NamedTuple):
         means: whitened class means, [classes, d].
         axes: B of each class, [classes, rank, d].
         sizes: b of each class, [classes].
-        offsets: logarithms of the determinants, minus the smallest one, [classes].
+        offsets: logarithms of the determinants, [classes].
     """
 
     whitener: Tensor
@@ -132,7 +132,7 @@ class Crumb2(FirstSessionAdaptation):
         if not parts:
             return Metrics(whitener, means, means[:, None], means.sum(1), means.sum(1))
         axes, sizes, offsets = (torch.stack(part) for part in zip(*parts, strict=True))
-        return Metrics(whitener, means, axes, sizes, offsets - offsets.min())
+        return Metrics(whitener, means, axes, sizes, offsets)
 
     def end_task(self, batches: Batches) -> None:
         """At the end of the first task, tune the tail and compute the statistics anew."""
@@ -157,23 +157,28 @@ class Crumb2(FirstSessionAdaptation):
             room = budget * self.share_of_statistics
             bytes_of = super().bytes_for
             most = largest(most, lambda count: bytes_of(classes, count) <= room)
-        # A row of an axis takes a byte per direction, a triangular row of a covariance as many.
+        # An axis takes a byte per direction, and so does half a row of the covariance.
         return min(_MOST_RANK, most // (4 * max(classes, 1)))
+
+    def _rank(self, classes: int) -> int:
+        """The same, but no more than are stored: what was given up is gone."""
+        rank = self.rank_for(max(classes, self.config.classes_expected))
+        stored = getattr(self, "moments", None)
+        return rank if stored is None else min(rank, stored.rank)
 
     def bytes_for(self, classes: int, dimensions: int) -> int:
         """Bytes needed for so many classes and directions, without the codes."""
-        rank = self.rank_for(max(classes, self.config.classes_expected))
-        factors = FactoredMoments.bytes_of_factors(classes, dimensions, rank)
+        factors = FactoredMoments.bytes_of_factors(classes, dimensions, self._rank(classes))
         return super().bytes_for(classes, dimensions) + factors
 
     def new_moments(self, dimensions: int) -> FactoredMoments:
         """Empty statistics of vectors, without a class."""
-        rank = self.rank_for(max(len(self.classes), self.config.classes_expected))
-        return FactoredMoments(dimensions, self.device, self.generators["rounding"], rank)
+        rounding, rank = self.generators["rounding"], self._rank(len(self.classes))
+        return FactoredMoments(dimensions, self.device, rounding, rank)
 
     def make_room(self, classes: int) -> None:
         """Make room for statistics of so many classes; fewer axes are kept if necessary."""
-        self.moments.keep(self.rank_for(max(classes, self.config.classes_expected)))
+        self.moments.keep(self._rank(classes))
         super().make_room(classes)
 
     # The rest of the contract.
@@ -185,16 +190,15 @@ class Crumb2(FirstSessionAdaptation):
     def _mean_distance(self) -> float:
         """Mean squared distance of all frames from their own class."""
         found: Metrics = self.prepare()
-        shared = found.whitener.T @ self.moments.covariance_matrix() @ found.whitener
-        total = 0.0
-        for label, frames in enumerate(self.moments.counts.tolist()):
-            factor, captured = self.moments.factor_of(label)
-            own = (1 - captured) * shared + (white := factor @ found.whitener).T @ white
-            axes = found.axes[label]
-            along = (axes @ own @ axes.T).trace()
-            distance = (own.trace() - along) / found.sizes[label] + found.offsets[label]
-            total += frames * float(distance)
-        return total / max(self.frames_seen(), 1)
+        counts = self.moments.counts
+        shares = counts / counts.sum().clamp(min=1)
+        factors = torch.stack([self.moments.factor_of(label)[0] for label in range(len(counts))])
+        white = factors @ found.whitener
+        own = white.square().sum((1, 2))
+        along = torch.einsum("kqd,krd->kqr", found.axes, white).square().sum((1, 2))
+        # What does not lie along the axes is known as a mean over all classes.
+        rest = (super()._mean_distance() - shares @ own).clamp(min=0)
+        return float(shares @ ((own - along + rest) / found.sizes + found.offsets))
 
     def take_shape(self, state: dict[str, Tensor]) -> None:
         """Resize to the classes in a state of :meth:`kept`.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from crumb.data.batches import Batches
-from crumb.errors import require
+from crumb.errors import DivergedError, require, setting
 from crumb.methods.base import BytesHeld, Learner
 from crumb.methods.registry import register
 from crumb.methods.slda import SldaConfig, StreamingLda
@@ -79,6 +79,11 @@ class FirstSessionAdaptation(StreamingLda):
             for batch in batches.shuffled(draws):
                 self.step(self.loss(batch.features, batch.labels))
         self.optimizer.state.clear()
+        if not all(value.isfinite().all() for value in self.parameters().values()):
+            given = setting("lr", self.config.lr)
+            raise DivergedError(
+                given, "made the weights infinite while tuning", "use a smaller one"
+            )
         self.adapted = True
         self.clear()
         for batch in batches:

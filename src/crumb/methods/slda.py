@@ -166,7 +166,7 @@ class StreamingLda(ClosedForm):
 
     def _mean_distance(self) -> float:
         """Mean squared distance of all frames from their own class."""
-        whitener, _ = self.prepare()
+        whitener = self.prepare()[0]
         return float((whitener.T @ self.moments.covariance_matrix() @ whitener).trace())
 
     # Room for classes.
