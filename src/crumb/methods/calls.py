@@ -80,14 +80,13 @@ def _unable_to_observe(learner: Learner) -> InputError:
             "trains on all data so far at each task, but observe keeps no data",
             f"use {setting('method', 'er')} or {setting('method', 'crumb')}, or crumb stream",
         )
-    if type(learner).needs_task_boundaries:
+    found = second_pass(learner.config)
+    if found is None or type(learner).needs_task_boundaries:
         return InputError(
             method,
             "needs task boundaries, which observe does not provide",
             "call begin_task, learn and end_task, or crumb stream",
         )
-    found = second_pass(learner.config)
-    assert found is not None
     name, given, single = found
     return InputError(
         setting(name, given),

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from crumb.data.batches import Batch
 from crumb.errors import InputError
+from crumb.memory.capacity import second_pass
 from crumb.methods.base import Learner
 from crumb.testing.expecting import assert_same, refused
 from crumb.testing.networks import Task, batch_of, images_of
@@ -136,7 +137,8 @@ def _observing(variant: Variant) -> Learner | None:
     learner = variant.make()
     if not learner.needs_task_boundaries and not learner.offline:
         return learner
-    line = "needs task boundaries" if type(learner).needs_task_boundaries else "needs task ends"
+    always = type(learner).needs_task_boundaries or second_pass(learner.config) is None
+    line = "needs task boundaries" if always else "needs task ends"
     with refused("all data so far" if learner.offline else line, InputError):
         learner.observe(images_of(0, 1), "a")
     assert learner.classes == [], "a class was met in a call that was refused"
