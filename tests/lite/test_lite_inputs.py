@@ -213,6 +213,24 @@ def edited(key, value):
     return spoil
 
 
+def setting(key, value, signed=False):
+    """Another value of the learner in model.json, or none; with a new digest if it is signed."""
+
+    def spoil(folder):
+        path = folder / portable.MODEL
+        manifest = json.loads(path.read_text())
+        learner = manifest[portable.LEARNER]
+        section = learner if key in learner else learner["config"]
+        section.pop(key)
+        if value is not None:
+            section[key] = value
+        if signed:
+            manifest["sha256"][portable.LEARNER] = portable.digest_of({}, learner)
+        path.write_text(json.dumps(manifest))
+
+    return spoil
+
+
 def other_reference(folder):
     """Whole, but of a machine that computes other scores."""
     tensors, meta = read_tensors(folder / portable.STATE, "")
@@ -233,8 +251,14 @@ BOTH = {
     "other version": (edited("version", 99), "format version"),
     "other format": (edited("format", "other"), "model.json"),
     "learner": (edited("learner", 1), "model.json"),
+    "other method": (setting("method", "ncm"), "model.json: is damaged"),
+    "other size": (setting("size", 10), "model.json: is damaged"),
+    "no config": (setting("config", None), "model.json: is damaged"),
 }
 LITE = {
+    "signed size as text": (setting("size", "24", signed=True), "model.json: is damaged"),
+    "signed without size": (setting("size", None, signed=True), "model.json: is damaged"),
+    "signed without a setting": (setting("shrinkage", None, signed=True), "model.json: is damaged"),
     "front flipped": (flipped(portable.FRONT), "front.onnx: is damaged"),
     "front missing": (removed(portable.FRONT), "front.onnx: cannot be read"),
 }

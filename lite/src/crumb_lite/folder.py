@@ -18,6 +18,7 @@ from crumb_lite.portable import (
     FORMAT,
     FRONT,
     KEY,
+    LEARNER,
     METHODS,
     MODEL,
     PREDICT,
@@ -28,6 +29,19 @@ from crumb_lite.portable import (
 )
 
 _REMEDY = "export the model again"
+_KINDS: dict[str, type] = {
+    "method": str,
+    "config": dict,
+    "size": int,
+    "resize": str,
+    "interpolation": str,
+    "seed": int,
+}
+_SETTINGS = {
+    "slda": ("budget_bytes", "classes_expected", "transform", "shrinkage", "prior_frames"),
+    "ncm": ("budget_bytes", "classes_expected", "transform"),
+}
+"""Settings that each method needs here."""
 Tensors = dict[str, np.ndarray]
 
 
@@ -49,6 +63,9 @@ class State:
 def read_learner(folder: Path) -> dict[str, Any]:
     """What ``model.json`` says of the learner; ``front.onnx`` is checked against it.
 
+    Returns:
+        method, config, size, resize, interpolation and seed, among others.
+
     Raises:
         InputError: a file is missing or damaged, or of another format version.
     """
@@ -56,18 +73,28 @@ def read_learner(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text("utf-8"))
         known = (manifest["format"], manifest["version"]) == (FORMAT, VERSION)
-        learner, expected = manifest["learner"], manifest["sha256"][FRONT]
+        learner, digests = manifest[LEARNER], manifest["sha256"]
         known = known and learner["method"] in METHODS
-        found = sha256_of(front)
+        whole = not known or (digest_of({}, learner) == digests[LEARNER] and _is_complete(learner))
+        intact = digests[FRONT] == sha256_of(front)
     except OSError as error:
         raise InputError(error.filename, f"cannot be read ({error.strerror})", _REMEDY) from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(path, "is damaged or of another format", _REMEDY) from error
     if not known:
         raise InputError(path, "is of another format version", "update crumb-lite")
-    if found != expected:
+    if not whole:
+        raise InputError(path, "is damaged: its settings are not those of the export", _REMEDY)
+    if not intact:
         raise InputError(front, "is damaged: its SHA-256 differs", _REMEDY)
     return learner
+
+
+def _is_complete(learner: dict[str, Any]) -> bool:
+    """Whether everything is there that a model takes from its description."""
+    return all(isinstance(learner[key], kind) for key, kind in _KINDS.items()) and all(
+        name in learner["config"] for name in _SETTINGS[learner["method"]]
+    )
 
 
 def read_state(folder: Path) -> State:

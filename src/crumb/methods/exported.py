@@ -45,7 +45,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if portable.digest_of(arrays, about) != expected:
         raise InputError(path, "is damaged: its SHA-256 differs", _REMEDY)
     state.pop(portable.BLOCKS, None)
-    return network | state, manifest["learner"] | about
+    return network | state, manifest[portable.LEARNER] | about
 
 
 def check_reference(learner: Learner, expected: Any, folder: Path) -> None:
@@ -70,9 +70,11 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise InputError(path, "is not of a folder that crumb export wrote", "give a model file")
     if (version := manifest.get("version")) != portable.VERSION:
         raise InputError(path, f"has format version {version}", _REMEDY)
-    known = isinstance(manifest.get("sha256"), dict) and isinstance(manifest.get("learner"), dict)
-    if not known:
+    digests, about = manifest.get("sha256"), manifest.get(portable.LEARNER)
+    if not isinstance(digests, dict) or not isinstance(about, dict):
         raise InputError(path, "is damaged: its description is wrong", _REMEDY)
+    if portable.digest_of({}, about) != digests.get(portable.LEARNER):
+        raise InputError(path, "is damaged: the SHA-256 of its settings differs", _REMEDY)
     return manifest
 
 

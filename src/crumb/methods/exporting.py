@@ -119,6 +119,7 @@ def _manifest(learner: ClosedForm, folder: Path) -> dict[str, Any]:
     changing = ("classes", "temperature", "reach")
     about = {name: value for name, value in described(learner).items() if name not in changing}
     files = (portable.FRONT, portable.NETWORK)
+    digests = {name: portable.sha256_of(folder / name) for name in files}
     return {
         "format": portable.FORMAT,
         "version": portable.VERSION,
@@ -127,8 +128,8 @@ def _manifest(learner: ClosedForm, folder: Path) -> dict[str, Any]:
             "python": platform.python_version(),
             **{name: version(name) for name in ("crumb-learn", "torch", "onnx", "onnxruntime")},
         },
-        "sha256": {name: portable.sha256_of(folder / name) for name in files},
-        "learner": about,
+        "sha256": digests | {portable.LEARNER: portable.digest_of({}, about)},
+        portable.LEARNER: about,
     }
 
 
