@@ -254,12 +254,12 @@ BOTH = {
     "other method": (setting("method", "ncm"), "model.json: is damaged"),
     "other size": (setting("size", 10), "model.json: is damaged"),
     "no config": (setting("config", None), "model.json: is damaged"),
+    "front flipped": (flipped(portable.FRONT), "front.onnx: is damaged"),
 }
 LITE = {
     "signed size as text": (setting("size", "24", signed=True), "model.json: is damaged"),
     "signed without size": (setting("size", None, signed=True), "model.json: is damaged"),
     "signed without a setting": (setting("shrinkage", None, signed=True), "model.json: is damaged"),
-    "front flipped": (flipped(portable.FRONT), "front.onnx: is damaged"),
     "front missing": (removed(portable.FRONT), "front.onnx: cannot be read"),
 }
 FULL = {

@@ -79,9 +79,17 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _checked(folder: Path, manifest: dict[str, Any]) -> dict[str, Tensor]:
-    """The network and the generators for PyTorch."""
-    path = folder / portable.NETWORK
-    tensors, _ = read_tensors(path, _REMEDY)
-    if portable.sha256_of(path) != manifest["sha256"].get(portable.NETWORK):
-        raise InputError(path, "is damaged: its SHA-256 differs", _REMEDY)
+    """The network and the generators for PyTorch, after checks of both networks."""
+    tensors, _ = read_tensors(folder / portable.NETWORK, _REMEDY)
+    # The front is optional, but a lesson makes predict.onnx from it.
+    for path in (folder / portable.NETWORK, folder / portable.FRONT):
+        if not path.exists():
+            continue
+        try:
+            found = portable.sha256_of(path)
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror})"
+            raise InputError(path, problem, _REMEDY) from error
+        if found != manifest["sha256"].get(path.name):
+            raise InputError(path, "is damaged: its SHA-256 differs", _REMEDY)
     return tensors
