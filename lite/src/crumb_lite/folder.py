@@ -120,7 +120,7 @@ def read_state(folder: Path) -> State:
 
 
 def write_state(folder: Path, tensors: Tensors, about: dict[str, Any], before: State) -> State:
-    """Replace ``state.safetensors`` as a whole, and remove ``predict.onnx``, which is now outdated.
+    """Replace ``state.safetensors`` as a whole. Remove ``predict.onnx``, which becomes outdated.
 
     Args:
         folder: the exported folder.
@@ -139,16 +139,18 @@ def write_state(folder: Path, tensors: Tensors, about: dict[str, Any], before: S
     after = State(tensors, about, digest_of(tensors, about))
     meta = {KEY: json.dumps(about | {"sha256": after.sha256})}
     try:
-        _replace(folder / STATE, save(tensors, meta))
-        (folder / PREDICT).unlink(missing_ok=True)
+        _replace(folder / STATE, save(tensors, meta), outdated=folder / PREDICT)
     except OSError as error:
         problem = f"cannot be written ({error.strerror})"
         raise InputError(folder, problem, "make it writable or free space") from error
     return after
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file under another name, wait for the disk, and rename it."""
+def _replace(path: Path, content: bytes, outdated: Path) -> None:
+    """Write a file under another name, wait for the disk, and rename it.
+
+    Another file is removed before the renaming, so an interruption does not leave it outdated.
+    """
     handle, temporary = tempfile.mkstemp(".part", f".{path.name}.", path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -156,6 +158,7 @@ def _replace(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        outdated.unlink(missing_ok=True)
         os.replace(temporary, path)  # noqa: PTH105
     except BaseException:
         os.unlink(temporary)  # noqa: PTH108

@@ -20,6 +20,7 @@ from crumb.errors import InputError, setting
 from crumb.files import WRITE_REMEDY, short_name, write_bytes, write_json, write_tensors
 from crumb.methods.base import Learner
 from crumb.methods.closed_form import ClosedForm
+from crumb.methods.exported import state_sha256
 from crumb.methods.saving import described
 from crumb.methods.slda import StreamingLda
 from crumb.nets.export import OPSET, ExportError
@@ -62,12 +63,19 @@ def write_state(learner: Learner, folder: Path) -> None:
     """Write what a learner was taught into the exported folder that it was loaded from.
 
     Raises:
-        InputError: a file cannot be written. The state is replaced as a whole or not at all.
+        InputError: another process has changed the state since it was loaded, or a file cannot be
+            written. The state is replaced as a whole or not at all.
     """
     assert isinstance(learner, ClosedForm)
-    _write_state(learner, folder)
-    # A program that reads this file must not find the old classes in it.
-    (folder / portable.PREDICT).unlink(missing_ok=True)
+    if state_sha256(folder) != learner.state_sha256:
+        problem = "was changed by another process"
+        raise InputError(folder / portable.STATE, problem, "repeat the lesson")
+    # No file with the old classes may stay beside the new state, even after an interruption.
+    try:
+        (folder / portable.PREDICT).unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(folder, f"cannot be written ({error.strerror})", WRITE_REMEDY) from error
+    learner.state_sha256 = _write_state(learner, folder)
     try:
         predict = _classifier(learner, (folder / portable.FRONT).read_bytes())
         write_bytes(folder / portable.PREDICT, predict)
@@ -133,8 +141,12 @@ def _manifest(learner: ClosedForm, folder: Path) -> dict[str, Any]:
     }
 
 
-def _write_state(learner: ClosedForm, folder: Path) -> None:
-    """Write ``state.safetensors``: statistics, and all else that a lesson changes."""
+def _write_state(learner: ClosedForm, folder: Path) -> str:
+    """Write ``state.safetensors``: statistics, and all else that a lesson changes.
+
+    Returns:
+        its SHA-256.
+    """
     tensors = {name: value.detach().cpu().contiguous() for name, value in learner.kept().items()}
     if isinstance(learner, StreamingLda) and learner.crumbs is not None:
         tensors[portable.BLOCKS] = learner.crumbs.blocks.cpu()
@@ -148,6 +160,7 @@ def _write_state(learner: ClosedForm, folder: Path) -> None:
     about = json.loads(json.dumps(about))
     about["sha256"] = portable.digest_of({n: v.numpy() for n, v in tensors.items()}, about)
     write_tensors(folder / portable.STATE, tensors, {portable.KEY: json.dumps(about)})
+    return about["sha256"]
 
 
 def reference_scores(learner: Learner) -> np.ndarray:
