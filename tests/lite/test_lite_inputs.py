@@ -81,6 +81,8 @@ def test_images_give_the_same_pixels(photo, tmp_path, form, resize):
         ("broken.mp4", "cannot be decoded"),
         (np.zeros((4, 4), np.uint8), "of an unknown kind"),
         (np.zeros((4, 4, 3)), "of an unknown kind"),
+        (np.zeros((0, 5, 3), np.uint8), "has no pixels"),
+        (np.zeros((5, 0, 3), np.uint8), "has no pixels"),
         (Image.new("F", (4, 4)), "unknown range"),
     ],
 )
@@ -100,7 +102,7 @@ def test_a_clip_without_pyav_names_the_extra(tmp_path, monkeypatch):
         frames_of(clip, (8, "crop", "bilinear"))
 
 
-@pytest.mark.parametrize("name", ["", " red", "unknown", "a\nb"])
+@pytest.mark.parametrize("name", ["", " red", "unknown", "a\nb", 3])
 def test_a_name_that_cannot_be_used_teaches_nothing(exported, name):
     model = load(exported, threads=1)
     with pytest.raises(InputError, match="no usable name"):
@@ -164,6 +166,24 @@ def test_the_commands_print_what_they_did(device, clip, capsys):
     assert "classes left: green, blue, grey" in capsys.readouterr().out
     assert main(["info", folder]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "grey: 3 frames"
+
+
+def test_the_commands_take_names_in_any_form_of_unicode(device, tmp_path, capsys):
+    photo, folder = tmp_path / "photo.png", str(device)
+    Image.new("RGB", (8, 8)).save(photo)
+    assert main(["teach", folder, "caf\u00e9", str(photo)]) == 0
+    assert main(["teach", folder, "cafe\u0301", str(photo)]) == 0
+    printed = capsys.readouterr().out
+    assert "taught caf\u00e9 (a new class) from 1 frame\n" in printed
+    assert "taught caf\u00e9 (known before) from 1 frame\n" in printed
+    assert main(["forget", folder, "cafe\u0301"]) == 0
+    assert "forgot caf\u00e9; classes left: red, green, blue\n" in capsys.readouterr().out
+
+
+def test_a_negative_number_of_threads_is_refused(exported, capsys):
+    assert main(["--threads", "-3", "info", str(exported)]) == 2
+    line = "crumb_lite: --threads -3: is out of range; give a finite number of at least 0\n"
+    assert capsys.readouterr().err == line
 
 
 def test_crumb_teaches_a_folder_and_says_what_cannot_be_undone(device, clip, capsys):
