@@ -118,7 +118,10 @@ def test_nothing_is_left_of_a_folder_that_cannot_be_completed(tmp_path, monkeypa
         raise InputError("model.json", "cannot be written (no space)", "free space")
 
     monkeypatch.setattr(exporting, "write_json", full)
-    refused(taught("ncm"), tmp_path / "device", "no space")
+    (tmp_path / "own").mkdir()
+    with pytest.raises(InputError, match="no space"):
+        export(taught("ncm"), tmp_path / "own" / "new" / "devices" / "one", "own.crumb")
+    assert [*tmp_path.rglob("*")] == [tmp_path / "own"]
 
 
 def test_a_network_that_computes_other_features_is_refused(tmp_path, monkeypatch):

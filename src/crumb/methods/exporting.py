@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -106,6 +107,7 @@ def _refuse_existing(folder: Path) -> None:
 def _write_folder(learner: ClosedForm, folder: Path, front: bytes, predict: bytes) -> None:
     """Write all files under another name, then rename the folder."""
     part = folder.with_name(f".{short_name(folder.name)}.{os.getpid()}.part")
+    parents = [one for one in part.absolute().parents if not one.exists()]
     try:
         part.mkdir(parents=True)
         write_bytes(part / portable.FRONT, front)
@@ -120,6 +122,10 @@ def _write_folder(learner: ClosedForm, folder: Path, front: bytes, predict: byte
     finally:
         # After the rename nothing has this name.
         shutil.rmtree(part, ignore_errors=True)
+        # A folder that holds something stays.
+        with contextlib.suppress(OSError):
+            for one in parents:
+                one.rmdir()
 
 
 def _manifest(learner: ClosedForm, folder: Path) -> dict[str, Any]:
