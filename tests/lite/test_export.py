@@ -164,3 +164,8 @@ def test_what_both_packages_need_exists_once(name):
     assert one.__file__
     assert other.__file__
     assert Path(one.__file__).samefile(other.__file__)
+
+
+def test_the_licence_goes_with_crumb_lite():
+    root = Path(__file__).parents[2]
+    assert (root / "lite/LICENSE").samefile(root / "LICENSE")
