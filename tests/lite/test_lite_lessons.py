@@ -283,6 +283,16 @@ def test_crumb_does_not_overwrite_a_changed_folder(folder_of):
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_a_save_that_waited_for_crumb_does_not_overwrite_its_lesson(folder_of, monkeypatch):
+    folder = folder_of(taught("ncm"))
+    learner, model = load_learner(folder, "cpu"), load(folder, threads=1)
+    learner.forget("red")
+    monkeypatch.setattr("fcntl.flock", lambda *_: replace_model(learner, folder))
+    with pytest.raises(InputError, match="was changed by another process"):
+        model.save()
+    assert load(folder, threads=1).classes == ["green", "blue"]
+
+
 def test_crumb_replaces_the_state_more_than_once(folder_of):
     folder = folder_of(taught("ncm"))
     learner = load_learner(folder, "cpu")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,6 +124,8 @@ def read_state(folder: Path) -> State:
 def write_state(folder: Path, tensors: Tensors, about: dict[str, Any], before: State) -> State:
     """Replace ``state.safetensors`` as a whole. Remove ``predict.onnx``, which becomes outdated.
 
+    This waits while ``crumb teach`` or another process changes the folder.
+
     Args:
         folder: the exported folder.
         tensors: all arrays.
@@ -131,19 +135,33 @@ def write_state(folder: Path, tensors: Tensors, about: dict[str, Any], before: S
     Raises:
         InputError: another process has changed the state meanwhile, or it cannot be written.
     """
-    if read_state(folder).sha256 != before.sha256:
-        problem = "was changed by another process"
-        raise InputError(folder / STATE, problem, "load the folder again")
     about = json.loads(json.dumps(about))
     tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     after = State(tensors, about, digest_of(tensors, about))
     meta = {KEY: json.dumps(about | {"sha256": after.sha256})}
     try:
-        _replace(folder / STATE, save(tensors, meta), outdated=folder / PREDICT)
+        with _locked(folder / STATE):
+            if read_state(folder).sha256 != before.sha256:
+                problem = "was changed by another process"
+                raise InputError(folder / STATE, problem, "load the folder again")
+            _replace(folder / STATE, save(tensors, meta), outdated=folder / PREDICT)
     except OSError as error:
         problem = f"cannot be written ({error.strerror})"
         raise InputError(folder, problem, "make it writable or free space") from error
     return after
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Lock a file as ``crumb.files.locked`` does; waits until no other process has the lock."""
+    # Systems without this module can still predict.
+    import fcntl
+
+    with path.open("rb") as file:
+        # Some file systems have no locks.
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _replace(path: Path, content: bytes, outdated: Path) -> None:
