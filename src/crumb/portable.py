@@ -3,7 +3,7 @@
 ======================  ==============================================================
 file                    content
 ======================  ==============================================================
-``model.json``          method, settings, input, versions, SHA-256 of the next two
+``model.json``          method, settings, input, versions; SHA-256 of these and the next two
 ``front.onnx``          the network up to what enters its head
 ``torch.safetensors``   the network for PyTorch; only for Crumb
 ``state.safetensors``   what a lesson changes: classes, statistics, stored features
@@ -32,6 +32,8 @@ KEY = "crumb-device-state"
 """Key of the description in the metadata of ``state.safetensors``."""
 BLOCKS = "blocks"
 """The memory blocks of stored features, float32 [256, 4]. Crumb draws them from the seed."""
+LEARNER = "learner"
+"""Key of the method, settings and input in ``model.json``, and of their SHA-256."""
 INPUT, FEATURES, PROBABILITIES = "images", "features", "probabilities"
 """Names of the input and the outputs of the two networks."""
 METHODS = ("slda", "ncm")

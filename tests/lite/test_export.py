@@ -118,7 +118,10 @@ def test_nothing_is_left_of_a_folder_that_cannot_be_completed(tmp_path, monkeypa
         raise InputError("model.json", "cannot be written (no space)", "free space")
 
     monkeypatch.setattr(exporting, "write_json", full)
-    refused(taught("ncm"), tmp_path / "device", "no space")
+    (tmp_path / "own").mkdir()
+    with pytest.raises(InputError, match="no space"):
+        export(taught("ncm"), tmp_path / "own" / "new" / "devices" / "one", "own.crumb")
+    assert [*tmp_path.rglob("*")] == [tmp_path / "own"]
 
 
 def test_a_network_that_computes_other_features_is_refused(tmp_path, monkeypatch):
@@ -161,3 +164,8 @@ def test_what_both_packages_need_exists_once(name):
     assert one.__file__
     assert other.__file__
     assert Path(one.__file__).samefile(other.__file__)
+
+
+def test_the_licence_goes_with_crumb_lite():
+    root = Path(__file__).parents[2]
+    assert (root / "lite/LICENSE").samefile(root / "LICENSE")

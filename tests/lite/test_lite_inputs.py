@@ -81,6 +81,8 @@ def test_images_give_the_same_pixels(photo, tmp_path, form, resize):
         ("broken.mp4", "cannot be decoded"),
         (np.zeros((4, 4), np.uint8), "of an unknown kind"),
         (np.zeros((4, 4, 3)), "of an unknown kind"),
+        (np.zeros((0, 5, 3), np.uint8), "has no pixels"),
+        (np.zeros((5, 0, 3), np.uint8), "has no pixels"),
         (Image.new("F", (4, 4)), "unknown range"),
     ],
 )
@@ -100,7 +102,7 @@ def test_a_clip_without_pyav_names_the_extra(tmp_path, monkeypatch):
         frames_of(clip, (8, "crop", "bilinear"))
 
 
-@pytest.mark.parametrize("name", ["", " red", "unknown", "a\nb"])
+@pytest.mark.parametrize("name", ["", " red", "unknown", "a\nb", 3])
 def test_a_name_that_cannot_be_used_teaches_nothing(exported, name):
     model = load(exported, threads=1)
     with pytest.raises(InputError, match="no usable name"):
@@ -166,6 +168,24 @@ def test_the_commands_print_what_they_did(device, clip, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == "grey: 3 frames"
 
 
+def test_the_commands_take_names_in_any_form_of_unicode(device, tmp_path, capsys):
+    photo, folder = tmp_path / "photo.png", str(device)
+    Image.new("RGB", (8, 8)).save(photo)
+    assert main(["teach", folder, "caf\u00e9", str(photo)]) == 0
+    assert main(["teach", folder, "cafe\u0301", str(photo)]) == 0
+    printed = capsys.readouterr().out
+    assert "taught caf\u00e9 (a new class) from 1 frame\n" in printed
+    assert "taught caf\u00e9 (known before) from 1 frame\n" in printed
+    assert main(["forget", folder, "cafe\u0301"]) == 0
+    assert "forgot caf\u00e9; classes left: red, green, blue\n" in capsys.readouterr().out
+
+
+def test_a_negative_number_of_threads_is_refused(exported, capsys):
+    assert main(["--threads", "-3", "info", str(exported)]) == 2
+    line = "crumb_lite: --threads -3: is out of range; give a finite number of at least 0\n"
+    assert capsys.readouterr().err == line
+
+
 def test_crumb_teaches_a_folder_and_says_what_cannot_be_undone(device, clip, capsys):
     folder = str(device)
     assert crumb(["teach", folder, "grey", str(clip)]) == 0
@@ -213,6 +233,24 @@ def edited(key, value):
     return spoil
 
 
+def setting(key, value, signed=False):
+    """Another value of the learner in model.json, or none; with a new digest if it is signed."""
+
+    def spoil(folder):
+        path = folder / portable.MODEL
+        manifest = json.loads(path.read_text())
+        learner = manifest[portable.LEARNER]
+        section = learner if key in learner else learner["config"]
+        section.pop(key)
+        if value is not None:
+            section[key] = value
+        if signed:
+            manifest["sha256"][portable.LEARNER] = portable.digest_of({}, learner)
+        path.write_text(json.dumps(manifest))
+
+    return spoil
+
+
 def other_reference(folder):
     """Whole, but of a machine that computes other scores."""
     tensors, meta = read_tensors(folder / portable.STATE, "")
@@ -233,9 +271,15 @@ BOTH = {
     "other version": (edited("version", 99), "format version"),
     "other format": (edited("format", "other"), "model.json"),
     "learner": (edited("learner", 1), "model.json"),
+    "other method": (setting("method", "ncm"), "model.json: is damaged"),
+    "other size": (setting("size", 10), "model.json: is damaged"),
+    "no config": (setting("config", None), "model.json: is damaged"),
+    "front flipped": (flipped(portable.FRONT), "front.onnx: is damaged"),
 }
 LITE = {
-    "front flipped": (flipped(portable.FRONT), "front.onnx: is damaged"),
+    "signed size as text": (setting("size", "24", signed=True), "model.json: is damaged"),
+    "signed without size": (setting("size", None, signed=True), "model.json: is damaged"),
+    "signed without a setting": (setting("shrinkage", None, signed=True), "model.json: is damaged"),
     "front missing": (removed(portable.FRONT), "front.onnx: cannot be read"),
 }
 FULL = {

@@ -272,6 +272,51 @@ def test_a_changed_folder_is_not_overwritten(folder_of):
     assert all((now[name] == value).all() for name, value in written.items())
 
 
+def test_crumb_does_not_overwrite_a_changed_folder(folder_of):
+    folder = folder_of(taught("ncm"))
+    learner, model = load_learner(folder, "cpu"), load(folder, threads=1)
+    model.forget("red")
+    model.save()
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(TooSmall, match="state.safetensors: was changed by another process"):
+        replace_model(learner, folder)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_save_that_waited_for_crumb_does_not_overwrite_its_lesson(folder_of, monkeypatch):
+    folder = folder_of(taught("ncm"))
+    learner, model = load_learner(folder, "cpu"), load(folder, threads=1)
+    learner.forget("red")
+    monkeypatch.setattr("fcntl.flock", lambda *_: replace_model(learner, folder))
+    with pytest.raises(InputError, match="was changed by another process"):
+        model.save()
+    assert load(folder, threads=1).classes == ["green", "blue"]
+
+
+def test_crumb_replaces_the_state_more_than_once(folder_of):
+    folder = folder_of(taught("ncm"))
+    learner = load_learner(folder, "cpu")
+    for name in ("red", "green"):
+        learner.forget(name)
+        replace_model(learner, folder)
+    assert load(folder, threads=1).classes == ["blue"]
+
+
+@pytest.mark.parametrize("package", ["crumb", "crumb_lite"])
+def test_an_interruption_leaves_no_outdated_classifier(folder_of, monkeypatch, package):
+    folder = folder_of(taught("ncm"))
+    learner, model = load_learner(folder, "cpu"), load(folder, threads=1)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", interrupted)
+    monkeypatch.setattr("pathlib.Path.replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.save() if package == "crumb_lite" else replace_model(learner, folder)
+    assert not (folder / "predict.onnx").exists()
+
+
 def test_a_failed_save_leaves_the_old_state(folder_of, monkeypatch):
     model = load(folder_of(taught("ncm")), threads=1)
     before = {path: path.read_bytes() for path in model.folder.iterdir()}
@@ -280,7 +325,7 @@ def test_a_failed_save_leaves_the_old_state(folder_of, monkeypatch):
     def fails(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("os.replace", fails)
+    monkeypatch.setattr("os.fsync", fails)
     with pytest.raises(InputError, match="No space left"):
         model.save()
     assert {path: path.read_bytes() for path in model.folder.iterdir()} == before

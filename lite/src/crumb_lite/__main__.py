@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crumb_lite.errors import InputError
-from crumb_lite.model import Model, load
+from crumb_lite.model import Model, canonical, load
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -24,7 +24,7 @@ def main(words: Sequence[str] | None = None) -> int:
             model, given
         )
     except InputError as error:
-        print(f"crumb_lite: {error}", file=sys.stderr)
+        print(f"crumb_lite: {error.in_flags()}", file=sys.stderr)
         return 2
     return 0
 
@@ -61,16 +61,17 @@ def predict(model: Model, given: argparse.Namespace) -> None:
 
 def teach(model: Model, given: argparse.Namespace) -> None:
     """Learn all files as one class, save, and print the effect on the other classes."""
-    kind = "known before" if given.label in model.classes else "a new class"
+    name = canonical(given.label)
+    kind = "known before" if name in model.classes else "a new class"
     before = model.self_test()
-    frames = sum(model.observe(path, given.label) for path in given.files)
+    frames = sum(model.observe(path, name) for path in given.files)
     model.save()
-    print(f"taught {given.label} ({kind}) from {frames} frames")
-    for name, after in model.self_test().items():
-        was = before.get(name)
+    print(f"taught {name} ({kind}) from {_counted(frames)}")
+    for known, after in model.self_test().items():
+        was = before.get(known)
         if was is not None and after is not None:
             print(
-                f"{name}: {was:.0f} % of its stored features recognised before, {after:.0f} % now"
+                f"{known}: {was:.0f} % of its stored features recognised before, {after:.0f} % now"
             )
 
 
@@ -78,14 +79,18 @@ def forget(model: Model, given: argparse.Namespace) -> None:
     """Remove a class, save, and print the classes that are left."""
     model.forget(given.label)
     model.save()
-    print(f"forgot {given.label}; classes left: {', '.join(model.classes) or 'none'}")
+    print(f"forgot {canonical(given.label)}; classes left: {', '.join(model.classes) or 'none'}")
 
 
 def info(model: Model, _: argparse.Namespace) -> None:
     """Print method, dimensions and classes."""
     print(f"method {model.method}, {model.directions.shape[1]} dimensions")
     for name, frames in zip(model.classes, model.moments.counts.tolist(), strict=True):
-        print(f"{name}: {frames} frames")
+        print(f"{name}: {_counted(frames)}")
+
+
+def _counted(frames: int) -> str:
+    return f"{frames} frame" if frames == 1 else f"{frames} frames"
 
 
 if __name__ == "__main__":

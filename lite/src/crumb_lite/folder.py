@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from crumb_lite.portable import (
     FORMAT,
     FRONT,
     KEY,
+    LEARNER,
     METHODS,
     MODEL,
     PREDICT,
@@ -28,6 +31,19 @@ from crumb_lite.portable import (
 )
 
 _REMEDY = "export the model again"
+_KINDS: dict[str, type] = {
+    "method": str,
+    "config": dict,
+    "size": int,
+    "resize": str,
+    "interpolation": str,
+    "seed": int,
+}
+_SETTINGS = {
+    "slda": ("budget_bytes", "classes_expected", "transform", "shrinkage", "prior_frames"),
+    "ncm": ("budget_bytes", "classes_expected", "transform"),
+}
+"""Settings that each method needs here."""
 Tensors = dict[str, np.ndarray]
 
 
@@ -49,6 +65,9 @@ class State:
 def read_learner(folder: Path) -> dict[str, Any]:
     """What ``model.json`` says of the learner; ``front.onnx`` is checked against it.
 
+    Returns:
+        method, config, size, resize, interpolation and seed, among others.
+
     Raises:
         InputError: a file is missing or damaged, or of another format version.
     """
@@ -56,18 +75,28 @@ def read_learner(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text("utf-8"))
         known = (manifest["format"], manifest["version"]) == (FORMAT, VERSION)
-        learner, expected = manifest["learner"], manifest["sha256"][FRONT]
+        learner, digests = manifest[LEARNER], manifest["sha256"]
         known = known and learner["method"] in METHODS
-        found = sha256_of(front)
+        whole = not known or (digest_of({}, learner) == digests[LEARNER] and _is_complete(learner))
+        intact = digests[FRONT] == sha256_of(front)
     except OSError as error:
         raise InputError(error.filename, f"cannot be read ({error.strerror})", _REMEDY) from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(path, "is damaged or of another format", _REMEDY) from error
     if not known:
         raise InputError(path, "is of another format version", "update crumb-lite")
-    if found != expected:
+    if not whole:
+        raise InputError(path, "is damaged: its settings are not those of the export", _REMEDY)
+    if not intact:
         raise InputError(front, "is damaged: its SHA-256 differs", _REMEDY)
     return learner
+
+
+def _is_complete(learner: dict[str, Any]) -> bool:
+    """Whether everything is there that a model takes from its description."""
+    return all(isinstance(learner[key], kind) for key, kind in _KINDS.items()) and all(
+        name in learner["config"] for name in _SETTINGS[learner["method"]]
+    )
 
 
 def read_state(folder: Path) -> State:
@@ -93,7 +122,9 @@ def read_state(folder: Path) -> State:
 
 
 def write_state(folder: Path, tensors: Tensors, about: dict[str, Any], before: State) -> State:
-    """Replace ``state.safetensors`` as a whole, and remove ``predict.onnx``, which is now outdated.
+    """Replace ``state.safetensors`` as a whole. Remove ``predict.onnx``, which becomes outdated.
+
+    This waits while ``crumb teach`` or another process changes the folder.
 
     Args:
         folder: the exported folder.
@@ -104,24 +135,40 @@ def write_state(folder: Path, tensors: Tensors, about: dict[str, Any], before: S
     Raises:
         InputError: another process has changed the state meanwhile, or it cannot be written.
     """
-    if read_state(folder).sha256 != before.sha256:
-        problem = "was changed by another process"
-        raise InputError(folder / STATE, problem, "load the folder again")
     about = json.loads(json.dumps(about))
     tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     after = State(tensors, about, digest_of(tensors, about))
     meta = {KEY: json.dumps(about | {"sha256": after.sha256})}
     try:
-        _replace(folder / STATE, save(tensors, meta))
-        (folder / PREDICT).unlink(missing_ok=True)
+        with _locked(folder / STATE):
+            if read_state(folder).sha256 != before.sha256:
+                problem = "was changed by another process"
+                raise InputError(folder / STATE, problem, "load the folder again")
+            _replace(folder / STATE, save(tensors, meta), outdated=folder / PREDICT)
     except OSError as error:
         problem = f"cannot be written ({error.strerror})"
         raise InputError(folder, problem, "make it writable or free space") from error
     return after
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file under another name, wait for the disk, and rename it."""
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Lock a file as ``crumb.files.locked`` does; waits until no other process has the lock."""
+    # Systems without this module can still predict.
+    import fcntl
+
+    with path.open("rb") as file:
+        # Some file systems have no locks.
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _replace(path: Path, content: bytes, outdated: Path) -> None:
+    """Write a file under another name, wait for the disk, and rename it.
+
+    Another file is removed before the renaming, so an interruption does not leave it outdated.
+    """
     handle, temporary = tempfile.mkstemp(".part", f".{path.name}.", path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -129,6 +176,7 @@ def _replace(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        outdated.unlink(missing_ok=True)
         os.replace(temporary, path)  # noqa: PTH105
     except BaseException:
         os.unlink(temporary)  # noqa: PTH108

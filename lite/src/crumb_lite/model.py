@@ -11,7 +11,7 @@ import numpy as np
 
 from crumb_lite.budget import Budget
 from crumb_lite.classifiers import nearness, softmax, whitening
-from crumb_lite.errors import InputError
+from crumb_lite.errors import InputError, require
 from crumb_lite.folder import read_learner, read_state, write_state
 from crumb_lite.front import Front
 from crumb_lite.moments import Moments
@@ -31,9 +31,10 @@ def load(folder: str | Path, threads: int = 0) -> Model:
         threads: threads of the network; 0 for one per core.
 
     Raises:
-        InputError: a file is missing or damaged, or the model gives other scores here than where it
-            was written.
+        InputError: a file is missing or damaged, the number of threads is negative, or the model
+            gives other scores here than where it was written.
     """
+    require("threads", threads, threads >= 0, "of at least 0")
     return Model(Path(folder), threads)
 
 
@@ -222,8 +223,9 @@ class Model:
         """Remove a class. The shared covariance keeps its frames.
 
         Raises:
-            InputError: there is no such class.
+            InputError: there is no such class, or the name is no string.
         """
+        name = canonical(name)
         if name not in self.classes:
             known = ", ".join(self.classes) or "none"
             raise InputError(repr(name), "is not a class of this model", f"choose one of {known}")
@@ -251,8 +253,19 @@ class Model:
         self._state = write_state(self.folder, tensors, about, self._state)
 
 
+def canonical(name: str) -> str:
+    """The composed form (NFC) of a name, which macOS writes decomposed.
+
+    Raises:
+        InputError: it is no string.
+    """
+    if not isinstance(name, str):
+        raise InputError(f"the class {name!r}", "has no usable name", "give it a string")
+    return unicodedata.normalize("NFC", name)
+
+
 def _class_name(name: str) -> str:
-    name = unicodedata.normalize("NFC", name)
+    name = canonical(name)
     if not name.strip() or name != name.strip() or not name.isprintable() or name == "unknown":
         raise InputError(f"the class {name!r}", "has no usable name", "give it another name")
     return name

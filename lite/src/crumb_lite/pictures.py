@@ -82,6 +82,8 @@ def _pixels(image: Image.Image, square: Square) -> np.ndarray:
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if not image.width or not image.height:
+        raise InputError("an image", "has no pixels", "give one of at least 1 x 1")
     if image.mode in ("I", "F"):
         raise InputError("an image", "has pixels of unknown range", "convert it to 8 bits")
     if image.mode == "P" and "transparency" in image.info:

@@ -83,6 +83,8 @@ class Learner(Described, Teachable, ABC):
     """Optimizer of the weights, only if :attr:`trains`."""
     form: ImageForm | None = None
     """Transform applied to every training and test image before the network."""
+    state_sha256: str | None = None
+    """SHA-256 of the state in the exported folder that it was loaded from; None for a file."""
 
     def __init__(
         self, network: SplitNetwork, config: Any, seed: int = 0, device: str = "cpu"

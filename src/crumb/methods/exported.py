@@ -10,7 +10,7 @@ from torch import Tensor
 
 from crumb import portable
 from crumb.errors import InputError
-from crumb.files import read_json, read_tensors
+from crumb.files import read_json, read_metadata, read_tensors
 
 if TYPE_CHECKING:
     from crumb.methods.base import Learner
@@ -32,11 +32,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     network = _checked(folder, manifest)
     path = folder / portable.STATE
     state, meta = read_tensors(path, _REMEDY)
-    try:
-        about = json.loads(meta[portable.KEY])
-        expected = about.pop("sha256")
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise InputError(path, "is damaged: its description is unreadable", _REMEDY) from error
+    about, expected = _description(path, meta)
     # NumPy has no name for some types of torch, and no state has one of these.
     try:
         arrays = {name: value.numpy() for name, value in state.items()}
@@ -45,7 +41,17 @@ def read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if portable.digest_of(arrays, about) != expected:
         raise InputError(path, "is damaged: its SHA-256 differs", _REMEDY)
     state.pop(portable.BLOCKS, None)
-    return network | state, manifest["learner"] | about
+    return network | state, manifest[portable.LEARNER] | about | {"sha256": expected}
+
+
+def state_sha256(folder: Path) -> str:
+    """The SHA-256 of the state of an exported folder, as its file says.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    path = folder / portable.STATE
+    return _description(path, read_metadata(path, _REMEDY))[1]
 
 
 def check_reference(learner: Learner, expected: Any, folder: Path) -> None:
@@ -61,6 +67,15 @@ def check_reference(learner: Learner, expected: Any, folder: Path) -> None:
         raise InputError(folder, problem, _REMEDY)
 
 
+def _description(path: Path, meta: dict[str, str]) -> tuple[dict[str, Any], str]:
+    """What the metadata of a state say of it, and its SHA-256."""
+    try:
+        about = json.loads(meta[portable.KEY])
+        return about, about.pop("sha256")
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(path, "is damaged: its description is unreadable", _REMEDY) from error
+
+
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / portable.MODEL
     if not path.exists():
@@ -70,16 +85,26 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise InputError(path, "is not of a folder that crumb export wrote", "give a model file")
     if (version := manifest.get("version")) != portable.VERSION:
         raise InputError(path, f"has format version {version}", _REMEDY)
-    known = isinstance(manifest.get("sha256"), dict) and isinstance(manifest.get("learner"), dict)
-    if not known:
+    digests, about = manifest.get("sha256"), manifest.get(portable.LEARNER)
+    if not isinstance(digests, dict) or not isinstance(about, dict):
         raise InputError(path, "is damaged: its description is wrong", _REMEDY)
+    if portable.digest_of({}, about) != digests.get(portable.LEARNER):
+        raise InputError(path, "is damaged: the SHA-256 of its settings differs", _REMEDY)
     return manifest
 
 
 def _checked(folder: Path, manifest: dict[str, Any]) -> dict[str, Tensor]:
-    """The network and the generators for PyTorch."""
-    path = folder / portable.NETWORK
-    tensors, _ = read_tensors(path, _REMEDY)
-    if portable.sha256_of(path) != manifest["sha256"].get(portable.NETWORK):
-        raise InputError(path, "is damaged: its SHA-256 differs", _REMEDY)
+    """The network and the generators for PyTorch, after checks of both networks."""
+    tensors, _ = read_tensors(folder / portable.NETWORK, _REMEDY)
+    # The front is optional, but a lesson makes predict.onnx from it.
+    for path in (folder / portable.NETWORK, folder / portable.FRONT):
+        if not path.exists():
+            continue
+        try:
+            found = portable.sha256_of(path)
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror})"
+            raise InputError(path, problem, _REMEDY) from error
+        if found != manifest["sha256"].get(path.name):
+            raise InputError(path, "is damaged: its SHA-256 differs", _REMEDY)
     return tensors

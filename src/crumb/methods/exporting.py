@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -20,6 +21,7 @@ from crumb.errors import InputError, setting
 from crumb.files import WRITE_REMEDY, short_name, write_bytes, write_json, write_tensors
 from crumb.methods.base import Learner
 from crumb.methods.closed_form import ClosedForm
+from crumb.methods.exported import state_sha256
 from crumb.methods.saving import described
 from crumb.methods.slda import StreamingLda
 from crumb.nets.export import OPSET, ExportError
@@ -62,12 +64,19 @@ def write_state(learner: Learner, folder: Path) -> None:
     """Write what a learner was taught into the exported folder that it was loaded from.
 
     Raises:
-        InputError: a file cannot be written. The state is replaced as a whole or not at all.
+        InputError: another process has changed the state since it was loaded, or a file cannot be
+            written. The state is replaced as a whole or not at all.
     """
     assert isinstance(learner, ClosedForm)
-    _write_state(learner, folder)
-    # A program that reads this file must not find the old classes in it.
-    (folder / portable.PREDICT).unlink(missing_ok=True)
+    if state_sha256(folder) != learner.state_sha256:
+        problem = "was changed by another process"
+        raise InputError(folder / portable.STATE, problem, "repeat the lesson")
+    # No file with the old classes may stay beside the new state, even after an interruption.
+    try:
+        (folder / portable.PREDICT).unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(folder, f"cannot be written ({error.strerror})", WRITE_REMEDY) from error
+    learner.state_sha256 = _write_state(learner, folder)
     try:
         predict = _classifier(learner, (folder / portable.FRONT).read_bytes())
         write_bytes(folder / portable.PREDICT, predict)
@@ -98,6 +107,7 @@ def _refuse_existing(folder: Path) -> None:
 def _write_folder(learner: ClosedForm, folder: Path, front: bytes, predict: bytes) -> None:
     """Write all files under another name, then rename the folder."""
     part = folder.with_name(f".{short_name(folder.name)}.{os.getpid()}.part")
+    parents = [one for one in part.absolute().parents if not one.exists()]
     try:
         part.mkdir(parents=True)
         write_bytes(part / portable.FRONT, front)
@@ -112,6 +122,10 @@ def _write_folder(learner: ClosedForm, folder: Path, front: bytes, predict: byte
     finally:
         # After the rename nothing has this name.
         shutil.rmtree(part, ignore_errors=True)
+        # A folder that holds something stays.
+        with contextlib.suppress(OSError):
+            for one in parents:
+                one.rmdir()
 
 
 def _manifest(learner: ClosedForm, folder: Path) -> dict[str, Any]:
@@ -119,6 +133,7 @@ def _manifest(learner: ClosedForm, folder: Path) -> dict[str, Any]:
     changing = ("classes", "temperature", "reach")
     about = {name: value for name, value in described(learner).items() if name not in changing}
     files = (portable.FRONT, portable.NETWORK)
+    digests = {name: portable.sha256_of(folder / name) for name in files}
     return {
         "format": portable.FORMAT,
         "version": portable.VERSION,
@@ -127,13 +142,17 @@ def _manifest(learner: ClosedForm, folder: Path) -> dict[str, Any]:
             "python": platform.python_version(),
             **{name: version(name) for name in ("crumb-learn", "torch", "onnx", "onnxruntime")},
         },
-        "sha256": {name: portable.sha256_of(folder / name) for name in files},
-        "learner": about,
+        "sha256": digests | {portable.LEARNER: portable.digest_of({}, about)},
+        portable.LEARNER: about,
     }
 
 
-def _write_state(learner: ClosedForm, folder: Path) -> None:
-    """Write ``state.safetensors``: statistics, and all else that a lesson changes."""
+def _write_state(learner: ClosedForm, folder: Path) -> str:
+    """Write ``state.safetensors``: statistics, and all else that a lesson changes.
+
+    Returns:
+        its SHA-256.
+    """
     tensors = {name: value.detach().cpu().contiguous() for name, value in learner.kept().items()}
     if isinstance(learner, StreamingLda) and learner.crumbs is not None:
         tensors[portable.BLOCKS] = learner.crumbs.blocks.cpu()
@@ -147,6 +166,7 @@ def _write_state(learner: ClosedForm, folder: Path) -> None:
     about = json.loads(json.dumps(about))
     about["sha256"] = portable.digest_of({n: v.numpy() for n, v in tensors.items()}, about)
     write_tensors(folder / portable.STATE, tensors, {portable.KEY: json.dumps(about)})
+    return about["sha256"]
 
 
 def reference_scores(learner: Learner) -> np.ndarray:

@@ -118,6 +118,7 @@ def load_learner(
     use_engine(network, network.config.engine, or_torch=True)
     if file.is_dir():
         check_reference(learner, about.get("reference"), file)
+        learner.state_sha256 = about["sha256"]
     return learner
 
 
