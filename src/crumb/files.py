@@ -9,14 +9,12 @@ import codecs
 import contextlib
 import csv
 import errno
-import fcntl
 import hashlib
 import io
 import json
 import os
 import stat
 import tempfile
-import time
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,8 +29,6 @@ if TYPE_CHECKING:
 WRITE_REMEDY = f"choose another {setting('output')} or free space"
 # Suffix of a file that is being written.
 _PART = ".part"
-# Seconds until a folder that another process is writing is looked at again.
-_WAIT = 0.1
 
 
 def write_bytes(path: Path, content: bytes, remedy: str = WRITE_REMEDY, sync: bool = True) -> None:
@@ -134,68 +130,11 @@ def remove_parts(folder: Path) -> None:
             path.unlink()
 
 
-def try_lock(descriptor: int) -> bool:
-    """Lock an open file or folder; False if another process has. It is freed when it is closed."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        # A file system without locks.
-        pass
-    return True
-
-
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """While no other process is in this context for the same folder; waits until it is over.
-
-    Where there is no such folder, nobody has anything to write there.
-    """
-    if not folder.is_dir():
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        while not try_lock(descriptor):
-            time.sleep(_WAIT)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """While no other process is in this context for the same file; waits until it is over.
-
-    The file may be replaced meanwhile. Where there is none, nobody has anything to read there.
-    """
-    descriptor = _lock_of(path)
-    try:
-        yield
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def _lock_of(path: Path) -> int | None:
-    """The file, opened and locked; None where it cannot be opened."""
-    while True:
-        try:
-            file_size(path)
-            descriptor = os.open(path, os.O_RDONLY)
-        except OSError:
-            return None
-        try:
-            while not try_lock(descriptor):
-                time.sleep(_WAIT)
-            # Who had the lock may have put another file in the place of this one.
-            if path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor)):
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder. A name that is invalid for a file is none."""
+    with contextlib.suppress(OSError):
+        return path.is_dir()
+    return False
 
 
 def _current_umask() -> int:

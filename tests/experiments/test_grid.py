@@ -13,7 +13,8 @@ from crumb.data.index import Dataset
 from crumb.errors import DivergedError, InputError
 from crumb.experiments import grid as module
 from crumb.experiments.grid import Cell, Grid
-from crumb.files import try_lock, write_json
+from crumb.files import write_json
+from crumb.locks import try_lock
 from crumb.nets.config import NetworkConfig
 from crumb.stream.config import StreamConfig
 from crumb.stream.job import Job

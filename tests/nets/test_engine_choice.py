@@ -13,7 +13,7 @@ from split_networks import images, small, with_engine
 from tests.rounding import assert_rounded, rounded, sums_of
 
 from crumb.errors import InputError
-from crumb.files import try_lock
+from crumb.locks import try_lock
 from crumb.nets import engines, export, fronts
 from crumb.nets.engines import Engine
 from crumb.nets.fronts import use_engine

@@ -153,7 +153,7 @@ def write_state(folder: Path, tensors: Tensors, about: dict[str, Any], before: S
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Lock a file as ``crumb.files.locked`` does; waits until no other process has the lock."""
+    """Lock a file as ``crumb.locks.locked`` does; waits until no other process has the lock."""
     # Systems without this module can still predict.
     import fcntl
 

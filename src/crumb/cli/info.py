@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from crumb.cli.parsing import parse
+from crumb.files import is_folder
 from crumb.kinds import Argument
 from crumb.methods.base import Learner
 from crumb.methods.closed_form import ClosedForm
@@ -59,7 +60,7 @@ def _facts(learner: Learner, model: Path) -> list[tuple[str, str]]:
 
 def _bytes_of(model: Path) -> int:
     """Bytes of a model file, or of all files of an exported folder."""
-    files = model.iterdir() if model.is_dir() else [model]
+    files = model.iterdir() if is_folder(model) else [model]
     return sum(file.stat().st_size for file in files)
 
 

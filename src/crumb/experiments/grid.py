@@ -29,7 +29,7 @@ from typing import Protocol
 from crumb.data.index import Dataset
 from crumb.errors import DivergedError, InputError, setting
 from crumb.features.features import FeatureStore
-from crumb.files import alone
+from crumb.locks import alone
 from crumb.nets.config import NetworkConfig
 from crumb.nets.fronts import RefusedEngineError
 from crumb.progress import announce

@@ -30,10 +30,10 @@ from crumb.files import (
     bytes_of,
     read_json,
     read_tensors,
-    try_lock,
     write_json,
     write_tensors,
 )
+from crumb.locks import try_lock
 from crumb.progress import announce
 
 FORMAT, VERSION = "crumb-rows", 1

@@ -14,7 +14,7 @@ from torch import Tensor
 from crumb.data.names import canonical
 from crumb.device import choose_device, usual_torch
 from crumb.errors import InputError, setting
-from crumb.files import read_tensors
+from crumb.files import is_folder, read_tensors
 from crumb.kinds import given
 from crumb.lazy import lazy_states
 from crumb.memory.checked import check_finite, check_forms
@@ -116,7 +116,7 @@ def load_learner(
         raise InputError(file, f"is damaged ({error})", _REMEDY) from error
     network.config = NetworkConfig(**described)
     use_engine(network, network.config.engine, or_torch=True)
-    if file.is_dir():
+    if is_folder(file):
         check_reference(learner, about.get("reference"), file)
         learner.state_sha256 = about["sha256"]
     return learner
@@ -229,7 +229,7 @@ def _load_tail(learner: Learner, tensors: dict[str, Tensor], path: Path) -> None
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    tensors, about = read_folder(path) if path.is_dir() else _read_file(path)
+    tensors, about = read_folder(path) if is_folder(path) else _read_file(path)
     try:
         version = about["version"]
         complete = all(isinstance(about.get(key), kind) for key, kind in _ABOUT.items())

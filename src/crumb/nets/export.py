@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torch.jit import TracerWarning  # pyright: ignore[reportPrivateImportUsage]
 
 from crumb.errors import InputError
-from crumb.files import alone, bytes_of, read_json, write_bytes, write_json
+from crumb.files import bytes_of, read_json, write_bytes, write_json
+from crumb.locks import alone
 from crumb.nets.engines import INPUT
 
 if TYPE_CHECKING:

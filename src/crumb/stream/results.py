@@ -16,11 +16,11 @@ from crumb.files import (
     WRITE_REMEDY,
     read_toml,
     remove_parts,
-    try_lock,
     write_csv,
     write_json,
     write_toml,
 )
+from crumb.locks import try_lock
 from crumb.stream.metrics import mean_and_deviation
 from crumb.stream.record import (
     FIGURES,

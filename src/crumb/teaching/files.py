@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crumb.errors import InputError
-from crumb.files import followed, locked, short_name, write_bytes
+from crumb.files import followed, is_folder, short_name, write_bytes
+from crumb.locks import locked
 from crumb.methods.base import Learner
 from crumb.methods.exporting import write_state
 from crumb.portable import STATE
@@ -35,14 +36,14 @@ def held(model: Path) -> Iterator[Path]:
         the file itself, where ``model`` is a link to it.
     """
     file = followed(model)
-    with locked(file / STATE if file.is_dir() else file):
+    with locked(file / STATE if is_folder(file) else file):
         yield file
 
 
 def former(model: Path) -> Path | None:
     """Path of the model before its last lesson; None if it cannot be undone."""
     file = followed(model)
-    if file.is_dir():
+    if is_folder(file):
         return None
     before = _before(file, file.read_bytes())
     return before if before.is_file() else None
@@ -57,7 +58,7 @@ def replace_model(learner: Learner, model: Path) -> None:
         InputError: nothing can be written there; the model is as it was, and so is what its last
             lesson is taken back with.
     """
-    if model.is_dir():
+    if is_folder(model):
         write_state(learner, model)
         return
     new = model.with_name(f".{short_name(model.name)}.new")
