@@ -306,6 +306,17 @@ def test_a_compiled_tail_learns_the_same(streamed: Streamed, monkeypatch: pytest
             torch.testing.assert_close(compiled[name], value, rtol=1e-3, atol=1e-3)
 
 
+def test_statistics_without_room_for_the_last_classes_are_refused_at_the_start(
+    streamed: Streamed, tmp_path: Path
+):
+    few = ["--budget-bytes", "20", "--classes-expected", "1", "--classes-per-task", "4"]
+    with pytest.raises(
+        InputError, match="not hold one direction for 4 classes; give at least"
+    ):
+        streamed("--method", "ncm", *few, epochs=None)
+    assert not [*tmp_path.glob("results*")]
+
+
 def test_a_method_that_trains_nothing_is_not_compiled(
     streamed: Streamed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

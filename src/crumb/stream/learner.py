@@ -133,6 +133,8 @@ def for_mode(mode: Mode, method: Any) -> Any:
 
 def check_memory(learner: Learner, tasks: TaskList) -> None:
     """Refuse settings at the start that the last write of the memory would refuse."""
-    written = tasks.tasks if learner.tested_after_task_end else tasks.tasks[:-1]
+    # Statistics of a class need room as soon as it arrives.
+    every = learner.tested_after_task_end or learner.total_counts
+    written = tasks.tasks if every else tasks.tasks[:-1]
     learner.check_tasks(len(written))
     learner.check_room(len({label for frames in written for label in frames.labels.tolist()}))
