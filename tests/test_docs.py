@@ -1,6 +1,6 @@
 """Every command and every Python example in the documentation is run.
 
-As it stands, but on clips of three seconds, with a small network in the place of the large ones,
+As it stands, but on clips of three seconds, with a small network instead of the large ones,
 with one reading of the first task in large batches where the command does not say otherwise, and
 with pictures that are not drawn to the end (tests/reports does so).
 """
@@ -104,7 +104,7 @@ def short_clips(tmp_path_factory):
 
 @pytest.fixture
 def workplace(short_clips, shared_features, no_pictures, tmp_path, monkeypatch):
-    """Short clips, and a small network in the place of the large ones."""
+    """Short clips, and a small network instead of the large ones."""
     monkeypatch.chdir(laid_out(short_clips, tmp_path))
     small = Backbone(
         "timm", "test_efficientnet", "blocks.4", preprocessing=Preprocessing(SIDE), block_length=8

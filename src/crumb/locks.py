@@ -70,7 +70,7 @@ def _lock_of(path: Path) -> int | None:
         try:
             while not try_lock(descriptor):
                 time.sleep(_WAIT)
-            # Who had the lock may have put another file in the place of this one.
+            # The process that held the lock may have replaced this file.
             if path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor)):
                 return descriptor
         except BaseException:

@@ -76,7 +76,7 @@ def learn_clips(
     Args:
         learner: fresh, or one that knows other classes.
         clips: with the held-out share of each.
-        progress: called after each reading of a clip. Clips with a held-out share are read three
+        progress: called each time a clip has been read. Clips with a held-out share are read three
             times, so that only one is in memory at a time.
 
     Raises:
