@@ -310,9 +310,7 @@ def test_statistics_without_room_for_the_last_classes_are_refused_at_the_start(
     streamed: Streamed, tmp_path: Path
 ):
     few = ["--budget-bytes", "20", "--classes-expected", "1", "--classes-per-task", "4"]
-    with pytest.raises(
-        InputError, match="not hold one direction for 4 classes; give at least"
-    ):
+    with pytest.raises(InputError, match="not hold one direction for 4 classes; give at least"):
         streamed("--method", "ncm", *few, epochs=None)
     assert not [*tmp_path.glob("results*")]
 
